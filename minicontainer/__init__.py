@@ -1,0 +1,1 @@
+"""minicontainer: containers built from the kernel's own primitives."""

@@ -1,0 +1,1 @@
+"""Limits and counters: one interface, a driver for each cgroup version."""

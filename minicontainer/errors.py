@@ -1,0 +1,70 @@
+"""What can go wrong, as a tree, by what the caller can do about it.
+
+    Error
+    ├── InvalidArgument   what was asked for makes no sense: ask differently
+    ├── NotFound          a named thing does not exist: name another, or make it
+    ├── Conflict          it exists, or is in a state that forbids this: change that first
+    ├── NotModified       it is so already: nothing to do
+    ├── Unsupported       this host or this build cannot do it: the message says what would
+    ├── KernelError       a system call failed (an OSError too: errno, strerror, filename)
+    └── InitError         the container's first process failed: which step, which call, why
+
+Messages start small, carry no final period, name the object and the way out. `api` alone turns
+these into HTTP statuses, `cli` alone into exit statuses.
+"""
+
+from __future__ import annotations
+
+
+class Error(Exception):
+    """The root of everything that this project raises on purpose."""
+
+
+class InvalidArgument(Error):
+    """What was asked for makes no sense."""
+
+
+class NotFound(Error):
+    """A thing that was named does not exist."""
+
+
+class Conflict(Error):
+    """A thing exists already, or its state forbids what was asked."""
+
+
+class NotModified(Error):
+    """The thing is already as asked."""
+
+
+class Unsupported(Error):
+    """This host, or this build, cannot do what was asked."""
+
+
+class KernelError(Error, OSError):
+    """A system call failed.
+
+    Made as OSError is: errno, its text, and the call with its arguments. Python would turn
+    `OSError(ENOENT, …)` into FileNotFoundError; a subclass stays what it is, so this error is
+    told apart by its errno.
+    """
+
+    def __str__(self) -> str:
+        """Say the call first: that is what a reader looks up."""
+        return f"{self.filename}: {self.strerror}" if self.filename else str(self.strerror)
+
+
+class InitError(Error):
+    """The container's first process could not be set up.
+
+    Args:
+        message: the whole line for the user.
+        step: the name of the recipe's step that failed.
+        call: the system call or library function, with its arguments, or "".
+        errno: the kernel's error number; 0 where no call failed.
+    """
+
+    def __init__(self, message: str, step: str = "", call: str = "", errno: int = 0) -> None:
+        super().__init__(message)
+        self.step = step
+        self.call = call
+        self.errno = errno

@@ -1,0 +1,1 @@
+"""Linux, one mechanism a file, and nothing of containers."""

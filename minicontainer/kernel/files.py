@@ -1,0 +1,123 @@
+"""Files and directories whose making changes the kernel's state: noted, and errors named.
+
+Reading needs no wrapper: it changes nothing. What is written to /proc, /sys or a cgroup, and what
+is made inside a container's root, goes through here.
+"""
+
+from __future__ import annotations
+
+import os
+
+from minicontainer import steps
+from minicontainer.errors import KernelError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def _noted(
+    call: str, args: tuple[object, ...], act: Callable[[], object], **change: str | None
+) -> None:
+    """Do *act*, which makes the system call *call*, and note it; an OSError gets the call's name."""
+    try:
+        act()
+    except OSError as error:
+        steps.note(call, args, -1, error.errno or 0, **change)
+        told = ", ".join(map(str, args))
+        raise KernelError(error.errno, error.strerror, f"{call}({told})") from None
+    steps.note(call, args, 0, **change)
+
+
+def write_file(
+    path: str, text: str, *, at: int | None = None, object: str | None = None, shell: str | None = None
+) -> None:
+    """Write *text* to an existing file with one write(2): control files take it as one command.
+
+    Args:
+        path: the file; relative to the directory *at*, if that is given.
+        at: a directory's descriptor.
+    Raises:
+        KernelError: of openat(2) or write(2); control files answer EINVAL, EBUSY, EPERM in write.
+    """
+    data = text.encode()
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=at)
+    except OSError as error:
+        raise KernelError(error.errno, error.strerror, f"open({path})") from None
+    try:
+        _noted(
+            "write", (path, text), lambda: os.write(fd, data),
+            object=object, shell=shell or f"echo {text.strip()!r} > {path}",
+        )  # fmt: skip
+    finally:
+        os.close(fd)
+
+
+def read_file(path: str, *, at: int | None = None) -> str:
+    """Read a small text file whole.
+
+    Raises:
+        KernelError: of openat(2) or read(2).
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=at)
+        try:
+            parts = []
+            while part := os.read(fd, 65536):
+                parts.append(part)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise KernelError(error.errno, error.strerror, f"read({path})") from None
+    return b"".join(parts).decode(errors="replace")
+
+
+def make_dir(
+    path: str, mode: int = 0o755, *, at: int | None = None, object: str | None = None
+) -> None:
+    """mkdir(2), or mkdirat(2) below the directory *at*.
+
+    Raises:
+        KernelError: EEXIST among others.
+    """
+    call = "mkdir" if at is None else "mkdirat"
+    args: tuple[object, ...] = (path, mode) if at is None else (at, path, mode)
+    _noted(
+        call, args, lambda: os.mkdir(path, mode, dir_fd=at),
+        object=object, shell=f"mkdir {path}",
+    )  # fmt: skip
+
+
+def remove_dir(path: str, *, object: str | None = None) -> None:
+    """rmdir(2).
+
+    Raises:
+        KernelError: ENOTEMPTY, EBUSY (a cgroup with processes), ENOENT.
+    """
+    _noted("rmdir", (path,), lambda: os.rmdir(path), object=object, shell=f"rmdir {path}")
+
+
+def make_symlink(target: str, path: str, *, at: int) -> None:
+    """symlinkat(2): *path* below the directory *at* shall point to *target*.
+
+    Raises:
+        KernelError: EEXIST among others.
+    """
+    _noted(
+        "symlinkat", (target, at, path), lambda: os.symlink(target, path, dir_fd=at),
+        object=f"link:{path}", shell=f"ln -s {target} {path}",
+    )  # fmt: skip
+
+
+def make_node(path: str, mode: int, device: int = 0, *, at: int, shell: str | None = None) -> None:
+    """mknodat(2): a device, fifo or regular file below the directory *at*.
+
+    Raises:
+        KernelError: EPERM where the user namespace or the filesystem forbids devices, EEXIST.
+    """
+    _noted(
+        "mknodat", (at, path, mode, device),
+        lambda: os.mknod(path, mode, device, dir_fd=at),
+        object=f"file:{path}", shell=shell,
+    )  # fmt: skip

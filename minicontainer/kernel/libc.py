@@ -1,0 +1,122 @@
+"""The door to the C library: each function declared once, each failure named, each call noted."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from ctypes import c_char_p, c_int, c_long, c_size_t, c_uint, c_ulong, c_void_p
+
+from minicontainer import steps
+from minicontainer.errors import KernelError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Argument = int | str | bytes | ctypes.Structure | ctypes.Array[ctypes.c_char] | None
+
+# PyDLL keeps the interpreter's lock during the call: clone3 must not return in a child whose only
+# thread does not hold it, and a lock given up and taken again costs more than most calls do.
+_libc = ctypes.PyDLL(None, use_errno=True)
+
+# Each function with its C types, once: without them ctypes passes every int as a 32-bit one, and
+# cuts a larger value without a word.
+_libc.mount.argtypes = (c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
+_libc.umount2.argtypes = (c_char_p, c_int)
+_libc.unshare.argtypes = (c_int,)
+_libc.setns.argtypes = (c_int, c_int)
+_libc.sethostname.argtypes = (c_char_p, c_size_t)
+_libc.setdomainname.argtypes = (c_char_p, c_size_t)
+
+# Calls that glibc 2.36 has no function for, or that must not go through its function: clone3 (it
+# refuses to be a fork), capset (libcap's alone). The numbers of calls added since 2018 are the
+# same on every architecture; the older ones are looked up by the machine's.
+_SYSCALL_NUMBERS = {
+    "pidfd_send_signal": 424,
+    "open_tree": 428,
+    "move_mount": 429,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
+    "pidfd_open": 434,
+    "clone3": 435,
+    "close_range": 436,
+    "openat2": 437,
+    "mount_setattr": 442,
+}
+_OLDER_SYSCALL_NUMBERS = {
+    "x86_64": {"pivot_root": 155, "capget": 125, "capset": 126, "seccomp": 317, "bpf": 321, "keyctl": 250},
+    "aarch64": {"pivot_root": 41, "capget": 90, "capset": 91, "seccomp": 277, "bpf": 280, "keyctl": 219},
+}  # fmt: skip
+_SYSCALL_NUMBERS |= _OLDER_SYSCALL_NUMBERS.get(os.uname().machine, {})
+_libc.syscall.restype = c_long
+
+
+def call(
+    name: str,
+    *args: Argument,
+    object: str | None = None,
+    before: str | None = None,
+    after: str | None = None,
+    shell: str | None = None,
+) -> int:
+    """Call the C function *name*, or the system call where the C library has no function for it.
+
+    Args:
+        name: as in section 2 of the manual.
+        args: numbers, strings (encoded as file names are), bytes, structures (by reference), None.
+        object, before, after, shell: for the event; see `steps.Event`.
+    Raises:
+        KernelError: the call returned -1; its errno, its text, and the call as it was made.
+    """
+    passed = [os.fsencode(arg) if isinstance(arg, str) else arg for arg in args]
+    number = _SYSCALL_NUMBERS.get(name)
+    if number is None:
+        result = int(getattr(_libc, name)(*passed))
+    else:
+        result = int(_libc.syscall(c_long(number), *map(_as_register, passed)))
+    errno = ctypes.get_errno() if result == -1 else 0
+    if steps.listening():
+        steps.note(
+            name, tuple(map(_shown, args)), result, errno,
+            object=object, before=before, after=after, shell=shell,
+        )  # fmt: skip
+    if result == -1:
+        told = ", ".join(str(_shown(arg)) for arg in args)
+        raise KernelError(errno, os.strerror(errno), f"{name}({told})")
+    return result
+
+
+def _as_register(arg: int | bytes | ctypes.Structure | ctypes.Array[ctypes.c_char] | None) -> object:
+    """Fit an argument of syscall(2), which is variadic: every one is a whole register wide."""
+    if isinstance(arg, int):
+        return c_long(arg) if arg < 0 else c_ulong(arg)
+    if arg is None or isinstance(arg, bytes):
+        return c_char_p(arg)
+    return ctypes.byref(arg)
+
+
+def _shown(arg: Argument) -> object:
+    """Fit an argument for an event: plain values as they are, structures by their fields."""
+    if isinstance(arg, bytes):
+        return os.fsdecode(arg)
+    if isinstance(arg, ctypes.Structure):
+        fields = ((name, getattr(arg, name)) for name, *_ in arg._fields_)
+        return "{" + ", ".join(f"{name}={value}" for name, value in fields if value) + "}"
+    if isinstance(arg, ctypes.Array):
+        return f"{len(arg)} bytes"
+    return arg
+
+
+def before_fork() -> None:
+    """Take the interpreter's locks before a raw clone, as os.fork() does."""
+    ctypes.pythonapi.PyOS_BeforeFork()
+
+
+def after_fork(in_child: bool) -> None:
+    """Give them back, and in the child put the interpreter's own state right."""
+    if in_child:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+    else:
+        ctypes.pythonapi.PyOS_AfterFork_Parent()
+
+
+__all__ = ["after_fork", "before_fork", "c_int", "c_size_t", "c_uint", "c_void_p", "call"]

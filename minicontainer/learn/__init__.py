@@ -1,0 +1,1 @@
+"""The lessons: what a start did to the kernel, made visible."""

@@ -1,0 +1,1 @@
+"""How packets get in and out of a container."""

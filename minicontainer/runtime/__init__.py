@@ -1,0 +1,1 @@
+"""The OCI runtime: a bundle in, an isolated process out."""
