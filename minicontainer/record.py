@@ -88,7 +88,7 @@ class Record:
 
     def __eq__(self, other: object) -> bool:
         """Compare by type and fields."""
-        return type(self) is type(other) and self._values() == other._values()  # type: ignore[attr-defined]  # same type
+        return type(self) is type(other) and self._values() == other._values()  # 
 
     def __hash__(self) -> int:
         """Hash by what is printed: fields may hold dictionaries."""
@@ -205,8 +205,7 @@ def _container_reader(annotation: types.GenericAlias) -> Read:
     if annotation.__origin__ is dict:
         read = _reader(annotation.__args__[1])
         return lambda value, path: {
-            key: read(item, f"{path}.{key}")
-            for key, item in _checked(dict, value, path).items()
+            key: read(item, f"{path}.{key}") for key, item in _checked(dict, value, path).items()
         }
     read = _reader(annotation.__args__[0])
 

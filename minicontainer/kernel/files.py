@@ -30,7 +30,12 @@ def _noted(
 
 
 def write_file(
-    path: str, text: str, *, at: int | None = None, object: str | None = None, shell: str | None = None
+    path: str,
+    text: str,
+    *,
+    at: int | None = None,
+    object: str | None = None,
+    shell: str | None = None,
 ) -> None:
     """Write *text* to an existing file with one write(2): control files take it as one command.
 

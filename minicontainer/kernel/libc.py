@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import c_char_p, c_int, c_long, c_size_t, c_uint, c_ulong, c_void_p
+from ctypes import c_char_p, c_int, c_long, c_size_t, c_ulong
 
 from minicontainer import steps
 from minicontainer.errors import KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     Argument = int | str | bytes | ctypes.Structure | ctypes.Array[ctypes.c_char] | None
 
 # PyDLL keeps the interpreter's lock during the call: clone3 must not return in a child whose only
@@ -25,6 +27,7 @@ _libc.unshare.argtypes = (c_int,)
 _libc.setns.argtypes = (c_int, c_int)
 _libc.sethostname.argtypes = (c_char_p, c_size_t)
 _libc.setdomainname.argtypes = (c_char_p, c_size_t)
+_libc.prctl.argtypes = (c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 
 # Calls that glibc 2.36 has no function for, or that must not go through its function: clone3 (it
 # refuses to be a fork), capset (libcap's alone). The numbers of calls added since 2018 are the
@@ -55,7 +58,7 @@ def call(
     *args: Argument,
     object: str | None = None,
     before: str | None = None,
-    after: str | None = None,
+    after: Callable[[], str] | None = None,
     shell: str | None = None,
 ) -> int:
     """Call the C function *name*, or the system call where the C library has no function for it.
@@ -63,29 +66,53 @@ def call(
     Args:
         name: as in section 2 of the manual.
         args: numbers, strings (encoded as file names are), bytes, structures (by reference), None.
-        object, before, after, shell: for the event; see `steps.Event`.
+        object, before, shell: for the event; see `steps.Event`.
+        after: reads the object's new value, once the call is made.
     Raises:
         KernelError: the call returned -1; its errno, its text, and the call as it was made.
     """
+    result, errno = _make(name, args)
+    if steps.listening():
+        steps.note(
+            name, tuple(map(_shown, args)), result, errno,
+            object=object, before=before, after=after() if after else None, shell=shell,
+        )  # fmt: skip
+    if result == -1:
+        raise _failure(name, args, errno)
+    return result
+
+
+def quiet_call(name: str, *args: Argument) -> int:
+    """Make a call that changes nothing but this process's descriptors: there is nothing to note.
+
+    Raises:
+        KernelError: as `call` does.
+    """
+    result, errno = _make(name, args)
+    if result == -1:
+        raise _failure(name, args, errno)
+    return result
+
+
+def _make(name: str, args: tuple[Argument, ...]) -> tuple[int, int]:
+    """Make the call; give its result and errno (0 unless the result is -1)."""
     passed = [os.fsencode(arg) if isinstance(arg, str) else arg for arg in args]
     number = _SYSCALL_NUMBERS.get(name)
     if number is None:
         result = int(getattr(_libc, name)(*passed))
     else:
         result = int(_libc.syscall(c_long(number), *map(_as_register, passed)))
-    errno = ctypes.get_errno() if result == -1 else 0
-    if steps.listening():
-        steps.note(
-            name, tuple(map(_shown, args)), result, errno,
-            object=object, before=before, after=after, shell=shell,
-        )  # fmt: skip
-    if result == -1:
-        told = ", ".join(str(_shown(arg)) for arg in args)
-        raise KernelError(errno, os.strerror(errno), f"{name}({told})")
-    return result
+    return result, ctypes.get_errno() if result == -1 else 0
 
 
-def _as_register(arg: int | bytes | ctypes.Structure | ctypes.Array[ctypes.c_char] | None) -> object:
+def _failure(name: str, args: tuple[Argument, ...], errno: int) -> KernelError:
+    told = ", ".join(str(_shown(arg)) for arg in args)
+    return KernelError(errno, os.strerror(errno), f"{name}({told})")
+
+
+def _as_register(
+    arg: int | bytes | ctypes.Structure | ctypes.Array[ctypes.c_char] | None,
+) -> object:
     """Fit an argument of syscall(2), which is variadic: every one is a whole register wide."""
     if isinstance(arg, int):
         return c_long(arg) if arg < 0 else c_ulong(arg)
@@ -106,6 +133,22 @@ def _shown(arg: Argument) -> object:
     return arg
 
 
+def fork_by(clone_args: ctypes.Structure) -> int:
+    """Make the raw clone3 system call, which returns in the child too; so the caller notes it.
+
+    Args:
+        clone_args: struct clone_args.
+    Raises:
+        KernelError: in the parent only.
+    """
+    number, size = _SYSCALL_NUMBERS["clone3"], ctypes.sizeof(clone_args)
+    result = int(_libc.syscall(c_long(number), ctypes.byref(clone_args), c_size_t(size)))
+    if result == -1:
+        errno = ctypes.get_errno()
+        raise KernelError(errno, os.strerror(errno), f"clone3({_shown(clone_args)})")
+    return result
+
+
 def before_fork() -> None:
     """Take the interpreter's locks before a raw clone, as os.fork() does."""
     ctypes.pythonapi.PyOS_BeforeFork()
@@ -117,6 +160,3 @@ def after_fork(in_child: bool) -> None:
         ctypes.pythonapi.PyOS_AfterFork_Child()
     else:
         ctypes.pythonapi.PyOS_AfterFork_Parent()
-
-
-__all__ = ["after_fork", "before_fork", "c_int", "c_size_t", "c_uint", "c_void_p", "call"]

@@ -1,0 +1,133 @@
+"""Capabilities: names and bits, and the five sets of a process.
+
+See: capabilities(7).
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import prctl
+
+from minicontainer import steps
+from minicontainer.errors import KernelError
+from minicontainer.kernel import files, libc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# In the order of their bits: linux/capability.h.
+NAMES = (
+    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL",
+    "CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST", "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT", "CAP_SYS_PTRACE", "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE", "CAP_SYS_RESOURCE", "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE", "CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP", "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
+)  # fmt: skip
+BITS = {name: bit for bit, name in enumerate(NAMES)}
+
+_VERSION_3 = 0x20080522
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE = 2
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+
+class _Header(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _Data(ctypes.Structure):
+    """Two struct __user_cap_data_struct: the low words of each set, then the high ones."""
+
+    _fields_ = tuple(
+        (f"{kind}{word}", ctypes.c_uint32)
+        for word in (0, 1)
+        for kind in ("effective", "permitted", "inheritable")
+    )
+
+
+def mask_of(names: Iterable[str]) -> int:
+    """Turn capability names into bits; a name the kernel does not know has none."""
+    return sum(1 << BITS[name] for name in set(names) if name in BITS)
+
+
+def names_in(mask: int) -> tuple[str, ...]:
+    """Turn bits into capability names."""
+    return tuple(name for bit, name in enumerate(NAMES) if mask >> bit & 1)
+
+
+def of_process(pid: int | str = "self") -> dict[str, int]:
+    """Read the five sets of a process: inheritable, permitted, effective, bounding, ambient."""
+    keys = {
+        "CapInh": "inheritable", "CapPrm": "permitted", "CapEff": "effective",
+        "CapBnd": "bounding", "CapAmb": "ambient",
+    }  # fmt: skip
+    found = {}
+    for line in files.read_file(f"/proc/{pid}/status").splitlines():
+        key, _, value = line.partition(":")
+        if key in keys:
+            found[keys[key]] = int(value, 16)
+    return found
+
+
+def limit_bounding(keep: int) -> None:
+    """Drop every capability but those in *keep* from the bounding set, for good.
+
+    Args:
+        keep: bits. What the set does not hold can't be added, and is passed over.
+    Raises:
+        KernelError: EPERM without CAP_SETPCAP.
+    """
+    held = of_process()["bounding"]
+    for bit in range(held.bit_length()):
+        if held >> bit & 1 and not keep >> bit & 1:
+            name = NAMES[bit] if bit < len(NAMES) else str(bit)
+            try:
+                # not prctl.capbset.drop: it knows only the names of the day it was released
+                prctl.capbset_drop(bit)
+            except OSError as error:
+                raise KernelError(
+                    error.errno, error.strerror, f"prctl(PR_CAPBSET_DROP, {name})"
+                ) from None
+            steps.note("prctl", ("PR_CAPBSET_DROP", name), object=f"capability:bounding:{name}")
+
+
+def set_sets(effective: int, permitted: int, inheritable: int) -> None:
+    """capset(2): set three of the sets at once; they may shrink, not grow.
+
+    Args:
+        effective, permitted, inheritable: bits.
+    Raises:
+        KernelError: EPERM for a capability that is not permitted now.
+    """
+    data = _Data(
+        *(
+            word & 0xFFFFFFFF
+            for shift in (0, 32)
+            for word in (effective >> shift, permitted >> shift, inheritable >> shift)
+        )
+    )
+    before = f"permitted={of_process()['permitted']:#x}" if steps.listening() else None
+    libc.call(
+        "capset", _Header(version=_VERSION_3, pid=0), data, object="capability:sets", before=before,
+        after=lambda: f"effective={effective:#x} permitted={permitted:#x} inheritable={inheritable:#x}",
+        shell="capsh --drop=…",
+    )  # fmt: skip
+
+
+def set_ambient(mask: int) -> None:
+    """Make exactly *mask* ambient: kept by programs without file capabilities, for any user.
+
+    Raises:
+        KernelError: EPERM for one that is not both permitted and inheritable.
+    """
+    libc.call("prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    for name in names_in(mask):
+        libc.call(
+            "prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, BITS[name], 0, 0,
+            object=f"capability:ambient:{name}",
+        )  # fmt: skip

@@ -1,0 +1,142 @@
+"""Paths that stay in a root: resolved by the kernel, kept as descriptors.
+
+A container's tree is the container's: it may hold a symbolic link to anywhere, and another
+container that shares a volume may swap a directory for one between two of our calls. So a path in
+it is never used as a string twice. The kernel resolves it once, inside the root, and what was
+found is used by its descriptor.
+
+See: openat2(2); CVE-2019-18837, CVE-2021-30465, CVE-2024-45310.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+
+from minicontainer.errors import KernelError
+from minicontainer.kernel import files, libc
+
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_IN_ROOT = 0x10
+
+_MOST_LINKS = 40  # as the kernel follows: path_resolution(7)
+_MOST_TRIES = 128
+
+
+class _OpenHow(ctypes.Structure):
+    """Struct open_how of linux/openat2.h."""
+
+    _fields_ = (
+        ("flags", ctypes.c_uint64),
+        ("mode", ctypes.c_uint64),
+        ("resolve", ctypes.c_uint64),
+    )
+
+
+def openat2(dir_fd: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
+    """Open *path* below *dir_fd* under the rules of *resolve*.
+
+    Raises:
+        KernelError: ENOENT, ELOOP (a link that *resolve* forbids), EAGAIN (a race with a rename).
+    See: openat2(2).
+    """
+    how = _OpenHow(flags=flags | os.O_CLOEXEC, mode=mode, resolve=resolve)
+    try:
+        return libc.quiet_call("openat2", dir_fd, path, how, ctypes.sizeof(how))
+    except KernelError as error:
+        raise KernelError(error.errno, error.strerror, f"openat2({path})") from None
+
+
+def open_in_root(root_fd: int, path: str, flags: int = os.O_PATH, resolve: int = 0) -> int:
+    """Open *path* as a process with *root_fd* as its root directory would find it.
+
+    Absolute links and `..` stay inside; links of /proc that lead out by magic are refused.
+
+    Args:
+        root_fd: the root's directory.
+        flags: of open(2); O_PATH gives a place to mount on, whatever stands there.
+        resolve: more RESOLVE_… rules, such as RESOLVE_NO_SYMLINKS.
+    """
+    for _ in range(_MOST_TRIES):
+        try:
+            return openat2(root_fd, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve)
+        except KernelError as error:
+            # With RESOLVE_IN_ROOT a `..` may cross a rename that happens meanwhile; the kernel
+            # then can't tell whether it stayed inside, and asks to try again.
+            if error.errno != errno.EAGAIN:
+                raise
+    raise KernelError(errno.EAGAIN, os.strerror(errno.EAGAIN), f"openat2({path})")
+
+
+def make_in_root(root_fd: int, path: str, *, directory: bool) -> int:
+    """Open *path* inside the root, making what is missing of it.
+
+    Links on the way are followed inside the root, also when they point to what does not exist
+    yet: the missing parts are made where the link leads.
+
+    Args:
+        directory: make the last part as a directory, else as an empty file.
+    Returns:
+        An O_PATH descriptor of what is there.
+    Raises:
+        KernelError: ELOOP, ENOTDIR, EROFS and what else mkdirat(2) and mknodat(2) say.
+    """
+    try:
+        return open_in_root(root_fd, path)
+    except KernelError as error:
+        if error.errno != errno.ENOENT:
+            raise
+    todo = _parts(path)
+    done: list[str] = []
+    links = 0
+    while todo:
+        name = todo.pop(0)
+        if name == "..":
+            del done[-1:]
+            continue
+        parent = open_in_root(root_fd, "/".join(done) or ".", os.O_PATH | os.O_DIRECTORY)
+        try:
+            target = _link_or_make(parent, name, directory=directory or bool(todo))
+        finally:
+            os.close(parent)
+        if target is None:
+            done.append(name)
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            raise KernelError(errno.ELOOP, os.strerror(errno.ELOOP), f"resolve {path}")
+        if target.startswith("/"):
+            done = []
+        todo = _parts(target) + todo
+    return open_in_root(root_fd, "/".join(done) or ".")
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]
+
+
+def _link_or_make(parent: int, name: str, *, directory: bool) -> str | None:
+    """Give the target if *name* in *parent* is a link; make it if it is missing."""
+    try:
+        found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        try:
+            if directory:
+                files.make_dir(name, at=parent)
+            else:
+                files.make_node(name, 0o644 | stat.S_IFREG, at=parent, shell=f"touch {name}")
+        except KernelError as error:
+            if error.errno != errno.EEXIST:  # somebody else made it: as good
+                raise
+        return None
+    if stat.S_ISLNK(found.st_mode):
+        return os.readlink(name, dir_fd=parent)
+    return None
+
+
+def is_directory(fd: int) -> bool:
+    """Say whether a descriptor is a directory's."""
+    return stat.S_ISDIR(os.fstat(fd).st_mode)

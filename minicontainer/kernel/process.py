@@ -1,0 +1,222 @@
+"""Processes: their attributes by prctl(2), limits, ids, signals, and how they end.
+
+See: prctl(2), prlimit(2), pidfd_open(2), credentials(7), signal(7).
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+
+import prctl
+
+from minicontainer import steps
+from minicontainer.errors import InvalidArgument, KernelError
+from minicontainer.kernel import libc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+CLOSE_RANGE_CLOEXEC = 0x4
+_MOST_FDS = 0xFFFFFFFF
+
+RLIMITS = {name: value for name, value in vars(resource).items() if name.startswith("RLIMIT_")} | {
+    # the module names those that libc does; the kernel has these too: getrlimit(2)
+    "RLIMIT_LOCKS": 10,
+    "RLIMIT_SIGPENDING": 11,
+    "RLIMIT_MSGQUEUE": 12,
+    "RLIMIT_NICE": 13,
+    "RLIMIT_RTPRIO": 14,
+    "RLIMIT_RTTIME": 15,
+}
+
+
+def _noted(call: str, args: tuple[object, ...], act: Callable[[], object], **change: str) -> None:
+    try:
+        act()
+    except OSError as error:
+        steps.note(call, args, -1, error.errno or 0, **change)
+        told = ", ".join(map(str, args))
+        raise KernelError(error.errno, error.strerror, f"{call}({told})") from None
+    steps.note(call, args, 0, **change)
+
+
+def set_name(name: str) -> None:
+    """Name this process for ps(1): 15 bytes at most. PR_SET_NAME."""
+    _noted("prctl", ("PR_SET_NAME", name), lambda: prctl.set_name(name))
+
+
+def die_with_parent() -> None:
+    """Be killed when the parent ends, however it ends: PR_SET_PDEATHSIG.
+
+    A change of ids or capabilities clears it, so it comes after those; and a parent that was gone
+    before the call sends nothing, so whoever calls this must check for that.
+    """
+    _noted("prctl", ("PR_SET_PDEATHSIG", "SIGKILL"), lambda: prctl.set_pdeathsig(signal.SIGKILL))
+
+
+def become_subreaper() -> None:
+    """Adopt orphaned descendants, so that they can be waited for: PR_SET_CHILD_SUBREAPER."""
+    _noted("prctl", ("PR_SET_CHILD_SUBREAPER", 1), lambda: prctl.set_child_subreaper(1))
+
+
+def forbid_new_privileges() -> None:
+    """Let execve(2) never grant more again, by set-user-id or file capabilities. Irrevocable."""
+    _noted(
+        "prctl", ("PR_SET_NO_NEW_PRIVS", 1), lambda: prctl.set_no_new_privs(1),
+        object="process:no_new_privs", after="1", shell="setpriv --no-new-privs",
+    )  # fmt: skip
+
+
+def set_dumpable(dumpable: bool) -> None:
+    """Forbid (or allow) ptrace(2) of this process, and access to its /proc files, to its equals."""
+    _noted("prctl", ("PR_SET_DUMPABLE", int(dumpable)), lambda: prctl.set_dumpable(int(dumpable)))
+
+
+def keep_capabilities(keep: bool) -> None:
+    """Keep the permitted capabilities when the user id changes from 0: PR_SET_KEEPCAPS."""
+    _noted("prctl", ("PR_SET_KEEPCAPS", int(keep)), lambda: prctl.set_keepcaps(int(keep)))
+
+
+def set_rlimit(name: str, soft: int, hard: int) -> None:
+    """Limit this process and those it makes.
+
+    Args:
+        name: RLIMIT_NOFILE and so on.
+        soft, hard: in the limit's own unit (bytes, seconds, files); -1 for no limit.
+    Raises:
+        InvalidArgument: no limit of that name.
+        KernelError: EPERM above the present hard limit, without CAP_SYS_RESOURCE.
+    See: getrlimit(2).
+    """
+    if name not in RLIMITS:
+        raise InvalidArgument(f"{name}: no such resource limit: use one of {', '.join(RLIMITS)}")
+    try:
+        resource.prlimit(0, RLIMITS[name], (soft, hard))
+    except (OSError, ValueError) as error:
+        errno = getattr(error, "errno", 0) or 0
+        steps.note("prlimit64", (0, name, soft, hard), -1, errno)
+        raise KernelError(errno, str(error), f"prlimit({name}, {soft}, {hard})") from None
+    steps.note(
+        "prlimit64", (0, name, soft, hard),
+        object=f"rlimit:{name}", after=f"{soft}:{hard}", shell=f"prlimit --{name[7:].lower()}={soft}:{hard}",
+    )  # fmt: skip
+
+
+def set_groups(gids: Iterable[int]) -> None:
+    """setgroups(2): the supplementary groups."""
+    listed = list(gids)
+    _noted(
+        "setgroups", (tuple(listed),), lambda: os.setgroups(listed),
+        object="process:groups", after=",".join(map(str, listed)),
+    )  # fmt: skip
+
+
+def set_gid(gid: int) -> None:
+    """Set real, effective and saved group id: setresgid(2)."""
+    _noted(
+        "setresgid", (gid, gid, gid), lambda: os.setresgid(gid, gid, gid),
+        object="process:gid", before=str(os.getegid()), after=str(gid),
+    )  # fmt: skip
+
+
+def set_uid(uid: int) -> None:
+    """Set real, effective and saved user id: setresuid(2). From 0 to another it drops capabilities."""
+    _noted(
+        "setresuid", (uid, uid, uid), lambda: os.setresuid(uid, uid, uid),
+        object="process:uid", before=str(os.geteuid()), after=str(uid),
+    )  # fmt: skip
+
+
+def new_session() -> None:
+    """setsid(2): leave the caller's terminal and process group."""
+    _noted("setsid", (), os.setsid, shell="setsid")
+
+
+def set_hostname(name: str) -> None:
+    """sethostname(2), of this UTS namespace."""
+    libc.call(
+        "sethostname", name, len(os.fsencode(name)),
+        object="uts:hostname", shell=f"hostname {name}",
+    )  # fmt: skip
+
+
+def set_domainname(name: str) -> None:
+    """setdomainname(2), of this UTS namespace."""
+    libc.call(
+        "setdomainname", name, len(os.fsencode(name)),
+        object="uts:domainname", shell=f"domainname {name}",
+    )  # fmt: skip
+
+
+def close_on_exec_from(first: int) -> None:
+    """Mark every descriptor from *first* on close-on-exec, whoever opened it: close_range(2)."""
+    libc.quiet_call("close_range", first, _MOST_FDS, CLOSE_RANGE_CLOEXEC)
+
+
+def pidfd_open(pid: int) -> int:
+    """Open a process: the descriptor stays its own when the pid is used again.
+
+    Raises:
+        KernelError: ESRCH when there is no such process.
+    """
+    return libc.quiet_call("pidfd_open", pid, 0)
+
+
+def pidfd_send_signal(pidfd: int, number: int) -> None:
+    """Send a signal to exactly that process.
+
+    Raises:
+        KernelError: ESRCH when it has ended, EPERM.
+    """
+    libc.call("pidfd_send_signal", pidfd, number, None, 0)
+
+
+def wait_exit(pid: int) -> int:
+    """Wait for a child to end; give its exit status, 128+N if signal N killed it."""
+    _, status = os.waitpid(pid, 0)
+    return exit_status(status)
+
+
+def exit_status(wait_status: int) -> int:
+    """Turn a wait status into what a shell would show in $?."""
+    code = os.waitstatus_to_exitcode(wait_status)
+    return code if code >= 0 else 128 - code
+
+
+def signal_number(name: str) -> int:
+    """Read a signal as people write it: 15, TERM, SIGTERM, SIGRTMIN+3.
+
+    Raises:
+        InvalidArgument: no such signal.
+    """
+    word = name.upper().removeprefix("SIG")
+    base, plus, offset = word.partition("+")
+    if word.isdigit():
+        number = int(word)
+    elif plus and base == "RTMIN" and offset.isdigit():
+        number = signal.SIGRTMIN + int(offset)
+    else:
+        number = int(getattr(signal, f"SIG{word}", 0))
+    if not 0 < number <= signal.SIGRTMAX:
+        raise InvalidArgument(f"{name}: no such signal: use a name as in signal(7), or a number")
+    return number
+
+
+def run_program(path: str, args: tuple[str, ...], env: dict[str, str]) -> None:
+    """execve(2): become another program. It returns only by raising.
+
+    The event's result stays unknown here: on success nobody is left to note it. The parent sees
+    the channel close, which is close-on-exec, and knows.
+
+    Raises:
+        KernelError: ENOENT, EACCES, ENOEXEC, E2BIG; ENOENT also for a script whose interpreter is
+            missing.
+    """
+    steps.note("execve", (path, args, f"{len(env)} variables"), None, object="process:program")
+    try:
+        os.execve(path, args, env)
+    except OSError as error:
+        raise KernelError(error.errno, error.strerror, f"execve({path})") from None

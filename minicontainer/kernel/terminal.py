@@ -1,0 +1,108 @@
+"""Terminals: pseudo-terminals, raw mode, window size, and passing a descriptor.
+
+See: pty(7), devpts (kernel doc filesystems/devpts.rst), termios(3), ioctl_tty(2), unix(7).
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import fcntl
+import os
+import socket
+import struct
+import termios
+import tty
+
+from minicontainer.errors import KernelError, NotFound
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_TIOCGPTPEER = 0x5441
+
+
+def open_pty(ptmx_fd: int) -> tuple[int, int]:
+    """Unlock the master behind an open ptmx and open its peer.
+
+    The peer is opened through the master (TIOCGPTPEER), not by its name under /dev/pts: a
+    container could have put something else at that name (CVE-2025-52565).
+
+    Args:
+        ptmx_fd: of a devpts instance's ptmx.
+    Returns:
+        The descriptors of master and slave.
+    """
+    fcntl.ioctl(ptmx_fd, termios.TIOCSPTLCK, struct.pack("i", 0))
+    slave = fcntl.ioctl(ptmx_fd, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    return ptmx_fd, slave
+
+
+def become_controlling(slave_fd: int) -> None:
+    """Make the terminal the session's own: Ctrl-C and job control then reach its processes.
+
+    Raises:
+        OSError: EPERM when this process leads no session, or has a terminal already.
+    """
+    fcntl.ioctl(slave_fd, termios.TIOCSCTTY, 0)
+
+
+def window_size(fd: int) -> tuple[int, int]:
+    """Give the rows and columns of a terminal."""
+    rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(fd, termios.TIOCGWINSZ, b"\0" * 8))
+    return rows, columns
+
+
+def set_window_size(fd: int, rows: int, columns: int) -> None:
+    """Set it; the foreground processes get SIGWINCH."""
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+@contextlib.contextmanager
+def raw_mode(fd: int) -> Iterator[None]:
+    """Pass every key on as it is, meanwhile: echo, lines and signals are the other side's work."""
+    before = termios.tcgetattr(fd)
+    tty.setraw(fd)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+
+
+def send_descriptor(sock: socket.socket, fd: int, name: str) -> None:
+    """Send a descriptor over a unix socket, with a word that says what it is.
+
+    See: unix(7) "SCM_RIGHTS"; the OCI console socket takes the same form.
+    """
+    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))
+    sock.sendmsg([name.encode()], [rights])
+
+
+def receive_descriptor(sock: socket.socket) -> int:
+    """Receive one descriptor, close-on-exec.
+
+    Raises:
+        NotFound: the other side closed the socket without sending one.
+    """
+    room = socket.CMSG_SPACE(struct.calcsize("i"))
+    _, messages, _, _ = sock.recvmsg(4096, room, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, data in messages:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            return int(struct.unpack("i", data[:4])[0])
+    raise NotFound("no terminal was sent: the container ended before it opened one")
+
+
+def connect(path: str) -> socket.socket:
+    """Connect to a console socket.
+
+    Raises:
+        KernelError: nobody listens there.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.connect(path)
+    except OSError as error:
+        sock.close()
+        raise KernelError(error.errno, error.strerror, f"connect({path})") from None
+    return sock
