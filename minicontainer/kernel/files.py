@@ -8,25 +8,8 @@ from __future__ import annotations
 
 import os
 
-from minicontainer import steps
 from minicontainer.errors import KernelError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-
-def _noted(
-    call: str, args: tuple[object, ...], act: Callable[[], object], **change: str | None
-) -> None:
-    """Do *act*, which makes the system call *call*, and note it; an OSError gets the call's name."""
-    try:
-        act()
-    except OSError as error:
-        steps.note(call, args, -1, error.errno or 0, **change)
-        told = ", ".join(map(str, args))
-        raise KernelError(error.errno, error.strerror, f"{call}({told})") from None
-    steps.note(call, args, 0, **change)
+from minicontainer.kernel import libc
 
 
 def write_file(
@@ -51,7 +34,7 @@ def write_file(
     except OSError as error:
         raise KernelError(error.errno, error.strerror, f"open({path})") from None
     try:
-        _noted(
+        libc.noted(
             "write", (path, text), lambda: os.write(fd, data),
             object=object, shell=shell or f"echo {text.strip()!r} > {path}",
         )  # fmt: skip
@@ -87,9 +70,8 @@ def make_dir(
         KernelError: EEXIST among others.
     """
     call = "mkdir" if at is None else "mkdirat"
-    args: tuple[object, ...] = (path, mode) if at is None else (at, path, mode)
-    _noted(
-        call, args, lambda: os.mkdir(path, mode, dir_fd=at),
+    libc.noted(
+        call, (path, mode) if at is None else (at, path, mode), lambda: os.mkdir(path, mode, dir_fd=at),
         object=object, shell=f"mkdir {path}",
     )  # fmt: skip
 
@@ -100,7 +82,7 @@ def remove_dir(path: str, *, object: str | None = None) -> None:
     Raises:
         KernelError: ENOTEMPTY, EBUSY (a cgroup with processes), ENOENT.
     """
-    _noted("rmdir", (path,), lambda: os.rmdir(path), object=object, shell=f"rmdir {path}")
+    libc.noted("rmdir", (path,), lambda: os.rmdir(path), object=object, shell=f"rmdir {path}")
 
 
 def make_symlink(target: str, path: str, *, at: int) -> None:
@@ -109,7 +91,7 @@ def make_symlink(target: str, path: str, *, at: int) -> None:
     Raises:
         KernelError: EEXIST among others.
     """
-    _noted(
+    libc.noted(
         "symlinkat", (target, at, path), lambda: os.symlink(target, path, dir_fd=at),
         object=f"link:{path}", shell=f"ln -s {target} {path}",
     )  # fmt: skip
@@ -121,7 +103,7 @@ def make_node(path: str, mode: int, device: int = 0, *, at: int, shell: str | No
     Raises:
         KernelError: EPERM where the user namespace or the filesystem forbids devices, EEXIST.
     """
-    _noted(
+    libc.noted(
         "mknodat", (at, path, mode, device),
         lambda: os.mknod(path, mode, device, dir_fd=at),
         object=f"file:{path}", shell=shell,

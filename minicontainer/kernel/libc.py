@@ -23,6 +23,7 @@ _libc = ctypes.PyDLL(None, use_errno=True)
 # cuts a larger value without a word.
 _libc.mount.argtypes = (c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
 _libc.umount2.argtypes = (c_char_p, c_int)
+_libc.socket.argtypes = (c_int, c_int, c_int)
 _libc.unshare.argtypes = (c_int,)
 _libc.setns.argtypes = (c_int, c_int)
 _libc.sethostname.argtypes = (c_char_p, c_size_t)
@@ -94,6 +95,36 @@ def quiet_call(name: str, *args: Argument) -> int:
     return result
 
 
+def noted(
+    name: str,
+    args: tuple[object, ...],
+    act: Callable[[], object],
+    *,
+    object: str | None = None,
+    before: str | None = None,
+    after: str | None = None,
+    shell: str | None = None,
+) -> None:
+    """Do what Python or a library has a function for; note it as the call that it makes.
+
+    Args:
+        name, args: the system call, as it will be made.
+        act: makes it; an OSError that it raises becomes a KernelError.
+        object, before, after, shell: for the event; see `steps.Event`.
+    """
+    errno, text = 0, ""
+    try:
+        act()
+    except OSError as error:
+        errno, text = error.errno or 0, error.strerror or str(error)
+    steps.note(
+        name, args, -1 if text else 0, errno,
+        object=object, before=before, after=after, shell=shell,
+    )  # fmt: skip
+    if text:
+        raise KernelError(errno, text, f"{name}({', '.join(map(str, args))})")
+
+
 def _make(name: str, args: tuple[Argument, ...]) -> tuple[int, int]:
     """Make the call; give its result and errno (0 unless the result is -1)."""
     passed = [os.fsencode(arg) if isinstance(arg, str) else arg for arg in args]
@@ -121,7 +152,7 @@ def _as_register(
     return ctypes.byref(arg)
 
 
-def _shown(arg: Argument) -> object:
+def _shown(arg: Argument) -> int | str | None:
     """Fit an argument for an event: plain values as they are, structures by their fields."""
     if isinstance(arg, bytes):
         return os.fsdecode(arg)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import signal
 
 import prctl
@@ -17,7 +18,7 @@ from minicontainer.kernel import libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 CLOSE_RANGE_CLOEXEC = 0x4
 _MOST_FDS = 0xFFFFFFFF
@@ -33,19 +34,9 @@ RLIMITS = {name: value for name, value in vars(resource).items() if name.startsw
 }
 
 
-def _noted(call: str, args: tuple[object, ...], act: Callable[[], object], **change: str) -> None:
-    try:
-        act()
-    except OSError as error:
-        steps.note(call, args, -1, error.errno or 0, **change)
-        told = ", ".join(map(str, args))
-        raise KernelError(error.errno, error.strerror, f"{call}({told})") from None
-    steps.note(call, args, 0, **change)
-
-
 def set_name(name: str) -> None:
     """Name this process for ps(1): 15 bytes at most. PR_SET_NAME."""
-    _noted("prctl", ("PR_SET_NAME", name), lambda: prctl.set_name(name))
+    libc.noted("prctl", ("PR_SET_NAME", name), lambda: prctl.set_name(name))
 
 
 def die_with_parent() -> None:
@@ -54,17 +45,17 @@ def die_with_parent() -> None:
     A change of ids or capabilities clears it, so it comes after those; and a parent that was gone
     before the call sends nothing, so whoever calls this must check for that.
     """
-    _noted("prctl", ("PR_SET_PDEATHSIG", "SIGKILL"), lambda: prctl.set_pdeathsig(signal.SIGKILL))
+    libc.noted("prctl", ("PR_SET_PDEATHSIG", "SIGKILL"), lambda: prctl.set_pdeathsig(signal.SIGKILL))
 
 
 def become_subreaper() -> None:
     """Adopt orphaned descendants, so that they can be waited for: PR_SET_CHILD_SUBREAPER."""
-    _noted("prctl", ("PR_SET_CHILD_SUBREAPER", 1), lambda: prctl.set_child_subreaper(1))
+    libc.noted("prctl", ("PR_SET_CHILD_SUBREAPER", 1), lambda: prctl.set_child_subreaper(1))
 
 
 def forbid_new_privileges() -> None:
     """Let execve(2) never grant more again, by set-user-id or file capabilities. Irrevocable."""
-    _noted(
+    libc.noted(
         "prctl", ("PR_SET_NO_NEW_PRIVS", 1), lambda: prctl.set_no_new_privs(1),
         object="process:no_new_privs", after="1", shell="setpriv --no-new-privs",
     )  # fmt: skip
@@ -72,12 +63,12 @@ def forbid_new_privileges() -> None:
 
 def set_dumpable(dumpable: bool) -> None:
     """Forbid (or allow) ptrace(2) of this process, and access to its /proc files, to its equals."""
-    _noted("prctl", ("PR_SET_DUMPABLE", int(dumpable)), lambda: prctl.set_dumpable(int(dumpable)))
+    libc.noted("prctl", ("PR_SET_DUMPABLE", int(dumpable)), lambda: prctl.set_dumpable(int(dumpable)))
 
 
 def keep_capabilities(keep: bool) -> None:
     """Keep the permitted capabilities when the user id changes from 0: PR_SET_KEEPCAPS."""
-    _noted("prctl", ("PR_SET_KEEPCAPS", int(keep)), lambda: prctl.set_keepcaps(int(keep)))
+    libc.noted("prctl", ("PR_SET_KEEPCAPS", int(keep)), lambda: prctl.set_keepcaps(int(keep)))
 
 
 def set_rlimit(name: str, soft: int, hard: int) -> None:
@@ -108,7 +99,7 @@ def set_rlimit(name: str, soft: int, hard: int) -> None:
 def set_groups(gids: Iterable[int]) -> None:
     """setgroups(2): the supplementary groups."""
     listed = list(gids)
-    _noted(
+    libc.noted(
         "setgroups", (tuple(listed),), lambda: os.setgroups(listed),
         object="process:groups", after=",".join(map(str, listed)),
     )  # fmt: skip
@@ -116,7 +107,7 @@ def set_groups(gids: Iterable[int]) -> None:
 
 def set_gid(gid: int) -> None:
     """Set real, effective and saved group id: setresgid(2)."""
-    _noted(
+    libc.noted(
         "setresgid", (gid, gid, gid), lambda: os.setresgid(gid, gid, gid),
         object="process:gid", before=str(os.getegid()), after=str(gid),
     )  # fmt: skip
@@ -124,7 +115,7 @@ def set_gid(gid: int) -> None:
 
 def set_uid(uid: int) -> None:
     """Set real, effective and saved user id: setresuid(2). From 0 to another it drops capabilities."""
-    _noted(
+    libc.noted(
         "setresuid", (uid, uid, uid), lambda: os.setresuid(uid, uid, uid),
         object="process:uid", before=str(os.geteuid()), after=str(uid),
     )  # fmt: skip
@@ -132,7 +123,7 @@ def set_uid(uid: int) -> None:
 
 def new_session() -> None:
     """setsid(2): leave the caller's terminal and process group."""
-    _noted("setsid", (), os.setsid, shell="setsid")
+    libc.noted("setsid", (), os.setsid, shell="setsid")
 
 
 def set_hostname(name: str) -> None:
@@ -220,3 +211,10 @@ def run_program(path: str, args: tuple[str, ...], env: dict[str, str]) -> None:
         os.execve(path, args, env)
     except OSError as error:
         raise KernelError(error.errno, error.strerror, f"execve({path})") from None
+
+
+def is_closed(pipe_fd: int) -> bool:
+    """Say whether every writer of a pipe is gone."""
+    poll = select.poll()
+    poll.register(pipe_fd, 0)  # POLLHUP is reported unasked
+    return any(event & select.POLLHUP for _, event in poll.poll(0))

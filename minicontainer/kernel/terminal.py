@@ -20,6 +20,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# not in the termios module
+_TIOCSPTLCK = 0x40045431
+# ioctl_tty(2); the termios module does not have them
+_TIOCSPTLCK = 0x40045431
 _TIOCGPTPEER = 0x5441
 
 
@@ -34,7 +38,7 @@ def open_pty(ptmx_fd: int) -> tuple[int, int]:
     Returns:
         The descriptors of master and slave.
     """
-    fcntl.ioctl(ptmx_fd, termios.TIOCSPTLCK, struct.pack("i", 0))
+    fcntl.ioctl(ptmx_fd, _TIOCSPTLCK, struct.pack("i", 0))
     slave = fcntl.ioctl(ptmx_fd, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     return ptmx_fd, slave
 

@@ -1,0 +1,269 @@
+"""Filters of system calls: what a profile says, its program kept by content, and loaded.
+
+A filter is a small program that the kernel runs at every system call of a process, with the call's
+number, its architecture and its six arguments (numbers: what a pointer points to it can't see). It
+answers what shall happen: the call is made, refused with an error, or the process killed. Once
+loaded it can't be taken off, and every child inherits it.
+
+    profile ── seccomp_compiler ──> program ── load ──> the kernel
+                    30 ms: so cached_program keeps what it made
+
+See: seccomp(2); runtime-spec config-linux.md "Seccomp"; kernel userspace-api/seccomp_filter.rst.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from minicontainer.errors import InvalidArgument, KernelError
+from minicontainer.kernel import libc
+from minicontainer.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SECCOMP_SET_MODE_FILTER = 1
+SECCOMP_FILTER_FLAG_TSYNC = 1
+SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
+SECCOMP_FILTER_FLAG_TSYNC_ESRCH = 16
+# The flags that a profile may name.
+FLAGS = {
+    "SECCOMP_FILTER_FLAG_TSYNC": SECCOMP_FILTER_FLAG_TSYNC,
+    "SECCOMP_FILTER_FLAG_LOG": 2,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 32,
+}
+
+_INSTRUCTION_SIZE = 8  # bytes of one struct sock_filter
+_DIGEST_SIZE = 32
+ESRCH = 3
+
+
+class ArgRule(Record):
+    """A condition on one argument of a system call; numbers are compared as unsigned 64-bit ones.
+
+    Args:
+        index: of the argument, 0 to 5.
+        value: what it is compared with; for SCMP_CMP_MASKED_EQ the mask.
+        value_two: for SCMP_CMP_MASKED_EQ what is left under the mask.
+        op: SCMP_CMP_EQ and so on.
+    """
+
+    index: int
+    value: int
+    value_two: int = 0
+    op: str
+
+
+class SyscallRule(Record):
+    """What happens to some system calls, where all conditions hold.
+
+    Args:
+        names: of the system calls.
+        action: SCMP_ACT_ALLOW and so on.
+        errno_ret: what the call fails with, for SCMP_ACT_ERRNO; what the tracer is told, for
+            SCMP_ACT_TRACE; None for EPERM.
+        args: conditions, all of which must hold.
+    """
+
+    names: tuple[str, ...]
+    action: str
+    errno_ret: int | None = None
+    args: tuple[ArgRule, ...] = ()
+
+
+class Seccomp(Record):
+    """A profile: what happens to each system call.
+
+    Args:
+        default_action: for calls without a rule.
+        default_errno_ret: as `SyscallRule.errno_ret`, for the default action.
+        architectures: whose calls are let through to the rules, beside the machine's own; calls of
+            any other are answered by killing.
+        flags: of seccomp(2); None lets the runtime choose.
+        listener_path: of the socket that gets the listener's descriptor, for SCMP_ACT_NOTIFY.
+        listener_metadata: what is sent along with it.
+    """
+
+    default_action: str
+    default_errno_ret: int | None = None
+    architectures: tuple[str, ...] = ()
+    flags: tuple[str, ...] | None = None
+    listener_path: str | None = None
+    listener_metadata: str | None = None
+    syscalls: tuple[SyscallRule, ...] = ()
+
+
+def filter_flags(profile: Seccomp) -> int:
+    """Give the flags that `load` needs for a profile.
+
+    A profile that names no flags gets SPEC_ALLOW, as with other runtimes: kernels before 5.16 slow
+    a filtered process down to guard it against speculation, unless told not to.
+    Raises:
+        InvalidArgument: an unknown flag; notifications asked for without a place to send them.
+    """
+    if profile.flags is None:
+        flags = FLAGS["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]
+    else:
+        flags = 0
+        for i, name in enumerate(profile.flags):
+            if name not in FLAGS:
+                raise InvalidArgument(
+                    f"linux.seccomp.flags[{i}]: expected one of {', '.join(FLAGS)}, got {name!r}"
+                )
+            flags |= FLAGS[name]
+    if any(rule.action == "SCMP_ACT_NOTIFY" for rule in profile.syscalls):
+        if not profile.listener_path:
+            raise InvalidArgument(
+                "linux.seccomp.listenerPath: is required where a rule's action is SCMP_ACT_NOTIFY"
+            )
+        flags |= SECCOMP_FILTER_FLAG_NEW_LISTENER
+        if flags & SECCOMP_FILTER_FLAG_TSYNC:  # both answer with a number: this tells them apart
+            flags |= SECCOMP_FILTER_FLAG_TSYNC_ESRCH
+    elif profile.listener_metadata and not profile.listener_path:
+        raise InvalidArgument(
+            "linux.seccomp.listenerMetadata: must not be set without listenerPath"
+        )
+    return flags
+
+
+def cached_program(profile: Seccomp, directory: str) -> bytes:
+    """Give the program of a profile: kept from an earlier start, or compiled now and kept.
+
+    What is kept is trusted only if nobody but us can have written it, if it is whole, and if what
+    compiled it (libseccomp, its binding, our own code) is unchanged; otherwise it is made anew.
+    Call it before anything is created: it is also what finds the faults of a profile.
+    Args:
+        directory: where programs are kept, one file each, made if it is missing.
+    Raises:
+        InvalidArgument, Unsupported: of `seccomp_compiler.compile_profile`.
+    """
+    key = _key(profile)
+    path = f"{directory}/{key.hex()}.bpf"
+    program = _kept(path, key)
+    if program is None:
+        from minicontainer.kernel import seccomp_compiler  # with libseccomp: 30 ms
+
+        program = seccomp_compiler.compile_profile(profile)
+        _keep(path, key, seccomp_compiler.made_from(), program)
+    return program
+
+
+def _key(profile: Seccomp) -> bytes:
+    """Name the program by all that decides it: the rules, the order they are in, the machine."""
+    rules = (
+        (
+            rule.names,
+            rule.action,
+            rule.errno_ret,
+            tuple((arg.index, arg.value, arg.value_two, arg.op) for arg in rule.args),
+        )
+        for rule in profile.syscalls
+    )
+    told = repr(
+        (
+            os.uname().machine,
+            profile.default_action,
+            profile.default_errno_ret,
+            profile.architectures,
+            *rules,
+        )
+    )
+    return _digest(told.encode())
+
+
+def _digest(data: bytes) -> bytes:
+    # A cryptographic one: nobody may be able to write two profiles that share a program. From its
+    # own module: it loads in 0.07 ms, hashlib (that is, OpenSSL) in 1.6.
+    from _blake2 import blake2b
+
+    return blake2b(data, digest_size=_DIGEST_SIZE).digest()
+
+
+def _kept(path: str, key: bytes) -> bytes | None:
+    """Read the program that is kept in *path*; None if it is missing, or not to be trusted.
+
+    The file: a digest of the key and of all that follows; a line for each file that the program
+    was made from; an empty line; the program. Cut short or under another's name, the digest is
+    another.
+    """
+    try:
+        if not _is_ours(os.stat(os.path.dirname(path))):
+            return None
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(fd, "rb", buffering=0) as file:
+            if not _is_ours(os.fstat(fd)):
+                return None
+            data = file.read()
+        digest, content = data[:_DIGEST_SIZE], data[_DIGEST_SIZE:]
+        if _digest(key + content) != digest:
+            return None
+        origins, _, program = content.partition(b"\n\n")
+        for origin in os.fsdecode(origins).split("\n"):
+            if _origin(origin.rsplit(" ", 4)[0]) != origin:
+                return None
+    except OSError:
+        return None  # never kept, or what it was made from is gone
+    return program
+
+
+def _is_ours(found: os.stat_result) -> bool:
+    """Say whether nobody else may have changed a file or directory."""
+    return found.st_uid == os.geteuid() and not found.st_mode & 0o022
+
+
+def _origin(path: str) -> str:
+    """Describe one version of a file, as make(1) would, and by what nobody can set: ctime."""
+    found = os.stat(path)
+    return f"{path} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+
+
+def _keep(path: str, key: bytes, made_from: Iterable[str], program: bytes) -> None:
+    """Write a program to *path*, whole or not at all; best effort, for it can be made again."""
+    directory = os.path.dirname(path)
+    aside = f"{path}.{os.getpid()}"
+    try:
+        os.makedirs(directory, 0o700, exist_ok=True)
+        if not _is_ours(os.stat(directory)):
+            return  # `_kept` would not believe it, and others could lay a link in our way
+        content = os.fsencode("\n".join(map(_origin, made_from))) + b"\n\n" + program
+        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        try:
+            with open(fd, "wb", buffering=0) as file:
+                file.write(_digest(key + content) + content)
+            os.rename(aside, path)
+        except OSError:
+            os.unlink(aside)
+    except OSError:
+        return  # a full or read-only disk makes starts slow; it must not make them fail
+
+
+class SockFprog(ctypes.Structure):
+    """A program as seccomp(2) takes it: struct sock_fprog."""
+
+    _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+
+def load(program: bytes, flags: int) -> int:
+    """Put this process, and all that it will start, under a filter, for good.
+
+    Args:
+        program: from `compile_profile`.
+        flags: SECCOMP_FILTER_FLAG_*, from `filter_flags`.
+    Returns:
+        the listener's descriptor with SECCOMP_FILTER_FLAG_NEW_LISTENER, otherwise 0.
+    Raises:
+        KernelError: EACCES without CAP_SYS_ADMIN unless no_new_privs is set; EINVAL for a program
+            that is not one, or for more than 4096 instructions; ESRCH where a thread of this
+            process could not follow (TSYNC).
+    See: seccomp(2).
+    """
+    code = ctypes.create_string_buffer(program, len(program))
+    given = SockFprog(len(program) // _INSTRUCTION_SIZE, ctypes.addressof(code))
+    result = libc.call("seccomp", SECCOMP_SET_MODE_FILTER, flags, given, object="process:seccomp")
+    if result > 0 and not flags & SECCOMP_FILTER_FLAG_NEW_LISTENER:
+        # the number of a thread that has a filter of its own: nothing was loaded
+        raise KernelError(ESRCH, os.strerror(ESRCH), f"seccomp(TSYNC): thread {result}")
+    return result

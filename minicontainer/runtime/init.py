@@ -1,0 +1,491 @@
+"""The container's first process: the recipe from fork to exec.
+
+This list is what a container is. The parent (`lifecycle`) has forked this process into its
+namespaces and its cgroup; here it makes them a home, gives up what the program must not have, and
+becomes the program. Mounts, ids, capabilities and filters made here need no undoing: they end with
+the process.
+
+See: namespaces(7), pivot_root(2), capabilities(7), seccomp(2); runtime-spec runtime.md "Lifecycle".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gc
+import os
+import signal
+import stat
+
+from minicontainer import steps
+from minicontainer.errors import Error, InitError, KernelError
+from minicontainer.kernel import (
+    capabilities,
+    files,
+    interfaces,
+    mounts,
+    namespaces,
+    paths,
+    process,
+    seccomp,
+)
+from minicontainer.runtime import reaper, rootfs
+from minicontainer.runtime.sync import Failed, Go, Happened, Ready, Start
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from minicontainer.cgroups.cgroup import View
+    from minicontainer.runtime.spec import Bundle, Mount, Spec
+    from minicontainer.runtime.sync import Channel
+
+EXIT_NOT_STARTED = 125
+_UMASK = 0o022  # where the specification leaves it open
+WANTS_REAPER = "minicontainer.init"  # an annotation: --init
+
+_PROPAGATION = {
+    "private": mounts.MS_PRIVATE,
+    "slave": mounts.MS_SLAVE,
+    "shared": mounts.MS_SHARED,
+    "unbindable": mounts.MS_UNBINDABLE,
+}
+
+
+class Init:
+    """What the steps work on, and what they learn on the way.
+
+    Args:
+        bundle: the container's.
+        channel: to the parent.
+        views: what a cgroup mount consists of.
+        program: the compiled seccomp filter, or b"".
+        console: the socket over which the terminal's master is sent, or None.
+        idmapped: detached id-mapped mounts, by place in the specification's list.
+        foreground: the parent stays and waits, and takes the container with it when it ends.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        channel: Channel,
+        views: tuple[View, ...],
+        program: bytes = b"",
+        console: Any = None,
+        idmapped: dict[int, int] | None = None,
+        foreground: bool = False,
+    ) -> None:
+        self.bundle = bundle
+        self.spec = bundle.spec
+        self.channel = channel
+        self.views = views
+        self.filter = program
+        self.console = console
+        self.idmapped = idmapped or {}
+        self.foreground = foreground
+        self.root_fd = -1
+        self.executable = ""
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The program's environment; a later setting of a name wins."""
+        pairs = (item.partition("=") for item in self.spec.process.env)
+        return {name: value for name, equals, value in pairs if equals}
+
+
+# --- the steps, in their order -----------------------------------------------------------------
+
+
+def reset_signals(init: Init) -> None:
+    """Give every signal its default meaning again.
+
+    The program inherits what is ignored or blocked, and Python ignores SIGPIPE: without this a
+    pipeline in the container would not end when its reader does. See: signal(7) "Execution".
+    """
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        with contextlib.suppress(OSError, ValueError):  # two that glibc keeps for itself
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def hide_from_equals(init: Init) -> None:
+    """Forbid other processes to trace this one, while it still holds what the host gave it.
+
+    A container that shares a PID namespace could otherwise reach through /proc/PID into the host:
+    CVE-2016-9962. execve(2) of the program lifts it.
+    """
+    process.set_dumpable(False)
+    process.set_name("minic:init")
+
+
+@steps.needed_if(lambda spec: spec.has_namespace("user"))
+def become_root_inside(init: Init) -> None:
+    """Take user and group 0 of the new user namespace, whose maps the parent has written.
+
+    Until then this process has ids that the namespace may not map, and files that it made would
+    belong to nobody. See: user_namespaces(7).
+    """
+    process.set_groups(())
+    process.set_gid(0)
+    process.set_uid(0)
+    # changing ids made it dumpable or not by suid_dumpable; it stays hidden
+    process.set_dumpable(False)
+
+
+def start_session(init: Init) -> None:
+    """Leave the caller's session: its Ctrl-C and its terminal are not the container's."""
+    process.new_session()
+
+
+@steps.needed_if(lambda spec: spec.process.oom_score_adj is not None)
+def set_oom_score(init: Init) -> None:
+    """Tell the kernel how gladly to kill this process when memory runs out: proc(5)."""
+    files.write_file("/proc/self/oom_score_adj", str(init.spec.process.oom_score_adj))
+
+
+@steps.needed_if(lambda spec: spec.process.rlimits)
+def set_rlimits(init: Init) -> None:
+    """Set the resource limits, while CAP_SYS_RESOURCE may still be held to raise one."""
+    for limit in init.spec.process.rlimits:
+        process.set_rlimit(limit.type, limit.soft, limit.hard)
+
+
+@steps.needed_if(lambda spec: spec.new_namespace("cgroup"))
+def unshare_cgroup(init: Init) -> None:
+    """Make our cgroup the root of what we see of cgroups.
+
+    Not with the other namespaces at the fork: a cgroup namespace is rooted where its maker is at
+    that moment, and only now are we in the container's. See: cgroup_namespaces(7).
+    """
+    namespaces.unshare(namespaces.CLONE_NEWCGROUP)
+
+
+def isolate_mounts(init: Init) -> None:
+    """Cut the mount namespace off from the host's, before the first mount.
+
+    A new mount namespace is a copy whose mounts are still peers of the host's: every mount made
+    here would appear there too. See: mount_namespaces(7) "Shared subtrees".
+    """
+    kind = _propagation(init.spec)
+    mounts.mount(
+        None, "/", None, kind | mounts.MS_REC,
+        shell=f"mount --make-r{init.spec.linux.rootfs_propagation or 'private'} /",
+    )  # fmt: skip
+
+
+def _propagation(spec: Spec) -> int:
+    kind = _PROPAGATION[(spec.linux.rootfs_propagation or "private").removeprefix("r")]
+    # A shared copy would carry our mounts to the host; as a slave it only receives.
+    return mounts.MS_SLAVE if kind == mounts.MS_SHARED else kind
+
+
+def mount_rootfs(init: Init) -> None:
+    """Make the root file system a mount: an overlay over the image, or a bind of the directory.
+
+    pivot_root(2) wants a mount point, and the image tree must not be written to.
+    """
+    layers = _root_layers(init.spec)
+    kind = _PROPAGATION[(init.spec.linux.rootfs_propagation or "private").removeprefix("r")]
+    rootfs.mount_root(init.bundle.rootfs, layers, kind, init.idmapped)
+    init.root_fd = rootfs.open_directory(init.bundle.rootfs)
+
+
+def _root_layers(spec: Spec) -> tuple[Mount, ...]:
+    return tuple(mount for mount in spec.mounts if mount.destination == "/")
+
+
+def mount_filesystems(init: Init) -> None:
+    """Make the specification's mounts, in its order: proc, /dev, /sys, volumes, ….
+
+    While the host's tree is still there to bind from, and before the root changes.
+    """
+    for i, mount in enumerate(init.spec.mounts):
+        if mount.destination == "/":
+            continue
+        try:
+            rootfs.mount_one(init.root_fd, mount, init.views, init.idmapped.get(i))
+        except KernelError as error:
+            raise KernelError(
+                error.errno, error.strerror, f"mount {mount.destination}: {error.filename}"
+            ) from None
+
+
+def make_devices(init: Init) -> None:
+    """Make /dev/null and its kin, and /dev/fd, /dev/stdin, …: on the fresh tmpfs, after mounting it."""
+    own_users = init.spec.has_namespace("user")
+    rootfs.make_devices(init.root_fd, init.spec.linux.devices, by_bind=own_users)
+
+
+@steps.needed_if(lambda spec: spec.process.terminal)
+def open_terminal(init: Init) -> None:
+    """Open a pseudo-terminal of the container's own devpts, and send its master to the parent.
+
+    From the container's instance, so that its name under /dev/pts is right inside.
+    """
+    from minicontainer.runtime import console  # sockets and termios: 5 ms that few need
+
+    console.open_for(init.root_fd, init.console, init.spec.process)
+
+
+def enter_rootfs(init: Init) -> None:
+    """Change the root with pivot_root(2) and drop the host's tree.
+
+    Not chroot(2): that leaves the host's mounts in the namespace, and a process with
+    CAP_SYS_CHROOT walks out of it.
+    """
+    rootfs.enter(init.bundle.rootfs)
+    os.close(init.root_fd)
+    init.root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def protect_paths(init: Init) -> None:
+    """Hide or write-protect what tells about the host, now that the paths are the container's own."""
+    rootfs.make_readonly(init.root_fd, init.spec.linux.readonly_paths)
+    rootfs.mask(init.root_fd, init.spec.linux.masked_paths)
+
+
+@steps.needed_if(lambda spec: spec.root.readonly)
+def make_rootfs_readonly(init: Init) -> None:
+    """Make the root read-only, after the last mount point in it was made."""
+    rootfs.remount_root_readonly(init.root_fd)
+
+
+@steps.needed_if(lambda spec: spec.hostname is not None)
+def set_hostname(init: Init) -> None:
+    """Name the host, in the container's UTS namespace."""
+    process.set_hostname(init.spec.hostname or "")
+
+
+@steps.needed_if(lambda spec: spec.domainname is not None)
+def set_domainname(init: Init) -> None:
+    """Name the NIS domain, in the container's UTS namespace."""
+    process.set_domainname(init.spec.domainname or "")
+
+
+@steps.needed_if(lambda spec: spec.new_namespace("network"))
+def raise_loopback(init: Init) -> None:
+    """Bring `lo` up: in a new network namespace it is there, but down."""
+    interfaces.set_up("lo")
+
+
+def enter_directory(init: Init) -> None:
+    """Change to the working directory, made if it is missing, and check that it is in the root.
+
+    A descriptor of the host left open by somebody would make /proc/self/fd/N a way out:
+    CVE-2024-21626. getcwd(2) then starts with "(unreachable)" or fails.
+    """
+    cwd = init.spec.process.cwd
+    with contextlib.suppress(KernelError):  # a read-only root: chdir then says what is missing
+        os.close(paths.make_in_root(init.root_fd, cwd, directory=True))
+    try:
+        os.chdir(cwd)
+        inside = os.getcwd().startswith("/")
+    except OSError as error:
+        raise KernelError(error.errno, error.strerror, f"chdir to cwd {cwd}") from None
+    if not inside:
+        raise InitError(f"cwd {cwd} is outside of the container's root file system")
+
+
+def find_program(init: Init) -> None:
+    """Find the program by the container's PATH: here, so that a missing one fails before start."""
+    name = init.spec.process.args[0]
+    init.executable = _which(name, init.env.get("PATH", ""))
+
+
+def _which(name: str, path: str) -> str:
+    if "/" in name:
+        _check_executable(name)
+        return name
+    refused: KernelError | None = None
+    for directory in path.split(":"):
+        candidate = os.path.join(directory or ".", name)
+        try:
+            _check_executable(candidate)
+        except KernelError as error:
+            refused = error if error.errno == errno.EACCES else refused
+        else:
+            return candidate
+    if refused:
+        raise refused
+    raise InitError(f"exec: {name!r}: executable file not found in $PATH", errno=errno.ENOENT)
+
+
+def _check_executable(path: str) -> None:
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise KernelError(error.errno, _lower(error.strerror or ""), f"exec: {path!r}") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise KernelError(errno.EACCES, "is a directory", f"exec: {path!r}")
+    if not os.access(path, os.X_OK):
+        raise KernelError(errno.EACCES, "permission denied", f"exec: {path!r}")
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+@steps.needed_if(lambda spec: spec.process.no_new_privileges)
+def forbid_new_privileges(init: Init) -> None:
+    """Let nothing that the program runs gain privileges, if asked: then a filter needs no
+    CAP_SYS_ADMIN, and can come last."""
+    process.forbid_new_privileges()
+
+
+@steps.needed_if(lambda spec: spec.linux.seccomp and not spec.process.no_new_privileges)
+def filter_if_privileged(init: Init) -> None:
+    """Load the system call filter now, while CAP_SYS_ADMIN is held: without no_new_privs the kernel
+    wants one of the two. The steps that follow must then pass the filter."""
+    _load_filter(init)
+
+
+def drop_bounding_set(init: Init) -> None:
+    """Limit what programs with file capabilities can gain, while CAP_SETPCAP is held to do it."""
+    asked = init.spec.process.capabilities
+    capabilities.limit_bounding(capabilities.mask_of(asked.bounding) if asked else 0)
+
+
+def become_user(init: Init) -> None:
+    """Become the user: groups first, which only a privileged process may set, the user id last.
+
+    Capabilities are kept over the change; the next step sets what they shall be.
+    """
+    user = init.spec.process.user
+    process.keep_capabilities(True)
+    process.set_groups(user.additional_gids)
+    process.set_gid(user.gid)
+    process.set_uid(user.uid)
+    os.umask(_UMASK if user.umask is None else user.umask)
+
+
+def set_capabilities(init: Init) -> None:
+    """Set the other four sets, after setuid(2), which clears the effective one."""
+    process.keep_capabilities(False)
+    asked = init.spec.process.capabilities
+    held = capabilities.of_process()["permitted"]
+    sets = {
+        kind: capabilities.mask_of(getattr(asked, kind)) & held if asked else 0
+        for kind in ("effective", "permitted", "inheritable", "ambient")
+    }
+    capabilities.set_sets(sets["effective"], sets["permitted"], sets["inheritable"])
+    capabilities.set_ambient(sets["ambient"] & sets["permitted"] & sets["inheritable"])
+
+
+def report_ready(init: Init) -> None:
+    """Tell the parent that only the program is missing."""
+    # once more: the change of ids reset it, and the program's own user could trace us by now
+    process.set_dumpable(False)
+    init.channel.send(Ready())
+
+
+def wait_for_start(init: Init) -> None:
+    """Wait until the parent says start: between create and start, networks are connected."""
+    if not isinstance(init.channel.receive(), Start):
+        os._exit(EXIT_NOT_STARTED)  # the parent is gone, or has given up
+
+
+@steps.needed_if(lambda spec: spec.linux.seccomp and spec.process.no_new_privileges)
+def filter_if_unprivileged(init: Init) -> None:
+    """Load the system call filter last, so that only execve(2) itself must pass it."""
+    _load_filter(init)
+
+
+def _load_filter(init: Init) -> None:
+    profile = init.spec.linux.seccomp
+    if profile is not None:
+        seccomp.load(init.filter, seccomp.filter_flags(profile))
+
+
+def die_with_parent(init: Init) -> None:
+    """Be killed if the parent is: it waits in the foreground, and leaves no orphan.
+
+    After the change of ids, which clears this; and before a last look whether the parent is still
+    there, because one that ended earlier sends no signal.
+    """
+    if not init.foreground:
+        return
+    process.die_with_parent()
+    if process.is_closed(init.channel.reads):
+        os._exit(EXIT_NOT_STARTED)
+
+
+@steps.needed_if(lambda spec: spec.annotations.get(WANTS_REAPER))
+def stay_as_reaper(init: Init) -> None:
+    """Stay as process 1, if asked (--init): fork the program, reap orphans, pass signals on."""
+    reaper.run(
+        forked=init.channel.close,
+        program=lambda: run_program(init),
+        failed=lambda error: init.channel.send(failure(error)),
+    )
+
+
+def run_program(init: Init) -> None:
+    """Become the program."""
+    gc.enable()
+    process.run_program(init.executable, init.spec.process.args, init.env)
+
+
+RECIPE = (
+    reset_signals,
+    hide_from_equals,        # before anything of the container could look at us
+    become_root_inside,
+    start_session,
+    set_oom_score,
+    set_rlimits,
+    unshare_cgroup,
+    isolate_mounts,          # before the first mount, or the host would see it
+    mount_rootfs,
+    mount_filesystems,
+    make_devices,            # on the /dev that was just mounted
+    open_terminal,
+    enter_rootfs,
+    protect_paths,           # now that the paths are the container's own
+    make_rootfs_readonly,
+    set_hostname,
+    set_domainname,
+    raise_loopback,
+    enter_directory,
+    find_program,            # here, so that a missing one fails `create` and not `start`
+    forbid_new_privileges,
+    filter_if_privileged,
+    drop_bounding_set,       # while CAP_SETPCAP is held
+    become_user,
+    set_capabilities,        # after setuid(2), which clears them
+    report_ready,
+    wait_for_start,
+    filter_if_unprivileged,
+    die_with_parent,
+    stay_as_reaper,
+    run_program,
+)  # fmt: skip
+
+
+def main(init: Init) -> NoReturn:
+    """Follow the recipe in the forked child; it ends in execve(2), or in `os._exit`.
+
+    Nothing of the parent's may run here: no exit handlers, no flushing of its buffers.
+    """
+    try:
+        os.umask(0)  # modes of files and directories are meant as they are written
+        gc.disable()  # a collection would touch, and so copy, every page shared with the parent
+        process.close_on_exec_from(3)
+        if steps.listening():
+            steps.listen(lambda event: init.channel.send(Happened(event=event)), "init")
+        if isinstance(init.channel.receive(), Go):
+            steps.follow(RECIPE, init.spec, init)
+    except BaseException as error:  # the process ends here, and its parent says why
+        with contextlib.suppress(OSError):
+            init.channel.send(failure(error))
+    os._exit(EXIT_NOT_STARTED)
+
+
+def failure(error: BaseException) -> Failed:
+    """Put an exception into the message for the parent."""
+    known = isinstance(error, (Error, OSError))
+    text = str(error) if known else f"{type(error).__name__}: {error}"
+    return Failed(
+        message=text,
+        step=steps.current_step(),
+        call=str(getattr(error, "filename", "") or getattr(error, "call", "")),
+        errno=getattr(error, "errno", 0) or 0,
+    )

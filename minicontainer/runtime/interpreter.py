@@ -1,0 +1,82 @@
+"""The interpreter, out of the container's reach.
+
+Until its program runs, the container's first process is this interpreter, and the container can
+reach that file as /proc/PID/exe. On a writable mount, root in the container could open it there and
+overwrite the host's Python: CVE-2019-5736. A file keeps the mount through which it was opened, and
+a container can't change a mount of another mount namespace. So the interpreter is started from a
+read-only mount, and every start checks that it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+
+from minicontainer.errors import KernelError
+from minicontainer.kernel import mounts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# The copy that the installation makes for this purpose, below its prefix. Only it gets a mount
+# that stays: a system's own python3 must not become read-only for its package manager.
+PRIVATE_COPY = "/libexec/minicontainer/python3"
+_EXE = "/proc/self/exe"
+
+
+def is_protected() -> bool:
+    """Say whether this process's executable lies on a read-only mount: one statvfs(2)."""
+    return bool(os.statvfs(_EXE).f_flag & os.ST_RDONLY)
+
+
+def protect(argv: Sequence[str]) -> None:
+    """Start this command again from a read-only mount, unless it was started from one.
+
+    The private copy is bind-mounted over itself, once per boot, so that later commands find it
+    protected and pay nothing. Another interpreter is started from a detached mount that exists for
+    this process alone; that costs each command a second start of the interpreter (6 ms).
+
+    Args:
+        argv: the interpreter's own command line, `sys.orig_argv`.
+    Raises:
+        KernelError: not permitted to mount.
+    """
+    if is_protected() or os.geteuid() != 0:
+        return  # an ordinary user's container is in a user namespace: the file is safe from it
+    path = os.readlink(_EXE)
+    if path.endswith(PRIVATE_COPY):
+        _mount_over_itself(path)
+        os.execv(path, list(argv))
+    with contextlib.ExitStack() as stack:
+        tree = _readonly_mount(path)
+        stack.callback(os.close, tree)
+        os.execve(tree, list(argv), os.environ)
+
+
+def _readonly_mount(path: str) -> int:
+    tree = mounts.open_tree(path)
+    mounts.mount_setattr(tree, mounts.Attributes(set=mounts.MOUNT_ATTR_RDONLY))
+    return tree
+
+
+def _mount_over_itself(path: str) -> None:
+    """Mount the file read-only on itself; of several first commands, one does it."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.statvfs(path).f_flag & os.ST_RDONLY:
+            return
+        tree, place = _readonly_mount(path), os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            mounts.move_mount(tree, place, where=path)
+        except KernelError as error:
+            raise KernelError(
+                error.errno, error.strerror, f"protect the interpreter {path}"
+            ) from None
+        finally:
+            os.close(tree)
+            os.close(place)
+    finally:
+        os.close(fd)

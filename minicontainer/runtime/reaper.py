@@ -1,0 +1,74 @@
+"""Process 1 that stays: it starts the program, passes signals on, and reaps orphans.
+
+The kernel gives every orphan of a PID namespace to its process 1, and ends the namespace with it.
+Most programs don't expect children that they never made; what they leave unreaped stays as a
+zombie. See: pid_namespaces(7) "The namespace init process", wait(2).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+
+from minicontainer.kernel import process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+# Signals about this process itself, and those that can't be waited for.
+_NOT_PASSED_ON = {
+    signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE,
+    signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS, signal.SIGTTIN, signal.SIGTTOU,
+}  # fmt: skip
+
+
+def run(
+    forked: Callable[[], None], program: Callable[[], None], failed: Callable[[BaseException], None]
+) -> NoReturn:
+    """Fork; the child calls *program*, this process stays until the child ends.
+
+    Args:
+        forked: called in this process once the child exists.
+        program: becomes the program; it returns only by raising.
+        failed: told of what it raised, in the child.
+    """
+    waited_for = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+    # Blocked before the fork, so that none is lost: process 1 gets no signal that it has no
+    # handler for, but a blocked one is kept for sigwait(2).
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, waited_for)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setsid()
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            program()
+        except BaseException as error:  # the process ends here, and its parent says why
+            failed(error)
+        os._exit(125)
+    forked()
+    while True:
+        number = signal.sigwait(waited_for)
+        if number == signal.SIGCHLD:
+            status = _reap(child)
+            if status is not None:
+                os._exit(status)
+        elif number not in _NOT_PASSED_ON:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, number)
+
+
+def _reap(child: int) -> int | None:
+    """Take every ended child; give the exit status if *child* is among them."""
+    found = None
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return found
+        if pid == 0:
+            return found
+        if pid == child:
+            found = process.exit_status(status)
