@@ -88,7 +88,7 @@ class Record:
 
     def __eq__(self, other: object) -> bool:
         """Compare by type and fields."""
-        return type(self) is type(other) and self._values() == other._values()  # 
+        return type(self) is type(other) and self._values() == other._values()  #
 
     def __hash__(self) -> int:
         """Hash by what is printed: fields may hold dictionaries."""

@@ -12,6 +12,35 @@ from minicontainer.errors import KernelError
 from minicontainer.kernel import libc
 
 
+def open_for_writing(path: str, *, at: int | None = None) -> int:
+    """Open an existing file to write to it.
+
+    Raises:
+        KernelError: ENOENT, EACCES, ELOOP for a symbolic link.
+    """
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=at)
+    except OSError as error:
+        raise KernelError(error.errno, error.strerror, f"open({path})") from None
+
+
+def write_open_file(
+    fd: int, path: str, text: str, *, object: str | None = None, shell: str | None = None
+) -> None:
+    """Write *text* with one write(2).
+
+    Args:
+        fd: opened for writing;  path: its name, for the event and the error.
+    Raises:
+        KernelError: control files answer EINVAL, EBUSY, EPERM, … here.
+    """
+    data = text.encode()
+    libc.noted(
+        "write", (path, text), lambda: os.write(fd, data),
+        object=object, shell=shell or f"echo {text.strip()!r} > {path}",
+    )  # fmt: skip
+
+
 def write_file(
     path: str,
     text: str,
@@ -28,16 +57,9 @@ def write_file(
     Raises:
         KernelError: of openat(2) or write(2); control files answer EINVAL, EBUSY, EPERM in write.
     """
-    data = text.encode()
+    fd = open_for_writing(path, at=at)
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=at)
-    except OSError as error:
-        raise KernelError(error.errno, error.strerror, f"open({path})") from None
-    try:
-        libc.noted(
-            "write", (path, text), lambda: os.write(fd, data),
-            object=object, shell=shell or f"echo {text.strip()!r} > {path}",
-        )  # fmt: skip
+        write_open_file(fd, path, text, object=object, shell=shell)
     finally:
         os.close(fd)
 

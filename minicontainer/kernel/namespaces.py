@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 
 from minicontainer import steps
 from minicontainer.errors import KernelError
-from minicontainer.kernel import files, libc
+from minicontainer.kernel import files, libc, signals
 from minicontainer.record import Record
 
 TYPE_CHECKING = False
@@ -102,7 +101,7 @@ def clone3(flags: int, *, cgroup_fd: int | None = None) -> tuple[int, int]:
         flags=flags | CLONE_PIDFD,
         pidfd=ctypes.addressof(pidfd),
         # With CLONE_PARENT the kernel takes the caller's own exit signal, and refuses another.
-        exit_signal=0 if flags & CLONE_PARENT else signal.SIGCHLD,
+        exit_signal=0 if flags & CLONE_PARENT else signals.SIGCHLD,
     )
     if cgroup_fd is not None:
         args.flags |= CLONE_INTO_CGROUP

@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 import resource
 import select
-import signal
 
 import prctl
 
 from minicontainer import steps
 from minicontainer.errors import InvalidArgument, KernelError
-from minicontainer.kernel import libc
+from minicontainer.kernel import libc, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +44,9 @@ def die_with_parent() -> None:
     A change of ids or capabilities clears it, so it comes after those; and a parent that was gone
     before the call sends nothing, so whoever calls this must check for that.
     """
-    libc.noted("prctl", ("PR_SET_PDEATHSIG", "SIGKILL"), lambda: prctl.set_pdeathsig(signal.SIGKILL))
+    libc.noted(
+        "prctl", ("PR_SET_PDEATHSIG", "SIGKILL"), lambda: prctl.set_pdeathsig(signals.SIGKILL)
+    )
 
 
 def become_subreaper() -> None:
@@ -63,7 +64,9 @@ def forbid_new_privileges() -> None:
 
 def set_dumpable(dumpable: bool) -> None:
     """Forbid (or allow) ptrace(2) of this process, and access to its /proc files, to its equals."""
-    libc.noted("prctl", ("PR_SET_DUMPABLE", int(dumpable)), lambda: prctl.set_dumpable(int(dumpable)))
+    libc.noted(
+        "prctl", ("PR_SET_DUMPABLE", int(dumpable)), lambda: prctl.set_dumpable(int(dumpable))
+    )
 
 
 def keep_capabilities(keep: bool) -> None:
@@ -175,25 +178,6 @@ def exit_status(wait_status: int) -> int:
     """Turn a wait status into what a shell would show in $?."""
     code = os.waitstatus_to_exitcode(wait_status)
     return code if code >= 0 else 128 - code
-
-
-def signal_number(name: str) -> int:
-    """Read a signal as people write it: 15, TERM, SIGTERM, SIGRTMIN+3.
-
-    Raises:
-        InvalidArgument: no such signal.
-    """
-    word = name.upper().removeprefix("SIG")
-    base, plus, offset = word.partition("+")
-    if word.isdigit():
-        number = int(word)
-    elif plus and base == "RTMIN" and offset.isdigit():
-        number = signal.SIGRTMIN + int(offset)
-    else:
-        number = int(getattr(signal, f"SIG{word}", 0))
-    if not 0 < number <= signal.SIGRTMAX:
-        raise InvalidArgument(f"{name}: no such signal: use a name as in signal(7), or a number")
-    return number
 
 
 def run_program(path: str, args: tuple[str, ...], env: dict[str, str]) -> None:

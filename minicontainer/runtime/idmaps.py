@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 
-from minicontainer.kernel import mounts, namespaces, process
+from minicontainer.kernel import mounts, namespaces, process, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def _user_namespace(uids: tuple[IdMap, ...], gids: tuple[IdMap, ...]) -> Iterato
     """Give a user namespace that exists only for its maps: an empty process holds it meanwhile."""
     pid, pidfd = namespaces.clone3(namespaces.CLONE_NEWUSER)
     if pid == 0:
-        signal.pause()
+        signals.pause()
         os._exit(0)
     try:
         namespaces.write_id_maps(pid, uids, gids)
@@ -55,6 +54,6 @@ def _user_namespace(uids: tuple[IdMap, ...], gids: tuple[IdMap, ...]) -> Iterato
         finally:
             os.close(fd)
     finally:
-        process.pidfd_send_signal(pidfd, signal.SIGKILL)
+        process.pidfd_send_signal(pidfd, signals.SIGKILL)
         os.close(pidfd)
         os.waitpid(pid, 0)

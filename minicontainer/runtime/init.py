@@ -14,7 +14,6 @@ import contextlib
 import errno
 import gc
 import os
-import signal
 import stat
 
 from minicontainer import steps
@@ -28,6 +27,7 @@ from minicontainer.kernel import (
     paths,
     process,
     seccomp,
+    signals,
 )
 from minicontainer.runtime import reaper, rootfs
 from minicontainer.runtime.sync import Failed, Go, Happened, Ready, Start
@@ -62,6 +62,7 @@ class Init:
         program: the compiled seccomp filter, or b"".
         console: the socket over which the terminal's master is sent, or None.
         idmapped: detached id-mapped mounts, by place in the specification's list.
+        doors: the `tasks` files of its v1 cgroups, path and descriptor.
         foreground: the parent stays and waits, and takes the container with it when it ends.
     """
 
@@ -74,6 +75,7 @@ class Init:
         console: Any = None,
         idmapped: dict[int, int] | None = None,
         foreground: bool = False,
+        doors: tuple[tuple[str, int], ...] = (),
     ) -> None:
         self.bundle = bundle
         self.spec = bundle.spec
@@ -83,6 +85,7 @@ class Init:
         self.console = console
         self.idmapped = idmapped or {}
         self.foreground = foreground
+        self.doors = doors
         self.root_fd = -1
         self.executable = ""
 
@@ -96,16 +99,26 @@ class Init:
 # --- the steps, in their order -----------------------------------------------------------------
 
 
+def join_cgroups(init: Init) -> None:
+    """Move into the container's v1 cgroups, through files that the parent opened.
+
+    First, so that the limits hold for every later step. On v2 clone3(2) did it. By itself, because
+    the kernel lets a single thread move itself at once, and makes others wait: cgroup.procs of
+    another process costs 5 to 20 ms.
+    """
+    for path, door in init.doors:
+        files.write_open_file(door, path, "0", shell=f"echo $$ > {path}")
+
+
 def reset_signals(init: Init) -> None:
     """Give every signal its default meaning again.
 
     The program inherits what is ignored or blocked, and Python ignores SIGPIPE: without this a
     pipeline in the container would not end when its reader does. See: signal(7) "Execution".
     """
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        with contextlib.suppress(OSError, ValueError):  # two that glibc keeps for itself
-            signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in signals.CATCHABLE:
+        signals.handle(number, signals.SIG_DFL)
+    signals.set_mask(())
 
 
 def hide_from_equals(init: Init) -> None:
@@ -238,6 +251,24 @@ def enter_rootfs(init: Init) -> None:
     init.root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
+def enter_directory(init: Init) -> None:
+    """Change to the working directory, made if it is missing, and check that it is in the root.
+
+    A descriptor of the host left open by somebody would make /proc/self/fd/N a way out:
+    CVE-2024-21626. getcwd(2) then starts with "(unreachable)" or fails.
+    """
+    cwd = init.spec.process.cwd
+    with contextlib.suppress(KernelError):  # a read-only root: chdir then says what is missing
+        os.close(paths.make_in_root(init.root_fd, cwd, directory=True))
+    try:
+        os.chdir(cwd)
+        inside = os.getcwd().startswith("/")
+    except OSError as error:
+        raise KernelError(error.errno, error.strerror, f"chdir to cwd {cwd}") from None
+    if not inside:
+        raise InitError(f"cwd {cwd} is outside of the container's root file system")
+
+
 def protect_paths(init: Init) -> None:
     """Hide or write-protect what tells about the host, now that the paths are the container's own."""
     rootfs.make_readonly(init.root_fd, init.spec.linux.readonly_paths)
@@ -266,24 +297,6 @@ def set_domainname(init: Init) -> None:
 def raise_loopback(init: Init) -> None:
     """Bring `lo` up: in a new network namespace it is there, but down."""
     interfaces.set_up("lo")
-
-
-def enter_directory(init: Init) -> None:
-    """Change to the working directory, made if it is missing, and check that it is in the root.
-
-    A descriptor of the host left open by somebody would make /proc/self/fd/N a way out:
-    CVE-2024-21626. getcwd(2) then starts with "(unreachable)" or fails.
-    """
-    cwd = init.spec.process.cwd
-    with contextlib.suppress(KernelError):  # a read-only root: chdir then says what is missing
-        os.close(paths.make_in_root(init.root_fd, cwd, directory=True))
-    try:
-        os.chdir(cwd)
-        inside = os.getcwd().startswith("/")
-    except OSError as error:
-        raise KernelError(error.errno, error.strerror, f"chdir to cwd {cwd}") from None
-    if not inside:
-        raise InitError(f"cwd {cwd} is outside of the container's root file system")
 
 
 def find_program(init: Init) -> None:
@@ -426,6 +439,7 @@ def run_program(init: Init) -> None:
 
 
 RECIPE = (
+    join_cgroups,            # the limits hold from here on
     reset_signals,
     hide_from_equals,        # before anything of the container could look at us
     become_root_inside,
@@ -439,12 +453,12 @@ RECIPE = (
     make_devices,            # on the /dev that was just mounted
     open_terminal,
     enter_rootfs,
+    enter_directory,         # while one that is missing can still be made
     protect_paths,           # now that the paths are the container's own
     make_rootfs_readonly,
     set_hostname,
     set_domainname,
     raise_loopback,
-    enter_directory,
     find_program,            # here, so that a missing one fails `create` and not `start`
     forbid_new_privileges,
     filter_if_privileged,

@@ -18,7 +18,7 @@ from minicontainer.kernel import mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 # The copy that the installation makes for this purpose, below its prefix. Only it gets a mount
 # that stays: a system's own python3 must not become read-only for its package manager.
@@ -31,7 +31,7 @@ def is_protected() -> bool:
     return bool(os.statvfs(_EXE).f_flag & os.ST_RDONLY)
 
 
-def protect(argv: Sequence[str]) -> None:
+def protect(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     """Start this command again from a read-only mount, unless it was started from one.
 
     The private copy is bind-mounted over itself, once per boot, so that later commands find it
@@ -40,6 +40,7 @@ def protect(argv: Sequence[str]) -> None:
 
     Args:
         argv: the interpreter's own command line, `sys.orig_argv`.
+        environ: its environment.
     Raises:
         KernelError: not permitted to mount.
     """
@@ -48,11 +49,11 @@ def protect(argv: Sequence[str]) -> None:
     path = os.readlink(_EXE)
     if path.endswith(PRIVATE_COPY):
         _mount_over_itself(path)
-        os.execv(path, list(argv))
+        os.execve(path, list(argv), environ)
     with contextlib.ExitStack() as stack:
         tree = _readonly_mount(path)
         stack.callback(os.close, tree)
-        os.execve(tree, list(argv), os.environ)
+        os.execve(tree, list(argv), environ)
 
 
 def _readonly_mount(path: str) -> int:

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 
 from minicontainer import steps
 from minicontainer.cgroups.cgroup import open_cgroup
 from minicontainer.errors import InitError, KernelError
-from minicontainer.kernel import namespaces, process, seccomp
+from minicontainer.kernel import namespaces, process, seccomp, signals
 from minicontainer.kernel.namespaces import NAMESPACES
 from minicontainer.runtime import idmaps, init
 from minicontainer.runtime.defaults import DENY_ALL_DEVICES, DEVICE_RULES
@@ -122,15 +121,16 @@ def create(
             console=console,
             idmapped=open_idmapped_mounts(spec, undo),
             foreground=foreground,
+            doors=cgroup.doors(),
         )
         pid, pidfd = steps.take(fork_init, child, ours, cgroup)
         undo.callback(os.close, pidfd)
         undo.callback(end_init, pid, pidfd)
         theirs.close()
+        for _, door in child.doors:
+            os.close(door)
         if spec.new_namespace("user"):
             steps.take(write_id_maps, pid, spec.linux)
-        if cgroup.version != "v2":
-            steps.take(enter_cgroup, cgroup, pid)
         ours.send(Go())
         wait_for_ready(ours, pid)
         created = store.save(state.replace(status="created", pid=pid))
@@ -243,7 +243,7 @@ def _enter(linux: Linux, row: namespaces.Namespace) -> None:
 def end_init(pid: int, pidfd: int) -> None:
     """Kill the first process, if it still runs, and take its exit status."""
     with contextlib.suppress(KernelError):
-        process.pidfd_send_signal(pidfd, signal.SIGKILL)
+        process.pidfd_send_signal(pidfd, signals.SIGKILL)
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, 0)
 
@@ -251,11 +251,6 @@ def end_init(pid: int, pidfd: int) -> None:
 def write_id_maps(pid: int, linux: Linux) -> None:
     """Say who is who in the new user namespace: only a process outside may map other ids."""
     namespaces.write_id_maps(pid, linux.uid_mappings, linux.gid_mappings)
-
-
-def enter_cgroup(cgroup: Cgroup, pid: int) -> None:
-    """Put the first process into its cgroup: the limits hold from its first step on."""
-    cgroup.add(pid)
 
 
 def wait_for_ready(channel: Channel, pid: int) -> None:
@@ -295,12 +290,16 @@ def _why_it_ended(pid: int) -> str:
         status = process.wait_exit(pid)
     except ChildProcessError:
         status = 0
-    if status == 128 + signal.SIGKILL:
+    if status == 128 + signals.SIGKILL:
         return (
             "the container's first process was killed before its program ran: "
             "if the memory limit is small, raise it"
         )
     return f"the container's first process ended before its program ran (status {status})"
+
+
+# The parent's steps, in their order; those of the child are `init.RECIPE`.
+STEPS = (reserve_name, create_cgroup, fork_init, write_id_maps, start)
 
 
 def run(name: str, bundle: Bundle, store: Store) -> int:

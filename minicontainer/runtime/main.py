@@ -9,7 +9,6 @@ argparse costs as much as the container's own start; so they are read by hand.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 
@@ -47,6 +46,8 @@ def spec(options: dict[str, str], names: list[str]) -> int:
     if names:
         raise InvalidArgument(f"spec: unexpected argument {names[0]!r}")
     path = os.path.join(options.get("--bundle", "."), "config.json")
+    import json  # here: it indents, which `jsontext` does not
+
     text = json.dumps(defaults.default_spec().to_json(), indent=4) + "\n"
     try:
         with open(path, "x", encoding="utf-8") as file:
@@ -92,7 +93,7 @@ def main() -> int:
         if not rest or rest[0] not in COMMANDS:
             known = ", ".join(COMMANDS)
             raise InvalidArgument(f"expected a command ({known}), got {' '.join(rest) or 'none'}")
-        interpreter.protect(sys.orig_argv)
+        interpreter.protect(sys.orig_argv, os.environ)
         return COMMANDS[rest[0]](options, rest[1:])
     except Error as error:
         sys.stderr.write(f"minicontainer-oci: {error}\n")

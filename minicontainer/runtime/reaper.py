@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 
-from minicontainer.kernel import process
+from minicontainer.kernel import process, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
-# Signals about this process itself, and those that can't be waited for.
-_NOT_PASSED_ON = {
-    signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE,
-    signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS, signal.SIGTTIN, signal.SIGTTOU,
-}  # fmt: skip
+# Signals about this process itself, not for the program.
+_OWN = frozenset(
+    signals.NUMBERS[f"SIG{name}"]
+    for name in ("CHLD", "SEGV", "BUS", "FPE", "ILL", "ABRT", "TRAP", "SYS", "TTIN", "TTOU")
+)
 
 
 def run(
@@ -35,27 +34,26 @@ def run(
         program: becomes the program; it returns only by raising.
         failed: told of what it raised, in the child.
     """
-    waited_for = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
     # Blocked before the fork, so that none is lost: process 1 gets no signal that it has no
     # handler for, but a blocked one is kept for sigwait(2).
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, waited_for)
+    before = signals.block(signals.CATCHABLE)
     child = os.fork()
     if child == 0:
         try:
             os.setsid()
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            signals.set_mask(before)
             program()
         except BaseException as error:  # the process ends here, and its parent says why
             failed(error)
         os._exit(125)
     forked()
     while True:
-        number = signal.sigwait(waited_for)
-        if number == signal.SIGCHLD:
+        number = signals.wait_for(signals.CATCHABLE)
+        if number == signals.SIGCHLD:
             status = _reap(child)
             if status is not None:
                 os._exit(status)
-        elif number not in _NOT_PASSED_ON:
+        elif number not in _OWN:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, number)
 

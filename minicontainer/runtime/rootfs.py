@@ -14,7 +14,6 @@ import errno
 import os
 import stat
 
-from minicontainer import steps
 from minicontainer.errors import InvalidArgument, KernelError, Unsupported
 from minicontainer.kernel import files, mounts, paths
 from minicontainer.runtime.defaults import DEVICE_LINKS, DEVICES
@@ -54,7 +53,10 @@ def mount_root(
         propagation: MS_PRIVATE and so on, for the root's own mount.
         idmapped: detached id-mapped mounts by the layer's place, made by the parent.
     """
-    with opened(mounts.open_tree(path, recursive=True)) as tree, opened(open_directory(path)) as place:
+    with (
+        opened(mounts.open_tree(path, recursive=True)) as tree,
+        opened(open_directory(path)) as place,
+    ):
         mounts.move_mount(tree, place, where=path, shell=f"mount --rbind {path} {path}")
     for i, layer in enumerate(layers):
         if i in idmapped:

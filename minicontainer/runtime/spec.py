@@ -8,9 +8,9 @@ See: runtime-spec config.md, config-linux.md.
 
 from __future__ import annotations
 
-import json
 import os
 
+from minicontainer import jsontext
 from minicontainer.cgroups.limits import Resources
 from minicontainer.errors import InvalidArgument, NotFound
 from minicontainer.kernel.namespaces import BY_TYPE, IdMap
@@ -182,7 +182,7 @@ def read_bundle(path: str) -> Bundle:
     config = os.path.join(path, "config.json")
     try:
         with open(config, encoding="utf-8") as file:
-            document = json.load(file)
+            document = jsontext.parse(file.read())
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"{config} does not exist: make one with `minicontainer-oci spec`") from None
     except (OSError, ValueError, RecursionError) as error:

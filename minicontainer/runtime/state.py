@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
-import shutil
 
+from minicontainer import jsontext
 from minicontainer.errors import Conflict, InvalidArgument, KernelError, Unsupported
 from minicontainer.record import Record
 from minicontainer.runtime.spec import OCI_VERSION
@@ -84,17 +83,16 @@ class Store:
         """
         check_name(name)
         directory = self.directory(name)
+        draft = os.path.join(self.root, f".{name}.{os.getpid()}")
         try:
             os.makedirs(self.root, mode=0o711, exist_ok=True)
             # The lock exists before the directory has its final name: no moment at which another
             # process finds a container that nobody holds.
-            draft = os.path.join(self.root, f".{name}.{os.getpid()}")
             os.mkdir(draft, 0o711)
             lock = _lock(draft)
             os.rename(draft, directory)
         except OSError as error:
-            with contextlib.suppress(OSError, UnboundLocalError):
-                shutil.rmtree(draft)
+            _remove(draft)
             if os.path.isdir(directory):
                 raise Conflict(
                     f"container {name} exists already: choose another name, or remove it first"
@@ -108,7 +106,7 @@ class Store:
         draft = path + ".new"
         try:
             with open(draft, "w", encoding="utf-8") as file:
-                json.dump(state.to_json(), file)
+                file.write(jsontext.dump(state.to_json()) + "\n")
             os.rename(draft, path)
         except OSError as error:
             raise KernelError(error.errno, error.strerror, f"write {path}") from None
@@ -118,14 +116,13 @@ class Store:
         """Read a container's state; None while there is none, or it is not whole."""
         try:
             with open(os.path.join(self.directory(name), "state.json"), encoding="utf-8") as file:
-                return State.from_json(json.load(file))
+                return State.from_json(jsontext.parse(file.read()))
         except (OSError, ValueError, InvalidArgument):
             return None
 
     def forget(self, name: str) -> None:
         """Remove a container's directory; nothing happens if it is gone."""
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self.directory(name))
+        _remove(self.directory(name))
 
     def abandoned(self) -> Iterator[str]:
         """Yield the containers whose holder is gone, each with its lock held meanwhile."""
@@ -143,6 +140,14 @@ class Store:
                 yield name
             finally:
                 os.close(lock)
+
+
+def _remove(directory: str) -> None:
+    """Remove a container's directory, which holds nothing but plain files."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(directory):
+            os.unlink(os.path.join(directory, name))
+        os.rmdir(directory)
 
 
 def _lock(directory: str) -> int:

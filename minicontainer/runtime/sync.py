@@ -21,9 +21,9 @@ reads as closed: that is how each side sees the other end, also by SIGKILL.
 
 from __future__ import annotations
 
-import json
 import os
 
+from minicontainer import jsontext
 from minicontainer.errors import InitError
 from minicontainer.record import Record
 from minicontainer.steps import Event
@@ -100,7 +100,7 @@ class Channel:
         Raises:
             BrokenPipeError: the other side is gone.
         """
-        line = json.dumps([type(message).__name__, message.to_json()], default=str) + "\n"
+        line = jsontext.dump([type(message).__name__, message.to_json()]) + "\n"
         data = line.encode()
         while data:
             data = data[os.write(self.writes, data) :]
@@ -113,7 +113,7 @@ class Channel:
                 return None
             self._rest += part
         line, _, self._rest = self._rest.partition(b"\n")
-        kind, content = json.loads(line)
+        kind, content = jsontext.parse(line.decode())
         return _TYPES[kind].from_json(content, kind)
 
     def close(self) -> None:

@@ -1,0 +1,69 @@
+# The commands of a checkout. Each installs first what it misses; scripts/setup does that.
+.DEFAULT_GOAL := help
+.PHONY: help run test check lint bench rootfs setup clean
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+MAKEFLAGS += --no-print-directory
+
+# Namespaces, mounts and cgroups are root's.
+ifneq ($(shell id -u),0)
+SUDO := sudo
+endif
+MINICONTAINER := $(SUDO) .venv/bin/minicontainer
+
+# CMD reaches the shell as it was typed: make shall not look for its own variables in it.
+export TYPED_CMD := $(value CMD)
+unexport CMD
+
+help: ## Show this
+	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 14
+
+run: setup rootfs ## Open a shell in a container; with CMD='…', run that and nothing else
+	@$(say_sudo)
+	if [ -n "$$TYPED_CMD" ]; then
+		exec $(MINICONTAINER) run --rm /bin/sh -c "$$TYPED_CMD"
+	fi
+	if [ -t 0 ]; then terminal=-t; else
+		echo 'make run: no terminal here: the shell reads its commands from standard input' >&2
+		terminal=
+	fi
+	# What the last command in the shell came to is no failure; that there was no container is.
+	$(MINICONTAINER) run --rm -i $$terminal /bin/sh || [ $$? != 125 ]
+
+# What these need is more than what running needs.
+test lint bench: WITH := --tests
+
+test: rootfs ## Run every test that can run on this machine; ARGS='…' goes to pytest
+	@$(say_sudo)
+	$(give_back)
+	$(SUDO) env MINICONTAINER_REQUIRE="$${MINICONTAINER_REQUIRE-}" .venv/bin/python -m pytest $(ARGS)
+
+check: setup ## Tell what this machine offers to containers, and how to get what is missing
+	@$(MINICONTAINER) check
+
+lint: setup ## Run what checks the source alone: ruff, mypy, the house rules
+	@.venv/bin/python -m pytest tests/repository/test_lint.py tests/test_house_rules.py
+
+bench: rootfs ## Measure how fast containers start, beside runc and crun
+	@$(say_sudo)
+	$(give_back)
+	for bench in tests/bench/bench_*.py; do $(SUDO) .venv/bin/python "$$bench"; done
+
+rootfs: setup ## Build the default root filesystem, busybox
+	@$(SUDO) rootfs/busybox
+
+setup: ## Install what is missing on this machine, and make .venv
+	@scripts/setup $(WITH)
+
+clean: ## Remove what these commands made in the checkout
+	@scripts/setup --remove
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# For an ordinary user: say who acts, and give back the caches that root's tests leave behind.
+ifdef SUDO
+say_sudo = echo 'make $@: not root: sudo starts it' >&2
+give_back = trap '$(SUDO) chown -R --from=0 "$$(id -u):$$(id -g)" .' EXIT
+endif

@@ -1,0 +1,174 @@
+"""A container's cgroup: one interface, whichever version of cgroups is mounted.
+
+    cgroup = open_cgroup("/minicontainer/web")
+    cgroup.create()
+    cgroup.limit(Resources(memory=Memory(limit=64 << 20)))
+    cgroup.add(pid)
+    ...
+    cgroup.kill()
+    cgroup.remove()
+
+See: cgroups(7); kernel admin-guide/cgroup-v2.rst and cgroup-v1/.
+"""
+
+from __future__ import annotations
+
+from minicontainer.cgroups import hierarchies
+from minicontainer.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Literal, Protocol
+
+    from minicontainer.cgroups.limits import DeviceRule, Resources
+    from minicontainer.cgroups.stats import Stats
+else:
+    Protocol = object
+
+
+class View(Record):
+    """One directory of a container's /sys/fs/cgroup.
+
+    Args:
+        name: below /sys/fs/cgroup: cpu,cpuacct; "" for /sys/fs/cgroup itself (v2).
+        source: the container's group as a directory of the host, for a bind mount.
+        filesystem: cgroup or cgroup2, for a mount from inside a cgroup namespace, where it shows
+            that namespace's root; options: for that mount: cpu,cpuacct.
+        links: names beside it that point to it: cpu, cpuacct.
+    """
+
+    name: str
+    source: str
+    filesystem: str
+    options: str = ""
+    links: tuple[str, ...] = ()
+
+
+class Cgroup(Protocol):
+    """The groups of one container, in every hierarchy.
+
+    Every method may raise a KernelError for what nobody foresaw; what is foreseen is explained:
+    not permitted, no such controller, a value that the kernel does not take.
+    """
+
+    path: str  # counted from where the hierarchies are mounted; open_cgroup(path) finds it again
+    version: Literal["v1", "hybrid", "v2"]
+
+    def create(self) -> None:
+        """Make the directories, and on v2 have all controllers passed on to them.
+
+        One that exists is used if it is empty, its limits with it.
+
+        Raises:
+            Conflict: it exists, and has processes.
+        """
+
+    def add(self, pid: int) -> None:
+        """Move a process in; the children that it makes from then on are in it too.
+
+        On v1 the first such move after a quiet spell waits 5 to 20 ms for the kernel, inside
+        write(2): do it while the container's process has other work.
+
+        Raises:
+            NotFound: the process has ended.
+        """
+
+    def limit(self, resources: Resources) -> None:
+        """Set the limits that *resources* names; leave the others as they are.
+
+        Raises:
+            Unsupported: this kernel or version has no such limit, or no controller for it.
+            InvalidArgument: a value that makes no sense, or that the kernel does not take.
+            Conflict: more is in use already, where that can't be taken back.
+        """
+
+    def allow_devices(self, rules: Iterable[DeviceRule]) -> None:
+        """Let the group's processes use these devices and no others; later rules win.
+
+        It replaces what was allowed before; without rules nothing changes.
+
+        Raises:
+            InvalidArgument: a rule that makes no sense.
+            Unsupported: v1 can't take one device out of an allowed range.
+        """
+
+    def stats(self) -> Stats:
+        """Read all counters.
+
+        Raises:
+            NotFound: the group does not exist.
+        """
+
+    def oom_kills(self) -> int:
+        """Count the processes that were killed because a memory limit was met."""
+
+    def freeze(self) -> None:
+        """Stop all processes where they are, and return when they stand.
+
+        Raises:
+            Conflict: some would not stop in time; they all run on then.
+        """
+
+    def thaw(self) -> None:
+        """Let them run on."""
+
+    def frozen(self) -> bool:
+        """Say whether they stand."""
+
+    def processes(self) -> tuple[int, ...]:
+        """List the processes, those of groups below among them."""
+
+    def kill(self, timeout_s: float = 10) -> None:
+        """End every process by SIGKILL, frozen ones too, and return when none is left.
+
+        Raises:
+            Conflict: some did not die in time.
+        """
+
+    def remove(self, timeout_s: float = 5) -> None:
+        """Remove the group and those below; nothing happens if it is gone.
+
+        Groups above go too if they are this project's (`minicontainer…`) and empty.
+
+        Args:
+            timeout_s: how long to wait for processes that are dying.
+        Raises:
+            Conflict: there are processes left.
+        """
+
+    def fd(self) -> int | None:
+        """Open a descriptor for clone3(2)'s CLONE_INTO_CGROUP; None without a v2 hierarchy."""
+
+    def doors(self) -> tuple[tuple[str, int], ...]:
+        """Open what is left to join for a child that clone3(2) put into `fd()`: v1's hierarchies.
+
+        Returns:
+            The paths and descriptors of `tasks` files. A process with one thread moves itself in
+            by writing 0 to each: the kernel then need not wait for all processors, as it must
+            (5 to 20 ms) before one process may move another.
+        """
+
+    def mounts(self) -> tuple[View, ...]:
+        """Say what the container's /sys/fs/cgroup consists of."""
+
+
+def open_cgroup(path: str) -> Cgroup:
+    """Take hold of a cgroup, whether it exists yet or not.
+
+    Args:
+        path: absolute: counted from where the hierarchies are mounted; or relative to this
+            process's own cgroup. See runtime-spec config-linux.md, "Cgroups Path".
+    Raises:
+        InvalidArgument: the path is empty or leaves its place by `..`.
+        Unsupported: no hierarchy is mounted.
+    """
+    found = hierarchies.mounted()
+    resolved = found.resolve(path)
+    if found.version == "v2" and found.unified:
+        from minicontainer.cgroups.v2 import V2Cgroup
+
+        return V2Cgroup(found.unified, resolved)
+    from minicontainer.cgroups.v1 import V1Cgroup  # only here: it brings cgroupspy with it
+
+    return V1Cgroup(found, resolved)

@@ -1,0 +1,205 @@
+"""What both cgroup versions have in common: a group is a directory, and processes are in it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from minicontainer.cgroups import refusals
+from minicontainer.errors import Conflict, KernelError
+from minicontainer.kernel import files, libc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# A group of this name, or below one, is this project's: it goes when the last in it has gone.
+# Others made the groups above, perhaps with limits in them: those stay, as they do with runc.
+_OURS = "minicontainer"
+_KILL = 9  # SIGKILL; the module signal takes 2 ms to import
+
+
+def make(mount_point: str, path: str) -> bool:
+    """Make the group *path*, and those above where they are missing; say whether it is new.
+
+    Another container's removal may take an empty group above away at any moment: then it is made
+    once more. Each such turn means that someone else got further, so this ends.
+
+    Raises:
+        Error: of mkdir(2), explained.
+    """
+    while True:
+        try:
+            files.make_dir(mount_point + path, object=f"cgroup:{path}")
+            return True
+        except KernelError as error:
+            if error.errno == errno.EEXIST:
+                return False
+            above = path.rpartition("/")[0]
+            # ENODEV: the group above is there, but on its way out
+            if error.errno not in (errno.ENOENT, errno.ENODEV) or not above:
+                raise refusals.of_directory(error, path) from None
+        make(mount_point, above)
+
+
+def occupied(path: str) -> Conflict:
+    """Say that a group can't be made because somebody lives in it."""
+    return Conflict(f"cgroup {path} exists and has processes: end them, or use another path")
+
+
+def remove(mount_point: str, path: str, timeout_s: float) -> None:
+    """Remove the group *path* and those in it, then those above that are this project's.
+
+    Args:
+        timeout_s: how long to wait for processes that are dying.
+    Raises:
+        Conflict: processes are left.
+    """
+    _remove_tree(mount_point, path, time.monotonic() + timeout_s)
+    above = path.rpartition("/")[0]
+    while _OURS in above:
+        try:
+            files.remove_dir(mount_point + above, object=f"cgroup:{above}")
+        except KernelError as error:
+            if error.errno in (errno.EBUSY, errno.ENOTEMPTY):
+                return  # another container's is in it
+            if error.errno != errno.ENOENT:
+                raise refusals.of_directory(error, above) from None
+        above = above.rpartition("/")[0]
+
+
+def _remove_tree(mount_point: str, path: str, deadline: float) -> None:
+    """rmdir(2) first, and look only when that fails: most groups are empty by now."""
+    pause_s = 0.001
+    while True:
+        try:
+            return files.remove_dir(mount_point + path, object=f"cgroup:{path}")
+        except KernelError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
+                raise refusals.of_directory(error, path) from None
+        for name in sub_groups(mount_point + path):
+            _remove_tree(mount_point, f"{path}/{name}", deadline)
+        pids = processes(mount_point + path)
+        if time.monotonic() > deadline:
+            left = ", ".join(map(str, pids)) or "some that /proc does not show"
+            raise Conflict(f"cgroup {path} still has processes ({left}): end them first")
+        # A process leaves its group a moment before it is over; threads of one whose first
+        # thread has ended are listed nowhere, so there is nothing to wait on but time.
+        if not pids or not _wait_for_an_end(pids, deadline):
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, 0.05)
+
+
+def sub_groups(directory: str) -> list[str]:
+    """Name the groups directly below one; none if it is gone."""
+    try:
+        with os.scandir(directory) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+
+
+def tree(directory: str) -> Iterator[str]:
+    """Yield the directory of a group and of all below it, deepest last."""
+    yield directory
+    for name in sub_groups(directory):
+        yield from tree(f"{directory}/{name}")
+
+
+def hugepage_sizes(directory: str, suffix: str) -> list[str]:
+    """Name the sizes of huge pages that a group has files for: 2MB, from hugetlb.2MB SUFFIX."""
+    names = [name.removeprefix("hugetlb.") for name in os.listdir(directory) if "hugetlb." in name]
+    sizes = [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
+    return sorted(size for size in sizes if "." not in size)  # 2MB.rsvd counts reservations
+
+
+def processes(directory: str) -> tuple[int, ...]:
+    """List the processes in a group and all below it; () if it is gone."""
+    found: list[int] = []
+    for group in tree(directory):
+        try:
+            found += map(int, files.read_file(f"{group}/cgroup.procs").split())
+        except KernelError as error:
+            # gone meanwhile; or threaded, then its processes stand in the group above
+            if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
+                raise
+    return tuple(pid for pid in found if pid)  # 0: one of a PID namespace we don't see
+
+
+def kill_one_by_one(directory: str) -> None:
+    """Send SIGKILL to every process of a group and below, once.
+
+    A number may be another process's by the time of the signal. So first take hold of the process,
+    then look again whether that number is still in the group.
+    """
+    held = {pid: fd for pid in processes(directory) if (fd := _hold(pid)) is not None}
+    try:
+        for pid in held.keys() & set(processes(directory)):
+            try:
+                libc.call(
+                    "pidfd_send_signal", held[pid], _KILL, None, 0,
+                    object=f"process:{pid}", shell=f"kill -KILL {pid}",
+                )  # fmt: skip
+            except KernelError as error:
+                if error.errno != errno.ESRCH:
+                    raise
+    finally:
+        for fd in held.values():
+            os.close(fd)
+
+
+def wait_until_empty(
+    directory: str, path: str, timeout_s: float, again: Callable[[], None] | None = None
+) -> None:
+    """Wait until a group and all below have no process.
+
+    Args:
+        timeout_s: seconds.
+        again: called each time that some are left, to end those made meanwhile.
+    Raises:
+        Conflict: some are left in the end.
+    """
+    deadline = time.monotonic() + timeout_s
+    while pids := processes(directory):
+        if time.monotonic() > deadline:
+            raise Conflict(
+                f"cgroup {path}: processes {', '.join(map(str, pids))} do not die: they may hang "
+                "in the kernel (state D in ps)"
+            )
+        if not _wait_for_an_end(pids, deadline):
+            time.sleep(0.001)
+        if again:
+            again()
+
+
+def _wait_for_an_end(pids: tuple[int, ...], deadline: float) -> bool:
+    """Wait until one of *pids* ends, a tenth of a second at most.
+
+    Returns:
+        Whether it did wait: not if one had ended before, and its group only did not know yet.
+    """
+    import select  # here: few containers have anything left to wait for
+
+    held = [fd for pid in pids if (fd := _hold(pid)) is not None]
+    try:
+        poll = select.poll()
+        for fd in held:
+            poll.register(fd, select.POLLIN)
+        if len(held) < len(pids) or poll.poll(0):
+            return False
+        poll.poll(max(0, min(100, (deadline - time.monotonic()) * 1000)))
+        return True
+    finally:
+        for fd in held:
+            os.close(fd)
+
+
+def _hold(pid: int) -> int | None:
+    """Open a descriptor of a process; None if it has ended."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None

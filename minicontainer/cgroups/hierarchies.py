@@ -1,0 +1,162 @@
+"""Which cgroup hierarchies this process sees: v1, v2, or both side by side (hybrid).
+
+Version 1 has a hierarchy, a tree of groups, for every controller or few; version 2 has one tree for
+all. Where they are mounted is in /proc/self/mountinfo, which of their groups this process is in
+stands in /proc/self/cgroup. See: cgroups(7); proc_pid_mountinfo(5).
+"""
+
+from __future__ import annotations
+
+from minicontainer.errors import Conflict, InvalidArgument, KernelError, Unsupported
+from minicontainer.kernel import files
+from minicontainer.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+USUAL_PLACE = "/sys/fs/cgroup"
+
+
+class Hierarchy(Record):
+    """One mounted hierarchy.
+
+    Args:
+        controllers: its v1 controllers, or `name=systemd` for a named one without; () for v2,
+            whose controllers stand in its cgroup.controllers.
+        mount_point: where it is mounted.
+        root: the group that the mount point shows; not / where only a part is mounted, as in a
+            container without a cgroup namespace.
+        own: the group this process is in, counted as `root` is.
+    """
+
+    controllers: tuple[str, ...] = ()
+    mount_point: str
+    root: str = "/"
+    own: str = "/"
+
+    def own_below_mount(self) -> str:
+        """Say where the mount point shows this process's group; / where it does not show it."""
+        if self.root == "/":
+            return self.own
+        if self.own.startswith(self.root + "/"):
+            return self.own[len(self.root) :]
+        return "/"
+
+
+class Hierarchies(Record):
+    """All hierarchies in sight.
+
+    Args:
+        v1: those of version 1.
+        unified: that of version 2, if it is mounted.
+    """
+
+    v1: tuple[Hierarchy, ...] = ()
+    unified: Hierarchy | None = None
+
+    @property
+    def version(self) -> Literal["v1", "hybrid", "v2"]:
+        """Say which version has the controllers; a named v1 hierarchy alone does not count."""
+        if not any(not name.startswith("name=") for h in self.v1 for name in h.controllers):
+            return "v2"
+        return "hybrid" if self.unified else "v1"
+
+    def resolve(self, path: str) -> str:
+        """Make *path* absolute, counted from the mount point.
+
+        Args:
+            path: absolute, or relative to this process's own group. On v1 a process may be in
+                another group of each hierarchy: the one that systemd keeps decides, or else the
+                first, so that a container has one path in all of them.
+        Raises:
+            InvalidArgument: it is empty or the root, or contains `..` or a line break.
+        See: runtime-spec config-linux.md "Cgroups Path".
+        """
+        parts = [part for part in path.split("/") if part not in ("", ".")]
+        if not parts or ".." in parts or "\n" in path or "\0" in path:
+            raise InvalidArgument(
+                f"cgroup path {path!r}: expected names separated by slashes, without .., "
+                "like /minicontainer/web"
+            )
+        if path.startswith("/"):
+            return "/" + "/".join(parts)
+        own = self._own_hierarchy().own_below_mount()
+        if own.endswith(" (deleted)"):
+            raise Conflict(f"cgroup {own.removesuffix(' (deleted)')} of this process was removed")
+        return "/".join([own.rstrip("/"), *parts])
+
+    def _own_hierarchy(self) -> Hierarchy:
+        if self.unified and self.version == "v2":
+            return self.unified
+        named = [h for h in self.v1 if h.controllers == ("name=systemd",)]
+        return (named or self.v1)[0]
+
+
+def mounted() -> Hierarchies:
+    """Read which hierarchies this process sees.
+
+    Raises:
+        Unsupported: none, with the reason.
+    """
+    try:
+        found = parse(files.read_file("/proc/self/mountinfo"), files.read_file("/proc/self/cgroup"))
+    except KernelError as error:
+        raise Unsupported(
+            f"{error}: cgroups need /proc mounted, and a kernel with CONFIG_CGROUPS"
+        ) from None
+    if not found.v1 and not found.unified:
+        raise Unsupported(
+            "no cgroup hierarchy is mounted: mount -t cgroup2 none /sys/fs/cgroup (as root)"
+        )
+    return found
+
+
+def parse(mountinfo: str, own_groups: str) -> Hierarchies:
+    """Find the hierarchies in the text of /proc/PID/mountinfo and /proc/PID/cgroup."""
+    groups = {}  # controllers, joined by commas; "" for v2: this process's group
+    for line in own_groups.splitlines():
+        _, controllers, group = line.split(":", 2)
+        groups[controllers] = group
+    found: dict[str, Hierarchy] = {}  # by mount point
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        root, mount_point = map(_unescaped, before.split(" ", 5)[3:5])
+        # What is mounted later hides what was mounted there and below before.
+        if found:
+            found = {
+                where: seen
+                for where, seen in found.items()
+                if where != mount_point and not where.startswith(mount_point.rstrip("/") + "/")
+            }
+        kind, _, options = after.split(" ", 2)
+        if kind == "cgroup2":
+            found[mount_point] = Hierarchy(
+                mount_point=mount_point, root=root, own=groups.get("", "/")
+            )
+        elif kind == "cgroup":
+            named = set(options.split(","))
+            for controllers, own in groups.items():
+                if controllers and named.issuperset(controllers.split(",")):
+                    found[mount_point] = Hierarchy(
+                        controllers=tuple(controllers.split(",")),
+                        mount_point=mount_point, root=root, own=own,
+                    )  # fmt: skip
+    return _one_mount_each(list(found.values()))
+
+
+def _one_mount_each(found: list[Hierarchy]) -> Hierarchies:
+    """Of several mounts of a hierarchy take the one at the usual place, or else the first."""
+    chosen: dict[tuple[str, ...], Hierarchy] = {}
+    # sort() keeps the order of equals
+    found.sort(key=lambda h: not (h.mount_point + "/").startswith(USUAL_PLACE + "/"))
+    for hierarchy in found:
+        chosen.setdefault(hierarchy.controllers, hierarchy)
+    unified = chosen.pop((), None)
+    return Hierarchies(v1=tuple(chosen.values()), unified=unified)
+
+
+def _unescaped(text: str) -> str:
+    r"""Undo the octal escapes of mountinfo: \040 is a space."""
+    first, *rest = text.split("\\")
+    return first + "".join(chr(int(part[:3], 8)) + part[3:] for part in rest)

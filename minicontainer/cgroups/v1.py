@@ -1,0 +1,402 @@
+"""Cgroup v1: a tree for each controller, by cgroupspy's controllers.
+
+A `Controller` of cgroupspy has the control files of one group as attributes, each with the type of
+its text. What it lacks is added here in its own way: the controllers pids, freezer, hugetlb and
+rdma, and newer files. Its `Node`s and trees stay out: they look through all of /sys/fs/cgroup, and
+bring `logging` with them, 6 ms at each start; a controller needs no more of a node than its path.
+
+On a hybrid host the v2 hierarchy is joined too, like any other; controllers that only it has are
+used there. See: kernel admin-guide/cgroup-v1/.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from contextlib import ExitStack
+
+from cgroupspy import controllers
+from cgroupspy.interfaces import BaseFileInterface, IntegerFile
+
+from minicontainer.cgroups import control_files, directories, refusals
+from minicontainer.cgroups.cgroup import View
+from minicontainer.cgroups.v2 import V2Cgroup
+from minicontainer.errors import Conflict, KernelError, NotFound, Unsupported
+from minicontainer.kernel import files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from minicontainer.cgroups.control_files import Limit
+    from minicontainer.cgroups.hierarchies import Hierarchies
+    from minicontainer.cgroups.limits import DeviceRule, Resources
+    from minicontainer.cgroups.stats import Stats
+
+_FREEZE_TIMEOUT_S = 10
+
+
+class Place:
+    """What a controller wants to know of its node."""
+
+    def __init__(self, full_path: str, path: str) -> None:
+        self.full_path, self.path = full_path, path
+
+
+class OurController(controllers.Controller):  # type: ignore[misc]  # cgroupspy has no types
+    """A controller whose files are read and written as all others of this project are."""
+
+    node: Place
+
+    def filepath(self, filename: bytes | str) -> str:
+        """Name a control file in full; cgroupspy's own names are bytes."""
+        return f"{self.node.full_path}/{os.fsdecode(filename)}"
+
+    def set_property(self, filename: bytes | str, value: object) -> None:
+        """Write a control file with one write(2), noted."""
+        name = os.fsdecode(filename)
+        files.write_file(self.filepath(name), str(value), object=f"cgroup:{self.node.path}/{name}")
+
+    def get_property(self, filename: bytes | str) -> str:
+        """Read a control file."""
+        return files.read_file(self.filepath(filename)).strip()
+
+    def known(self, name: str, otherwise: Any) -> Any:
+        """Read the attribute *name*; *otherwise* if this kernel has no such file."""
+        try:
+            return getattr(self, name)
+        except KernelError as error:
+            if error.errno in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
+                return otherwise
+            raise
+
+
+class CpuAcct(OurController, controllers.CpuAcctController):  # type: ignore[misc]  # no types
+    """Processor time."""
+
+    usage_user = IntegerFile("cpuacct.usage_user", readonly=True)
+    usage_sys = IntegerFile("cpuacct.usage_sys", readonly=True)
+
+
+class Cpu(OurController, controllers.CpuController):  # type: ignore[misc]  # no types
+    """Shares and quotas of processor time."""
+
+
+class CpuSet(OurController, controllers.CpuSetController):  # type: ignore[misc]  # no types
+    """Which processors and memory nodes."""
+
+
+class Memory(OurController, controllers.MemoryController):  # type: ignore[misc]  # no types
+    """Memory."""
+
+
+class Devices(OurController, controllers.DevicesController):  # type: ignore[misc]  # no types
+    """Which devices."""
+
+
+class BlkIO(OurController, controllers.BlkIOController):  # type: ignore[misc]  # no types
+    """Block devices: cgroupspy has the sums, these are by device: "DEVICE OPERATION NUMBER"."""
+
+    bytes = BaseFileInterface("blkio.throttle.io_service_bytes_recursive", readonly=True)
+    operations = BaseFileInterface("blkio.throttle.io_serviced_recursive", readonly=True)
+    bfq_bytes = BaseFileInterface("blkio.bfq.io_service_bytes_recursive", readonly=True)
+    bfq_operations = BaseFileInterface("blkio.bfq.io_serviced_recursive", readonly=True)
+
+
+class Pids(OurController):
+    """Tasks."""
+
+    current = IntegerFile("pids.current", readonly=True)
+    max = BaseFileInterface("pids.max")  # a number, or the word max
+
+
+class Freezer(OurController):
+    """Stop and go on: THAWED, FREEZING, FROZEN."""
+
+    state = BaseFileInterface("freezer.state")
+
+
+class Rdma(OurController):
+    """RDMA devices."""
+
+    current = BaseFileInterface("rdma.current", readonly=True)
+
+
+_CONTROLLERS: dict[str, type[OurController]] = {
+    "blkio": BlkIO,
+    "cpu": Cpu,
+    "cpuacct": CpuAcct,
+    "cpuset": CpuSet,
+    "devices": Devices,
+    "freezer": Freezer,
+    "memory": Memory,
+    "pids": Pids,
+    "rdma": Rdma,
+}  # others have nothing but what every controller has
+
+
+class V1Cgroup:
+    """A group of the same path in every v1 hierarchy, and in that of v2 if it is mounted too.
+
+    Args:
+        hierarchies: all that are mounted.
+        path: absolute, below each mount point.
+    """
+
+    def __init__(self, hierarchies: Hierarchies, path: str) -> None:
+        self.path = path
+        self.version = hierarchies.version
+        self._hierarchies = hierarchies.v1
+        self.unified = V2Cgroup(hierarchies.unified, path) if hierarchies.unified else None
+        self._mount_points = {
+            name: hierarchy.mount_point
+            for hierarchy in hierarchies.v1
+            for name in hierarchy.controllers
+        }
+        # Processes are looked for in one hierarchy: one that no program inside has a use for.
+        counted = self._mount_points.get("freezer", hierarchies.v1[0].mount_point)
+        self._counted = counted + path
+
+    def controller(self, name: str, path: str | None = None) -> Any:
+        """Give a controller's files in this group, or another; None if it is not mounted.
+
+        The type is left open: its attributes are cgroupspy's, and have none.
+        """
+        if name not in self._mount_points:
+            return None
+        path = self.path if path is None else path
+        return _CONTROLLERS.get(name, OurController)(Place(self._mount_points[name] + path, path))
+
+    def _require_group(self) -> None:
+        if not os.path.exists(self._counted):
+            raise NotFound(f"cgroup {self.path} does not exist")
+
+    # ---- making and removing
+
+    def create(self) -> None:
+        """Make the group in every hierarchy."""
+        with ExitStack() as undo:
+            for hierarchy in self._hierarchies:
+                if directories.make(hierarchy.mount_point, self.path):
+                    undo.callback(directories.remove, hierarchy.mount_point, self.path, 0)
+                elif directories.processes(hierarchy.mount_point + self.path):
+                    raise directories.occupied(self.path)
+                if "cpuset" in hierarchy.controllers:
+                    self._inherit_cpuset(self.path)
+            if self.unified:
+                # without controllers: but for hugetlb, perhaps, all are in v1
+                self.unified.make_directory()
+            undo.pop_all()
+
+    def _inherit_cpuset(self, path: str) -> None:
+        """Copy processors and memory nodes from above where a group has none: none takes no task.
+
+        The group above may be as new, made by another process that did not get here yet.
+        """
+        cpuset = self.controller("cpuset", path)
+        above_path = path.rpartition("/")[0]
+        for name in ("cpus", "mems"):
+            if not getattr(cpuset, name):
+                if above_path:
+                    self._inherit_cpuset(above_path)
+                setattr(cpuset, name, getattr(self.controller("cpuset", above_path), name))
+
+    def remove(self, timeout_s: float = 5) -> None:
+        """Remove the group from every hierarchy."""
+        for hierarchy in self._hierarchies:
+            directories.remove(hierarchy.mount_point, self.path, timeout_s)
+        if self.unified:
+            self.unified.remove(timeout_s)
+
+    # ---- processes
+
+    def add(self, pid: int) -> None:
+        """Move a process into the group of every hierarchy.
+
+        Back to back: the kernel waits for all processors to pass a quiet state before the first
+        move, and not before those that follow at once.
+        """
+        try:
+            for hierarchy in self._hierarchies:
+                place = Place(hierarchy.mount_point + self.path, self.path)
+                OurController(place).procs = [pid]
+        except KernelError as error:
+            raise refusals.of_process(error, self.path, pid) from None
+        if self.unified:
+            self.unified.add(pid)
+
+    def fd(self) -> int | None:
+        """Open the v2 side of a hybrid host for clone3(2), which knows groups of v2 alone."""
+        return self.unified.fd() if self.unified else None
+
+    def doors(self) -> tuple[tuple[str, int], ...]:
+        """Open the `tasks` file of every v1 hierarchy, for a process that moves itself in."""
+        found = []
+        for hierarchy in self._hierarchies:
+            path = f"{hierarchy.mount_point}{self.path}/tasks"
+            found.append((path, files.open_for_writing(path)))
+        return tuple(found)
+
+    def processes(self) -> tuple[int, ...]:
+        """List the processes, those of groups below among them."""
+        return directories.processes(self._counted)
+
+    def kill(self, timeout_s: float = 10) -> None:
+        """End every process: all at once where v2 is mounted too, or else one by one.
+
+        A frozen process dies when it thaws. Those not yet frozen are, for the time of the signals:
+        so no child is made that they miss.
+        """
+        if not os.path.exists(self._counted):
+            return
+        at_once = self.unified is not None and self.unified.kill_at_once()
+        if not at_once and not self.frozen():
+            self._set_frozen(True)
+        directories.kill_one_by_one(self._counted)  # at_once: those that were moved out of it
+        self.thaw()
+
+        def kill_the_rest() -> None:
+            directories.kill_one_by_one(self._counted)
+
+        directories.wait_until_empty(self._counted, self.path, timeout_s, kill_the_rest)
+
+    def _set_frozen(self, frozen: bool) -> None:
+        freezer = self.controller("freezer")
+        if freezer:
+            freezer.state = "FROZEN" if frozen else "THAWED"
+        elif frozen:
+            raise Unsupported(
+                f"cgroup {self.path}: no freezer controller is mounted: "
+                "mount -t cgroup -o freezer none /sys/fs/cgroup/freezer"
+            )
+
+    def freeze(self) -> None:
+        """Stop all processes, and return when they stand.
+
+        It may never get there while new ones are made, until it is told once more.
+        """
+        self._require_group()
+        deadline = time.monotonic() + _FREEZE_TIMEOUT_S
+        self._set_frozen(True)
+        while not self.frozen():
+            if time.monotonic() > deadline:
+                self.thaw()
+                raise Conflict(f"cgroup {self.path}: its processes do not come to a halt")
+            time.sleep(0.001)
+            self._set_frozen(True)
+
+    def thaw(self) -> None:
+        """Let them run on."""
+        self._require_group()
+        self._set_frozen(False)
+
+    def frozen(self) -> bool:
+        """Say whether they stand."""
+        freezer = self.controller("freezer")
+        return bool(freezer and freezer.known("state", "") == "FROZEN")
+
+    # ---- limits
+
+    def limit(self, resources: Resources) -> None:
+        """Set the limits that are named."""
+        self._require_group()
+        if resources.unified:
+            raise Unsupported(
+                "linux.resources.unified: this host has cgroup v1: use the other fields"
+            )
+        control_files.check_use(resources, self._read("memory.usage_in_bytes"))
+        control_files.apply(resources, self.path, self._is_v2, self._write_limit, self._read)
+
+    def _is_v2(self, row: Limit) -> bool:
+        """Say whether only the v2 hierarchy has a row's controller, as hugetlb on some hosts."""
+        return (
+            row.v1.partition(".")[0] not in self._mount_points
+            and row.v2 is not None
+            and self.unified is not None
+            and self.unified.has(row.v2.partition(".")[0])
+        )
+
+    def _write_limit(self, where: str, file: str, text: str) -> None:
+        name = file.partition(".")[0]
+        controller = self.controller(name)
+        if controller:
+            controller.set_property(file, text)
+        elif self.unified and self.unified.has(name):
+            self.unified.write_limit(where, file, text)
+        else:
+            raise refusals.of_missing_controller(name, where, " ".join(self._mount_points))
+
+    def _read(self, file: str) -> str:
+        """Read a control file, ../ one above; "" if there is none."""
+        controller = self.controller(file.removeprefix("../").partition(".")[0])
+        if not controller:
+            return self.unified.read(file) if self.unified else ""
+        try:
+            return str(controller.get_property(file))
+        except KernelError as error:
+            if error.errno in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
+                return ""
+            raise
+
+    def allow_devices(self, rules: Iterable[DeviceRule]) -> None:
+        """Let these devices be used and no others."""
+        from minicontainer.cgroups.device_filter import Rules, for_v1
+
+        listed = list(rules)
+        if not listed:
+            return
+        self._require_group()
+        wanted = Rules(listed)
+        exceptions = for_v1(wanted)
+        devices = self.controller("devices")
+        if not devices:
+            raise refusals.of_missing_controller(
+                "devices", "linux.resources.devices", " ".join(self._mount_points)
+            )
+        try:
+            # this also empties the list of exceptions
+            if wanted.default:
+                devices.allow = "a *:* rwm"
+            else:
+                devices.deny = "a *:* rwm"
+            for device, access in exceptions:
+                if wanted.default:
+                    devices.deny = f"{device} {access}"
+                else:
+                    devices.allow = f"{device} {access}"
+        except KernelError as error:
+            raise refusals.of_devices(error, self.path) from None
+
+    def mounts(self) -> tuple[View, ...]:
+        """Say what the container's /sys/fs/cgroup consists of: a directory for each hierarchy."""
+        views = []
+        for hierarchy in self._hierarchies:
+            name = hierarchy.mount_point.rpartition("/")[2]
+            views.append(
+                View(
+                    name=name,
+                    source=hierarchy.mount_point + self.path,
+                    filesystem="cgroup",
+                    options=",".join(hierarchy.controllers),
+                    links=tuple(c for c in hierarchy.controllers if c != name and "=" not in c),
+                )
+            )
+        if self.unified:
+            views.append(self.unified.mounts()[0].replace(name="unified"))
+        return tuple(views)
+
+    # ---- counters
+
+    def oom_kills(self) -> int:
+        """Count the processes that were killed because a memory limit was met."""
+        memory = self.controller("memory")
+        return int(memory.known("oom_control", {}).get("oom_kill", 0)) if memory else 0
+
+    def stats(self) -> Stats:
+        """Read all counters."""
+        from minicontainer.cgroups import v1_stats  # not at a start
+
+        self._require_group()
+        return v1_stats.read(self)

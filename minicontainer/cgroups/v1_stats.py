@@ -1,0 +1,119 @@
+"""The counters of a group of cgroup v1, through cgroupspy's controllers.
+
+See: kernel admin-guide/cgroup-v1/.
+"""
+
+from __future__ import annotations
+
+from minicontainer.cgroups import directories, v2_stats
+from minicontainer.cgroups.stats import (
+    CpuUse,
+    DeviceUse,
+    HugepageUse,
+    MemoryUse,
+    PidsUse,
+    Stats,
+    limited,
+    nested,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minicontainer.cgroups.v1 import V1Cgroup
+
+
+def read(group: V1Cgroup) -> Stats:
+    """Read all counters of a group; pressure is counted by v2 alone."""
+    rdma = group.controller("rdma")
+    return Stats(
+        memory=_memory(group),
+        cpu=_cpu(group),
+        pids=_pids(group),
+        devices=_devices(group),
+        hugepages=_hugepages(group),
+        rdma=nested(rdma.known("current", "")) if rdma else {},
+        pressure=v2_stats.pressures(group.unified) if group.unified else {},
+    )
+
+
+def _memory(group: V1Cgroup) -> MemoryUse:
+    memory = group.controller("memory")
+    if not memory:
+        return MemoryUse(detail={})
+    usage, with_swap = memory.usage_in_bytes, memory.known("memsw_usage_in_bytes", None)
+    return MemoryUse(
+        usage=usage,
+        peak=memory.max_usage_in_bytes,
+        limit=limited(memory.limit_in_bytes),
+        swap=None if with_swap is None else max(0, with_swap - usage),
+        swap_limit=limited(memory.known("memsw_limit_in_bytes", None)),
+        # of two equal limits the kernel meets that of the sum first
+        failures=memory.failcnt + memory.known("memsw_failcnt", 0),
+        oom_kills=group.oom_kills(),
+        detail=memory.stat,
+    )
+
+
+def _cpu(group: V1Cgroup) -> CpuUse:
+    cpu, account = group.controller("cpu"), group.controller("cpuacct")
+    told = cpu.known("stat", {}) if cpu else {}
+    return CpuUse(
+        usage_ns=account.usage if account else 0,
+        user_ns=account.known("usage_user", 0) if account else 0,
+        system_ns=account.known("usage_sys", 0) if account else 0,
+        per_cpu_ns=tuple(account.usage_percpu) if account else (),
+        periods=told.get("nr_periods", 0),
+        throttled_periods=told.get("nr_throttled", 0),
+        throttled_ns=told.get("throttled_time", 0),
+    )
+
+
+def _pids(group: V1Cgroup) -> PidsUse:
+    pids = group.controller("pids")
+    if not pids:
+        return PidsUse()
+    limit = pids.known("max", "max")  # the root group has no such file
+    return PidsUse(current=pids.known("current", 0), limit=None if limit == "max" else int(limit))
+
+
+def _devices(group: V1Cgroup) -> tuple[DeviceUse, ...]:
+    blkio = group.controller("blkio")
+    if not blkio:
+        return ()
+    # BFQ counts all; without it there is a count only of what passed while a throttle was set
+    moved = by_device(blkio.known("bfq_bytes", "")) or by_device(blkio.known("bytes", ""))
+    done = by_device(blkio.known("bfq_operations", "")) or by_device(blkio.known("operations", ""))
+    return tuple(
+        DeviceUse(
+            device=device,
+            read_bytes=told.get("Read", 0),
+            written_bytes=told.get("Write", 0),
+            reads=done.get(device, {}).get("Read", 0),
+            writes=done.get(device, {}).get("Write", 0),
+        )
+        for device, told in moved.items()
+    )
+
+
+def _hugepages(group: V1Cgroup) -> dict[str, HugepageUse]:
+    hugetlb = group.controller("hugetlb")
+    if not hugetlb:
+        return v2_stats.hugepages(group.unified) if group.unified else {}
+    return {
+        size: HugepageUse(
+            usage=int(hugetlb.get_property(f"hugetlb.{size}.usage_in_bytes")),
+            limit=limited(int(hugetlb.get_property(f"hugetlb.{size}.limit_in_bytes"))),
+            failures=int(hugetlb.get_property(f"hugetlb.{size}.failcnt")),
+        )
+        for size in directories.hugepage_sizes(hugetlb.node.full_path, ".usage_in_bytes")
+    }
+
+
+def by_device(text: str) -> dict[str, dict[str, int]]:
+    """Read lines of "MAJOR:MINOR OPERATION NUMBER"; the last one, "Total NUMBER", is none."""
+    found: dict[str, dict[str, int]] = {}
+    for line in text.splitlines():
+        device, *told = line.split()
+        if len(told) == 2:
+            found.setdefault(device, {})[told[0]] = int(told[1])
+    return found

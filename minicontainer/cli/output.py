@@ -1,0 +1,11 @@
+"""What the user reads."""
+
+from __future__ import annotations
+
+import sys
+
+
+def say(message: str) -> None:
+    """Tell the user one line, apart from the container's output."""
+    sys.stderr.write(f"minicontainer: {message}\n")
+    sys.stderr.flush()

@@ -1,0 +1,260 @@
+"""From a configuration to a running container and back.
+
+A container of the sandbox lives as long as the command that runs it. Its directory holds the
+overlay's writable layer and a lock; a container whose holder was killed is found by that lock being
+free, and what is left of it is removed by the next command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from minicontainer import jsontext, steps
+from minicontainer.cgroups.cgroup import open_cgroup
+from minicontainer.engine import attach, specs
+from minicontainer.errors import InvalidArgument, NotFound, Unsupported
+from minicontainer.kernel import namespaces
+from minicontainer.record import Record
+from minicontainer.runtime import lifecycle
+from minicontainer.runtime.spec import Bundle, Spec, check
+from minicontainer.runtime.state import State, Store, check_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from contextlib import ExitStack
+
+    from minicontainer.engine.config import ContainerConfig
+    from minicontainer.runtime.lifecycle import Container
+
+_NAME = "minicontainer.name"
+_NETWORK = "minicontainer.network"
+
+
+class Outcome(Record):
+    """How a container ended.
+
+    Args:
+        status: its program's exit status; 128+N for signal N.
+        reason: why the kernel killed it, in words; "" where it did not.
+    """
+
+    status: int
+    reason: str = ""
+
+
+class Containers:
+    """The containers of this host.
+
+    Args:
+        data_root: what is kept over a reboot: /var/lib/minicontainer.
+        exec_root: what is not: /run/minicontainer.
+    """
+
+    def __init__(self, data_root: str, exec_root: str) -> None:
+        self.data_root = data_root
+        self._directories = Store(os.path.join(data_root, "containers"))
+        self._names = Store(os.path.join(exec_root, "containers"))
+        self._network_state = os.path.join(exec_root, "network")
+
+    def run(self, config: ContainerConfig, say: Callable[[str], None]) -> Outcome:
+        """Run a container in the foreground, on this process's standard streams.
+
+        Args:
+            config: what it shall be.
+            say: tells the user what happens besides.
+        Raises:
+            Error: nothing was started, and nothing is left.
+            attach.Interrupted: a signal came before the program ran.
+        """
+        _require_root()
+        identifier = os.urandom(32).hex()
+        config = config.replace(
+            name=config.name or identifier[:12], rootfs=self.find_rootfs(config.rootfs)
+        )
+        check_name(config.name)
+        self.sweep()
+        with attach.interruptible(), contextlib.ExitStack() as undo:
+            directory = steps.take(make_directory, self._directories, identifier, config, undo)
+            spec = specs.make_spec(config, identifier, directory, self._pid_of)
+            check(spec)
+            steps.take(write_bundle, directory, spec)
+            bundle = Bundle(path=directory, spec=spec)
+            if not (config.open_stdin or config.tty):
+                _read_nothing()
+            ours, theirs = _socket_pair(undo) if config.tty else (None, None)
+            container = lifecycle.create(config.name, bundle, self._names, console=theirs)
+            undo.callback(container.delete)
+            if config.host_config.network_mode in ("bridge", "default"):
+                steps.take(
+                    connect_network, container.pid, identifier, self._network_state, directory, undo
+                )
+            return self._follow(container, config, ours, say)
+
+    def _follow(
+        self,
+        container: Container,
+        config: ContainerConfig,
+        console: socket.socket | None,
+        say: Callable[[str], None],
+    ) -> Outcome:
+        container.start()
+        attach.pass_signals_on(container, say)
+        if console is not None:
+            attach.proxy_terminal(container, console, stdin=config.open_stdin)
+        status = container.wait()
+        return Outcome(status=status, reason=_reason(container, config, status))
+
+    def find_rootfs(self, asked: str) -> str:
+        """Find a root file system: a directory, or the name of one that rootfs/NAME built.
+
+        Raises:
+            NotFound: saying how to build it.
+        """
+        built = os.path.join(self.data_root, "rootfs", asked)
+        path = built if "/" not in asked and not os.path.isdir(asked) else asked
+        if not os.path.isdir(path):
+            how = f"build it with rootfs/{asked}" if path == built else "name a directory"
+            raise NotFound(f"no root file system at {path}: {how}")
+        if not os.access(path, os.R_OK | os.X_OK):
+            raise InvalidArgument(f"root file system {path} can't be read: permission denied")
+        return os.path.realpath(path)
+
+    def sweep(self) -> None:
+        """Remove what containers left whose command was killed: processes, cgroup, link, layer."""
+        for identifier in self._directories.abandoned():
+            state = self._directories.load(identifier)
+            if state is not None:
+                cgroup = open_cgroup(state.cgroup)
+                cgroup.kill()
+                cgroup.remove()
+                if state.annotations.get(_NETWORK) in ("bridge", "default"):
+                    _disconnect(identifier, self._network_state)
+                self._names.forget(state.annotations[_NAME])
+            _remove_tree(self._directories.directory(identifier))
+
+    def _pid_of(self, name: str) -> int:
+        state = self._names.load(name)
+        if state is None or not state.pid:
+            raise NotFound(f"No such container: {name}")
+        return state.pid
+
+
+def make_directory(store: Store, identifier: str, config: ContainerConfig, undo: ExitStack) -> str:
+    """Make the container's directory: the overlay's upper and work, and its files for /etc.
+
+    The upper directory takes every write; the image's tree, below it, stays as it is.
+    """
+    lock = store.reserve(identifier)
+    undo.callback(os.close, lock)
+    directory = store.directory(identifier)
+    undo.callback(_remove_tree, directory)
+    store.save(
+        State(
+            id=identifier,
+            bundle=directory,
+            cgroup=f"/minicontainer/{identifier}",
+            annotations={_NAME: config.name, _NETWORK: config.host_config.network_mode},
+        )
+    )
+    for name in ("rootfs", "upper", "work"):
+        os.mkdir(os.path.join(directory, name), 0o755)
+    if config.host_config.userns_mode == "private":
+        for name in ("upper", "work"):
+            os.chown(os.path.join(directory, name), specs.MAPPED.host_id, specs.MAPPED.host_id)
+    _write_etc(directory, specs.hostname_for(config, identifier))
+    return directory
+
+
+def _write_etc(directory: str, hostname: str) -> None:
+    """Write what a container can't take from its image: its own name, and the host's resolvers."""
+    try:
+        with open("/etc/resolv.conf", encoding="utf-8") as file:
+            resolvers = file.read()
+    except OSError:
+        resolvers = ""
+    contents = {
+        "hostname": hostname + "\n",
+        "hosts": f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n127.0.1.1\t{hostname}\n",
+        "resolv.conf": resolvers,
+    }
+    for name, text in contents.items():
+        with open(os.path.join(directory, name), "w", encoding="utf-8") as file:
+            file.write(text)
+
+
+def write_bundle(directory: str, spec: Spec) -> None:
+    """Write the specification as config.json, beside its root: an OCI bundle for everyone to see."""
+    with open(os.path.join(directory, "config.json"), "w", encoding="utf-8") as file:
+        file.write(jsontext.dump(spec.to_json()) + "\n")
+
+
+def connect_network(
+    pid: int, identifier: str, state_dir: str, directory: str, undo: ExitStack
+) -> None:
+    """Connect the network namespace to the bridge, now that init has made it and still waits."""
+    from minicontainer.network import networks  # pyroute2: 190 ms, for a bridge alone
+
+    fd = namespaces.open_namespace(f"/proc/{pid}/ns/net", namespaces.BY_TYPE["network"])
+    try:
+        endpoint = networks.connect(networks.Network(), identifier, fd, state_dir)
+    finally:
+        os.close(fd)
+    undo.callback(_disconnect, identifier, state_dir)
+    hosts = os.path.join(directory, "hosts")
+    with open(hosts, encoding="utf-8") as file:
+        text = file.read().replace("127.0.1.1", endpoint.address)
+    with open(hosts, "w", encoding="utf-8") as file:  # in place: it is bind-mounted by now
+        file.write(text)
+
+
+# The engine's own steps, around those of the runtime.
+STEPS = (make_directory, write_bundle, connect_network)
+
+
+def _disconnect(identifier: str, state_dir: str) -> None:
+    from minicontainer.network import networks
+
+    networks.disconnect(networks.Network(), identifier, state_dir)
+
+
+def _read_nothing() -> None:
+    """Give this process, and so the container, an empty standard input."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+
+
+def _socket_pair(undo: ExitStack) -> tuple[socket.socket, socket.socket]:
+    """Make the two ends over which the container's terminal comes."""
+    import socket  # 5 ms that only a terminal costs
+
+    ours, theirs = socket.socketpair()
+    undo.callback(ours.close)
+    undo.callback(theirs.close)
+    return ours, theirs
+
+
+def _require_root() -> None:
+    if os.geteuid() != 0:
+        raise Unsupported(
+            "containers need root here: run the command with sudo "
+            "(`minicontainer check` tells what this host offers)"
+        )
+
+
+def _reason(container: Container, config: ContainerConfig, status: int) -> str:
+    if status != 137 or not container.cgroup.oom_kills():
+        return ""
+    memory = container.cgroup.stats().memory
+    peak = f", peak {memory.peak >> 20} MiB" if memory.peak else ""
+    limit = config.host_config.memory >> 20
+    return f"killed by the kernel: out of memory (limit {limit} MiB{peak})"
+
+
+def _remove_tree(directory: str) -> None:
+    import shutil  # here: 1 ms that a start need not wait for
+
+    shutil.rmtree(directory, ignore_errors=True)

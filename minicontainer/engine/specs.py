@@ -1,0 +1,316 @@
+"""From Docker's configuration to the runtime's: what `run`'s options mean, written as config.json.
+
+See: runtime-spec config.md; Docker's `docker run` reference for the defaults.
+"""
+
+from __future__ import annotations
+
+import os
+
+from minicontainer.cgroups.limits import Cpu, DeviceRule, Memory, Pids, Resources
+from minicontainer.engine import users, volumes
+from minicontainer.errors import InvalidArgument
+from minicontainer.kernel import capabilities
+from minicontainer.kernel.namespaces import BY_TYPE, IdMap
+from minicontainer.kernel.process import RLIMITS
+from minicontainer.runtime import defaults, init, seccomp_profile
+from minicontainer.runtime.spec import (
+    OCI_VERSION,
+    Capabilities,
+    Linux,
+    Mount,
+    NamespaceSpec,
+    Process,
+    Rlimit,
+    Root,
+    Spec,
+    User,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from minicontainer.engine.config import ContainerConfig, HostConfig
+
+_PERIOD_US = 100_000  # the kernel's own default for CPU bandwidth
+_LEAST_MEMORY = 6 << 20  # as Docker: below, a container does not start
+# The ids that root inside gets outside with `--userns private`: what adduser(8) gives the first
+# user, so that no account of the host is among them.
+MAPPED = IdMap(container_id=0, host_id=100_000, size=65_536)
+
+# What each option names in the specification: option, field of HostConfig, namespace.
+_NAMESPACE_OPTIONS = (
+    ("--net", "network_mode", "network"),
+    ("--pid", "pid_mode", "pid"),
+    ("--ipc", "ipc_mode", "ipc"),
+    ("--uts", "uts_mode", "uts"),
+    ("--userns", "userns_mode", "user"),
+    ("--cgroupns", "cgroupns_mode", "cgroup"),
+)
+_NEW = {
+    "network": ("none", "bridge", "default", "private"),
+    "pid": ("", "private"),
+    "ipc": ("", "private", "shareable", "none"),
+    "uts": ("", "private"),
+    "user": ("private",),
+    "cgroup": ("", "private"),
+}
+_HOSTS = {"user": ("", "host")}
+
+
+def make_spec(
+    config: ContainerConfig,
+    identifier: str,
+    directory: str,
+    pid_of: Callable[[str], int],
+) -> Spec:
+    """Write the specification of a container.
+
+    Args:
+        config: what was asked for.
+        identifier: the container's ID.
+        directory: the container's own, with the overlay's upper and work directories and etc files.
+        pid_of: finds the first process of another container, for `container:NAME`.
+    Raises:
+        InvalidArgument: naming the option and what it should be.
+    """
+    host = config.host_config
+    namespaces = namespaces_for(host, pid_of)
+    identity = users.find(config.user, config.rootfs)
+    caps = capabilities_for(host)
+    devices, rules = volumes.devices_for(host)
+    isolated = {namespace.type for namespace in namespaces}
+    mapped = (MAPPED,) if "user" in isolated and host.userns_mode == "private" else ()
+    return Spec(
+        oci_version=OCI_VERSION,
+        root=Root(path="rootfs", readonly=host.readonly_rootfs),
+        process=_process(config, identity, caps, identifier),
+        hostname=hostname_for(config, identifier) if "uts" in isolated else None,
+        mounts=(
+            *_root_mounts(config.rootfs, directory, mapped),
+            *_system_mounts(host, isolated),
+            *_etc_mounts(directory),
+            *volumes.mounts_for(host),
+        ),
+        annotations={init.WANTS_REAPER: "true"} if host.init else {},
+        linux=Linux(
+            namespaces=namespaces,
+            uid_mappings=mapped,
+            gid_mappings=mapped,
+            devices=devices,
+            cgroups_path=f"/minicontainer/{identifier}",
+            resources=resources_for(host, rules),
+            rootfs_propagation=_rootfs_propagation(host),
+            masked_paths=() if host.privileged else defaults.MASKED_PATHS,
+            readonly_paths=() if host.privileged else defaults.READONLY_PATHS,
+            seccomp=None if host.privileged else seccomp_profile.default_profile(caps),
+        ),
+    )
+
+
+def hostname_for(config: ContainerConfig, identifier: str) -> str:
+    """Say how the container calls itself."""
+    name = config.hostname or identifier[:12]
+    if len(name) > 64 or not name.replace("-", "").replace(".", "").isalnum():
+        raise InvalidArgument(
+            f"invalid hostname {name!r}: use letters, digits, - and ., at most 64"
+        )
+    return name
+
+
+def namespaces_for(host: HostConfig, pid_of: Callable[[str], int]) -> tuple[NamespaceSpec, ...]:
+    """Decide each namespace: new, the host's, another container's, or the one at a path."""
+    found = [NamespaceSpec(type="mount")]
+    for option, field, kind in _NAMESPACE_OPTIONS:
+        mode = getattr(host, field)
+        word, colon, rest = mode.partition(":")
+        if mode in _NEW[kind]:
+            found.append(NamespaceSpec(type=kind))
+        elif colon and rest and word == "container":
+            path = f"/proc/{pid_of(rest)}/ns/{BY_TYPE[kind].link}"
+            found.append(NamespaceSpec(type=kind, path=path))
+        elif colon and word == "ns" and rest.startswith("/"):
+            found.append(NamespaceSpec(type=kind, path=rest))
+        elif mode not in _HOSTS.get(kind, ("host",)):
+            words = ", ".join(filter(None, (*_NEW[kind], "host")))
+            raise InvalidArgument(
+                f"invalid value {mode!r} for {option}: use {words}, container:NAME or ns:PATH"
+            )
+    return tuple(found)
+
+
+def capabilities_for(host: HostConfig) -> tuple[str, ...]:
+    """Decide the capabilities: Docker's 14, and what `--cap-add` and `--cap-drop` say."""
+    added = [_capability(name) for name in host.cap_add]
+    dropped = [_capability(name) for name in host.cap_drop]
+    if host.privileged:
+        return capabilities.NAMES
+    wanted = set(defaults.CAPABILITIES)
+    if "ALL" in dropped:
+        wanted.clear()
+    if "ALL" in added:
+        wanted.update(capabilities.NAMES)
+    wanted.update(added)
+    wanted.difference_update(dropped)
+    return tuple(name for name in capabilities.NAMES if name in wanted)
+
+
+def _capability(text: str) -> str:
+    name = text.upper()
+    if name == "ALL":
+        return name
+    name = name if name.startswith("CAP_") else f"CAP_{name}"
+    if name not in capabilities.BITS:
+        raise InvalidArgument(f'invalid capability: "{text}": see capabilities(7) for the names')
+    return name
+
+
+def _process(
+    config: ContainerConfig, identity: users.Identity, caps: tuple[str, ...], identifier: str
+) -> Process:
+    host = config.host_config
+    own = caps if identity.uid == 0 else ()  # another user has what its programs' files grant
+    return Process(
+        args=config.cmd,
+        cwd=config.working_dir or "/",
+        env=environment_for(config, identity, identifier),
+        user=User(uid=identity.uid, gid=identity.gid, additional_gids=identity.groups),
+        terminal=config.tty,
+        capabilities=Capabilities(bounding=caps, effective=own, permitted=own),
+        rlimits=tuple(_rlimit(limit.name, limit.soft, limit.hard) for limit in host.ulimits),
+        no_new_privileges=host.no_new_privileges,
+    )
+
+
+def environment_for(
+    config: ContainerConfig, identity: users.Identity, identifier: str
+) -> tuple[str, ...]:
+    """Give Docker's variables, overridden by the user's own."""
+    items = [
+        *defaults.ENVIRONMENT,
+        f"HOSTNAME={hostname_for(config, identifier)}",
+        f"HOME={identity.home}",
+        *(["TERM=xterm"] if config.tty else []),
+        *config.env,
+    ]
+    return tuple({item.partition("=")[0]: item for item in items}.values())
+
+
+def _rlimit(name: str, soft: int, hard: int) -> Rlimit:
+    kind = f"RLIMIT_{name.upper()}"
+    if kind not in RLIMITS:
+        known = ", ".join(sorted(limit[7:].lower() for limit in RLIMITS))
+        raise InvalidArgument(f"invalid ulimit type: {name}: use one of {known}")
+    if hard != -1 and (soft > hard or soft == -1):
+        raise InvalidArgument(
+            f"ulimit {name}: soft limit must be at most the hard limit: {soft} > {hard}"
+        )
+    return Rlimit(type=kind, soft=soft, hard=hard)
+
+
+def resources_for(host: HostConfig, rules: tuple[DeviceRule, ...]) -> Resources:
+    """Turn the limits into the runtime's.
+
+    Raises:
+        InvalidArgument: less memory than a container needs, more processors than there are.
+    """
+    everything = (DeviceRule(allow=True, access="rwm"),) if host.privileged else ()
+    return Resources(
+        memory=_memory(host),
+        cpu=_cpu(host),
+        pids=Pids(limit=host.pids_limit) if host.pids_limit else None,
+        devices=(*everything, *rules),
+    )
+
+
+def _memory(host: HostConfig) -> Memory | None:
+    memory, both = host.memory, host.memory_swap
+    if both and not memory:
+        raise InvalidArgument("--memory-swap needs --memory: it is memory and swap together")
+    if not memory:
+        return None
+    if memory < _LEAST_MEMORY:
+        raise InvalidArgument(f"--memory {memory}: minimum memory limit allowed is 6MB")
+    if 0 < both < memory:
+        raise InvalidArgument("--memory-swap must be at least --memory: it is both together")
+    # As Docker: as much swap as memory, unless told; a host without swap may not count it at all.
+    return Memory(limit=memory, swap=both or (2 * memory if _has_swap() else None))
+
+
+def _has_swap() -> bool:
+    with open("/proc/swaps", encoding="utf-8") as file:
+        return len(file.readlines()) > 1
+
+
+def _cpu(host: HostConfig) -> Cpu | None:
+    there = os.cpu_count() or 1
+    if host.nano_cpus and not 10**7 <= host.nano_cpus <= there * 10**9:
+        raise InvalidArgument(
+            f"--cpus: range of CPUs is from 0.01 to {there}.00, as there are only {there} CPUs"
+        )
+    if host.cpu_shares and not 2 <= host.cpu_shares <= 262_144:
+        raise InvalidArgument(f"--cpu-shares {host.cpu_shares}: must be 2 to 262144")
+    cpu = Cpu(
+        shares=host.cpu_shares or None,
+        quota=host.nano_cpus * _PERIOD_US // 10**9 if host.nano_cpus else None,
+        period=_PERIOD_US if host.nano_cpus else None,
+        cpus=host.cpuset_cpus or None,
+    )
+    return None if cpu == Cpu() else cpu
+
+
+def _root_mounts(rootfs: str, directory: str, mapped: tuple[IdMap, ...]) -> tuple[Mount, ...]:
+    """Lay a writable layer over the image, which stays as it is."""
+    own = os.path.join(directory, "rootfs")
+    lower = rootfs
+    below: tuple[Mount, ...] = ()
+    if mapped:
+        # the image's owners, as the user namespace knows them
+        shown = Mount(destination="/", type="bind", source=rootfs, options=("bind",))
+        below = (shown.replace(uid_mappings=mapped, gid_mappings=mapped),)
+        lower = own
+    for path in (lower, directory):
+        if set(path) & set(",:\\"):
+            raise InvalidArgument(
+                f"{path}: an overlay's directories can't have , : or \\ in a name"
+            )
+    layers = {"lowerdir": lower, "upperdir": f"{directory}/upper", "workdir": f"{directory}/work"}
+    options = tuple(f"{name}={path}" for name, path in layers.items())
+    if mapped:
+        options += ("userxattr",)  # trusted.* attributes are the host root's
+    return (*below, Mount(destination="/", type="overlay", source="overlay", options=options))
+
+
+def _system_mounts(host: HostConfig, isolated: set[str]) -> tuple[Mount, ...]:
+    found = []
+    for mount in defaults.MOUNTS:
+        if host.privileged and mount.type in ("sysfs", "cgroup"):
+            options = tuple(word for word in mount.options if word != "ro")
+            found.append(mount.replace(options=options))
+        elif mount.type == "sysfs" and "user" in isolated and "network" not in isolated:
+            # sysfs shows a network namespace; only who owns that may mount it
+            options = ("rbind", *mount.options, "rro")
+            found.append(mount.replace(type="bind", source="/sys", options=options))
+        elif mount.type == "mqueue" and "user" in isolated and "ipc" not in isolated:
+            continue  # who does not own the IPC namespace can't mount its queues
+        elif mount.destination == "/dev/shm" and "ipc" not in isolated:
+            found.append(mount.replace(type="bind", source="/dev/shm", options=("rbind",)))
+        else:
+            found.append(mount)
+    return tuple(found)
+
+
+def _etc_mounts(directory: str) -> tuple[Mount, ...]:
+    return tuple(
+        Mount(
+            destination=f"/etc/{name}", type="bind", source=f"{directory}/{name}", options=("bind",)
+        )
+        for name in ("resolv.conf", "hostname", "hosts")
+    )
+
+
+def _rootfs_propagation(host: HostConfig) -> str:
+    """Stay a slave of the host's mounts where a volume shall see, or make, later ones."""
+    text = " ".join((*host.binds, *(mount.propagation for mount in host.mounts)))
+    return "rslave" if "slave" in text or "shared" in text else "rprivate"

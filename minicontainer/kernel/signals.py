@@ -1,0 +1,66 @@
+"""Signals: numbers, names, masks.
+
+By the C module below `signal`: that one wraps every number in an enum, whose import costs 3 ms.
+
+See: signal(7).
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # typeshed has no stub for it
+
+from minicontainer.errors import InvalidArgument
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import FrameType
+
+    Handler = Callable[[int, FrameType | None], object] | int
+
+SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGTERM = 1, 2, 3, 9, 15
+SIGCHLD: int = _signal.SIGCHLD  # this one and the next differ between architectures
+SIGSTOP: int = _signal.SIGSTOP
+SIGWINCH: int = _signal.SIGWINCH
+SIG_DFL: int = _signal.SIG_DFL
+SIG_IGN: int = _signal.SIG_IGN
+
+NUMBERS: dict[str, int] = {
+    name: value
+    for name, value in vars(_signal).items()
+    if name.startswith("SIG") and name[3].isalpha() and isinstance(value, int)
+}
+CATCHABLE: frozenset[int] = frozenset(_signal.valid_signals()) - {SIGKILL, SIGSTOP}
+
+handle: Callable[[int, Handler], object] = _signal.signal
+wait_for: Callable[[Iterable[int]], int] = _signal.sigwait
+pause: Callable[[], None] = _signal.pause
+
+
+def block(numbers: Iterable[int]) -> set[int]:
+    """Keep signals from arriving, until they are waited for or unblocked; give the former mask."""
+    return set(_signal.pthread_sigmask(_signal.SIG_BLOCK, numbers))
+
+
+def set_mask(numbers: Iterable[int]) -> None:
+    """Block exactly these."""
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, numbers)
+
+
+def number_of(name: str) -> int:
+    """Read a signal as people write it: 15, TERM, SIGTERM, RTMIN+3.
+
+    Raises:
+        InvalidArgument: no such signal.
+    """
+    word = name.upper().removeprefix("SIG")
+    base, plus, offset = word.partition("+")
+    if word.isdigit():
+        number = int(word)
+    elif plus and base == "RTMIN" and offset.isdigit():
+        number = NUMBERS["SIGRTMIN"] + int(offset)
+    else:
+        number = NUMBERS.get(f"SIG{word}", 0)
+    if not 0 < number <= NUMBERS["SIGRTMAX"]:
+        raise InvalidArgument(f"{name}: no such signal: use a name as in signal(7), or a number")
+    return number

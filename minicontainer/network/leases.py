@@ -1,0 +1,100 @@
+"""Leases: which container has which address of a network's subnet.
+
+A network's directory holds one symbolic link for each address in use: its name is the address, its
+text the container's id. A symbolic link because the kernel makes it whole or not at all, and never
+over another: a crash leaves no lease half written, and no address is leased twice.
+
+    /run/minicontainer/network/leases/minic0/172.29.0.2 -> 4f1c0d…
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import contextmanager, suppress
+
+from minicontainer.errors import Conflict, KernelError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from ipaddress import IPv4Interface
+
+
+@contextmanager
+def locked(state_dir: str) -> Iterator[None]:
+    """Hold the lock of all networks in *state_dir*, which is made if missing.
+
+    Whoever changes leases, bridges or rules holds it, so that the last container's leaving and the
+    next one's coming can't mix. The kernel gives it back when its holder dies: flock(2).
+
+    Raises:
+        KernelError: EACCES, EROFS: there can be no lock in that place.
+    """
+    try:
+        os.makedirs(state_dir, mode=0o700, exist_ok=True)
+        lock = os.open(f"{state_dir}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise KernelError(error.errno, error.strerror, f"open({state_dir}/lock)") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def anywhere(state_dir: str) -> bool:
+    """Say whether any network in *state_dir* has a lease."""
+    try:
+        return bool(os.listdir(f"{state_dir}/leases"))
+    except FileNotFoundError:
+        return False
+
+
+class Leases:
+    """The leases of one network; only for who holds the lock."""
+
+    def __init__(self, state_dir: str, network: str) -> None:
+        """Name them; nothing is made before the first lease.
+
+        Args:
+            network: the name of its bridge.
+        """
+        self._directory = f"{state_dir}/leases/{network}"
+
+    def all(self) -> dict[str, str]:
+        """List the leases: address to container id."""
+        try:
+            addresses = os.listdir(self._directory)
+        except FileNotFoundError:
+            return {}
+        return {address: os.readlink(f"{self._directory}/{address}") for address in addresses}
+
+    def take(self, container_id: str, gateway: IPv4Interface) -> str:
+        """Lease the lowest free address of the gateway's subnet.
+
+        Args:
+            gateway: the bridge's own address, with the subnet's prefix; it is never leased, and
+                the first and the last address of the subnet (network and broadcast) are not either.
+        Raises:
+            Conflict: all are taken.
+        """
+        taken = self.all()
+        for host in gateway.network.hosts():
+            address = str(host)
+            if host != gateway.ip and address not in taken:
+                os.makedirs(self._directory, mode=0o700, exist_ok=True)
+                os.symlink(container_id, f"{self._directory}/{address}")
+                return address
+        raise Conflict(
+            f"no address left in {gateway.network}: {len(taken)} containers have one: stop some"
+        )
+
+    def release(self, container_id: str) -> None:
+        """Give back what a container has leased, if anything; the last one takes the directory."""
+        for address, holder in self.all().items():
+            if holder == container_id:
+                os.unlink(f"{self._directory}/{address}")
+        # ENOTEMPTY while others have leases, ENOENT when there never was one.
+        with suppress(OSError):
+            os.rmdir(self._directory)

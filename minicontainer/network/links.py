@@ -1,0 +1,287 @@
+"""Links, addresses and routes: rtnetlink, spoken through pyroute2.
+
+Each method that changes something sends one netlink message, and notes it with the iproute2
+command that would have sent the same one.
+
+`import pyroute2` takes about 100 ms, whichever of its modules is named, since its package imports
+them all. So it stands inside the functions: whoever never opens `Links` never pays, and a process
+that lives long pays once.
+
+See: rtnetlink(7), netlink(7), veth(4), ip-link(8), ip-address(8), ip-route(8).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import contextmanager
+
+from minicontainer import steps
+from minicontainer.errors import Error, KernelError, Unsupported
+from minicontainer.kernel import namespaces
+from minicontainer.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from ipaddress import IPv4Interface, IPv4Network
+    from typing import Any
+
+_IFF_UP = 0x1
+
+
+class Link(Record):
+    """A network interface, as RTM_GETLINK tells of it.
+
+    Args:
+        index: its number in this network namespace.
+        kind: of software links: bridge, veth, dummy; "" for hardware and lo.
+        master: the index of the bridge it is a port of; 0 for none.
+    """
+
+    index: int
+    name: str
+    kind: str = ""
+    master: int = 0
+    up: bool = False
+
+
+class Links:
+    """The links of the network namespace this thread is in, by one netlink socket.
+
+    A context manager, for the thread that opened it only: in another one pyroute2 would open
+    another socket, in whatever namespace that thread is.
+    """
+
+    def __init__(self) -> None:
+        from pyroute2 import IPRoute  # 100 ms
+
+        # No groups: we ask and are answered; nobody here reads the kernel's broadcasts.
+        self._socket = IPRoute(groups=0)
+
+    def __enter__(self) -> Links:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def all(self) -> list[Link]:
+        """List every link."""
+        return [_link(message) for message in self._socket.get_links()]
+
+    def find(self, name: str) -> Link | None:
+        """Find a link by its name."""
+        from pyroute2 import NetlinkError  # loaded with IPRoute
+
+        try:
+            return next(map(_link, self._socket.link("get", ifname=name)), None)
+        except NetlinkError as error:
+            if error.code == errno.ENODEV:
+                return None
+            raise KernelError(error.code, os.strerror(error.code), f"RTM_GETLINK({name})") from None
+
+    def addresses(self) -> list[tuple[int, IPv4Interface]]:
+        """List every IPv4 address with its prefix, each after the index of its link."""
+        from socket import AF_INET
+
+        return [
+            (message["index"], _interface(message.get_attr("IFA_LOCAL"), message["prefixlen"]))
+            for message in self._socket.get_addr(family=AF_INET)
+        ]
+
+    def routes(self) -> list[tuple[int, IPv4Network]]:
+        """List every IPv4 route's destination, the default one left out, after its link's index.
+
+        The index is 0 where a route leads through no link, or through several.
+        """
+        from socket import AF_INET
+
+        return [
+            (
+                message.get_attr("RTA_OIF") or 0,
+                _interface(message.get_attr("RTA_DST"), message["dst_len"]).network,
+            )
+            for message in self._socket.get_routes(family=AF_INET)
+            if message["dst_len"]
+        ]
+
+    def add_bridge(self, name: str, mac: str) -> None:
+        """Make a bridge, down and without address.
+
+        Args:
+            mac: fixed from the start; otherwise a bridge takes the lowest of its ports', and
+                changes it whenever a container comes or goes.
+        Raises:
+            KernelError: EPERM, EEXIST.
+            Unsupported: the kernel has no bridges.
+        """
+        self._change(
+            "RTM_NEWLINK", ("add", name, "kind=bridge", f"address={mac}"), name,
+            f"ip link add {name} address {mac} type bridge",
+            lambda: self._socket.link("add", ifname=name, kind="bridge", address=mac),
+        )  # fmt: skip
+
+    def add_veth(self, name: str, peer: str, peer_mac: str, netns_fd: int) -> None:
+        """Make a veth pair, with its other end in another network namespace from the start.
+
+        It would clash with the host's own eth0, if it were made here and moved there.
+
+        Args:
+            name: of the end that stays here.
+            peer: the name of the other end.
+            netns_fd: a descriptor of the other end's /proc/PID/ns/net.
+        Raises:
+            KernelError: EPERM, EEXIST.
+            Unsupported: the kernel has no veth links.
+        """
+        far_end = {"ifname": peer, "address": peer_mac, "net_ns_fd": netns_fd}
+        self._change(
+            "RTM_NEWLINK",
+            ("add", name, "kind=veth", f"peer={peer}", f"address={peer_mac}", f"netns={netns_fd}"),
+            name,
+            f"ip link add {name} type veth "
+            f"peer name {peer} address {peer_mac} netns /proc/{os.getpid()}/fd/{netns_fd}",
+            lambda: self._socket.link("add", ifname=name, kind="veth", peer=far_end),
+        )
+
+    def set_up(self, link: Link) -> None:
+        """Switch a link on.
+
+        Raises:
+            KernelError: EPERM, ENODEV.
+        """
+        self._change(
+            "RTM_NEWLINK", ("set", link.name, "up"), link.name, f"ip link set {link.name} up",
+            lambda: self._socket.link("set", index=link.index, state="up"),
+        )  # fmt: skip
+
+    def attach(self, link: Link, bridge: Link) -> None:
+        """Make a link a port of a bridge, and switch it on.
+
+        Raises:
+            KernelError: EPERM, ENODEV, EXFULL (a bridge has 1024 ports at most).
+        """
+        self._change(
+            "RTM_NEWLINK", ("set", link.name, f"master={bridge.name}", "up"), link.name,
+            f"ip link set {link.name} master {bridge.name} up",
+            lambda: self._socket.link("set", index=link.index, master=bridge.index, state="up"),
+        )  # fmt: skip
+
+    def add_address(self, link: Link, address: IPv4Interface) -> None:
+        """Give a link an address; the route to its own subnet comes with it.
+
+        Raises:
+            KernelError: EPERM, EEXIST.
+        """
+        broadcast = str(address.network.broadcast_address)
+        self._change(
+            "RTM_NEWADDR", (link.name, str(address), f"broadcast={broadcast}"), link.name,
+            f"ip address add {address} broadcast {broadcast} dev {link.name}",
+            lambda: self._socket.addr(
+                "add", index=link.index, address=str(address.ip),
+                prefixlen=address.network.prefixlen, broadcast=broadcast,
+            ),
+        )  # fmt: skip
+
+    def add_default_route(self, link: Link, gateway: str) -> None:
+        """Send what is for no other route to *gateway*, through *link*.
+
+        Raises:
+            KernelError: ENETUNREACH, if the link is down or has no address in the gateway's subnet.
+        """
+        self._change(
+            "RTM_NEWROUTE", ("default", f"gateway={gateway}", f"oif={link.name}"), link.name,
+            f"ip route add default via {gateway} dev {link.name} proto static",
+            lambda: self._socket.route("add", dst="default", gateway=gateway, oif=link.index),
+        )  # fmt: skip
+
+    def delete(self, link: Link) -> None:
+        """Delete a link, and with one end of a veth pair the other; one that is gone is fine.
+
+        Raises:
+            KernelError: EPERM, EOPNOTSUPP (hardware can't be deleted).
+        """
+        try:
+            self._change(
+                "RTM_DELLINK", (link.name,), link.name, f"ip link delete {link.name}",
+                lambda: self._socket.link("del", index=link.index),
+            )  # fmt: skip
+        except KernelError as error:
+            # The kernel takes the links of a network namespace away some time after its last
+            # process: here it was faster than we.
+            if error.errno != errno.ENODEV:
+                raise
+
+    def _change(
+        self,
+        call: str,
+        args: tuple[object, ...],
+        name: str,
+        shell: str,
+        request: Callable[[], object],
+    ) -> None:
+        """Send one request that changes the link *name*, and note it."""
+        from pyroute2 import NetlinkError  # loaded with IPRoute
+
+        code = 0
+        try:
+            request()
+        except NetlinkError as error:
+            code = error.code
+        steps.note(call, args, -1 if code else 0, code, object=f"link:{name}", shell=shell)
+        if code:
+            raise _failure(code, call, args)
+
+
+@contextmanager
+def in_namespace(netns_fd: int) -> Iterator[None]:
+    """Be in another network namespace for a moment; the calling thread alone moves.
+
+    Args:
+        netns_fd: a descriptor of /proc/PID/ns/net.
+    Raises:
+        KernelError: EPERM without CAP_SYS_ADMIN over it.
+    See: setns(2), network_namespaces(7).
+    """
+    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # Within the `try`, so that even an interrupt right after it can't leave the thread there.
+        namespaces.setns(netns_fd, namespaces.BY_TYPE["network"])
+        yield
+    finally:
+        try:
+            namespaces.setns(own, namespaces.BY_TYPE["network"])
+        finally:
+            os.close(own)
+
+
+def _link(message: Any) -> Link:
+    """Read a link; attributes are in the message only if the kernel has something to tell."""
+    about = message.get_attr("IFLA_LINKINFO")
+    return Link(
+        index=message["index"],
+        name=message.get_attr("IFLA_IFNAME"),
+        kind=(about.get_attr("IFLA_INFO_KIND") if about else None) or "",
+        master=message.get_attr("IFLA_MASTER") or 0,
+        up=bool(message["flags"] & _IFF_UP),
+    )
+
+
+def _interface(address: str, prefix: int) -> IPv4Interface:
+    from ipaddress import IPv4Interface  # loaded with pyroute2
+
+    return IPv4Interface((address, prefix))
+
+
+def _failure(code: int, call: str, args: tuple[object, ...]) -> Error:
+    """Make the error for a refused request, with the way out where there is a usual one."""
+    told = f"{call}({', '.join(map(str, args))})"
+    if code == errno.EOPNOTSUPP and "add" in args:
+        return Unsupported(
+            f"{told}: this kernel has no such links: load its module (modprobe bridge veth), "
+            "or use --net none"
+        )
+    reason = os.strerror(code)
+    if code == errno.EPERM:
+        reason += ": a bridge needs CAP_NET_ADMIN on the host: run as root, or use --net none"
+    return KernelError(code, reason, told)

@@ -1,0 +1,135 @@
+"""Masquerading and forwarding: how a container's packets reach the world, and the answers it.
+
+All rules are in a table of the project's own, `table ip minicontainer`, with two chains for each
+bridge. They are given to nft(8) as one file, which the kernel takes whole or not at all; no other
+table is touched. A packet must pass the chains of all tables, so where another firewall drops what
+is forwarded (Docker sets such a policy in iptables' FORWARD chain), an accept here can't help:
+there, that firewall must be told of the bridge.
+
+See: nft(8); kernel ip-sysctl.rst "ip_forward".
+"""
+
+from __future__ import annotations
+
+import os
+
+from minicontainer import steps
+from minicontainer.errors import Unsupported
+from minicontainer.kernel import files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network
+
+_TABLE = "ip minicontainer"
+_FORWARDING = "/proc/sys/net/ipv4/ip_forward"
+# Not $PATH: an ordinary user's lacks sbin, and a caller's choice of programs is not root's.
+_NFT_PLACES = ("/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/usr/local/sbin/nft")
+
+
+def masquerade(bridge: str, subnet: IPv4Network) -> None:
+    """Give what leaves *subnet* the host's address, and keep out who was not asked.
+
+    Whatever rules the bridge had are replaced, so that a firewall's restart that flushed them, or
+    a crash half way, is mended by the next container.
+
+    Raises:
+        Unsupported: nft is not installed, or the kernel does not take the rules.
+    """
+    _nft(
+        _without_chains(bridge)
+        + f"""\
+add chain {_TABLE} {bridge}-postrouting {{ type nat hook postrouting priority srcnat; }}
+add rule {_TABLE} {bridge}-postrouting ip saddr {subnet} oifname != "{bridge}" masquerade
+add chain {_TABLE} {bridge}-forward {{ type filter hook forward priority filter; }}
+add rule {_TABLE} {bridge}-forward iifname != "{bridge}" oifname "{bridge}" \
+ct state != {{ established, related }} drop
+"""
+    )
+
+
+def remove_chains(bridge: str) -> None:
+    """Take back what `masquerade` did for one bridge; nothing there is fine."""
+    if _find_nft():  # without it there can be no rules of ours
+        _nft(_without_chains(bridge))
+
+
+def remove_table() -> None:
+    """Take back what `masquerade` did for all bridges; nothing there is fine."""
+    if _find_nft():
+        _nft(f"add table {_TABLE}\ndelete table {_TABLE}\n")
+
+
+def enable_forwarding(state_dir: str) -> None:
+    """Let the host forward packets, if it does not yet, and remember that it did not.
+
+    Remembered first: a crash between the two then leaves a note that changes nothing, instead of a
+    change that nobody takes back.
+    """
+    before = files.read_file(_FORWARDING).strip()
+    if before != "1":
+        with open(_remembered(state_dir), "w") as note:
+            note.write(before)
+        files.write_file(
+            _FORWARDING, "1", object="sysctl:net.ipv4.ip_forward",
+            shell="sysctl -w net.ipv4.ip_forward=1",
+        )  # fmt: skip
+
+
+def restore_forwarding(state_dir: str) -> None:
+    """Put forwarding back to what it was, if `enable_forwarding` changed it."""
+    if not os.path.exists(_remembered(state_dir)):
+        return
+    before = files.read_file(_remembered(state_dir))
+    if before != files.read_file(_FORWARDING).strip():
+        files.write_file(
+            _FORWARDING, before, object="sysctl:net.ipv4.ip_forward",
+            shell=f"sysctl -w net.ipv4.ip_forward={before}",
+        )  # fmt: skip
+    os.unlink(_remembered(state_dir))
+
+
+def _remembered(state_dir: str) -> str:
+    return f"{state_dir}/ip_forward.before"
+
+
+def _without_chains(bridge: str) -> str:
+    """Write rules that delete a bridge's chains, if there are any.
+
+    To delete what is not there is an error that refuses the whole file, so each is added first;
+    and a chain must be empty to be deleted.
+    """
+    lines = [f"add table {_TABLE}"]
+    for chain in (f"{_TABLE} {bridge}-postrouting", f"{_TABLE} {bridge}-forward"):
+        lines += [f"add chain {chain}", f"flush chain {chain}", f"delete chain {chain}"]
+    return "\n".join(lines) + "\n"
+
+
+def _find_nft() -> str | None:
+    return next((place for place in _NFT_PLACES if os.access(place, os.X_OK)), None)
+
+
+def _nft(ruleset: str) -> None:
+    """Have nft put a ruleset into the kernel, as one transaction, and note it."""
+    import subprocess  # loaded with pyroute2
+
+    nft = _find_nft()
+    if nft is None:
+        raise Unsupported(
+            "nft not found: a bridge needs it for its NAT rules: "
+            "install it (apt-get install nftables), or use --net none or --net host"
+        )
+    done = subprocess.run(
+        [nft, "-f", "-"], input=ruleset, capture_output=True, text=True, check=False,
+        env={"LC_ALL": "C"},
+    )  # fmt: skip
+    steps.note(
+        "nft", ("-f", "-", ruleset), done.returncode, object=f"nft:{_TABLE}",
+        shell=f"nft -f - <<'END'\n{ruleset}END",
+    )  # fmt: skip
+    if done.returncode != 0:
+        said = done.stderr.strip().partition("\n")[0] or f"exit status {done.returncode}"
+        raise Unsupported(
+            f"nft refused the NAT rules: {said}: the kernel needs nf_tables with nat and "
+            "masquerade (modprobe nft_masq), and we CAP_NET_ADMIN; or use --net none"
+        )

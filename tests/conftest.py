@@ -1,0 +1,226 @@
+"""What every test starts from: a root file system, a way to run a container, a look for leaks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+# In a virtual machine without hardware help everything takes ten times as long.
+PATIENCE_S = 60 * float(os.environ.get("MINICONTAINER_PATIENCE", "1"))
+BACK_TO_THE_HOST = {
+    "pid": ("--pid", "host"),
+    "network": ("--net", "host"),
+    "ipc": ("--ipc", "host"),
+    "uts": ("--uts", "host"),
+    "cgroup": ("--cgroupns", "host"),
+    "user": ("--userns", "host"),
+}
+
+
+def command(name: str) -> list[str]:
+    """Give the command as it is installed, or from the checkout where it is not."""
+    installed = Path(sys.executable).parent / name
+    if installed.exists():
+        return [str(installed)]
+    module = {
+        "minicontainer": "minicontainer.cli.main",
+        "minicontainer-oci": "minicontainer.runtime.main",
+    }
+    code = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); from {module[name]} import main; sys.exit(main())"
+    return [sys.executable, "-c", code]
+
+
+def wait_until(true: Callable[[], object], what: str) -> None:
+    """Wait for a condition, with a deadline."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.01)
+
+
+@dataclass
+class Result:
+    """What a container did."""
+
+    status: int
+    output: str
+    errors: str
+
+
+@dataclass
+class Running:
+    """A container that runs in the background."""
+
+    process: subprocess.Popen[str]
+    pid: int
+    state: dict[str, object]
+
+    def stop(self) -> None:
+        """End it by SIGKILL of its first process, and wait for the command."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        self.process.communicate(timeout=PATIENCE_S)
+
+
+@dataclass
+class Run:
+    """Runs containers: `run(script, *options)`."""
+
+    rootfs: Path
+    data_root: Path
+    exec_root: Path
+    background: list[Running] = field(default_factory=list)
+
+    def arguments(
+        self, words: tuple[str, ...], options: tuple[str, ...], without: str = ""
+    ) -> list[str]:
+        """Write the command line; the network is off unless an option says otherwise."""
+        if "--net" not in options and without != "network":
+            options = ("--net", "none", *options)
+        if "--rootfs" not in options:
+            options = ("--rootfs", str(self.rootfs), *options)
+        roots = ("--data-root", str(self.data_root), "--exec-root", str(self.exec_root))
+        return [
+            *command("minicontainer"),
+            "run",
+            *roots,
+            *BACK_TO_THE_HOST.get(without, ()),
+            *options,
+            *words,
+        ]
+
+    def __call__(
+        self,
+        script: str | tuple[str, ...],
+        *options: str,
+        without: str = "",
+        stdin: str | None = None,
+    ) -> Result:
+        """Run a shell script (or a program with arguments) in a container, to its end.
+
+        Args:
+            script: for `/bin/sh -c`; a tuple is the program and its arguments.
+            options: of `minicontainer run`.
+            without: a kind of namespace to leave out.
+            stdin: its input, together with the option `-i`.
+        """
+        words = ("/bin/sh", "-c", script) if isinstance(script, str) else script
+        done = subprocess.run(
+            self.arguments(words, options, without),
+            input=stdin, stdin=None if stdin is not None else subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+        )  # fmt: skip
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def start(self, script: str, *options: str, without: str = "") -> Running:
+        """Run a script in the background; return when it has printed a line, `ready` or another."""
+        name = f"test-{os.getpid()}-{time.monotonic_ns()}"
+        arguments = self.arguments(("/bin/sh", "-c", script), ("--name", name, *options), without)
+        process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None and process.stderr is not None
+        if not process.stdout.readline():
+            raise AssertionError(process.communicate()[1])
+        state = json.loads((self.exec_root / "containers" / name / "state.json").read_text())
+        running = Running(process, state["pid"], state)
+        self.background.append(running)
+        return running
+
+
+@pytest.fixture(scope="session")
+def busybox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A busybox root file system of this session's own: tests may look at it, none writes to it."""
+    target = tmp_path_factory.mktemp("rootfs") / "busybox"
+    subprocess.run([CHECKOUT / "rootfs" / "busybox", target], check=True, capture_output=True)
+    # id-mapped mounts and users other than root must get to it
+    for directory in (target, *target.parents):
+        if str(directory).startswith(str(tmp_path_factory.getbasetemp())):
+            directory.chmod(directory.stat().st_mode | 0o755)
+    return target
+
+
+@pytest.fixture
+def roots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+    """A data root and an exec root of the test's own."""
+    base = tmp_path_factory.mktemp("roots")
+    base.chmod(0o755)
+    yield base / "data", base / "exec"
+    shutil.rmtree(base)
+
+
+@pytest.fixture
+def run(busybox: Path, roots: tuple[Path, Path], nothing_left: None) -> Iterator[Run]:
+    """A way to run containers; those in the background end with the test."""
+    if os.geteuid() != 0:
+        pytest.skip("containers need root")
+    runner = Run(busybox, *roots)
+    yield runner
+    for running in runner.background:
+        running.stop()
+
+
+def traces() -> dict[str, set[str]]:
+    """Look at all that a container could leave on the host."""
+    cgroups = {
+        str(path)
+        for top in Path("/sys/fs/cgroup").glob("**/minicontainer*")
+        for path in (top, *top.glob("**/"))
+    }
+    mounts = {
+        line.split(" ", 5)[4]
+        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        if "libexec/minicontainer" not in line  # the interpreter's own, which stays on purpose
+    }
+    processes = set()
+    for status in Path("/proc").glob("[0-9]*/comm"):
+        with contextlib.suppress(OSError):
+            if status.read_text().startswith("minic:"):
+                processes.add(f"{status.parent.name} {status.read_text().strip()}")
+    return {
+        "cgroups": cgroups,
+        "mounts": mounts,
+        "links": set(os.listdir("/sys/class/net")),
+        "processes": processes,
+        "files": {str(path) for path in Path("/dev/shm").glob("*minic*")},
+    }
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """Compare the host before and after the test: mounts, cgroups, links, processes."""
+    before = traces()
+    yield
+    deadline = time.monotonic() + PATIENCE_S / 6
+    while left := {
+        kind: found - before[kind] for kind, found in traces().items() if found - before[kind]
+    }:
+        # the kernel takes a network namespace's links away a moment after its last process
+        assert time.monotonic() < deadline, f"left behind: {left}"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interpreter_mount() -> Iterator[None]:
+    """Leave the host as it was: take away the interpreter's own mount if these tests brought it."""
+    copy = Path(sys.executable).parent.parent / "libexec" / "minicontainer" / "python3"
+    was_mounted = os.path.ismount(copy) or str(copy) in Path("/proc/self/mountinfo").read_text()
+    yield
+    if not was_mounted and str(copy) in Path("/proc/self/mountinfo").read_text():
+        subprocess.run(["umount", str(copy)], check=True)

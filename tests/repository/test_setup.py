@@ -1,0 +1,58 @@
+"""The script that makes a machine ready, and what it leaves in .venv."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LAUNCHERS = ("minicontainer", "minicontainer-oci")
+
+
+def launcher(name: str) -> list[str]:
+    """Read a launcher's lines; skip where scripts/setup made none."""
+    path = ROOT / ".venv/bin" / name
+    if not (ROOT / ".venv/libexec").exists():
+        pytest.skip(".venv is not there: scripts/setup")
+    return path.read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("place", "complaint"),
+    [("a place", "can't hold this path"), ("a" * 120, "characters are too many")],
+)
+def test_a_path_that_a_launcher_cannot_name_is_refused(
+    tmp_path: Path, place: str, complaint: str
+) -> None:
+    """Said at once, and not by the kernel when the launcher is first started: execve(2)."""
+    script = tmp_path / place / "scripts/setup"
+    script.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "scripts/setup", script)
+    told = subprocess.run([script], capture_output=True, text=True)
+    assert told.returncode == 1
+    assert complaint in told.stderr
+    assert len(told.stderr.splitlines()) == 1
+    assert list((tmp_path / place).iterdir()) == [script.parent]
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_a_launcher_starts_in_an_interpreter_of_its_own(name: str) -> None:
+    """A copy, which can be protected: CVE-2019-5736; with -I and -S, which start at once."""
+    interpreter, flags = launcher(name)[0].removeprefix("#!").split()
+    assert flags == "-IS"
+    assert Path(interpreter).is_relative_to(ROOT / ".venv")
+    assert not Path(interpreter).is_symlink()
+    assert Path(interpreter).read_bytes() == Path("/usr/bin/python3").read_bytes()
+
+
+def test_a_launcher_finds_the_project_and_what_it_needs() -> None:
+    """Without `import site`, the launcher alone says where: the checkout first."""
+    lines = launcher("minicontainer")
+    paths = next(line for line in lines if line.startswith("sys.path"))
+    look = f"import sys; {paths}; import minicontainer, prctl; print(minicontainer.__file__)"
+    interpreter = lines[0].removeprefix("#!").split()[0]
+    found = subprocess.run([interpreter, "-IS", "-c", look], capture_output=True, text=True)
+    assert found.stdout.strip() == str(ROOT / "minicontainer/__init__.py"), found.stderr
