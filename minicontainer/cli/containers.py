@@ -9,10 +9,10 @@ import sys
 from minicontainer import steps
 from minicontainer.cli import values
 from minicontainer.cli.output import say
-from minicontainer.engine.attach import Interrupted
 from minicontainer.engine.config import ContainerConfig, HostConfig
 from minicontainer.engine.containers import Containers
 from minicontainer.errors import Error, InvalidArgument
+from minicontainer.runtime.foreground import Interrupted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

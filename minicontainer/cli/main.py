@@ -77,5 +77,3 @@ def main() -> int:
         return exit_status_of(error)
     except BrokenPipeError:
         return 1  # who read our output has gone
-    except KeyboardInterrupt:
-        return 130

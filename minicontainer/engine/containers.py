@@ -16,7 +16,7 @@ from minicontainer.engine import attach, specs
 from minicontainer.errors import InvalidArgument, NotFound, Unsupported
 from minicontainer.kernel import namespaces
 from minicontainer.record import Record
-from minicontainer.runtime import lifecycle
+from minicontainer.runtime import foreground, lifecycle
 from minicontainer.runtime.spec import Bundle, Spec, check
 from minicontainer.runtime.state import State, Store, check_name
 
@@ -67,7 +67,7 @@ class Containers:
             say: tells the user what happens besides.
         Raises:
             Error: nothing was started, and nothing is left.
-            attach.Interrupted: a signal came before the program ran.
+            foreground.Interrupted: a signal came before the program ran.
         """
         _require_root()
         identifier = os.urandom(32).hex()
@@ -76,7 +76,7 @@ class Containers:
         )
         check_name(config.name)
         self.sweep()
-        with attach.interruptible(), contextlib.ExitStack() as undo:
+        with foreground.interruptible(), contextlib.ExitStack() as undo:
             directory = steps.take(make_directory, self._directories, identifier, config, undo)
             spec = specs.make_spec(config, identifier, directory, self._pid_of)
             check(spec)
@@ -101,7 +101,7 @@ class Containers:
         say: Callable[[str], None],
     ) -> Outcome:
         container.start()
-        attach.pass_signals_on(container, say)
+        foreground.pass_signals_on(container, say)
         if console is not None:
             attach.proxy_terminal(container, console, stdin=config.open_stdin)
         status = container.wait()

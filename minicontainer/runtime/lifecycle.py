@@ -16,13 +16,14 @@ from minicontainer.cgroups.cgroup import open_cgroup
 from minicontainer.errors import InitError, KernelError
 from minicontainer.kernel import namespaces, process, seccomp, signals
 from minicontainer.kernel.namespaces import NAMESPACES
-from minicontainer.runtime import idmaps, init
+from minicontainer.runtime import foreground, idmaps, init
 from minicontainer.runtime.defaults import DENY_ALL_DEVICES, DEVICE_RULES
 from minicontainer.runtime.state import State
 from minicontainer.runtime.sync import Failed, Forked, Go, Happened, Ready, Start, channel_pair
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import ExitStack
     from typing import Any, NoReturn
 
@@ -302,11 +303,17 @@ def _why_it_ended(pid: int) -> str:
 STEPS = (reserve_name, create_cgroup, fork_init, write_id_maps, start)
 
 
-def run(name: str, bundle: Bundle, store: Store) -> int:
-    """Create, start, wait and delete, with the caller's standard streams; give the exit status."""
-    container = create(name, bundle, store)
-    try:
+def run(name: str, bundle: Bundle, store: Store, say: Callable[[str], None]) -> int:
+    """Create, start, wait and delete, with the caller's standard streams; give the exit status.
+
+    Args:
+        say: tells the user what happens besides.
+    Raises:
+        foreground.Interrupted: a signal came before the program ran.
+    """
+    with foreground.interruptible(), contextlib.ExitStack() as undo:
+        container = create(name, bundle, store)
+        undo.callback(container.delete)
         container.start()
+        foreground.pass_signals_on(container, say)
         return container.wait()
-    finally:
-        container.delete()

@@ -13,7 +13,7 @@ import os
 import sys
 
 from minicontainer.errors import Error, InvalidArgument
-from minicontainer.runtime import defaults, interpreter, lifecycle
+from minicontainer.runtime import defaults, foreground, interpreter, lifecycle
 from minicontainer.runtime.spec import read_bundle
 from minicontainer.runtime.state import Store
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _ROOT = "/run/minicontainer-oci"
 _EXIT_ERROR = 1
-_EXIT_INTERRUPTED = 130
 
 
 def run(options: dict[str, str], names: list[str]) -> int:
@@ -38,7 +37,11 @@ def run(options: dict[str, str], names: list[str]) -> int:
             "process.terminal: minicontainer-oci run passes no terminal on yet: set it to false, "
             "or use `minicontainer run -t`"
         )
-    return lifecycle.run(names[0], bundle, Store(options.get("--root", _ROOT)))
+    return lifecycle.run(names[0], bundle, Store(options.get("--root", _ROOT)), _say)
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(f"minicontainer-oci: {message}\n")
 
 
 def spec(options: dict[str, str], names: list[str]) -> int:
@@ -96,7 +99,7 @@ def main() -> int:
         interpreter.protect(sys.orig_argv, os.environ)
         return COMMANDS[rest[0]](options, rest[1:])
     except Error as error:
-        sys.stderr.write(f"minicontainer-oci: {error}\n")
+        _say(str(error))
         return _EXIT_ERROR
-    except KeyboardInterrupt:
-        return _EXIT_INTERRUPTED
+    except foreground.Interrupted as interrupt:
+        return 128 + interrupt.number

@@ -158,12 +158,7 @@ def bind(root_fd: int, mount: Mount, options: mounts.Options, idmapped: int | No
     except KernelError as error:
         raise KernelError(error.errno, error.strerror, f"bind {source}") from None
     with opened(tree):
-        if options.attributes != mounts.Attributes():
-            mounts.mount_setattr(tree, options.attributes)
-        if options.recursive != mounts.Attributes():
-            mounts.mount_setattr(tree, options.recursive, recursive=True)
-        for kind in options.propagation or (mounts.MS_PRIVATE | mounts.MS_REC,):
-            _propagate(tree, kind)
+        _set_flags(tree, options, recursive)
         place = paths.make_in_root(root_fd, mount.destination, directory=paths.is_directory(tree))
         with opened(place):
             flags = ",".join(word for word in mount.options if word not in ("bind", "rbind"))
@@ -172,6 +167,21 @@ def bind(root_fd: int, mount: Mount, options: mounts.Options, idmapped: int | No
                 shell=f"mount --{'r' if recursive else ''}bind {source} {mount.destination}"
                 f"{' -o ' + flags if flags else ''}",
             )  # fmt: skip
+
+
+def _set_flags(tree: int, options: mounts.Options, recursive: bool) -> None:
+    """Give a bind's copy its attributes and its propagation, in as few calls as that takes."""
+    kinds = options.propagation or (mounts.MS_PRIVATE | mounts.MS_REC,)
+    if not recursive and options.recursive == mounts.Attributes():  # one mount: one call
+        kind = kinds[-1] & ~mounts.MS_REC
+        mounts.mount_setattr(tree, options.attributes, propagation=kind)
+        return
+    if options.attributes != mounts.Attributes():
+        mounts.mount_setattr(tree, options.attributes)
+    if options.recursive != mounts.Attributes():
+        mounts.mount_setattr(tree, options.recursive, recursive=True)
+    for kind in kinds:
+        _propagate(tree, kind)
 
 
 def _propagate(mount_fd: int, kind: int) -> None:
