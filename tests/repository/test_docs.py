@@ -1,0 +1,53 @@
+"""What the pages say about order and options is what the code has."""
+
+from __future__ import annotations
+
+import re
+
+from minicontainer import steps
+from minicontainer.cli.containers import run_parser
+from minicontainer.engine import containers
+from minicontainer.runtime import init, lifecycle
+from tests.conftest import CHECKOUT
+
+ARCHITECTURE = (CHECKOUT / "docs/explanation/architecture.md").read_text()
+
+
+def rows_below(heading: str) -> list[str]:
+    """Give the first cells of the table under a heading, without their backquotes."""
+    section = ARCHITECTURE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return re.findall(r"^\| `([a-z-]+)` \|", section, flags=re.MULTILINE)
+
+
+def test_the_page_tells_the_recipe_in_its_order() -> None:
+    """A page that tells another order than the code is worse than none."""
+    assert rows_below("The child's steps: the recipe") == [
+        steps.step_name(step) for step in init.RECIPE
+    ]
+
+
+def test_the_page_names_every_step_of_the_parent() -> None:
+    """The engine's steps stand around the runtime's."""
+    told = set(rows_below("The parent's steps"))
+    assert told == {steps.step_name(step) for step in (*containers.STEPS, *lifecycle.STEPS)}
+
+
+def test_the_reference_names_every_option() -> None:
+    """And no option that does not exist."""
+    page = (CHECKOUT / "docs/reference/run.md").read_text()
+    known = {word for action in run_parser()._actions for word in action.option_strings} - {
+        "--help"
+    }
+    table = page.partition("## Exit status")[0]
+    assert known == set(re.findall(r"`(--?[a-z][a-z-]*)", table))
+
+
+def test_every_file_a_page_points_to_exists() -> None:
+    """Links and paths of the documentation lead somewhere."""
+    for page in (
+        CHECKOUT / "README.md",
+        CHECKOUT / "CONTRIBUTING.md",
+        *(CHECKOUT / "docs").rglob("*.md"),
+    ):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
