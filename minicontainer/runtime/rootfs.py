@@ -60,6 +60,9 @@ def mount_root(
         mounts.move_mount(tree, place, where=path, shell=f"mount --rbind {path} {path}")
     for i, layer in enumerate(layers):
         if i in idmapped:
+            # Made on the host, and so perhaps a peer of a shared mount: as the parent of the new
+            # root pivot_root(2) would refuse it.
+            _propagate(idmapped[i], mounts.MS_PRIVATE | mounts.MS_REC)
             with opened(open_directory(path)) as place:
                 mounts.move_mount(idmapped[i], place, where=path)
         elif layer.type == "overlay":
@@ -269,7 +272,8 @@ def _make_device(root_fd: int, device: Device, *, by_bind: bool) -> None:
             if error.errno == errno.EEXIST:
                 return
             raise
-        os.chown(name, device.uid, device.gid, dir_fd=parent, follow_symlinks=False)
+        if device.uid or device.gid:
+            files.change_owner(name, device.uid, device.gid, at=parent)
 
 
 def enter(root_path: str) -> None:
@@ -291,23 +295,35 @@ def mask(root_fd: int, masked: Iterable[str]) -> None:
         null: int | None = None
         empty: int | None = None
         for path in masked:
-            try:
-                place = paths.open_in_root(root_fd, path)
-            except KernelError as error:
-                if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                    continue  # this kernel does not have it
-                raise
-            with opened(place):
-                if paths.is_directory(place):
-                    if empty is None:
-                        empty = stack.enter_context(opened(_empty_directory()))
-                    tree, shell = empty, f"mount -t tmpfs -o ro,nr_inodes=2 tmpfs {path}"
-                else:
-                    if null is None:
-                        null = stack.enter_context(opened(_null_device(root_fd)))
-                    tree, shell = null, f"mount --bind /dev/null {path}"
-                with opened(mounts.open_tree("", at=tree)) as copy:
-                    mounts.move_mount(copy, place, where=path, shell=shell)
+            place = _if_there(root_fd, path)
+            if place is None:
+                continue  # this kernel does not have it
+            stack.callback(os.close, place)
+            if paths.is_directory(place):
+                shell = f"mount -t tmpfs -o ro,nr_inodes=2 tmpfs {path}"
+                if empty is None:
+                    # The first directory gets the tmpfs itself: before Linux 6.15 only a mount
+                    # that is attached somewhere can be copied.
+                    empty = stack.enter_context(opened(_empty_directory()))
+                    mounts.move_mount(empty, place, where=path, shell=shell)
+                    continue
+                hidden_by = empty
+            else:
+                shell = f"mount --bind /dev/null {path}"
+                if null is None:
+                    null = stack.enter_context(opened(_null_device(root_fd)))
+                hidden_by = null
+            with opened(mounts.open_tree("", at=hidden_by)) as copy:
+                mounts.move_mount(copy, place, where=path, shell=shell)
+
+
+def _if_there(root_fd: int, path: str) -> int | None:
+    try:
+        return paths.open_in_root(root_fd, path)
+    except KernelError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return None
+        raise
 
 
 def _empty_directory() -> int:
@@ -332,12 +348,9 @@ def _null_device(root_fd: int) -> int:
 def make_readonly(root_fd: int, readonly: Iterable[str]) -> None:
     """Bind paths over themselves, read-only."""
     for path in readonly:
-        try:
-            place = paths.open_in_root(root_fd, path)
-        except KernelError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                continue
-            raise
+        place = _if_there(root_fd, path)
+        if place is None:
+            continue
         with opened(place), opened(mounts.open_tree("", recursive=True, at=place)) as tree:
             attributes = mounts.Attributes(set=mounts.MOUNT_ATTR_RDONLY)
             mounts.mount_setattr(tree, attributes, recursive=True)
