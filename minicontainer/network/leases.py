@@ -40,6 +40,8 @@ def locked(state_dir: str) -> Iterator[None]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:
+        # Closing is not enough: a child forked meanwhile would hold it with its copy.
+        fcntl.flock(lock, fcntl.LOCK_UN)
         os.close(lock)
 
 

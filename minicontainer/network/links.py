@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from contextlib import contextmanager
 
 from minicontainer import steps
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _IFF_UP = 0x1
+_IFF_RUNNING = 0x40
 
 
 class Link(Record):
@@ -37,6 +39,8 @@ class Link(Record):
         index: its number in this network namespace.
         kind: of software links: bridge, veth, dummy; "" for hardware and lo.
         master: the index of the bridge it is a port of; 0 for none.
+        up: switched on.
+        running: and with a carrier, so that packets pass.
     """
 
     index: int
@@ -44,6 +48,7 @@ class Link(Record):
     kind: str = ""
     master: int = 0
     up: bool = False
+    running: bool = False
 
 
 class Links:
@@ -79,6 +84,23 @@ class Links:
             if error.code == errno.ENODEV:
                 return None
             raise KernelError(error.code, os.strerror(error.code), f"RTM_GETLINK({name})") from None
+
+    def wait_until_running(self, name: str, deadline_s: float = 1.0) -> None:
+        """Wait until packets pass a link that was switched on, a millisecond or two.
+
+        The kernel learns of a veth link's carrier in the background, and drops what is sent before
+        that: without waiting, every third container loses its first packet, and its first
+        connection takes a second, until TCP or ARP tries again. Since Linux 6.8 the question
+        itself makes the kernel catch up.
+
+        A link without carrier at the deadline is left to come up later: it is set up all the same.
+        """
+        deadline = time.monotonic() + deadline_s
+        while time.monotonic() < deadline:
+            link = self.find(name)
+            if link is None or link.running:
+                return
+            time.sleep(0.001)
 
     def addresses(self) -> list[tuple[int, IPv4Interface]]:
         """List every IPv4 address with its prefix, each after the index of its link."""
@@ -264,6 +286,7 @@ def _link(message: Any) -> Link:
         kind=(about.get_attr("IFLA_INFO_KIND") if about else None) or "",
         master=message.get_attr("IFLA_MASTER") or 0,
         up=bool(message["flags"] & _IFF_UP),
+        running=bool(message["flags"] & _IFF_RUNNING),
     )
 
 

@@ -78,7 +78,11 @@ def connect(network: Network, container_id: str, netns_fd: int, state_dir: str) 
     with leases.locked(state_dir), Links() as host, ExitStack() as undo:
         held = leases.Leases(state_dir, network.bridge)
         _forget(container_id, host, held)
-        _refuse_same_link(container_id, held)
+        if sharer := _sharer(container_id, held):
+            raise Conflict(
+                f"container {container_id} needs the link {host_interface(sharer)}, which {sharer} "
+                "has: choose ids that differ in their first 12 characters"
+            )
 
         undo.callback(_remove_bridge_if_unused, network, host, held)
         bridge, gateway = _ensure_bridge(network, host)
@@ -100,6 +104,8 @@ def connect(network: Network, container_id: str, netns_fd: int, state_dir: str) 
         host.attach(_found(endpoint.host_interface, host), bridge)
         with in_namespace(netns_fd), Links() as inside:
             _configure(endpoint, inside)
+        host.wait_until_running(endpoint.host_interface)
+        host.wait_until_running(bridge.name)  # has a carrier when one of its ports has
         undo.pop_all()
     return endpoint
 
@@ -152,6 +158,7 @@ def _configure(endpoint: Endpoint, inside: Links) -> None:
     inside.add_address(link, IPv4Interface((endpoint.address, endpoint.prefix)))
     inside.set_up(link)
     inside.add_default_route(link, endpoint.gateway)  # needs the link up, and the gateway in reach
+    inside.wait_until_running(link.name)
 
 
 def _ensure_bridge(network: Network, host: Links) -> tuple[Link, IPv4Interface]:
@@ -184,7 +191,9 @@ def _ensure_bridge(network: Network, host: Links) -> tuple[Link, IPv4Interface]:
 
 def _forget(container_id: str, host: Links, held: leases.Leases) -> None:
     """Remove what a container has, and the leases of those that died without a disconnect."""
-    _delete_if_there(host_interface(container_id), host)
+    if _sharer(container_id, held) is None:
+        # Before the lease: nobody shall get the address while it still has it.
+        _delete_if_there(host_interface(container_id), host)
     held.release(container_id)
     names = {link.name for link in host.all()}
     for holder in held.all().values():
@@ -192,13 +201,12 @@ def _forget(container_id: str, host: Links, held: leases.Leases) -> None:
             held.release(holder)
 
 
-def _refuse_same_link(container_id: str, held: leases.Leases) -> None:
+def _sharer(container_id: str, held: leases.Leases) -> str | None:
+    """Find another container whose link has the same name, because their ids begin alike."""
     for holder in held.all().values():
-        if host_interface(holder) == host_interface(container_id):
-            raise Conflict(
-                f"container {holder} has the link {host_interface(holder)}: "
-                f"name this one other than {container_id} in its first 12 letters"
-            )
+        if holder != container_id and host_interface(holder) == host_interface(container_id):
+            return holder
+    return None
 
 
 def _remove_bridge_if_unused(network: Network, host: Links, held: leases.Leases) -> None:

@@ -21,6 +21,10 @@ import pytest
 from minicontainer.network import networks
 from minicontainer.network.links import in_namespace
 
+ID = "4f1c0d1122334455667788"
+OTHER = "99be270011223344556677"
+EVENTS_OF_A_CONNECT = 12  # of the first one on a host, which makes the bridge too
+
 NOT_THERE = [tool for tool in ("ip", "nft", "unshare", "nsenter") if not shutil.which(tool)]
 
 
@@ -104,6 +108,14 @@ class Host(Netns):
         }
 
 
+Make = Callable[[], Netns]
+
+
+def names(netns: Netns) -> set[str]:
+    """Name the links of a namespace."""
+    return {link["ifname"] for link in netns.ip("link")}
+
+
 @pytest.fixture(autouse=True)
 def _able() -> None:
     """Skip where there is no root or a tool is missing."""
@@ -114,7 +126,7 @@ def _able() -> None:
 
 
 @pytest.fixture
-def netns() -> Iterator[Callable[[], Netns]]:
+def netns() -> Iterator[Make]:
     """Make network namespaces; they end with the test."""
     made: list[Netns] = []
 
@@ -139,13 +151,13 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 
 @pytest.fixture
-def container(netns: Callable[[], Netns]) -> Netns:
+def container(netns: Make) -> Netns:
     """A namespace for a container, not connected yet."""
     return netns()
 
 
 @pytest.fixture
-def world(netns: Callable[[], Netns], host: Host) -> Netns:
+def world(netns: Make, host: Host) -> Netns:
     """Another machine, 198.51.100.2, on a wire to the host, 198.51.100.1."""
     it = netns()
     host.run(

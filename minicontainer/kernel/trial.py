@@ -1,0 +1,132 @@
+"""Try what this kernel permits, in a child that ends afterwards: with it goes all that it made.
+
+What a host offers can't be read off its version: a kernel is built without a part, a sysctl, a
+security module or an outer container forbids it. The answer is what comes of the attempt itself.
+Namespaces, and the mounts and links in them, last no longer than their processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from minicontainer.errors import Error, KernelError, Unsupported
+from minicontainer.kernel import mounts, namespaces, process
+from minicontainer.kernel.namespaces import IdMap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+    from minicontainer.kernel.namespaces import Namespace
+
+_PLACE = "/tmp"  # in every root filesystem; covered in the trial's own mount namespace alone
+
+
+def in_child(act: Callable[[], str]) -> str:
+    """Do *act* in a forked child, and give what it returned.
+
+    Args:
+        act: may leave anything behind that ends with its process.
+    Raises:
+        KernelError: a call of *act* failed.
+        Unsupported: anything else went wrong, or a signal ended the child.
+    """
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _report(act, writer)
+    os.close(writer)
+    try:
+        with open(reader) as file:
+            told = file.read()
+    finally:
+        status = process.wait_exit(pid)
+    if not told:
+        raise Unsupported(f"the attempt ended with status {status}, without a word")
+    outcome = json.loads(told)
+    if "errno" in outcome:
+        raise KernelError(outcome["errno"], outcome["text"], outcome["call"])
+    if "error" in outcome:
+        raise Unsupported(outcome["error"])
+    return str(outcome["found"])
+
+
+def _report(act: Callable[[], str], writer: int) -> NoReturn:
+    outcome: dict[str, object]
+    try:
+        process.die_with_parent()
+        outcome = {"found": act()}
+    except OSError as error:
+        outcome = {"errno": error.errno or 0, "text": error.strerror, "call": error.filename}
+    except Error as error:
+        outcome = {"error": str(error)}
+    except BaseException as error:  # the process ends here
+        outcome = {"error": f"{type(error).__name__}: {error}"}
+    os.write(writer, json.dumps(outcome).encode())
+    os._exit(0)
+
+
+def become_root_inside() -> None:
+    """Enter a user namespace of one's own as its root; root itself stays where it is.
+
+    An ordinary user may do there what only root may do outside: mount, make links.
+    Raises:
+        KernelError: user namespaces are not for ordinary users here.
+    See: user_namespaces(7).
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    if uid == 0:
+        return
+    namespaces.unshare(namespaces.CLONE_NEWUSER)
+    namespaces.write_id_maps(
+        os.getpid(),
+        [IdMap(container_id=0, host_id=uid, size=1)],
+        [IdMap(container_id=0, host_id=gid, size=1)],
+    )
+
+
+def new_namespace(kind: Namespace) -> str:
+    """Make a namespace, with a process in it for a moment.
+
+    Returns:
+        What the kernel calls it, `net:[4026532281]`; "" where this process may not look.
+    Raises:
+        KernelError: of clone3(2).
+    """
+    reader, writer = os.pipe()
+    pid, pidfd = namespaces.clone3(kind.flag)
+    if pid == 0:
+        try:
+            os.close(writer)
+            os.read(reader, 1)  # until the other end is closed, by the end of its process at last
+        finally:
+            os._exit(0)
+    made = namespaces.identity(pid, kind.link)
+    for fd in (reader, writer, pidfd):
+        os.close(fd)
+    os.waitpid(pid, 0)
+    return made
+
+
+def mount_overlay() -> None:
+    """Mount an overlay; read through it what is below, and find above what is written to it.
+
+    Raises:
+        KernelError: ENODEV without the filesystem, EPERM.
+        Unsupported: it mounts, and does not do what it shall.
+    """
+    namespaces.unshare(namespaces.CLONE_NEWNS)
+    # before the first mount, or the host would see it
+    mounts.mount(None, "/", None, mounts.MS_REC | mounts.MS_PRIVATE)
+    mounts.mount("tmpfs", _PLACE, "tmpfs", 0)
+    lower, upper, work, merged = (f"{_PLACE}/{name}" for name in ("lower", "upper", "work", "all"))
+    for directory in (lower, upper, work, merged):
+        os.mkdir(directory)
+    os.mkdir(f"{lower}/from-below")
+    layers = f"lowerdir={lower},upperdir={upper},workdir={work}"
+    mounts.mount("overlay", merged, "overlay", 0, layers)
+    os.mkdir(f"{merged}/written")
+    if os.listdir(upper) != ["written"] or "from-below" not in os.listdir(merged):
+        raise Unsupported("an overlay mounts here, but does not join its layers")
