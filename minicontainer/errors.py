@@ -16,6 +16,11 @@ these into HTTP statuses, `cli` alone into exit statuses.
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """Show a text that came from outside on one line: control characters as Python escapes them."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
 class Error(Exception):
     """The root of everything that this project raises on purpose."""
 

@@ -46,8 +46,9 @@ def parse(text: str) -> Any:
         value, end = _scan(text, start)
     except StopIteration as stop:
         raise ValueError(f"expected a value at {_position(text, stop.value)}") from None
-    if text[end:].strip(_BLANK):
-        raise ValueError(f"more text after the value, at {_position(text, end)}")
+    if rest := text[end:].lstrip(_BLANK):
+        where = _position(text, len(text) - len(rest))
+        raise ValueError(f"more text after the value, at {where}")
     return value
 
 

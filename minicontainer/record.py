@@ -13,6 +13,7 @@ the first value is read from JSON.
 
 from __future__ import annotations
 
+import os
 import types
 
 from minicontainer.errors import InvalidArgument
@@ -28,6 +29,10 @@ else:
     def dataclass_transform(**_: object) -> object:  # its home, typing, costs 15 ms to import
         """Pass a class through: type checkers alone act on this mark."""
         return lambda cls: cls
+
+
+# The default of fields that hold a dictionary: one for all, and nobody can put anything into it.
+NO_ENTRIES: dict[str, Any] = types.MappingProxyType({})  # type: ignore[assignment]  # read like one
 
 
 def camel(name: str) -> str:
@@ -63,9 +68,7 @@ class Record:
     ) -> None:
         """Note the fields; look at their types only when JSON is first read."""
         super().__init_subclass__(**rest)
-        own = cls.__dict__.get("__annotations__")
-        if own is None:  # Python 3.14 makes annotations when they are asked for
-            own = cls.__annotations__
+        own = _own_annotations(cls)
         cls._fields = {**cls._fields, **own}
         irregular = json or {}
         own_names = {field: irregular.get(field) or names(field) for field in own}
@@ -88,7 +91,7 @@ class Record:
 
     def __eq__(self, other: object) -> bool:
         """Compare by type and fields."""
-        return type(self) is type(other) and self._values() == other._values()  #
+        return type(self) is type(other) and self._values() == other._values()
 
     def __hash__(self) -> int:
         """Hash by what is printed: fields may hold dictionaries."""
@@ -153,10 +156,18 @@ class Record:
         for base in reversed(cls.__mro__):
             if issubclass(base, Record) and base is not Record:
                 names = vars(sys.modules[base.__module__])
-                for field in base.__dict__.get("__annotations__") or base.__annotations__:
+                for field in _own_annotations(base):
                     note = cls._fields[field]
                     found[field] = eval(note, names) if isinstance(note, str) else note
         return found
+
+
+def _own_annotations(cls: type) -> dict[str, Any]:
+    # Without those of its bases. inspect.get_annotations says the same, for 10 ms of imports.
+    own: dict[str, Any] | None = cls.__dict__.get("__annotations__")  # noqa: RUF063
+    if own is None:  # Python 3.14 makes annotations when they are asked for
+        own = cls.__annotations__
+    return own
 
 
 def _plain(value: Any) -> Any:
@@ -165,7 +176,7 @@ def _plain(value: Any) -> Any:
         return value.to_json()
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
-    if isinstance(value, dict):
+    if isinstance(value, (dict, types.MappingProxyType)):
         return {key: _plain(item) for key, item in value.items()}
     return value
 
@@ -185,6 +196,17 @@ def _unexpected(path: str, expected: str, value: Any) -> InvalidArgument:
     shown = json.dumps(value, default=str)
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
     return InvalidArgument(f"{path}: expected {expected}, got {shown}")
+
+
+def _passable(text: str, path: str) -> str:
+    """Refuse what JSON can write and no system call takes: NUL, and half a surrogate pair."""
+    try:
+        passable = b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        passable = False
+    if not passable:
+        raise InvalidArgument(f"{path}: holds a character that no system call takes: {text!a}")
+    return text
 
 
 def _reader(annotation: Any) -> Read:
@@ -218,6 +240,8 @@ def _container_reader(annotation: types.GenericAlias) -> Read:
 
 
 def _checked(kind: type, value: Any, path: str) -> Any:
+    if kind is str and isinstance(value, str):
+        return _passable(value, path)
     # JSON's true is not a number, though Python's True is an int
     if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value

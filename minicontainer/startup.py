@@ -48,7 +48,7 @@ class BundleFinder:
             return None
         if (now.st_mtime_ns, now.st_size) != (mtime_ns, size):
             return None
-        spec = ModuleSpec(name, self, origin=source, is_package=is_package)
+        spec = ModuleSpec(name, self, origin=source, is_package=is_package)  # type: ignore[arg-type]  # a loader by its methods, not by its class
         spec.has_location = True
         if is_package:
             spec.submodule_search_locations = [os.path.dirname(source)]
@@ -72,7 +72,7 @@ def use(bundle: str) -> None:
     except (OSError, ValueError, EOFError, TypeError):
         return
     if version == sys.version:  # compiled code is good for the very interpreter alone
-        sys.meta_path.insert(0, BundleFinder(modules))  # type: ignore[arg-type]  # as above
+        sys.meta_path.insert(0, BundleFinder(modules))
 
 
 def end(status: int) -> NoReturn:

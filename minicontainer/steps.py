@@ -25,18 +25,19 @@ if TYPE_CHECKING:
 
 
 class Event(Record):
-    """One thing done to the kernel.
+    """One thing done to the kernel; or, without a call, the beginning of a step.
 
     Args:
         seq: order among the events of one start, from 1.
         t: nanoseconds on CLOCK_MONOTONIC since the listener began.
         actor: who did it: client, engine, spawner, monitor, init, hook.
-        pid: of the actor, in the host's PID namespace.
+        pid: of the actor, in the host's PID namespace; 0 where it is not known there.
         step: the recipe's step it belongs to, with dashes: mount-rootfs.
         source: module.py:line of that step.
-        call: the system call, netlink request or `write` as it was made.
+        call: the system call, netlink request or `write` as it was made; "" when a step begins.
         args: its arguments, as they were passed.
-        result: what came back; None while it cannot come back (execve(2)).
+        result: what came back; None while it cannot come back (execve(2); if it does, it has
+            failed, and another event says so).
         errno: 0, or the kernel's error number.
         object: the kernel object it changed: ns:pid:4026532281, mount:/proc, link:eth0.
         before: that object's value before, where it has one;  after: and after.
@@ -49,9 +50,9 @@ class Event(Record):
     pid: int = 0
     step: str = ""
     source: str = ""
-    call: str
+    call: str = ""
     args: tuple[object, ...] = ()
-    result: int | None = 0
+    result: int | None = None  # so that JSON, which leaves None out, gives it back
     errno: int = 0
     object: str | None = None
     before: str | None = None
@@ -65,7 +66,8 @@ class _Trace:
     listener: Callable[[Event], None] | None = None
     actor = ""
     pid = 0
-    begun = 0
+    begun = 0  # on CLOCK_MONOTONIC, in nanoseconds;  begun_wall: the same moment on the wall clock
+    begun_wall = 0
     seq = 0
     step: Callable[..., Any] | None = None
 
@@ -84,8 +86,11 @@ def listen(listener: Callable[[Event], None] | None, actor: str, pid: int = 0) -
     _trace.listener = listener
     _trace.actor = actor
     _trace.pid = pid or os.getpid()
-    if not _trace.begun:
-        _trace.begun = time.monotonic_ns()
+    # By the wall clock too: the monotonic one of a child in another time namespace is another.
+    now, wall = time.monotonic_ns(), time.time_ns()
+    if not _trace.begun_wall:
+        _trace.begun_wall = wall
+    _trace.begun = now - (wall - _trace.begun_wall)
 
 
 def listening() -> bool:
@@ -156,6 +161,7 @@ def take(step: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     When it fails, the step stays the current one: that is how the error's report knows where.
     """
     outer, _trace.step = _trace.step, step
+    note("")
     result = step(*args, **kwargs)
     _trace.step = outer
     return result

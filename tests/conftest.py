@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -38,7 +39,11 @@ def command(name: str) -> list[str]:
         "minicontainer": "minicontainer.cli.main",
         "minicontainer-oci": "minicontainer.runtime.main",
     }
-    code = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); from {module[name]} import main; sys.exit(main())"
+    code = (
+        f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); "
+        "from minicontainer import startup; startup.use(''); "
+        f"from {module[name]} import main; startup.end(main())"
+    )
     return [sys.executable, "-c", code]
 
 
@@ -145,21 +150,25 @@ class Run:
 
 
 @pytest.fixture(scope="session")
-def busybox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def everyones() -> Iterator[Path]:
+    """A directory that users other than root get to, which pytest's own are not."""
+    with tempfile.TemporaryDirectory(prefix="minicontainer-test-") as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
+
+
+@pytest.fixture(scope="session")
+def busybox(everyones: Path) -> Path:
     """A busybox root file system of this session's own: tests may look at it, none writes to it."""
-    target = tmp_path_factory.mktemp("rootfs") / "busybox"
+    target = everyones / "busybox"
     subprocess.run([CHECKOUT / "rootfs" / "busybox", target], check=True, capture_output=True)
-    # id-mapped mounts and users other than root must get to it
-    for directory in (target, *target.parents):
-        if str(directory).startswith(str(tmp_path_factory.getbasetemp())):
-            directory.chmod(directory.stat().st_mode | 0o755)
     return target
 
 
 @pytest.fixture
-def roots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+def roots(everyones: Path) -> Iterator[tuple[Path, Path]]:
     """A data root and an exec root of the test's own."""
-    base = tmp_path_factory.mktemp("roots")
+    base = Path(tempfile.mkdtemp(prefix="roots-", dir=everyones))
     base.chmod(0o755)
     yield base / "data", base / "exec"
     shutil.rmtree(base)
@@ -178,11 +187,9 @@ def run(busybox: Path, roots: tuple[Path, Path], nothing_left: None) -> Iterator
 
 def traces() -> dict[str, set[str]]:
     """Look at all that a container could leave on the host."""
-    cgroups = {
-        str(path)
-        for top in Path("/sys/fs/cgroup").glob("**/minicontainer*")
-        for path in (top, *top.glob("**/"))
-    }
+    # walk, not glob: it passes over what disappears meanwhile
+    found = (directory for directory, _, _ in os.walk("/sys/fs/cgroup"))
+    cgroups = {directory for directory in found if "/minicontainer" in directory}
     mounts = {
         line.split(" ", 5)[4]
         for line in Path("/proc/self/mountinfo").read_text().splitlines()

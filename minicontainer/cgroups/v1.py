@@ -231,7 +231,7 @@ class V1Cgroup:
         """Open the v2 side of a hybrid host for clone3(2), which knows groups of v2 alone."""
         return self.unified.fd() if self.unified else None
 
-    def doors(self) -> tuple[tuple[str, int], ...]:
+    def tasks_files(self) -> tuple[tuple[str, int], ...]:
         """Open the `tasks` file of every v1 hierarchy, for a process that moves itself in."""
         found = []
         for hierarchy in self._hierarchies:

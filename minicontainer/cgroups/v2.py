@@ -153,7 +153,7 @@ class V2Cgroup:
         except OSError as error:
             raise NotFound(f"cgroup {self.path}: {error.strerror}") from None
 
-    def doors(self) -> tuple[tuple[str, int], ...]:
+    def tasks_files(self) -> tuple[tuple[str, int], ...]:
         """Open none: clone3(2) put the child into the one hierarchy that there is."""
         return ()
 

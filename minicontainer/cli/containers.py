@@ -234,8 +234,15 @@ def config_from(asked: argparse.Namespace, own: dict[str, str]) -> ContainerConf
             ulimits=tuple(asked.ulimit),
             devices=tuple(asked.device),
             init=asked.init,
+            console_size=_window_size() if asked.tty else (),
         ),
     )
+
+
+def _window_size() -> tuple[int, ...]:
+    from minicontainer.kernel import terminal  # 4 ms that only a terminal costs
+
+    return terminal.window_size(0) if os.isatty(0) else ()
 
 
 def run(argv: list[str], environ: dict[str, str]) -> int:
@@ -245,20 +252,15 @@ def run(argv: list[str], environ: dict[str, str]) -> int:
         say("the input device is not a TTY: leave -t out, or run this in a terminal")
         return _EXIT_NO_TERMINAL
     config = config_from(asked, environ)
-    explainer = None
     if asked.explain:
         from minicontainer.learn.explain import Explainer  # only who asks for it pays for it
 
-        explainer = Explainer(sys.stderr)
-        steps.listen(explainer, "client")
+        steps.listen(Explainer(sys.stderr), "client")
     try:
         outcome = Containers(asked.data_root, asked.exec_root).run(config, say)
     except Interrupted as interrupt:
         say("interrupted before the container ran: nothing was left behind")
         return 128 + interrupt.number
-    finally:
-        if explainer is not None:
-            explainer.close()
     if outcome.reason:
         say(outcome.reason)
     return outcome.status

@@ -10,6 +10,7 @@ import sys
 
 from minicontainer.cli.output import say
 from minicontainer.errors import Error, InitError
+from minicontainer.kernel import signals
 from minicontainer.runtime import interpreter
 
 TYPE_CHECKING = False
@@ -24,6 +25,8 @@ COMMANDS = {
     "check": ("system", "Tell what this host offers to containers, and how to get what is missing"),
     "version": ("system", "Show the version"),
 }
+# These start no container: they answer also where the interpreter can't be protected from one.
+_WITHOUT_CONTAINERS = ("check", "version")
 _ALIASES = {"--version": "version", "-v": "version"}
 
 EXIT_ENGINE = 125
@@ -69,11 +72,17 @@ def main() -> int:
     if name not in COMMANDS:
         say(f"'{name}' is not a minicontainer command: see 'minicontainer --help'")
         return EXIT_ENGINE
+    # Until a container is begun, Ctrl-C ends this process without more ado.
+    signals.handle(signals.SIGINT, signals.SIG_DFL)
     try:
-        interpreter.protect(sys.orig_argv, os.environ)
+        if name not in _WITHOUT_CONTAINERS:
+            interpreter.protect(sys.orig_argv, os.environ)
         return find_command(name)(argv[1:], dict(os.environ))
     except Error as error:
         say(str(error))
         return exit_status_of(error)
     except BrokenPipeError:
         return 1  # who read our output has gone
+    except OSError as error:
+        say(f"{error.strerror}: {error.filename or 'no file is named'}")
+        return EXIT_ENGINE

@@ -58,14 +58,17 @@ def nano_cpus(text: str) -> int:
 
 def ulimit(text: str) -> Ulimit:
     """Read TYPE=SOFT[:HARD]."""
-    name, equals, limits = text.partition("=")
+    name, _, limits = text.partition("=")
     soft, _, hard = limits.partition(":")
     try:
-        return Ulimit(name=name, soft=int(soft), hard=int(hard or soft))
-    except ValueError:
+        found = Ulimit(name=name, soft=whole_number(soft), hard=whole_number(hard or soft))
+    except InvalidArgument:
         raise InvalidArgument(
             f"invalid ulimit argument: '{text}': use TYPE=SOFT[:HARD], such as nofile=1024:2048"
         ) from None
+    if not (-1 <= found.soft <= _HIGHEST and -1 <= found.hard <= _HIGHEST):
+        raise InvalidArgument(f"invalid ulimit argument: '{text}': use 0 to {_HIGHEST}, or -1")
+    return found
 
 
 def device(text: str) -> DeviceMapping:
@@ -90,34 +93,48 @@ _MOUNT_KEYS = {
 }  # fmt: skip
 
 
+_YES_OR_NO = {"": True, "1": True, "true": True, "0": False, "false": False}
+# What --mount may say besides, by type.
+_MOUNT_FIELDS = {
+    "bind": {"type", "target", "read_only", "source", "propagation"},
+    "tmpfs": {"type", "target", "read_only", "size", "mode"},
+}
+
+
 def mount(text: str) -> MountRequest:
     """Read --mount's type=bind,source=PATH,target=PATH[,readonly]."""
+    try:
+        return _mount(text)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"invalid argument '{text}' for --mount: {error}") from None
+
+
+def _mount(text: str) -> MountRequest:
     found: dict[str, Any] = {"type": "volume"}
-    tmpfs = []
     for pair in text.split(","):
         key, equals, value = pair.partition("=")
         name = _MOUNT_KEYS.get(key.strip().lower())
         if name is None:
-            raise InvalidArgument(f"invalid argument '{text}' for --mount: unexpected key '{key}'")
-        if name == "read_only":
-            found[name] = value.lower() in ("", "1", "true")
+            raise InvalidArgument(f"unexpected key '{key}'")
+        if name == "read_only" and value.lower() in _YES_OR_NO:
+            found[name] = _YES_OR_NO[value.lower()]
+        elif name == "read_only":
+            raise InvalidArgument(f"invalid value for {key}: '{value}': use true or false")
         elif not equals or not value:
-            raise InvalidArgument(f"invalid argument '{text}' for --mount: '{key}' needs a value")
-        elif name in ("size", "mode"):
-            tmpfs.append(f"size={size(value)}" if name == "size" else f"mode={value}")
+            raise InvalidArgument(f"'{key}' needs a value")
         else:
             found[name] = value
-    if found["type"] not in ("bind", "tmpfs"):
-        raise InvalidArgument(
-            f"invalid argument '{text}' for --mount: type must be bind or tmpfs, not {found['type']}"
-        )
+    fields = _MOUNT_FIELDS.get(found["type"])
+    if fields is None:
+        raise InvalidArgument(f"type must be bind or tmpfs, not {found['type']}")
+    if alien := sorted(found.keys() - fields):
+        raise InvalidArgument(f"a mount of type {found['type']} has no {alien[0]}")
     if "target" not in found or (found["type"] == "bind" and "source" not in found):
-        raise InvalidArgument(
-            f"invalid argument '{text}' for --mount: target and source are required"
-        )
-    if found["type"] == "bind" and not str(found["source"]).startswith("/"):
-        raise InvalidArgument(f"invalid argument '{text}' for --mount: source must be absolute")
-    return MountRequest(**found, tmpfs_options=",".join(tmpfs))
+        raise InvalidArgument("target and source are required")
+    if "size" in found:
+        found["size"] = size(found["size"])
+    options = [f"{name}={found.pop(name)}" for name in ("size", "mode") if name in found]
+    return MountRequest(**found, tmpfs_options=",".join(options))
 
 
 def tmpfs(text: str) -> tuple[str, str]:
@@ -130,7 +147,7 @@ def environment(text: str, own: dict[str, str]) -> str | None:
     """Read NAME=VALUE, or NAME for the value it has here; None if it has none."""
     name, equals, _ = text.partition("=")
     if not name or "\0" in text:
-        raise InvalidArgument(f"invalid environment variable: '{text}'")
+        raise InvalidArgument(f"invalid environment variable: '{text}': use NAME=VALUE")
     if equals:
         return text
     return f"{name}={own[name]}" if name in own else None
@@ -141,8 +158,10 @@ def environment_file(path: str, own: dict[str, str]) -> tuple[str, ...]:
     try:
         with open(path, encoding="utf-8") as file:
             lines = file.read().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"can't read env file {path}: {error}") from None
+    except OSError as error:
+        raise InvalidArgument(f"can't read env file '{path}': {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InvalidArgument(f"env file {path}: is not UTF-8 text") from None
     found = []
     for line in lines:
         text = line.lstrip()

@@ -7,7 +7,7 @@ See: Docker Engine API, ContainerConfig and HostConfig.
 
 from __future__ import annotations
 
-from minicontainer.record import Record, pascal
+from minicontainer.record import NO_ENTRIES, Record, pascal
 
 
 class Ulimit(Record, names=pascal):
@@ -51,7 +51,7 @@ class HostConfig(Record, names=pascal):
 
     binds: tuple[str, ...] = ()
     mounts: tuple[MountRequest, ...] = ()
-    tmpfs: dict[str, str] = {}
+    tmpfs: dict[str, str] = NO_ENTRIES
     readonly_rootfs: bool = False
     memory: int = 0
     memory_swap: int = 0  # memory and swap together; -1: no limit
@@ -72,6 +72,7 @@ class HostConfig(Record, names=pascal):
     ulimits: tuple[Ulimit, ...] = ()
     devices: tuple[DeviceMapping, ...] = ()
     init: bool = False
+    console_size: tuple[int, ...] = ()  # height and width
 
 
 class ContainerConfig(Record, names=pascal):

@@ -13,7 +13,7 @@ import os
 from minicontainer import jsontext, steps
 from minicontainer.cgroups.cgroup import open_cgroup
 from minicontainer.engine import attach, specs
-from minicontainer.errors import InvalidArgument, NotFound, Unsupported
+from minicontainer.errors import InvalidArgument, KernelError, NotFound, Unsupported
 from minicontainer.kernel import namespaces
 from minicontainer.record import Record
 from minicontainer.runtime import foreground, lifecycle
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from minicontainer.engine.config import ContainerConfig
     from minicontainer.runtime.lifecycle import Container
 
-_NAME = "minicontainer.name"
 _NETWORK = "minicontainer.network"
 
 
@@ -101,10 +100,10 @@ class Containers:
         say: Callable[[str], None],
     ) -> Outcome:
         container.start()
-        foreground.pass_signals_on(container, say)
-        if console is not None:
-            attach.proxy_terminal(container, console, stdin=config.open_stdin)
-        status = container.wait()
+        with foreground.passing_signals_on(container, say):
+            if console is not None:
+                attach.proxy_terminal(container, console, stdin=config.open_stdin)
+            status = container.wait()
         return Outcome(status=status, reason=_reason(container, config, status))
 
     def find_rootfs(self, asked: str) -> str:
@@ -112,28 +111,44 @@ class Containers:
 
         Raises:
             NotFound: saying how to build it.
+            InvalidArgument: it is no directory, or can't be read.
         """
-        built = os.path.join(self.data_root, "rootfs", asked)
-        path = built if "/" not in asked and not os.path.isdir(asked) else asked
-        if not os.path.isdir(path):
-            how = f"build it with rootfs/{asked}" if path == built else "name a directory"
-            raise NotFound(f"no root file system at {path}: {how}")
-        if not os.access(path, os.R_OK | os.X_OK):
-            raise InvalidArgument(f"root file system {path} can't be read: permission denied")
+        if not asked:
+            raise InvalidArgument("--rootfs: name a directory, or what rootfs/NAME built: busybox")
+        is_name = "/" not in asked and not os.path.isdir(asked)
+        path = os.path.join(self.data_root, "rootfs", asked) if is_name else asked
+        try:
+            os.listdir(path)
+        except FileNotFoundError:
+            how = f"build it with rootfs/{asked}" if is_name else "name another directory"
+            raise NotFound(f"no root file system at {path}: {how}") from None
+        except NotADirectoryError:
+            raise InvalidArgument(
+                f"root file system {path} is not a directory: unpack it into one first"
+            ) from None
+        except OSError as error:
+            raise InvalidArgument(
+                f"root file system {path} can't be read: {error.strerror}"
+            ) from None
         return os.path.realpath(path)
 
     def sweep(self) -> None:
         """Remove what containers left whose command was killed: processes, cgroup, link, layer."""
         for identifier in self._directories.abandoned():
-            state = self._directories.load(identifier)
-            if state is not None:
-                cgroup = open_cgroup(state.cgroup)
-                cgroup.kill()
-                cgroup.remove()
-                if state.annotations.get(_NETWORK) in ("bridge", "default"):
-                    _disconnect(identifier, self._network_state)
-                self._names.forget(state.annotations[_NAME])
-            _remove_tree(self._directories.directory(identifier))
+            with contextlib.suppress(KernelError):  # busy: a later command tries again
+                self._remove_abandoned(identifier)
+        for name in self._names.abandoned():
+            self._names.forget(name)
+
+    def _remove_abandoned(self, identifier: str) -> None:
+        state = self._directories.load(identifier)
+        if state is not None:
+            cgroup = open_cgroup(state.cgroup)
+            cgroup.kill()
+            cgroup.remove()
+            if state.annotations.get(_NETWORK) in ("bridge", "default"):
+                _disconnect(identifier, self._network_state)
+        _remove_tree(self._directories.directory(identifier))
 
     def _pid_of(self, name: str) -> int:
         state = self._names.load(name)
@@ -156,7 +171,7 @@ def make_directory(store: Store, identifier: str, config: ContainerConfig, undo:
             id=identifier,
             bundle=directory,
             cgroup=f"/minicontainer/{identifier}",
-            annotations={_NAME: config.name, _NETWORK: config.host_config.network_mode},
+            annotations={_NETWORK: config.host_config.network_mode},
         )
     )
     for name in ("rootfs", "upper", "work"):
@@ -181,21 +196,28 @@ def _write_etc(directory: str, hostname: str) -> None:
         "resolv.conf": resolvers,
     }
     for name, text in contents.items():
-        with open(os.path.join(directory, name), "w", encoding="utf-8") as file:
+        _write(os.path.join(directory, name), text)
+
+
+def _write(path: str, text: str) -> None:
+    """Write a file, in place: it may be mounted in a container by now."""
+    try:
+        with open(path, "w", encoding="utf-8") as file:
             file.write(text)
+    except OSError as error:
+        raise KernelError(error.errno, error.strerror, f"write {path}") from None
 
 
 def write_bundle(directory: str, spec: Spec) -> None:
-    """Write the specification as config.json, beside its root: an OCI bundle for everyone to see."""
-    with open(os.path.join(directory, "config.json"), "w", encoding="utf-8") as file:
-        file.write(jsontext.dump(spec.to_json()) + "\n")
+    """Write the specification as config.json, beside its root: an OCI bundle to be looked at."""
+    _write(os.path.join(directory, "config.json"), jsontext.dump(spec.to_json()) + "\n")
 
 
 def connect_network(
     pid: int, identifier: str, state_dir: str, directory: str, undo: ExitStack
 ) -> None:
     """Connect the network namespace to the bridge, now that init has made it and still waits."""
-    from minicontainer.network import networks  # pyroute2: 190 ms, for a bridge alone
+    from minicontainer.network import networks  # pyroute2: 100 ms, for a bridge alone
 
     fd = namespaces.open_namespace(f"/proc/{pid}/ns/net", namespaces.BY_TYPE["network"])
     try:
@@ -206,8 +228,7 @@ def connect_network(
     hosts = os.path.join(directory, "hosts")
     with open(hosts, encoding="utf-8") as file:
         text = file.read().replace("127.0.1.1", endpoint.address)
-    with open(hosts, "w", encoding="utf-8") as file:  # in place: it is bind-mounted by now
-        file.write(text)
+    _write(hosts, text)
 
 
 # The engine's own steps, around those of the runtime.

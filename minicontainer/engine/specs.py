@@ -16,7 +16,9 @@ from minicontainer.kernel.process import RLIMITS
 from minicontainer.runtime import defaults, init, seccomp_profile
 from minicontainer.runtime.spec import (
     OCI_VERSION,
+    RLIMIT_INFINITY,
     Capabilities,
+    ConsoleSize,
     Linux,
     Mount,
     NamespaceSpec,
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
     from minicontainer.engine.config import ContainerConfig, HostConfig
 
 _PERIOD_US = 100_000  # the kernel's own default for CPU bandwidth
+_LONGEST_HOSTNAME = 64  # sethostname(2)
+_HOSTNAME_CHARACTERS = frozenset(
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_."
+)
 _LEAST_MEMORY = 6 << 20  # as Docker: below, a container does not start
 # The ids that root inside gets outside with `--userns private`: what adduser(8) gives the first
 # user, so that no account of the host is among them.
@@ -57,6 +63,8 @@ _NEW = {
     "cgroup": ("", "private"),
 }
 _HOSTS = {"user": ("", "host")}
+# Another container's users own other files: its layer, and id-mapped mounts, would not fit.
+_NOT_JOINED = ("user",)
 
 
 def make_spec(
@@ -81,12 +89,15 @@ def make_spec(
     caps = capabilities_for(host)
     devices, rules = volumes.devices_for(host)
     isolated = {namespace.type for namespace in namespaces}
-    mapped = (MAPPED,) if "user" in isolated and host.userns_mode == "private" else ()
+    own_name = NamespaceSpec(type="uts") in namespaces  # a joined namespace keeps its name
+    if config.hostname and not own_name:
+        raise InvalidArgument("conflicting options: hostname and the UTS mode")
+    mapped = (MAPPED,) if "user" in isolated else ()
     return Spec(
         oci_version=OCI_VERSION,
         root=Root(path="rootfs", readonly=host.readonly_rootfs),
         process=_process(config, identity, caps, identifier),
-        hostname=hostname_for(config, identifier) if "uts" in isolated else None,
+        hostname=hostname_for(config, identifier) if own_name else None,
         mounts=(
             *_root_mounts(config.rootfs, directory, mapped),
             *_system_mounts(host, isolated),
@@ -101,7 +112,6 @@ def make_spec(
             devices=devices,
             cgroups_path=f"/minicontainer/{identifier}",
             resources=resources_for(host, rules),
-            rootfs_propagation=_rootfs_propagation(host),
             masked_paths=() if host.privileged else defaults.MASKED_PATHS,
             readonly_paths=() if host.privileged else defaults.READONLY_PATHS,
             seccomp=None if host.privileged else seccomp_profile.default_profile(caps),
@@ -111,10 +121,13 @@ def make_spec(
 
 def hostname_for(config: ContainerConfig, identifier: str) -> str:
     """Say how the container calls itself."""
+    if config.host_config.uts_mode == "host":
+        return os.uname().nodename
     name = config.hostname or identifier[:12]
-    if len(name) > 64 or not name.replace("-", "").replace(".", "").isalnum():
+    if len(name) > _LONGEST_HOSTNAME or set(name) - _HOSTNAME_CHARACTERS:
         raise InvalidArgument(
-            f"invalid hostname {name!r}: use letters, digits, - and ., at most 64"
+            f"invalid hostname {name!r}: use letters, digits, -, _ and ., at most "
+            f"{_LONGEST_HOSTNAME}"
         )
     return name
 
@@ -127,12 +140,16 @@ def namespaces_for(host: HostConfig, pid_of: Callable[[str], int]) -> tuple[Name
         word, colon, rest = mode.partition(":")
         if mode in _NEW[kind]:
             found.append(NamespaceSpec(type=kind))
+        elif mode in _HOSTS.get(kind, ("host",)):
+            continue
+        elif kind in _NOT_JOINED:
+            raise InvalidArgument(f"invalid value {mode!r} for {option}: use private or host")
         elif colon and rest and word == "container":
             path = f"/proc/{pid_of(rest)}/ns/{BY_TYPE[kind].link}"
             found.append(NamespaceSpec(type=kind, path=path))
         elif colon and word == "ns" and rest.startswith("/"):
             found.append(NamespaceSpec(type=kind, path=rest))
-        elif mode not in _HOSTS.get(kind, ("host",)):
+        else:
             words = ", ".join(filter(None, (*_NEW[kind], "host")))
             raise InvalidArgument(
                 f"invalid value {mode!r} for {option}: use {words}, container:NAME or ns:PATH"
@@ -170,6 +187,11 @@ def _process(
     config: ContainerConfig, identity: users.Identity, caps: tuple[str, ...], identifier: str
 ) -> Process:
     host = config.host_config
+    if config.working_dir and not config.working_dir.startswith("/"):
+        raise InvalidArgument(
+            f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute "
+            "path"
+        )
     own = caps if identity.uid == 0 else ()  # another user has what its programs' files grant
     return Process(
         args=config.cmd,
@@ -177,10 +199,19 @@ def _process(
         env=environment_for(config, identity, identifier),
         user=User(uid=identity.uid, gid=identity.gid, additional_gids=identity.groups),
         terminal=config.tty,
+        console_size=_console_size(host),
         capabilities=Capabilities(bounding=caps, effective=own, permitted=own),
         rlimits=tuple(_rlimit(limit.name, limit.soft, limit.hard) for limit in host.ulimits),
         no_new_privileges=host.no_new_privileges,
     )
+
+
+def _console_size(host: HostConfig) -> ConsoleSize | None:
+    """Read Docker's pair: height, width; nothing, or zeros, where there is no terminal."""
+    if not any(host.console_size):
+        return None
+    height, width = host.console_size
+    return ConsoleSize(height=height, width=width)
 
 
 def environment_for(
@@ -202,10 +233,13 @@ def _rlimit(name: str, soft: int, hard: int) -> Rlimit:
     if kind not in RLIMITS:
         known = ", ".join(sorted(limit[7:].lower() for limit in RLIMITS))
         raise InvalidArgument(f"invalid ulimit type: {name}: use one of {known}")
+    if min(soft, hard) < -1:
+        raise InvalidArgument(f"ulimit {name}: use 0 or more, or -1 for no limit")
     if hard != -1 and (soft > hard or soft == -1):
         raise InvalidArgument(
             f"ulimit {name}: soft limit must be at most the hard limit: {soft} > {hard}"
         )
+    soft, hard = (RLIMIT_INFINITY if value == -1 else value for value in (soft, hard))
     return Rlimit(type=kind, soft=soft, hard=hard)
 
 
@@ -288,6 +322,10 @@ def _system_mounts(host: HostConfig, isolated: set[str]) -> tuple[Mount, ...]:
         if host.privileged and mount.type in ("sysfs", "cgroup"):
             options = tuple(word for word in mount.options if word != "ro")
             found.append(mount.replace(options=options))
+        elif mount.type == "proc" and "user" in isolated and "pid" not in isolated:
+            # proc shows a PID namespace; only who owns that may mount it
+            options = ("rbind", *mount.options)
+            found.append(mount.replace(type="bind", source="/proc", options=options))
         elif mount.type == "sysfs" and "user" in isolated and "network" not in isolated:
             # sysfs shows a network namespace; only who owns that may mount it
             options = ("rbind", *mount.options, "rro")
@@ -308,9 +346,3 @@ def _etc_mounts(directory: str) -> tuple[Mount, ...]:
         )
         for name in ("resolv.conf", "hostname", "hosts")
     )
-
-
-def _rootfs_propagation(host: HostConfig) -> str:
-    """Stay a slave of the host's mounts where a volume shall see, or make, later ones."""
-    text = " ".join((*host.binds, *(mount.propagation for mount in host.mounts)))
-    return "rslave" if "slave" in text or "shared" in text else "rprivate"

@@ -7,7 +7,9 @@ See: passwd(5), group(5); CVE-2026-30892 for what a lax parser of numbers leads 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 
 from minicontainer.errors import InvalidArgument, KernelError
 from minicontainer.kernel import paths
@@ -72,24 +74,31 @@ def _matching(entries: list[list[str]], asked: str) -> list[str] | None:
 
 
 def _number(text: str, what: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or int(text) > _HIGHEST_ID:
+    good = text.isascii() and text.isdecimal() and len(text) <= len(str(_HIGHEST_ID))
+    if not good or int(text) > _HIGHEST_ID:
         raise InvalidArgument(f"invalid {what} id {text!r}: use 0 to {_HIGHEST_ID}")
     return int(text)
 
 
 def _entries(rootfs: str, path: str, fields: int) -> Iterator[list[str]]:
     """Yield the well-formed lines of a colon-separated file; an image need not have it."""
-    root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        # not blocking: a fifo of that name would wait for ever
-        fd = paths.open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK)
-    except KernelError:
-        return
-    finally:
-        os.close(root)
-    with open(fd, "rb") as file:
-        text = file.read(_LONGEST_FILE).decode(errors="replace")
-    for line in text.splitlines():
+    for line in _read(rootfs, path).splitlines():
         entry = line.split(":")
         if len(entry) >= fields and not line.startswith("#"):
             yield entry
+
+
+def _read(rootfs: str, path: str) -> str:
+    """Read a file of the image, if it is one: to open a fifo would wait, a device do anything."""
+    with contextlib.ExitStack() as stack:
+        root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, root)
+        try:
+            place = paths.open_in_root(root, path)
+        except KernelError:
+            return ""
+        stack.callback(os.close, place)
+        if not stat.S_ISREG(os.fstat(place).st_mode):
+            return ""
+        with open(f"/proc/self/fd/{place}", "rb") as file:
+            return file.read(_LONGEST_FILE).decode(errors="replace")

@@ -10,6 +10,7 @@ import stat
 
 from minicontainer.cgroups.limits import DeviceRule
 from minicontainer.errors import InvalidArgument
+from minicontainer.kernel.mounts import OPTIONS
 from minicontainer.runtime.spec import Device, Mount
 
 TYPE_CHECKING = False
@@ -24,6 +25,16 @@ _PROPAGATION = (
 # z and Z label for SELinux, which is not on here; the others tune file sharing of Docker Desktop
 _IGNORED_MODES = ("z", "Z", "cached", "delegated", "consistent")
 _MODES = ("ro", "rw", "nocopy", *_PROPAGATION, *_IGNORED_MODES)
+# A tmpfs's own words, which take a value, and the characters of that. See: tmpfs(5).
+_DIGITS = "0123456789"
+_TMPFS_VALUES = {
+    "size": f"{_DIGITS}kmgKMG%",
+    "nr_blocks": f"{_DIGITS}kmgKMG",
+    "nr_inodes": f"{_DIGITS}kmgKMG",
+    "mode": "01234567",
+    "uid": _DIGITS,
+    "gid": _DIGITS,
+}
 _DEVICE_TYPES = {stat.S_IFCHR: "c", stat.S_IFBLK: "b"}
 
 
@@ -64,14 +75,21 @@ def _from_bind(text: str) -> Mount:
 
 
 def _from_request(request: MountRequest) -> Mount:
-    if request.type == "tmpfs":
-        return _tmpfs(request.target, request.tmpfs_options)
     words = ("ro" if request.read_only else "", request.propagation)
+    if request.type == "tmpfs":
+        return _tmpfs(request.target, ",".join((request.tmpfs_options, *words)))
+    if not request.source.startswith("/"):
+        raise InvalidArgument(f"invalid mount source: '{request.source}': must be an absolute path")
+    if request.propagation not in ("", *_PROPAGATION):
+        raise InvalidArgument(
+            f"invalid propagation '{request.propagation}' of mount {request.target}: "
+            f"use {', '.join(_PROPAGATION)}"
+        )
     return _bind(request.source, request.target, tuple(filter(None, words)))
 
 
 def _bind(source: str, target: str, options: tuple[str, ...]) -> Mount:
-    _check_target(target)
+    place = _place(target)
     if not os.path.exists(source):
         raise InvalidArgument(
             f'invalid mount config for type "bind": bind source path does not exist: {source}'
@@ -79,7 +97,7 @@ def _bind(source: str, target: str, options: tuple[str, ...]) -> Mount:
     # A read-only tree is read-only all the way down, as in Docker 25 and later.
     below = ("rro",) if "ro" in options else ()
     return Mount(
-        destination=os.path.normpath(target),
+        destination=place,
         type="bind",
         source=os.path.realpath(source),
         options=("rbind", *options, *below),
@@ -87,21 +105,36 @@ def _bind(source: str, target: str, options: tuple[str, ...]) -> Mount:
 
 
 def _tmpfs(target: str, options: str) -> Mount:
-    _check_target(target)
+    place = _place(target)
     words = tuple(word for word in options.split(",") if word)
+    for word in words:
+        _check_tmpfs_option(target, word)
     return Mount(
-        destination=os.path.normpath(target),
+        destination=place,
         type="tmpfs",
         source="tmpfs",
         options=("nosuid", "nodev", "noexec", *words),
     )
 
 
-def _check_target(target: str) -> None:
-    if not target.startswith("/") or os.path.normpath(target) == "/":
+def _check_tmpfs_option(target: str, word: str) -> None:
+    name, equals, value = word.partition("=")
+    if equals and name in _TMPFS_VALUES:
+        good = value and not set(value) - set(_TMPFS_VALUES[name])
+    else:
+        good = word in OPTIONS and not OPTIONS[word].bind
+    if not good:
+        raise InvalidArgument(f"invalid tmpfs option '{word}' of {target}: see tmpfs(5)")
+
+
+def _place(target: str) -> str:
+    """Give a mount's place in its one spelling."""
+    place = os.path.normpath(f"/{target.lstrip('/')}")  # which would keep two slashes: POSIX
+    if not target.startswith("/") or place == "/":
         raise InvalidArgument(
             f"invalid mount path: '{target}': must be an absolute path in the container, not /"
         )
+    return place
 
 
 def devices_for(host: HostConfig) -> tuple[tuple[Device, ...], tuple[DeviceRule, ...]]:
@@ -122,7 +155,13 @@ def _device(mapping: DeviceMapping) -> tuple[Device, DeviceRule]:
         raise InvalidArgument(
             f"invalid device permissions {permissions!r} of {mapping.path_on_host}: use r, w, m"
         )
-    return _device_at(mapping.path_on_host, mapping.path_in_container, permissions)
+    inside = mapping.path_in_container
+    if not inside.startswith("/") or os.path.normpath(inside) != inside or inside == "/":
+        raise InvalidArgument(
+            f"invalid path {inside!r} for device {mapping.path_on_host}: must be absolute, without "
+            "'.', '..' or a '/' at its end"
+        )
+    return _device_at(mapping.path_on_host, inside, permissions)
 
 
 def _device_at(path: str, inside: str, permissions: str) -> tuple[Device, DeviceRule]:
@@ -149,6 +188,8 @@ def _host_devices(directory: str) -> Iterator[str]:
         if entry.is_dir(follow_symlinks=False):
             if entry.name not in ("pts", "shm", "mqueue", "fd"):
                 yield from _host_devices(entry.path)
-        elif not entry.is_symlink() and entry.name != "console":
-            if stat.S_IFMT(entry.stat().st_mode) in _DEVICE_TYPES:
-                yield entry.path
+        elif (
+            entry.name != "console"
+            and stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode) in _DEVICE_TYPES
+        ):
+            yield entry.path

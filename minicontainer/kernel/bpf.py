@@ -9,7 +9,8 @@ from ctypes import c_uint32, c_uint64
 from minicontainer.kernel import libc
 
 # linux/bpf.h
-_PROG_LOAD, _PROG_ATTACH, _PROG_DETACH, _PROG_GET_FD_BY_ID, _PROG_QUERY = 5, 8, 9, 13, 16
+BPF_PROG_LOAD, BPF_PROG_ATTACH, BPF_PROG_DETACH = 5, 8, 9
+BPF_PROG_GET_FD_BY_ID, BPF_PROG_QUERY = 13, 16
 _PROG_TYPE_CGROUP_DEVICE = 15
 _ATTACH_CGROUP_DEVICE = 6
 _ALLOW_MULTI = 2
@@ -66,7 +67,7 @@ def load_device_program(instructions: bytes) -> int:
         insns=ctypes.addressof(text),
         license=ctypes.addressof(license_),
     )
-    return libc.call("bpf", _PROG_LOAD, asked, ctypes.sizeof(asked), object="bpf:device-program")
+    return libc.call("bpf", BPF_PROG_LOAD, asked, ctypes.sizeof(asked), object="bpf:device-program")
 
 
 def attach_device_program(cgroup: int, program: int, name: str) -> None:
@@ -85,7 +86,7 @@ def attach_device_program(cgroup: int, program: int, name: str) -> None:
         attach_flags=_ALLOW_MULTI,
     )
     libc.call(
-        "bpf", _PROG_ATTACH, asked, ctypes.sizeof(asked),
+        "bpf", BPF_PROG_ATTACH, asked, ctypes.sizeof(asked),
         object=f"cgroup:{name}", shell=f"bpftool cgroup attach {name} device PROGRAM multi",
     )  # fmt: skip
 
@@ -97,11 +98,11 @@ def detach_device_program(cgroup: int, identity: int, name: str) -> None:
         KernelError: ENOENT if it is not attached.
     """
     by_id = _ById(id=identity)
-    program = libc.quiet_call("bpf", _PROG_GET_FD_BY_ID, by_id, ctypes.sizeof(by_id))
+    program = libc.quiet_call("bpf", BPF_PROG_GET_FD_BY_ID, by_id, ctypes.sizeof(by_id))
     try:
         asked = _Attach(target_fd=cgroup, attach_bpf_fd=program, attach_type=_ATTACH_CGROUP_DEVICE)
         libc.call(
-            "bpf", _PROG_DETACH, asked, ctypes.sizeof(asked),
+            "bpf", BPF_PROG_DETACH, asked, ctypes.sizeof(asked),
             object=f"cgroup:{name}", shell=f"bpftool cgroup detach {name} device id {identity}",
         )  # fmt: skip
     finally:
@@ -117,5 +118,5 @@ def device_programs(cgroup: int) -> tuple[int, ...]:
         prog_ids=ctypes.addressof(ids),
         prog_cnt=_MOST_PROGRAMS,
     )
-    libc.quiet_call("bpf", _PROG_QUERY, asked, ctypes.sizeof(asked))
+    libc.quiet_call("bpf", BPF_PROG_QUERY, asked, ctypes.sizeof(asked))
     return tuple(ids[: asked.prog_cnt])

@@ -6,11 +6,11 @@ See: capabilities(7).
 from __future__ import annotations
 
 import ctypes
+from functools import partial
 
 import prctl
 
 from minicontainer import steps
-from minicontainer.errors import KernelError
 from minicontainer.kernel import files, libc
 
 TYPE_CHECKING = False
@@ -32,8 +32,7 @@ BITS = {name: bit for bit, name in enumerate(NAMES)}
 
 _VERSION_3 = 0x20080522
 _PR_CAP_AMBIENT = 47
-_PR_CAP_AMBIENT_RAISE = 2
-_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_AMBIENT = {"PR_CAP_AMBIENT_RAISE": 2, "PR_CAP_AMBIENT_CLEAR_ALL": 4}
 
 
 class _Header(ctypes.Structure):
@@ -86,14 +85,12 @@ def limit_bounding(keep: int) -> None:
     for bit in range(held.bit_length()):
         if held >> bit & 1 and not keep >> bit & 1:
             name = NAMES[bit] if bit < len(NAMES) else str(bit)
-            try:
+            libc.noted(
+                "prctl", ("PR_CAPBSET_DROP", name),
                 # not prctl.capbset.drop: it knows only the names of the day it was released
-                prctl.capbset_drop(bit)
-            except OSError as error:
-                raise KernelError(
-                    error.errno, error.strerror, f"prctl(PR_CAPBSET_DROP, {name})"
-                ) from None
-            steps.note("prctl", ("PR_CAPBSET_DROP", name), object=f"capability:bounding:{name}")
+                partial(prctl.capbset_drop, bit),
+                object=f"capability:bounding:{name}", shell=f"capsh --drop={name.lower()}",
+            )  # fmt: skip
 
 
 def set_sets(effective: int, permitted: int, inheritable: int) -> None:
@@ -111,12 +108,26 @@ def set_sets(effective: int, permitted: int, inheritable: int) -> None:
             for word in (effective >> shift, permitted >> shift, inheritable >> shift)
         )
     )
-    before = f"permitted={of_process()['permitted']:#x}" if steps.listening() else None
     libc.call(
-        "capset", _Header(version=_VERSION_3, pid=0), data, object="capability:sets", before=before,
-        after=lambda: f"effective={effective:#x} permitted={permitted:#x} inheritable={inheritable:#x}",
-        shell="capsh --drop=…",
+        "capset", _Header(version=_VERSION_3, pid=0), data, object="capability:sets",
+        before=_held() if steps.listening() else None, after=_held,
+        shell=f"capsh --caps='{_text(effective, permitted, inheritable)}'",
     )  # fmt: skip
+
+
+def _held() -> str:
+    held = of_process()
+    return " ".join(f"{kind}={held[kind]:#x}" for kind in ("effective", "permitted", "inheritable"))
+
+
+def _text(effective: int, permitted: int, inheritable: int) -> str:
+    """Write three sets as cap_from_text(3) reads them: cap_chown,cap_kill+ep."""
+    clauses: dict[int, str] = {}
+    for flag, mask in (("e", effective), ("p", permitted), ("i", inheritable)):
+        clauses[mask] = clauses.get(mask, "") + flag
+    clauses.pop(0, None)
+    words = (f"{','.join(names_in(m)).lower()}+{flags}" for m, flags in clauses.items())
+    return " ".join(words) or "="
 
 
 def set_ambient(mask: int) -> None:
@@ -125,9 +136,15 @@ def set_ambient(mask: int) -> None:
     Raises:
         KernelError: EPERM for one that is not both permitted and inheritable.
     """
-    libc.call("prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    _prctl_ambient("PR_CAP_AMBIENT_CLEAR_ALL", 0)
     for name in names_in(mask):
-        libc.call(
-            "prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, BITS[name], 0, 0,
-            object=f"capability:ambient:{name}",
-        )  # fmt: skip
+        _prctl_ambient("PR_CAP_AMBIENT_RAISE", BITS[name], name)
+
+
+def _prctl_ambient(operation: str, bit: int, *name: str) -> None:
+    """Make the call by number, since python-prctl has none for it; note it by name, as others."""
+    libc.noted(
+        "prctl", ("PR_CAP_AMBIENT", operation, *name),
+        lambda: libc.quiet_call("prctl", _PR_CAP_AMBIENT, _AMBIENT[operation], bit, 0, 0),
+        object=":".join(("capability:ambient", *name)),
+    )  # fmt: skip

@@ -11,6 +11,8 @@ import os
 from minicontainer.errors import KernelError
 from minicontainer.kernel import libc
 
+_AT_SYMLINK_NOFOLLOW = 0x100
+
 
 def open_for_writing(path: str, *, at: int | None = None) -> int:
     """Open an existing file to write to it.
@@ -84,17 +86,24 @@ def read_file(path: str, *, at: int | None = None) -> str:
 
 
 def make_dir(
-    path: str, mode: int = 0o755, *, at: int | None = None, object: str | None = None
+    path: str,
+    mode: int = 0o755,
+    *,
+    at: int | None = None,
+    object: str | None = None,
+    where: str = "",
 ) -> None:
     """mkdir(2), or mkdirat(2) below the directory *at*.
 
+    Args:
+        where: the whole path as the container will see it, for the event alone.
     Raises:
         KernelError: EEXIST among others.
     """
-    call = "mkdir" if at is None else "mkdirat"
+    call, args = ("mkdir", (path, mode)) if at is None else ("mkdirat", (at, path, mode))
     libc.noted(
-        call, (path, mode) if at is None else (at, path, mode), lambda: os.mkdir(path, mode, dir_fd=at),
-        object=object, shell=f"mkdir {path}",
+        call, args, lambda: os.mkdir(path, mode, dir_fd=at),
+        object=object or f"file:{where or path}", shell=f"mkdir {where or path}",
     )  # fmt: skip
 
 
@@ -107,26 +116,59 @@ def remove_dir(path: str, *, object: str | None = None) -> None:
     libc.noted("rmdir", (path,), lambda: os.rmdir(path), object=object, shell=f"rmdir {path}")
 
 
-def make_symlink(target: str, path: str, *, at: int) -> None:
+def make_symlink(target: str, path: str, *, at: int, where: str) -> None:
     """symlinkat(2): *path* below the directory *at* shall point to *target*.
 
+    Args:
+        where: the whole path as the container will see it, for the event alone.
     Raises:
         KernelError: EEXIST among others.
     """
     libc.noted(
         "symlinkat", (target, at, path), lambda: os.symlink(target, path, dir_fd=at),
-        object=f"link:{path}", shell=f"ln -s {target} {path}",
+        object=f"file:{where}", shell=f"ln -s {target} {where}",
     )  # fmt: skip
 
 
-def make_node(path: str, mode: int, device: int = 0, *, at: int, shell: str | None = None) -> None:
+def change_owner(name: str, uid: int, gid: int, *, at: int, where: str) -> None:
+    """fchownat(2) below the directory *at*; of a link itself, not of where it leads.
+
+    Args:
+        where: the whole path as the container will see it, for the event alone.
+    Raises:
+        KernelError: EPERM, EINVAL for an id that this user namespace does not map.
+    """
+    libc.noted(
+        "fchownat", (at, name, uid, gid, _AT_SYMLINK_NOFOLLOW),
+        lambda: os.chown(name, uid, gid, dir_fd=at, follow_symlinks=False),
+        object=f"file:{where}", after=f"{uid}:{gid}", shell=f"chown -h {uid}:{gid} {where}",
+    )  # fmt: skip
+
+
+def change_owner_of(fd: int, uid: int, gid: int, *, where: str) -> None:
+    """fchown(2); -1 leaves that id as it is.
+
+    Args:
+        where: the file's path as the container will see it, for the event alone.
+    Raises:
+        KernelError: EPERM, EINVAL for an id that this user namespace does not map.
+    """
+    libc.noted(
+        "fchown", (fd, uid, gid), lambda: os.fchown(fd, uid, gid),
+        object=f"file:{where}", after=f"{uid}:{gid}",
+    )  # fmt: skip
+
+
+def make_node(path: str, mode: int, device: int = 0, *, at: int, where: str, shell: str) -> None:
     """mknodat(2): a device, fifo or regular file below the directory *at*.
 
+    Args:
+        where: the whole path as the container will see it, for the event alone.
     Raises:
         KernelError: EPERM where the user namespace or the filesystem forbids devices, EEXIST.
     """
     libc.noted(
         "mknodat", (at, path, mode, device),
         lambda: os.mknod(path, mode, device, dir_fd=at),
-        object=f"file:{path}", shell=shell,
+        object=f"file:{where}", shell=shell,
     )  # fmt: skip

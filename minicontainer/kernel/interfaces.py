@@ -9,7 +9,6 @@ import fcntl
 import os
 import struct
 
-from minicontainer import steps
 from minicontainer.errors import KernelError
 from minicontainer.kernel import libc
 
@@ -31,13 +30,13 @@ def set_up(name: str) -> None:
     try:
         asked = struct.pack(_IFREQ, name.encode(), 0)
         _, flags = struct.unpack(_IFREQ, fcntl.ioctl(sock, _SIOCGIFFLAGS, asked))
-        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack(_IFREQ, name.encode(), flags | _IFF_UP))
+        wanted = struct.pack(_IFREQ, name.encode(), flags | _IFF_UP)
+        libc.noted(
+            "ioctl", ("SIOCSIFFLAGS", name), lambda: fcntl.ioctl(sock, _SIOCSIFFLAGS, wanted),
+            object=f"link:{name}", before="up" if flags & _IFF_UP else "down", after="up",
+            shell=f"ip link set {name} up",
+        )  # fmt: skip
     except OSError as error:
-        steps.note("ioctl", ("SIOCSIFFLAGS", name), -1, error.errno or 0)
         raise KernelError(error.errno, error.strerror, f"ioctl(SIOCSIFFLAGS, {name})") from None
     finally:
         os.close(sock)
-    steps.note(
-        "ioctl", ("SIOCSIFFLAGS", name), object=f"link:{name}", before="down", after="up",
-        shell=f"ip link set {name} up",
-    )  # fmt: skip

@@ -26,6 +26,7 @@ _libc.umount2.argtypes = (c_char_p, c_int)
 _libc.socket.argtypes = (c_int, c_int, c_int)
 _libc.unshare.argtypes = (c_int,)
 _libc.setns.argtypes = (c_int, c_int)
+_libc.setsid.argtypes = ()
 _libc.sethostname.argtypes = (c_char_p, c_size_t)
 _libc.setdomainname.argtypes = (c_char_p, c_size_t)
 _libc.prctl.argtypes = (c_int, c_ulong, c_ulong, c_ulong, c_ulong)
@@ -76,7 +77,8 @@ def call(
     if steps.listening():
         steps.note(
             name, tuple(map(_shown, args)), result, errno,
-            object=object, before=before, after=after() if after else None, shell=shell,
+            object=object, before=before, after=after() if after and not errno else None,
+            shell=shell,
         )  # fmt: skip
     if result == -1:
         raise _failure(name, args, errno)
@@ -109,17 +111,19 @@ def noted(
 
     Args:
         name, args: the system call, as it will be made.
-        act: makes it; an OSError that it raises becomes a KernelError.
+        act: makes it; a number that it returns is the call's result, everything else stands for
+            0; an OSError that it raises becomes a KernelError.
         object, before, after, shell: for the event; see `steps.Event`.
     """
     errno, text = 0, ""
     try:
-        act()
+        returned = act()
+        result = returned if isinstance(returned, int) else 0
     except OSError as error:
-        errno, text = error.errno or 0, error.strerror or str(error)
+        result, errno, text = -1, error.errno or 0, error.strerror or str(error)
     steps.note(
-        name, args, -1 if text else 0, errno,
-        object=object, before=before, after=after, shell=shell,
+        name, args, result, errno,
+        object=object, before=before, after=None if text else after, shell=shell,
     )  # fmt: skip
     if text:
         raise KernelError(errno, text, f"{name}({', '.join(map(str, args))})")

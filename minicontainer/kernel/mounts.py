@@ -56,7 +56,7 @@ MOUNT_ATTR_NODIRATIME = 0x80
 MOUNT_ATTR_IDMAP = 0x100000
 MOUNT_ATTR_NOSYMFOLLOW = 0x200000
 
-_AT_FDCWD = -100
+AT_FDCWD = -100
 
 
 class Option(Record):
@@ -243,7 +243,7 @@ def pivot_root(new_root: str, put_old: str) -> None:
     )  # fmt: skip
 
 
-def open_tree(path: str, *, recursive: bool = False, at: int = _AT_FDCWD) -> int:
+def open_tree(path: str, *, recursive: bool = False, at: int = AT_FDCWD) -> int:
     """Copy the mount at *path*, detached from every mount namespace: what a bind mount starts as.
 
     Args:

@@ -46,6 +46,11 @@ class Namespace(Record):
     link: str
     made: str = "clone"
 
+    @property
+    def option(self) -> str:
+        """Its name as an option of unshare(1) and nsenter(1)."""
+        return "mount" if self.link == "mnt" else self.link
+
 
 # In the order in which existing ones are joined: the user namespace last, because joining it gives
 # up the capabilities over those that it does not own (setns(2)); pid and time hold for children
@@ -110,6 +115,9 @@ def clone3(flags: int, *, cgroup_fd: int | None = None) -> tuple[int, int]:
     pid = -1
     try:
         pid = libc.fork_by(args)
+    except KernelError as error:
+        steps.note("clone3", (flag_names(args.flags),), -1, error.errno or 0)
+        raise
     finally:
         libc.after_fork(in_child=pid == 0)
     if pid == 0:
@@ -118,7 +126,7 @@ def clone3(flags: int, *, cgroup_fd: int | None = None) -> tuple[int, int]:
         steps.note(
             "clone3", (flag_names(args.flags),), pid, object=_objects(flags) or f"process:{pid}",
             before=_identities("self", flags), after=_identities(pid, flags),
-            shell=_unshare_command(flags),
+            shell=_unshare_command(flags, fork=True),
         )  # fmt: skip
     return pid, pidfd.value
 
@@ -147,7 +155,8 @@ def setns(fd: int, namespace: Namespace) -> None:
     flag = namespace.flag
     libc.call(
         "setns", fd, flag, object=_objects(flag), before=_before(flag),
-        after=lambda: _identities("self", flag), shell=f"nsenter --{namespace.type}=/proc/self/fd/{fd}",
+        after=lambda: _identities("self", flag),
+        shell=f"nsenter --{namespace.option}=/proc/{os.getpid()}/fd/{fd}",
     )  # fmt: skip
 
 
@@ -192,13 +201,9 @@ def flag_names(flags: int) -> str:
     return "|".join(name for name, value in named.items() if flags & value) or "0"
 
 
-def _unshare_command(flags: int) -> str | None:
-    words = {
-        CLONE_NEWNS: "--mount", CLONE_NEWPID: "--pid", CLONE_NEWUTS: "--uts", CLONE_NEWIPC: "--ipc",
-        CLONE_NEWNET: "--net", CLONE_NEWUSER: "--user", CLONE_NEWCGROUP: "--cgroup",
-    }  # fmt: skip
-    asked = [word for flag, word in words.items() if flags & flag]
-    return " ".join(["unshare", "--fork", *asked]) if asked else None
+def _unshare_command(flags: int, *, fork: bool = False) -> str | None:
+    asked = [f"--{namespace.option}" for namespace in NAMESPACES if flags & namespace.flag]
+    return " ".join(["unshare", *(["--fork"] if fork else []), *asked]) if asked else None
 
 
 class IdMap(Record, json={"container_id": "containerID", "host_id": "hostID"}):

@@ -99,7 +99,8 @@ def make_in_root(root_fd: int, path: str, *, directory: bool) -> int:
             continue
         parent = open_in_root(root_fd, "/".join(done) or ".", os.O_PATH | os.O_DIRECTORY)
         try:
-            target = _link_or_make(parent, name, directory=directory or bool(todo))
+            where = "/" + "/".join([*done, name])
+            target = _link_or_make(parent, name, where, directory=directory or bool(todo))
         finally:
             os.close(parent)
         if target is None:
@@ -118,16 +119,18 @@ def _parts(path: str) -> list[str]:
     return [part for part in path.split("/") if part not in ("", ".")]
 
 
-def _link_or_make(parent: int, name: str, *, directory: bool) -> str | None:
+def _link_or_make(parent: int, name: str, where: str, *, directory: bool) -> str | None:
     """Give the target if *name* in *parent* is a link; make it if it is missing."""
     try:
         found = os.stat(name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
         try:
             if directory:
-                files.make_dir(name, at=parent)
+                files.make_dir(name, at=parent, where=where)
             else:
-                files.make_node(name, 0o644 | stat.S_IFREG, at=parent, shell=f"touch {name}")
+                files.make_node(
+                    name, 0o644 | stat.S_IFREG, at=parent, where=where, shell=f"touch {where}"
+                )
         except KernelError as error:
             if error.errno != errno.EEXIST:  # somebody else made it: as good
                 raise

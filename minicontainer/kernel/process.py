@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import resource
 import select
+from errno import EINVAL
 
 import prctl
 
@@ -87,15 +88,16 @@ def set_rlimit(name: str, soft: int, hard: int) -> None:
     """
     if name not in RLIMITS:
         raise InvalidArgument(f"{name}: no such resource limit: use one of {', '.join(RLIMITS)}")
-    try:
-        resource.prlimit(0, RLIMITS[name], (soft, hard))
-    except (OSError, ValueError) as error:
-        errno = getattr(error, "errno", 0) or 0
-        steps.note("prlimit64", (0, name, soft, hard), -1, errno)
-        raise KernelError(errno, str(error), f"prlimit({name}, {soft}, {hard})") from None
-    steps.note(
-        "prlimit64", (0, name, soft, hard),
-        object=f"rlimit:{name}", after=f"{soft}:{hard}", shell=f"prlimit --{name[7:].lower()}={soft}:{hard}",
+
+    def act() -> None:
+        try:
+            resource.prlimit(0, RLIMITS[name], (soft, hard))
+        except ValueError as error:  # what the module makes of this one
+            raise OSError(EINVAL, str(error)) from None
+
+    libc.noted(
+        "prlimit64", (0, name, soft, hard), act, object=f"rlimit:{name}", after=f"{soft}:{hard}",
+        shell=f"prlimit --pid $$ --{name[7:].lower()}={soft}:{hard}",
     )  # fmt: skip
 
 
@@ -117,16 +119,21 @@ def set_gid(gid: int) -> None:
 
 
 def set_uid(uid: int) -> None:
-    """Set real, effective and saved user id: setresuid(2). From 0 to another it drops capabilities."""
+    """Set real, effective and saved user id: setresuid(2). From 0 away it drops capabilities."""
     libc.noted(
         "setresuid", (uid, uid, uid), lambda: os.setresuid(uid, uid, uid),
         object="process:uid", before=str(os.geteuid()), after=str(uid),
     )  # fmt: skip
 
 
+def new_group() -> None:
+    """setpgid(2): lead a process group of its own, in the same session."""
+    libc.call("setpgid", 0, 0)
+
+
 def new_session() -> None:
     """setsid(2): leave the caller's terminal and process group."""
-    libc.noted("setsid", (), os.setsid, shell="setsid")
+    libc.call("setsid", shell="setsid")
 
 
 def set_hostname(name: str) -> None:
@@ -143,6 +150,22 @@ def set_domainname(name: str) -> None:
         "setdomainname", name, len(os.fsencode(name)),
         object="uts:domainname", shell=f"domainname {name}",
     )  # fmt: skip
+
+
+def fork() -> int:
+    """fork(2): give the child's pid, and 0 in the child; the parent notes it.
+
+    Raises:
+        KernelError: EAGAIN at a limit of processes, ENOMEM.
+    """
+    try:
+        pid = os.fork()
+    except OSError as error:
+        steps.note("fork", (), -1, error.errno or 0)
+        raise KernelError(error.errno, error.strerror, "fork()") from None
+    if pid:
+        steps.note("fork", (), pid, object=f"process:{pid}")
+    return pid
 
 
 def close_on_exec_from(first: int) -> None:
@@ -184,16 +207,18 @@ def run_program(path: str, args: tuple[str, ...], env: dict[str, str]) -> None:
     """execve(2): become another program. It returns only by raising.
 
     The event's result stays unknown here: on success nobody is left to note it. The parent sees
-    the channel close, which is close-on-exec, and knows.
+    the channel close, which is close-on-exec, and knows. A failure is told by a second event.
 
     Raises:
         KernelError: ENOENT, EACCES, ENOEXEC, E2BIG; ENOENT also for a script whose interpreter is
             missing.
     """
-    steps.note("execve", (path, args, f"{len(env)} variables"), None, object="process:program")
+    told = (path, args, f"{len(env)} variables")
+    steps.note("execve", told, None, object="process:program")
     try:
         os.execve(path, args, env)
     except OSError as error:
+        steps.note("execve", told, -1, error.errno or 0, object="process:program")
         raise KernelError(error.errno, error.strerror, f"execve({path})") from None
 
 

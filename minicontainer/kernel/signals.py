@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGTERM = 1, 2, 3, 9, 15
 SIGCHLD: int = _signal.SIGCHLD  # this one and the next differ between architectures
 SIGSTOP: int = _signal.SIGSTOP
+SIGTTOU: int = _signal.SIGTTOU
 SIGWINCH: int = _signal.SIGWINCH
 SIG_DFL: int = _signal.SIG_DFL
 SIG_IGN: int = _signal.SIG_IGN
@@ -32,7 +33,8 @@ NUMBERS: dict[str, int] = {
 }
 CATCHABLE: frozenset[int] = frozenset(_signal.valid_signals()) - {SIGKILL, SIGSTOP}
 
-handle: Callable[[int, Handler], object] = _signal.signal
+handle: Callable[[int, Handler], Handler] = _signal.signal
+handler_of: Callable[[int], Handler] = _signal.getsignal
 wait_for: Callable[[Iterable[int]], int] = _signal.sigwait
 pause: Callable[[], None] = _signal.pause
 
@@ -40,6 +42,11 @@ pause: Callable[[], None] = _signal.pause
 def block(numbers: Iterable[int]) -> set[int]:
     """Keep signals from arriving, until they are waited for or unblocked; give the former mask."""
     return set(_signal.pthread_sigmask(_signal.SIG_BLOCK, numbers))
+
+
+def unblock(numbers: Iterable[int]) -> set[int]:
+    """Let signals arrive, also those that came while they were blocked; give the former mask."""
+    return set(_signal.pthread_sigmask(_signal.SIG_UNBLOCK, numbers))
 
 
 def set_mask(numbers: Iterable[int]) -> None:

@@ -15,13 +15,12 @@ import termios
 import tty
 
 from minicontainer.errors import KernelError, NotFound
+from minicontainer.kernel import libc, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# not in the termios module
-_TIOCSPTLCK = 0x40045431
 # ioctl_tty(2); the termios module does not have them
 _TIOCSPTLCK = 0x40045431
 _TIOCGPTPEER = 0x5441
@@ -47,9 +46,29 @@ def become_controlling(slave_fd: int) -> None:
     """Make the terminal the session's own: Ctrl-C and job control then reach its processes.
 
     Raises:
-        OSError: EPERM when this process leads no session, or has a terminal already.
+        KernelError: EPERM when this process leads no session, or has a terminal already.
     """
-    fcntl.ioctl(slave_fd, termios.TIOCSCTTY, 0)
+    libc.noted(
+        "ioctl", ("TIOCSCTTY", slave_fd), lambda: fcntl.ioctl(slave_fd, termios.TIOCSCTTY, 0),
+        object="process:terminal", shell="setsid --ctty",
+    )  # fmt: skip
+
+
+def take_foreground(fd: int) -> None:
+    """Make this process's group the one that the terminal's keys reach: Ctrl-C, Ctrl-Z.
+
+    Raises:
+        KernelError: ENOTTY when it is not this session's terminal.
+    """
+    # A background process that calls this is stopped by SIGTTOU, unless that is blocked.
+    mask = signals.block((signals.SIGTTOU,))
+    try:
+        libc.noted(
+            "ioctl", ("TIOCSPGRP", fd, os.getpgrp()), lambda: os.tcsetpgrp(fd, os.getpgrp()),
+            object="process:foreground", after=str(os.getpgrp()),
+        )  # fmt: skip
+    finally:
+        signals.set_mask(mask)
 
 
 def window_size(fd: int) -> tuple[int, int]:
@@ -67,7 +86,7 @@ def set_window_size(fd: int, rows: int, columns: int) -> None:
 def raw_mode(fd: int) -> Iterator[None]:
     """Pass every key on as it is, meanwhile: echo, lines and signals are the other side's work."""
     before = termios.tcgetattr(fd)
-    tty.setraw(fd)
+    tty.setraw(fd, termios.TCSADRAIN)  # and not the default, which drops what was typed ahead
     try:
         yield
     finally:

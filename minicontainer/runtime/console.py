@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from minicontainer.kernel import mounts, paths, terminal
+from minicontainer.kernel import files, mounts, paths, terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def open_for(root_fd: int, sock: socket.socket, asked: Process) -> None:
     if asked.console_size is not None:
         terminal.set_window_size(slave, asked.console_size.height, asked.console_size.width)
     # tty(1) and ssh look at the owner; the mode and group came from the devpts mount
-    os.fchown(slave, asked.user.uid, -1)
+    files.change_owner_of(slave, asked.user.uid, -1, where="/dev/console")
     _bind_console(root_fd, slave)
     terminal.send_descriptor(sock, master, "/dev/ptmx")
     os.close(master)

@@ -37,23 +37,50 @@ class Interrupted(BaseException):
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Turn the first SIGINT, SIGTERM or SIGHUP into `Interrupted`, and pass over the next ones.
+    """Hold SIGINT, SIGTERM and SIGHUP back, except while `waiting`: there they are `Interrupted`.
 
-    They would otherwise come in the middle of the clean-up that the first one began.
+    Between two waits something is half made, or half taken back, that nobody would take back then.
     """
-
-    def stop(number: int, _: object) -> None:
-        for other in _ENDS:
-            signals.handle(other, signals.SIG_IGN)
-        raise Interrupted(number)
-
-    for number in _ENDS:
-        signals.handle(number, stop)
-    yield
+    with _handled(_ENDS, _interrupt):
+        yield
 
 
-def pass_signals_on(container: Container, say: Callable[[str], None]) -> None:
-    """Give the container what this process is sent.
+def _interrupt(number: int, _: object) -> None:
+    raise Interrupted(number)
+
+
+@contextlib.contextmanager
+def _handled(numbers: tuple[int, ...], handler: signals.Handler) -> Iterator[None]:
+    """Give signals another meaning, and hold those that end a process back."""
+    mask = signals.block(_ENDS)
+    former = {number: signals.handle(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        signals.block(_ENDS)
+        for number, meaning in former.items():
+            signals.handle(number, meaning)
+        signals.set_mask(mask)
+
+
+@contextlib.contextmanager
+def waiting() -> Iterator[None]:
+    """Let a signal in, where `interruptible` holds it back: nothing is half made here.
+
+    Raises:
+        Interrupted: one came.
+    """
+    ours = [number for number in _ENDS if signals.handler_of(number) is _interrupt]
+    mask = signals.unblock(ours)
+    try:
+        yield
+    finally:
+        signals.set_mask(mask)
+
+
+@contextlib.contextmanager
+def passing_signals_on(container: Container, say: Callable[[str], None]) -> Iterator[None]:
+    """Give the container what this process is sent meanwhile, and what was held back before.
 
     Process 1 of a PID namespace gets only signals that it has a handler for: a shell command such
     as `sleep` ignores Ctrl-C there. After the third one the container is killed.
@@ -71,5 +98,6 @@ def pass_signals_on(container: Container, say: Callable[[str], None]) -> None:
             say(f"got {_PATIENCE} SIGTERM/SIGINTs, killing the container")
             container.signal(signals.SIGKILL)
 
-    for number in _PASSED_ON:
-        signals.handle(number, pass_on)
+    with _handled(_PASSED_ON, pass_on):
+        signals.unblock(_ENDS)
+        yield

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from minicontainer.kernel import mounts, namespaces, process, signals
+from minicontainer.kernel import mounts, namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,9 +42,11 @@ def open_mount(mount: Mount) -> int:
 @contextlib.contextmanager
 def _user_namespace(uids: tuple[IdMap, ...], gids: tuple[IdMap, ...]) -> Iterator[int]:
     """Give a user namespace that exists only for its maps: an empty process holds it meanwhile."""
+    held, holder = os.pipe()
     pid, pidfd = namespaces.clone3(namespaces.CLONE_NEWUSER)
     if pid == 0:
-        signals.pause()
+        os.close(holder)
+        os.read(held, 1)  # until the parent closes it, or is killed
         os._exit(0)
     try:
         namespaces.write_id_maps(pid, uids, gids)
@@ -54,6 +56,6 @@ def _user_namespace(uids: tuple[IdMap, ...], gids: tuple[IdMap, ...]) -> Iterato
         finally:
             os.close(fd)
     finally:
-        process.pidfd_send_signal(pidfd, signals.SIGKILL)
-        os.close(pidfd)
+        for fd in (held, holder, pidfd):
+            os.close(fd)
         os.waitpid(pid, 0)

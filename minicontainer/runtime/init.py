@@ -30,6 +30,7 @@ from minicontainer.kernel import (
     signals,
 )
 from minicontainer.runtime import reaper, rootfs
+from minicontainer.runtime.spec import RLIMIT_INFINITY
 from minicontainer.runtime.sync import Failed, Go, Happened, Ready, Start
 
 TYPE_CHECKING = False
@@ -44,13 +45,6 @@ EXIT_NOT_STARTED = 125
 _UMASK = 0o022  # where the specification leaves it open
 WANTS_REAPER = "minicontainer.init"  # an annotation: --init
 
-_PROPAGATION = {
-    "private": mounts.MS_PRIVATE,
-    "slave": mounts.MS_SLAVE,
-    "shared": mounts.MS_SHARED,
-    "unbindable": mounts.MS_UNBINDABLE,
-}
-
 
 class Init:
     """What the steps work on, and what they learn on the way.
@@ -61,8 +55,8 @@ class Init:
         views: what a cgroup mount consists of.
         program: the compiled seccomp filter, or b"".
         console: the socket over which the terminal's master is sent, or None.
-        idmapped: detached id-mapped mounts, by place in the specification's list.
-        doors: the `tasks` files of its v1 cgroups, path and descriptor.
+        copies: detached mounts that the parent made, by place in the specification's list.
+        tasks_files: the `tasks` files of its v1 cgroups, path and descriptor.
         foreground: the parent stays and waits, and takes the container with it when it ends.
     """
 
@@ -73,9 +67,9 @@ class Init:
         views: tuple[View, ...],
         program: bytes = b"",
         console: Any = None,
-        idmapped: dict[int, int] | None = None,
+        copies: dict[int, int] | None = None,
         foreground: bool = False,
-        doors: tuple[tuple[str, int], ...] = (),
+        tasks_files: tuple[tuple[str, int], ...] = (),
     ) -> None:
         self.bundle = bundle
         self.spec = bundle.spec
@@ -83,9 +77,9 @@ class Init:
         self.views = views
         self.filter = program
         self.console = console
-        self.idmapped = idmapped or {}
+        self.copies = copies or {}
         self.foreground = foreground
-        self.doors = doors
+        self.tasks_files = tasks_files
         self.root_fd = -1
         self.executable = ""
 
@@ -106,8 +100,8 @@ def join_cgroups(init: Init) -> None:
     the kernel lets a single thread move itself at once, and makes others wait: cgroup.procs of
     another process costs 5 to 20 ms.
     """
-    for path, door in init.doors:
-        files.write_open_file(door, path, "0", shell=f"echo $$ > {path}")
+    for path, tasks_fd in init.tasks_files:
+        files.write_open_file(tasks_fd, path, "0", shell=f"echo $$ > {path}")
 
 
 def reset_signals(init: Init) -> None:
@@ -121,7 +115,7 @@ def reset_signals(init: Init) -> None:
     signals.set_mask(())
 
 
-def hide_from_equals(init: Init) -> None:
+def forbid_tracing(init: Init) -> None:
     """Forbid other processes to trace this one, while it still holds what the host gave it.
 
     A container that shares a PID namespace could otherwise reach through /proc/PID into the host:
@@ -160,7 +154,18 @@ def set_oom_score(init: Init) -> None:
 def set_rlimits(init: Init) -> None:
     """Set the resource limits, while CAP_SYS_RESOURCE may still be held to raise one."""
     for limit in init.spec.process.rlimits:
-        process.set_rlimit(limit.type, limit.soft, limit.hard)
+        soft = -1 if limit.soft == RLIMIT_INFINITY else limit.soft
+        hard = -1 if limit.hard == RLIMIT_INFINITY else limit.hard
+        try:
+            process.set_rlimit(limit.type, soft, hard)
+        except KernelError as error:
+            if error.errno != errno.EPERM:
+                raise
+            raise KernelError(
+                error.errno,
+                "above the hard limit here, which only CAP_SYS_RESOURCE may raise: ask for less",
+                f"{limit.type} {soft}:{hard}",
+            ) from None
 
 
 @steps.needed_if(lambda spec: spec.new_namespace("cgroup"))
@@ -179,17 +184,14 @@ def isolate_mounts(init: Init) -> None:
     A new mount namespace is a copy whose mounts are still peers of the host's: every mount made
     here would appear there too. See: mount_namespaces(7) "Shared subtrees".
     """
-    kind = _propagation(init.spec)
-    mounts.mount(
-        None, "/", None, kind | mounts.MS_REC,
-        shell=f"mount --make-r{init.spec.linux.rootfs_propagation or 'private'} /",
-    )  # fmt: skip
-
-
-def _propagation(spec: Spec) -> int:
-    kind = _PROPAGATION[(spec.linux.rootfs_propagation or "private").removeprefix("r")]
     # A shared copy would carry our mounts to the host; as a slave it only receives.
-    return mounts.MS_SLAVE if kind == mounts.MS_SHARED else kind
+    word = _propagation(init.spec).replace("shared", "slave")
+    word = word if word.startswith("r") else f"r{word}"
+    mounts.mount(None, "/", None, mounts.OPTIONS[word].propagation, shell=f"mount --make-{word} /")
+
+
+def _propagation(spec: Spec) -> str:
+    return spec.linux.rootfs_propagation or "rprivate"
 
 
 def mount_rootfs(init: Init) -> None:
@@ -197,14 +199,15 @@ def mount_rootfs(init: Init) -> None:
 
     pivot_root(2) wants a mount point, and the image tree must not be written to.
     """
-    layers = _root_layers(init.spec)
-    kind = _PROPAGATION[(init.spec.linux.rootfs_propagation or "private").removeprefix("r")]
-    rootfs.mount_root(init.bundle.rootfs, layers, kind, init.idmapped)
+    layers = [
+        (mount, init.copies.get(i))
+        for i, mount in enumerate(init.spec.mounts)
+        if mount.destination == "/"
+    ]
+    rootfs.mount_root(
+        init.bundle.rootfs, layers, mounts.OPTIONS[_propagation(init.spec)].propagation
+    )
     init.root_fd = rootfs.open_directory(init.bundle.rootfs)
-
-
-def _root_layers(spec: Spec) -> tuple[Mount, ...]:
-    return tuple(mount for mount in spec.mounts if mount.destination == "/")
 
 
 def mount_filesystems(init: Init) -> None:
@@ -216,7 +219,7 @@ def mount_filesystems(init: Init) -> None:
         if mount.destination == "/":
             continue
         try:
-            rootfs.mount_one(init.root_fd, mount, init.views, init.idmapped.get(i))
+            rootfs.mount_one(init.root_fd, mount, init.views, init.copies.get(i))
         except KernelError as error:
             raise KernelError(
                 error.errno, error.strerror, f"mount {mount.destination}: {error.filename}"
@@ -427,9 +430,21 @@ def stay_as_reaper(init: Init) -> None:
     """Stay as process 1, if asked (--init): fork the program, reap orphans, pass signals on."""
     reaper.run(
         forked=init.channel.close,
-        program=lambda: run_program(init),
+        program=lambda: _run_as_child(init),
         failed=lambda error: init.channel.send(failure(error)),
     )
+
+
+def _run_as_child(init: Init) -> None:
+    pass_events_on(init.channel, "program")
+    if init.spec.process.terminal:  # it stays in the session whose terminal it is
+        from minicontainer.kernel import terminal
+
+        process.new_group()
+        terminal.take_foreground(0)
+    else:
+        process.new_session()
+    steps.take(run_program, init)
 
 
 def run_program(init: Init) -> None:
@@ -441,7 +456,7 @@ def run_program(init: Init) -> None:
 RECIPE = (
     join_cgroups,            # the limits hold from here on
     reset_signals,
-    hide_from_equals,        # before anything of the container could look at us
+    forbid_tracing,        # before anything of the container could look at us
     become_root_inside,
     start_session,
     set_oom_score,
@@ -483,14 +498,19 @@ def main(init: Init) -> NoReturn:
         os.umask(0)  # modes of files and directories are meant as they are written
         gc.disable()  # a collection would touch, and so copy, every page shared with the parent
         process.close_on_exec_from(3)
-        if steps.listening():
-            steps.listen(lambda event: init.channel.send(Happened(event=event)), "init")
+        pass_events_on(init.channel, "init")
         if isinstance(init.channel.receive(), Go):
             steps.follow(RECIPE, init.spec, init)
     except BaseException as error:  # the process ends here, and its parent says why
         with contextlib.suppress(OSError):
             init.channel.send(failure(error))
     os._exit(EXIT_NOT_STARTED)
+
+
+def pass_events_on(channel: Channel, actor: str) -> None:
+    """Send this process's events to the parent from now on, if anybody listens there."""
+    if steps.listening():
+        steps.listen(lambda event: channel.send(Happened(event=event)), actor)
 
 
 def failure(error: BaseException) -> Failed:

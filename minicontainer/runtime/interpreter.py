@@ -10,10 +10,11 @@ read-only mount, and every start checks that it was.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 
-from minicontainer.errors import KernelError
+from minicontainer.errors import KernelError, Unsupported
 from minicontainer.kernel import mounts
 
 TYPE_CHECKING = False
@@ -42,7 +43,7 @@ def protect(argv: Sequence[str], environ: Mapping[str, str]) -> None:
         argv: the interpreter's own command line, `sys.orig_argv`.
         environ: its environment.
     Raises:
-        KernelError: not permitted to mount.
+        Unsupported: not permitted to mount.
     """
     if is_protected() or os.geteuid() != 0:
         return  # an ordinary user's container is in a user namespace: the file is safe from it
@@ -57,7 +58,15 @@ def protect(argv: Sequence[str], environ: Mapping[str, str]) -> None:
 
 
 def _readonly_mount(path: str) -> int:
-    tree = mounts.open_tree(path)
+    try:
+        tree = mounts.open_tree(path)
+    except KernelError as error:
+        if error.errno != errno.EPERM:
+            raise
+        raise Unsupported(
+            "not permitted to mount: this needs CAP_SYS_ADMIN, also for root: in a container, "
+            "start that one privileged (`minicontainer check` tells what is missing)"
+        ) from None
     mounts.mount_setattr(tree, mounts.Attributes(set=mounts.MOUNT_ATTR_RDONLY))
     return tree
 

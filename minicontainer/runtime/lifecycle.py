@@ -9,14 +9,15 @@ See: runtime-spec runtime.md "Lifecycle"; the child's side is `init`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 
 from minicontainer import steps
 from minicontainer.cgroups.cgroup import open_cgroup
-from minicontainer.errors import InitError, KernelError
+from minicontainer.errors import Error, InitError, InvalidArgument, KernelError, Unsupported
 from minicontainer.kernel import namespaces, process, seccomp, signals
 from minicontainer.kernel.namespaces import NAMESPACES
-from minicontainer.runtime import foreground, idmaps, init
+from minicontainer.runtime import foreground, idmaps, init, rootfs
 from minicontainer.runtime.defaults import DENY_ALL_DEVICES, DEVICE_RULES
 from minicontainer.runtime.state import State
 from minicontainer.runtime.sync import Failed, Forked, Go, Happened, Ready, Start, channel_pair
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from minicontainer.cgroups.cgroup import Cgroup
+    from minicontainer.kernel.seccomp import Seccomp
     from minicontainer.record import Record
     from minicontainer.runtime.spec import Bundle, Linux, Spec
     from minicontainer.runtime.state import Store
@@ -112,24 +114,29 @@ def create(
         )
         store.save(state)
         cgroup = steps.take(create_cgroup, state.cgroup, spec.linux, undo)
+        program, copies = b"", {}
+        if spec.linux.seccomp:
+            program = steps.take(compile_filter, spec.linux.seccomp, store)
+        if any(map(rootfs.comes_from_the_host, spec.mounts)):
+            copies = steps.take(copy_host_mounts, spec, undo)
         ours, theirs = channel_pair()
         undo.callback(ours.close)
         child = init.Init(
             bundle,
             theirs,
             cgroup.mounts(),
-            program=compile_filter(spec.linux, store),
+            program=program,
             console=console,
-            idmapped=open_idmapped_mounts(spec, undo),
+            copies=copies,
             foreground=foreground,
-            doors=cgroup.doors(),
+            tasks_files=cgroup.tasks_files(),
         )
         pid, pidfd = steps.take(fork_init, child, ours, cgroup)
         undo.callback(os.close, pidfd)
-        undo.callback(end_init, pid, pidfd)
+        undo.callback(steps.take, end_init, pid, pidfd)
         theirs.close()
-        for _, door in child.doors:
-            os.close(door)
+        for _, tasks_fd in child.tasks_files:
+            os.close(tasks_fd)
         if spec.new_namespace("user"):
             steps.take(write_id_maps, pid, spec.linux)
         ours.send(Go())
@@ -149,28 +156,30 @@ def create_cgroup(path: str, linux: Linux, undo: ExitStack) -> Cgroup:
     """Make the container's cgroup and set its limits, before any process is in it."""
     cgroup = open_cgroup(path)
     cgroup.create()
-    undo.callback(cgroup.remove)
+    undo.callback(steps.take, remove_cgroup, cgroup)
     cgroup.limit(linux.resources)
     cgroup.allow_devices((DENY_ALL_DEVICES, *linux.resources.devices, *DEVICE_RULES))
-    # Without a PID namespace of its own, a container's processes outlive its first one.
-    undo.callback(cgroup.kill)
+    undo.callback(steps.take, end_processes, cgroup)
     return cgroup
 
 
-def compile_filter(linux: Linux, store: Store) -> bytes:
+def compile_filter(profile: Seccomp, store: Store) -> bytes:
     """Turn the seccomp profile into a program, or find the one compiled before."""
-    if linux.seccomp is None:
-        return b""
-    seccomp.filter_flags(linux.seccomp)  # refuses what init could only fail on
-    return seccomp.cached_program(linux.seccomp, os.path.join(store.root, ".filters"))
+    seccomp.filter_flags(profile)  # refuses what init could only fail on
+    return seccomp.cached_program(profile, os.path.join(store.root, ".filters"))
 
 
-def open_idmapped_mounts(spec: Spec, undo: ExitStack) -> dict[int, int]:
-    """Make the mounts that show other owners, which only the host's root may."""
+def copy_host_mounts(spec: Spec, undo: ExitStack) -> dict[int, int]:
+    """Copy the mounts that only a process of the host can: detached, for init to put in place.
+
+    Those that show other owners, which the host's root alone may make; and those that stay linked
+    to the host's (slave, shared): in the container's mount namespace all links are cut.
+    """
     found = {}
     for i, mount in enumerate(spec.mounts):
-        if mount.uid_mappings:
-            found[i] = idmaps.open_mount(mount)
+        if rootfs.comes_from_the_host(mount):
+            copy = idmaps.open_mount if mount.uid_mappings else rootfs.open_source
+            found[i] = copy(mount)
             undo.callback(os.close, found[i])
     return found
 
@@ -185,15 +194,39 @@ def fork_init(child: init.Init, ours: Channel, cgroup: Cgroup) -> tuple[int, int
     flags = sum(row.flag for row in NAMESPACES if row.type in made and row.made == "clone")
     cgroup_fd = cgroup.fd()
     try:
-        if "time" in made or any(namespace.path for namespace in linux.namespaces):
+        joined = any(namespace.path for namespace in linux.namespaces)
+        if joined or any(row.type in made and row.made == "before" for row in NAMESPACES):
             return _fork_by_joiner(child, ours, flags, cgroup_fd)
-        pid, pidfd = namespaces.clone3(flags, cgroup_fd=cgroup_fd)
+        pid, pidfd = _clone(flags, cgroup_fd)
         if pid == 0:
+            # or this process would keep alive the very pipes whose closing tells it of our end
+            ours.close()
             init.main(child)
         return pid, pidfd
     finally:
         if cgroup_fd is not None:
             os.close(cgroup_fd)
+
+
+def _clone(flags: int, cgroup_fd: int | None) -> tuple[int, int]:
+    try:
+        return namespaces.clone3(flags, cgroup_fd=cgroup_fd)
+    except KernelError as error:
+        raise _refusal(error) from None
+
+
+def _refusal(error: KernelError) -> Error:
+    """Explain why the kernel makes no process in new namespaces."""
+    if error.errno == errno.EPERM:
+        return Unsupported(
+            "not permitted to make namespaces: this needs CAP_SYS_ADMIN, also for root: in a "
+            "container, start that one privileged (`minicontainer check` tells what is missing)"
+        )
+    if error.errno == errno.ENOSPC:
+        return Unsupported(
+            "no more namespaces: a limit of /proc/sys/user/max_*_namespaces is reached: raise it"
+        )
+    return error
 
 
 def _fork_by_joiner(
@@ -203,8 +236,9 @@ def _fork_by_joiner(
 
     Joining changes a process for good, and this one goes on on the host's side.
     """
-    joiner = os.fork()
+    joiner = process.fork()
     if joiner == 0:
+        ours.close()
         _join_and_fork(child, flags, cgroup_fd)
     answer = _next(ours, joiner)
     os.waitpid(joiner, 0)
@@ -215,11 +249,10 @@ def _fork_by_joiner(
 
 def _join_and_fork(child: init.Init, flags: int, cgroup_fd: int | None) -> NoReturn:
     try:
-        if steps.listening():
-            steps.listen(lambda event: child.channel.send(Happened(event=event)), "joiner")
+        init.pass_events_on(child.channel, "joiner")
         for row in NAMESPACES:
             _enter(child.spec.linux, row)
-        pid, _ = namespaces.clone3(flags | namespaces.CLONE_PARENT, cgroup_fd=cgroup_fd)
+        pid, _ = _clone(flags | namespaces.CLONE_PARENT, cgroup_fd)
         if pid == 0:
             init.main(child)
         child.channel.send(Forked(pid=pid))
@@ -232,21 +265,50 @@ def _join_and_fork(child: init.Init, flags: int, cgroup_fd: int | None) -> NoRet
 def _enter(linux: Linux, row: namespaces.Namespace) -> None:
     for asked in linux.namespaces:
         if asked.type == row.type and asked.path:
-            fd = namespaces.open_namespace(asked.path, row)
-            namespaces.setns(fd, row)
-            os.close(fd)
+            _join(asked.path, row)
         elif asked.type == row.type and row.made == "before":
             namespaces.unshare(row.flag)
             for clock, offset in linux.time_offsets.items():
                 namespaces.write_clock_offset(clock, offset.secs, offset.nanosecs)
 
 
+def _join(path: str, row: namespaces.Namespace) -> None:
+    fd = namespaces.open_namespace(path, row)
+    try:
+        namespaces.setns(fd, row)
+    except KernelError as error:
+        if error.errno == errno.EINVAL:
+            raise InvalidArgument(
+                f"{path} can't be joined: it is no {row.type} namespace, or one that this process "
+                "is in already (user) or is not below (pid)"
+            ) from None
+        raise
+    finally:
+        os.close(fd)
+
+
 def end_init(pid: int, pidfd: int) -> None:
-    """Kill the first process, if it still runs, and take its exit status."""
+    """Kill the first process, if it still runs, and take its exit status.
+
+    By a descriptor that was opened when it was forked: its number may be another's by now.
+    """
     with contextlib.suppress(KernelError):
         process.pidfd_send_signal(pidfd, signals.SIGKILL)
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, 0)
+
+
+def end_processes(cgroup: Cgroup) -> None:
+    """Kill what is left in the cgroup.
+
+    Without a PID namespace of its own, a container's processes outlive its first one.
+    """
+    cgroup.kill()
+
+
+def remove_cgroup(cgroup: Cgroup) -> None:
+    """Remove the cgroup, and with it the limits."""
+    cgroup.remove()
 
 
 def write_id_maps(pid: int, linux: Linux) -> None:
@@ -264,22 +326,29 @@ def start(pid: int, channel: Channel) -> None:
     """Tell init to become the program, and wait until it has."""
     with contextlib.suppress(BrokenPipeError):  # it died: reading says so
         channel.send(Start())
-    while (message := channel.receive()) is not None:
+    while (message := _receive(channel)) is not None:
         _handle(message, pid)
     channel.close()
 
 
 def _next(channel: Channel, pid: int) -> Record:
-    while (message := channel.receive()) is not None:
+    while (message := _receive(channel)) is not None:
         if _handle(message, pid):
             return message
     raise InitError(_why_it_ended(pid))
 
 
+def _receive(channel: Channel) -> Record | None:
+    with foreground.waiting():
+        return channel.receive()
+
+
 def _handle(message: Record, pid: int) -> bool:
     """Deal with events and failures; say whether the message is another one."""
     if isinstance(message, Happened):
-        steps.deliver(message.event.replace(pid=pid))
+        # The program's process, where init stays beside it, knows only its number inside.
+        known = message.event.actor != "program"
+        steps.deliver(message.event.replace(pid=pid if known else 0))
         return False
     if isinstance(message, Failed):
         raise message.error()
@@ -299,8 +368,20 @@ def _why_it_ended(pid: int) -> str:
     return f"the container's first process ended before its program ran (status {status})"
 
 
-# The parent's steps, in their order; those of the child are `init.RECIPE`.
-STEPS = (reserve_name, create_cgroup, fork_init, write_id_maps, start)
+# The parent's steps, for who explains them; they are taken in `create` and `start`, in the order
+# in which they stand there. (The child's, `init.RECIPE`, are executed as listed.)
+STEPS = (
+    reserve_name,
+    create_cgroup,
+    compile_filter,
+    copy_host_mounts,
+    fork_init,
+    write_id_maps,
+    start,
+    end_init,        # from here on: what is taken back, in the end or when a step failed
+    end_processes,
+    remove_cgroup,
+)  # fmt: skip
 
 
 def run(name: str, bundle: Bundle, store: Store, say: Callable[[str], None]) -> int:
@@ -315,5 +396,5 @@ def run(name: str, bundle: Bundle, store: Store, say: Callable[[str], None]) -> 
         container = create(name, bundle, store)
         undo.callback(container.delete)
         container.start()
-        foreground.pass_signals_on(container, say)
-        return container.wait()
+        with foreground.passing_signals_on(container, say):
+            return container.wait()

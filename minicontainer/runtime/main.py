@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 import sys
 
-from minicontainer.errors import Error, InvalidArgument
+from minicontainer.errors import Error, InvalidArgument, printable
+from minicontainer.kernel import signals
 from minicontainer.runtime import defaults, foreground, interpreter, lifecycle
 from minicontainer.runtime.spec import read_bundle
 from minicontainer.runtime.state import Store
@@ -41,7 +42,7 @@ def run(options: dict[str, str], names: list[str]) -> int:
 
 
 def _say(message: str) -> None:
-    sys.stderr.write(f"minicontainer-oci: {message}\n")
+    sys.stderr.write(f"minicontainer-oci: {printable(message)}\n")
 
 
 def spec(options: dict[str, str], names: list[str]) -> int:
@@ -91,6 +92,8 @@ def main() -> int:
     if not argv or "--help" in argv or "-h" in argv:
         sys.stdout.write(f"{__doc__}\n")
         return 0 if argv else _EXIT_ERROR
+    # Until a container is begun, Ctrl-C ends this process without more ado.
+    signals.handle(signals.SIGINT, signals.SIG_DFL)
     try:
         options, rest = _parse(argv)
         if not rest or rest[0] not in COMMANDS:
@@ -100,6 +103,9 @@ def main() -> int:
         return COMMANDS[rest[0]](options, rest[1:])
     except Error as error:
         _say(str(error))
+        return _EXIT_ERROR
+    except OSError as error:
+        _say(f"{error.strerror}: {error.filename or 'no file is named'}")
         return _EXIT_ERROR
     except foreground.Interrupted as interrupt:
         return 128 + interrupt.number

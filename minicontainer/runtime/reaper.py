@@ -33,14 +33,17 @@ def run(
         forked: called in this process once the child exists.
         program: becomes the program; it returns only by raising.
         failed: told of what it raised, in the child.
+    Raises:
+        KernelError: EAGAIN: there may be no more processes.
     """
+    if os.getpid() != 1:  # without a PID namespace of its own
+        process.become_subreaper()
     # Blocked before the fork, so that none is lost: process 1 gets no signal that it has no
     # handler for, but a blocked one is kept for sigwait(2).
     before = signals.block(signals.CATCHABLE)
-    child = os.fork()
+    child = process.fork()
     if child == 0:
         try:
-            os.setsid()
             signals.set_mask(before)
             program()
         except BaseException as error:  # the process ends here, and its parent says why

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 # fsconfig(2) takes values of up to 255 bytes; mount(2) takes a page of options.
 _LONGEST_FSCONFIG = 255
+# Files of proc that nothing here relies on: lxcfs and its like show a container its own.
+_INFORMING = (
+    "/proc/cpuinfo", "/proc/diskstats", "/proc/loadavg", "/proc/meminfo", "/proc/slabinfo",
+    "/proc/stat", "/proc/swaps", "/proc/uptime",
+)  # fmt: skip
 _CDEV_NULL = os.makedev(1, 3)
 
 
@@ -39,9 +44,7 @@ def opened(fd: int) -> Iterator[int]:
         os.close(fd)
 
 
-def mount_root(
-    path: str, layers: Iterable[Mount], propagation: int, idmapped: dict[int, int]
-) -> None:
+def mount_root(path: str, layers: Iterable[tuple[Mount, int | None]], propagation: int) -> None:
     """Make *path* a mount of its own, with *layers* (mounts whose destination is "/") on it.
 
     pivot_root(2) takes only a mount point; and what the container then does to its root's mount
@@ -49,28 +52,32 @@ def mount_root(
 
     Args:
         path: the root file system's directory, on the host.
-        layers: an overlay, or a bind of another directory; none: *path* itself.
+        layers: overlays, or binds of other directories, each with the detached mount that
+            the parent made for it, or None; no layer: *path* itself.
         propagation: MS_PRIVATE and so on, for the root's own mount.
-        idmapped: detached id-mapped mounts by the layer's place, made by the parent.
     """
     with (
         opened(mounts.open_tree(path, recursive=True)) as tree,
         opened(open_directory(path)) as place,
     ):
         mounts.move_mount(tree, place, where=path, shell=f"mount --rbind {path} {path}")
-    for i, layer in enumerate(layers):
-        if i in idmapped:
-            # Made on the host, and so perhaps a peer of a shared mount: as the parent of the new
-            # root pivot_root(2) would refuse it.
-            _propagate(idmapped[i], mounts.MS_PRIVATE | mounts.MS_REC)
-            with opened(open_directory(path)) as place:
-                mounts.move_mount(idmapped[i], place, where=path)
-        elif layer.type == "overlay":
+    for layer, copy in layers:
+        options = mounts.parse_options(layer.options)
+        if layer.type == "overlay":
             _mount_overlay(path, layer)
-        else:
+        elif not options.bind:
             raise InvalidArgument(f"mounts: {layer.type} can't be the root: use overlay or bind")
+        else:
+            with (
+                opened(open_source(layer) if copy is None else copy) as tree,
+                opened(open_directory(path)) as place,
+            ):
+                # Made on the host, and so perhaps a peer of a shared mount: as the parent of the
+                # new root pivot_root(2) would refuse it.
+                _propagate(tree, mounts.MS_PRIVATE | mounts.MS_REC)
+                mounts.move_mount(tree, place, where=path)
     with opened(open_directory(path)) as root:
-        mounts.mount_setattr(root, mounts.Attributes(), propagation=propagation, recursive=True)
+        _propagate(root, propagation | mounts.MS_REC)
 
 
 def open_directory(path: str) -> int:
@@ -92,14 +99,14 @@ def _mount_overlay(path: str, layer: Mount) -> None:
     )  # fmt: skip
 
 
-def mount_one(root_fd: int, mount: Mount, views: tuple[View, ...], idmapped: int | None) -> None:
+def mount_one(root_fd: int, mount: Mount, views: tuple[View, ...], copy: int | None) -> None:
     """Make one of the specification's mounts.
 
     Args:
         root_fd: the container's root.
         mount: what and where.
         views: what a mount of type cgroup consists of.
-        idmapped: the detached mount that the parent made for it, if it asks for id maps.
+        copy: the detached mount that the parent made for it, if only the host can.
     Raises:
         KernelError: with the mount's destination in its text.
     """
@@ -107,10 +114,12 @@ def mount_one(root_fd: int, mount: Mount, views: tuple[View, ...], idmapped: int
     if mount.type == "cgroup":
         mount_cgroups(root_fd, mount, options, views)
     elif options.bind:
-        bind(root_fd, mount, options, idmapped)
+        bind(root_fd, mount, options, copy)
     else:
         place = _filesystem_place(root_fd, mount)
         with opened(place):
+            if mount.type != "proc":
+                _check_not_over_proc(root_fd, place, mount)
             mount_filesystem(place, mount, options)
         # opened anew: the propagation is the new mount's, which now covers the place
         _set_propagation(root_fd, mount.destination, options)
@@ -148,7 +157,7 @@ def mount_filesystem(place: int, mount: Mount, options: mounts.Options) -> None:
         mounts.move_mount(fd, place, where=mount.destination, shell=shell)
 
 
-def bind(root_fd: int, mount: Mount, options: mounts.Options, idmapped: int | None) -> None:
+def bind(root_fd: int, mount: Mount, options: mounts.Options, copy: int | None) -> None:
     """Show a file or directory of the host at another place: a bind mount.
 
     The copy is made detached, gets its flags, and only then appears: no moment at which a
@@ -156,20 +165,68 @@ def bind(root_fd: int, mount: Mount, options: mounts.Options, idmapped: int | No
     """
     recursive = bool(options.bind & mounts.MS_REC)
     source = mount.source or ""
-    try:
-        tree = mounts.open_tree(source, recursive=recursive) if idmapped is None else idmapped
-    except KernelError as error:
-        raise KernelError(error.errno, error.strerror, f"bind {source}") from None
-    with opened(tree):
+    with opened(open_source(mount) if copy is None else copy) as tree:
         _set_flags(tree, options, recursive)
         place = paths.make_in_root(root_fd, mount.destination, directory=paths.is_directory(tree))
         with opened(place):
+            _check_bind_place(root_fd, place, tree, mount)
             flags = ",".join(word for word in mount.options if word not in ("bind", "rbind"))
             mounts.move_mount(
                 tree, place, where=mount.destination,
                 shell=f"mount --{'r' if recursive else ''}bind {source} {mount.destination}"
                 f"{' -o ' + flags if flags else ''}",
             )  # fmt: skip
+
+
+def comes_from_the_host(mount: Mount) -> bool:
+    """Say whether only a process of the host can copy what *mount* shall show.
+
+    With id maps, because they are the host's root's to give; linked to the host's mounts (slave,
+    shared), because a container's mount namespace has no links left.
+    """
+    options = mounts.parse_options(mount.options)
+    linked = any(kind & (mounts.MS_SLAVE | mounts.MS_SHARED) for kind in options.propagation)
+    return bool(mount.uid_mappings) or bool(options.bind and linked)
+
+
+def open_source(mount: Mount) -> int:
+    """Give a detached copy of what a bind shall show.
+
+    Raises:
+        KernelError: the source does not exist, or is not for this user.
+    """
+    options = mounts.parse_options(mount.options)
+    try:
+        return mounts.open_tree(mount.source or "", recursive=bool(options.bind & mounts.MS_REC))
+    except KernelError as error:
+        raise KernelError(error.errno, error.strerror, f"bind {mount.source}") from None
+
+
+def _check_bind_place(root_fd: int, place: int, tree: int, mount: Mount) -> None:
+    kinds = ["a directory" if paths.is_directory(fd) else "a file" for fd in (tree, place)]
+    if kinds[0] != kinds[1]:
+        raise InvalidArgument(
+            f"can't mount {mount.source} on {mount.destination}: it is {kinds[0]}, and there is "
+            f"{kinds[1]} in the container"
+        )
+    _check_not_over_proc(root_fd, place, mount)
+
+
+def _check_not_over_proc(root_fd: int, place: int, mount: Mount) -> None:
+    """Refuse to cover what is trusted as /proc, but for files that only inform.
+
+    Where the place is, and not what the specification called it: a link may lead there. See:
+    CVE-2019-16884, CVE-2019-19921, CVE-2025-52881.
+    """
+    root, found = (os.readlink(f"/proc/self/fd/{fd}") for fd in (root_fd, place))
+    inside = "/" + found.removeprefix(root).lstrip("/")
+    if inside == mount.source == "/proc":
+        return  # the host's, as a whole: for who shares its PID namespace
+    if (inside == "/proc" or inside.startswith("/proc/")) and inside not in _INFORMING:
+        raise InvalidArgument(
+            f"can't mount {mount.source} on {mount.destination}: what is in /proc must be the "
+            f"kernel's; mount it elsewhere (these may be covered: {', '.join(_INFORMING)})"
+        )
 
 
 def _set_flags(tree: int, options: mounts.Options, recursive: bool) -> None:
@@ -223,7 +280,8 @@ def mount_cgroups(
     with opened(paths.open_in_root(root_fd, mount.destination)) as top:
         for view in views:
             for name in view.links:
-                files.make_symlink(view.name, name, at=top)
+                where = os.path.join(mount.destination, name)
+                files.make_symlink(view.name, name, at=top, where=where)
         mounts.mount_setattr(top, options.attributes)
 
 
@@ -237,11 +295,16 @@ def make_devices(root_fd: int, devices: Iterable[Device], *, by_bind: bool) -> N
     """
     wanted = {device.path: device for device in (*DEVICES, *devices)}
     for device in wanted.values():
-        _make_device(root_fd, device, by_bind=by_bind)
+        try:
+            _make_device(root_fd, device, by_bind=by_bind)
+        except KernelError as error:
+            raise KernelError(
+                error.errno, error.strerror, f"make device {device.path}: {error.filename}"
+            ) from None
     with opened(paths.make_in_root(root_fd, "/dev", directory=True)) as dev:
         for target, name in DEVICE_LINKS:
             try:
-                files.make_symlink(target, name, at=dev)
+                files.make_symlink(target, name, at=dev, where=f"/dev/{name}")
             except KernelError as error:
                 if error.errno != errno.EEXIST:  # the image's own /dev may have it
                     raise
@@ -266,6 +329,7 @@ def _make_device(root_fd: int, device: Device, *, by_bind: bool) -> None:
         try:
             files.make_node(
                 name, mode | kind[device.type], os.makedev(device.major, device.minor), at=parent,
+                where=device.path,
                 shell=f"mknod -m {mode:o} {device.path} {device.type} {device.major} {device.minor}",
             )  # fmt: skip
         except KernelError as error:
@@ -273,7 +337,7 @@ def _make_device(root_fd: int, device: Device, *, by_bind: bool) -> None:
                 return
             raise
         if device.uid or device.gid:
-            files.change_owner(name, device.uid, device.gid, at=parent)
+            files.change_owner(name, device.uid, device.gid, at=parent, where=device.path)
 
 
 def enter(root_path: str) -> None:

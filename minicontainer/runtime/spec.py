@@ -13,11 +13,23 @@ import os
 from minicontainer import jsontext
 from minicontainer.cgroups.limits import Resources
 from minicontainer.errors import InvalidArgument, NotFound
+from minicontainer.kernel.mounts import OPTIONS
 from minicontainer.kernel.namespaces import BY_TYPE, IdMap
+from minicontainer.kernel.process import RLIMITS
 from minicontainer.kernel.seccomp import Seccomp
-from minicontainer.record import Record
+from minicontainer.record import NO_ENTRIES, Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 OCI_VERSION = "1.2.0"
+PROPAGATIONS = tuple(word for word, option in OPTIONS.items() if option.propagation)
+RLIMIT_INFINITY = 2**64 - 1  # no limit, as the kernel's 64 bits of -1 read without a sign
+
+_HIGHEST_ID = 2**32 - 2  # the last one means "no change" to setresuid(2)
+_HIGHEST_SIZE = 2**16 - 1  # struct winsize
+_HIGHEST_MAJOR, _HIGHEST_MINOR = 2**12 - 1, 2**20 - 1  # the kernel's dev_t
 
 
 class User(Record):
@@ -123,7 +135,7 @@ class Linux(Record):
     namespaces: tuple[NamespaceSpec, ...] = ()
     uid_mappings: tuple[IdMap, ...] = ()
     gid_mappings: tuple[IdMap, ...] = ()
-    time_offsets: dict[str, TimeOffset] = {}
+    time_offsets: dict[str, TimeOffset] = NO_ENTRIES
     devices: tuple[Device, ...] = ()
     cgroups_path: str | None = None
     resources: Resources = Resources()
@@ -142,7 +154,7 @@ class Spec(Record):
     hostname: str | None = None
     domainname: str | None = None
     mounts: tuple[Mount, ...] = ()
-    annotations: dict[str, str] = {}
+    annotations: dict[str, str] = NO_ENTRIES
     linux: Linux = Linux()
 
     def new_namespace(self, kind: str) -> bool:
@@ -200,15 +212,63 @@ def check(spec: Spec) -> None:
     Raises:
         InvalidArgument: naming the JSON path and what was expected.
     """
-    process, linux = spec.process, spec.linux
-    if not process.args:
+    if not spec.process.args:
         raise InvalidArgument("process.args: must name a program")
-    if not process.cwd.startswith("/"):
-        raise InvalidArgument(f"process.cwd: must be an absolute path, got {process.cwd!r}")
-    for text in (*process.args, *process.env, process.cwd):
-        if "\0" in text:
-            raise InvalidArgument("process: a text holds a NUL byte, which execve(2) can't pass")
-    _check_namespaces(linux.namespaces)
+    if not spec.process.cwd.startswith("/"):
+        raise InvalidArgument(f"process.cwd: must be an absolute path, got {spec.process.cwd!r}")
+    _check_namespaces(spec.linux.namespaces)
+    _check_what_needs_namespaces(spec)
+    for where, value, low, high in _numbers(spec):
+        if value is not None and not low <= value <= high:
+            raise InvalidArgument(f"{where}: expected {low} to {high}, got {value}")
+    for i, limit in enumerate(spec.process.rlimits):
+        _check_rlimit(f"process.rlimits[{i}]", limit)
+    for i, mount in enumerate(spec.mounts):
+        if not mount.destination:
+            raise InvalidArgument(f"mounts[{i}].destination: must be a path")
+    if spec.linux.rootfs_propagation not in (None, *PROPAGATIONS):
+        raise InvalidArgument(
+            f"linux.rootfsPropagation: expected one of {', '.join(PROPAGATIONS)}, "
+            f"got {spec.linux.rootfs_propagation!r}"
+        )
+
+
+def _numbers(spec: Spec) -> Iterator[tuple[str, int | None, int, int]]:
+    """Yield what the kernel keeps in fewer bits than JSON can write: path, value, lowest, highest."""
+    process, linux = spec.process, spec.linux
+    yield "process.oomScoreAdj", process.oom_score_adj, -1000, 1000
+    yield "process.user.uid", process.user.uid, 0, _HIGHEST_ID
+    yield "process.user.gid", process.user.gid, 0, _HIGHEST_ID
+    yield "process.user.umask", process.user.umask, 0, 0o777
+    for i, gid in enumerate(process.user.additional_gids):
+        yield f"process.user.additionalGids[{i}]", gid, 0, _HIGHEST_ID
+    if process.console_size is not None:
+        yield "process.consoleSize.height", process.console_size.height, 0, _HIGHEST_SIZE
+        yield "process.consoleSize.width", process.console_size.width, 0, _HIGHEST_SIZE
+    for i, device in enumerate(linux.devices):
+        yield f"linux.devices[{i}].major", device.major, 0, _HIGHEST_MAJOR
+        yield f"linux.devices[{i}].minor", device.minor, 0, _HIGHEST_MINOR
+        yield f"linux.devices[{i}].uid", device.uid, 0, _HIGHEST_ID
+        yield f"linux.devices[{i}].gid", device.gid, 0, _HIGHEST_ID
+    for name, runs in (("uid", linux.uid_mappings), ("gid", linux.gid_mappings)):
+        for i, run in enumerate(runs):
+            where = f"linux.{name}Mappings[{i}]"
+            yield f"{where}.containerID", run.container_id, 0, _HIGHEST_ID
+            yield f"{where}.hostID", run.host_id, 0, _HIGHEST_ID
+            yield f"{where}.size", run.size, 1, _HIGHEST_ID
+
+
+def _check_rlimit(where: str, limit: Rlimit) -> None:
+    if limit.type not in RLIMITS:
+        known = ", ".join(sorted(RLIMITS))
+        raise InvalidArgument(f"{where}.type: expected one of {known}, got {limit.type!r}")
+    for name, value in (("soft", limit.soft), ("hard", limit.hard)):
+        if not (0 <= value < 2**63 or value == RLIMIT_INFINITY):
+            raise InvalidArgument(f"{where}.{name}: expected 0 to {2**63 - 1}, got {value}")
+
+
+def _check_what_needs_namespaces(spec: Spec) -> None:
+    linux = spec.linux
     if spec.hostname is not None and not spec.has_namespace("uts"):
         raise InvalidArgument("hostname: needs a uts namespace, or it would be the host's")
     if spec.domainname is not None and not spec.has_namespace("uts"):
@@ -219,12 +279,13 @@ def check(spec: Spec) -> None:
         raise InvalidArgument("linux.uidMappings, gidMappings: a new user namespace needs both")
     if linux.uid_mappings and not spec.has_namespace("user"):
         raise InvalidArgument("linux.uidMappings: needs a user namespace")
-    for i, mount in enumerate(spec.mounts):
-        if "\0" in mount.destination or not mount.destination:
-            raise InvalidArgument(f"mounts[{i}].destination: must be a path")
 
 
 def _check_namespaces(namespaces: tuple[NamespaceSpec, ...]) -> None:
+    if not any(namespace.type == "mount" for namespace in namespaces):
+        raise InvalidArgument(
+            "linux.namespaces: a mount namespace is needed: the root that changes would be the host's"
+        )
     seen = set()
     for i, namespace in enumerate(namespaces):
         where = f"linux.namespaces[{i}]"

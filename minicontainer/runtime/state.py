@@ -15,7 +15,7 @@ import os
 
 from minicontainer import jsontext
 from minicontainer.errors import Conflict, InvalidArgument, KernelError, Unsupported
-from minicontainer.record import Record
+from minicontainer.record import NO_ENTRIES, Record
 from minicontainer.runtime.spec import OCI_VERSION
 
 TYPE_CHECKING = False
@@ -43,18 +43,19 @@ class State(Record):
     pid: int = 0
     bundle: str
     cgroup: str
-    annotations: dict[str, str] = {}
+    annotations: dict[str, str] = NO_ENTRIES
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that is no single path component, or would be one that moves.
+    """Refuse a name that is no single path component, or one of the store's own: those are hidden.
 
     Raises:
         InvalidArgument: saying what a name may consist of.
     """
-    if not name or len(name) > _LONGEST_NAME or name in (".", "..") or set(name) - _NAME_CHARACTERS:
+    if not 0 < len(name) <= _LONGEST_NAME or name[0] == "." or set(name) - _NAME_CHARACTERS:
         raise InvalidArgument(
-            f"invalid container name {name!r}: use letters, digits and _ + . -, at most 255 of them"
+            f"invalid container name {name!r}: use letters, digits and _ + . -, at most 255 of "
+            "them, and not a dot first"
         )
 
 
@@ -83,22 +84,17 @@ class Store:
         """
         check_name(name)
         directory = self.directory(name)
-        draft = os.path.join(self.root, f".{name}.{os.getpid()}")
         try:
             os.makedirs(self.root, mode=0o711, exist_ok=True)
-            # The lock exists before the directory has its final name: no moment at which another
-            # process finds a container that nobody holds.
-            os.mkdir(draft, 0o711)
-            lock = _lock(draft)
-            os.rename(draft, directory)
+            # so that nobody finds it there without its holder, and takes it for abandoned
+            with _held(self.root):
+                return _make_locked(directory)
         except OSError as error:
-            _remove(draft)
             if os.path.isdir(directory):
                 raise Conflict(
                     f"container {name} exists already: choose another name, or remove it first"
                 ) from None
             raise Unsupported(f"can't keep state in {self.root}: {error.strerror}") from None
-        return lock
 
     def save(self, state: State) -> State:
         """Write the state so that a reader finds the old or the new one, whole."""
@@ -128,12 +124,14 @@ class Store:
         """Yield the containers whose holder is gone, each with its lock held meanwhile."""
         try:
             names = sorted(os.listdir(self.root))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
         for name in names:
-            directory = self.directory(name)
+            if name.startswith("."):
+                continue  # not a container's: `check_name`
             try:
-                lock = _lock(directory)
+                with _held(self.root):
+                    lock = _lock(self.directory(name))
             except (BlockingIOError, NotADirectoryError, FileNotFoundError):
                 continue
             try:
@@ -150,16 +148,41 @@ def _remove(directory: str) -> None:
         os.rmdir(directory)
 
 
+def _make_locked(directory: str) -> int:
+    """Make a directory and lock it; there is none if that fails."""
+    os.mkdir(directory, 0o711)
+    try:
+        return _lock(directory)
+    except OSError:
+        os.rmdir(directory)
+        raise
+
+
+@contextlib.contextmanager
+def _held(directory: str) -> Iterator[None]:
+    """Hold the lock of the directory of all containers, for a moment; wait for it if need be."""
+    fd = _open(directory)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
 def _lock(directory: str) -> int:
     """Lock a container's directory.
 
     Raises:
         BlockingIOError: another process holds it.
     """
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = _open(directory)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(fd)
         raise
     return fd
+
+
+def _open(directory: str) -> int:
+    return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -2,7 +2,7 @@
 
     parent                                     init
       │ clone3 ─────────────────────────────────► │  waits
-      │ writes its id maps, puts it in its cgroup │
+      │ writes its id maps                        │
       │ Go ─────────────────────────────────────► │  sets itself up
       │ ◄──────────────────────────── Happened …  │  an event, when the parent listens
       │ ◄───────────────────────────────── Ready  │  waits before the program
@@ -12,7 +12,7 @@
       │                                           │
       │ ◄──────────────────────────────── Failed  │  or at any point: step, call, errno, text
 
-Where namespaces must be joined first, a joiner stands between the two (`lifecycle.spawn`): it forks
+Where namespaces must be joined first, a joiner stands between the two (`lifecycle.fork_init`): it forks
 init as the parent's own child, says Forked, and ends.
 
 Two pipes carry one JSON object a line. They need no import, and a pipe whose writers are gone
@@ -28,15 +28,9 @@ from minicontainer.errors import InitError
 from minicontainer.record import Record
 from minicontainer.steps import Event
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    Message = "Go | Forked | Happened | Ready | Start | Failed"
-
 
 class Go(Record):
-    """To init: the maps are written, you are in your cgroup."""
+    """To init: the maps are written, begin."""
 
 
 class Forked(Record):
@@ -129,9 +123,3 @@ def channel_pair() -> tuple[Channel, Channel]:
     from_init, to_parent = os.pipe()
     from_parent, to_init = os.pipe()
     return Channel(from_init, to_init), Channel(from_parent, to_parent)
-
-
-def messages(channel: Channel) -> Iterator[Record]:
-    """Yield what arrives until the other side closes."""
-    while (message := channel.receive()) is not None:
-        yield message

@@ -231,23 +231,23 @@ def test_containers_come_and_go_at_once(start: Start) -> None:
 
 
 def test_a_process_may_start_inside(group: Cgroup) -> None:
-    """A descriptor for clone3(2) where v2 is mounted; doors of v1 that a child goes through."""
-    fd, doors = group.fd(), group.doors()
+    """A descriptor for clone3(2) where v2 is mounted; tasks_files of v1 that a child goes through."""
+    fd, tasks_files = group.fd(), group.tasks_files()
     assert (fd is None) == (group.version == "v1")
-    assert (doors == ()) == (group.version == "v2")
+    assert (tasks_files == ()) == (group.version == "v2")
     if fd is not None:
         assert os.readlink(f"/proc/self/fd/{fd}").endswith(group.path)
         os.close(fd)
     child = os.fork()
     if child == 0:
-        for _, door in doors:
-            os.write(door, b"0")
+        for _, tasks_fd in tasks_files:
+            os.write(tasks_fd, b"0")
         lines = Path("/proc/self/cgroup").read_text().splitlines()
         inside = [line.endswith(group.path) for line in lines if not line.startswith("0:")]
         os._exit(0 if all(inside) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    for _, door in doors:
-        os.close(door)
+    for _, tasks_fd in tasks_files:
+        os.close(tasks_fd)
 
 
 def test_the_containers_view_has_every_hierarchy(group: Cgroup) -> None:

@@ -1,0 +1,372 @@
+"""What can't be done is refused: one line that says why, Docker's exit status, nothing left."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PATIENCE_S, Result, Run, command
+
+from .conftest import Refused, assert_one_line, containers_in
+
+CPUS = os.cpu_count() or 1
+
+# option, value, what the line says
+REFUSED = (
+    ("--memory", "12x", "invalid size: '12x': use a number with b, k, m, g or t: 64m"),
+    ("--memory", "-1", "invalid size: '-1'"),
+    ("--memory", "", "invalid size: ''"),
+    ("--memory", "1k", "--memory 1024: minimum memory limit allowed is 6MB"),
+    ("--memory", "99999999t", "more than the kernel can count"),
+    ("--memory-swap", "1g", "--memory-swap needs --memory"),
+    ("--memory-swap", "-2", "invalid size: '-2'"),
+    ("--cpus", "-1", "invalid number of CPUs: '-1'"),
+    ("--cpus", "99999", f"range of CPUs is from 0.01 to {CPUS}.00"),
+    ("--cpus", "abc", "invalid number of CPUs: 'abc': use a number such as 0.5"),
+    ("--cpuset-cpus", "9999", "'9999'"),
+    ("--cpuset-cpus", "abc", "'abc'"),
+    ("--pids-limit", "x", "invalid number: 'x'"),
+    ("--cpu-shares", "1", "--cpu-shares 1: must be 2 to 262144"),
+    ("--cpu-shares", "-5", "--cpu-shares -5: must be"),
+    ("--ulimit", "nofile", "use TYPE=SOFT[:HARD]"),
+    ("--ulimit", "nofile=x", "use TYPE=SOFT[:HARD]"),
+    ("--ulimit", "nofile=1:2:3", "use TYPE=SOFT[:HARD]"),
+    ("--ulimit", "what=1", "invalid ulimit type: what: use one of"),
+    ("--ulimit", "nofile=10:5", "soft limit must be at most the hard limit: 10 > 5"),
+    ("--ulimit", "nofile=-7", "use 0 to 9223372036854775807, or -1"),
+    ("--ulimit", f"nofile={10**30}", "use 0 to 9223372036854775807, or -1"),
+    ("--user", "nosuch", "unable to find user nosuch: no matching entries in passwd file"),
+    ("--user", "root:nosuch", "unable to find group nosuch: no matching entries in group file"),
+    ("--user", "-1", "unable to find user -1"),
+    ("--user", "1x", "unable to find user 1x"),
+    ("--user", ":1", "invalid user ':1': use USER, UID, USER:GROUP or UID:GID"),
+    ("--user", "4294967296", "invalid user id '4294967296': use 0 to 4294967294"),
+    ("--user", "1:4294967295", "invalid group id '4294967295'"),
+    ("-v", "rel:/x", "'rel:/x': rel is not an absolute path"),
+    ("-v", "/nosuch:/x", "bind source path does not exist: /nosuch"),
+    ("-v", "/etc", "use HOST-PATH:CONTAINER-PATH[:ro]"),
+    ("-v", "/etc:", "use HOST-PATH:CONTAINER-PATH[:ro]"),
+    ("-v", "/etc:/", "invalid mount path: '/'"),
+    ("-v", "/etc:rel", "invalid mount path: 'rel': must be an absolute path"),
+    ("-v", "/etc:/x:what", "invalid mode: what"),
+    ("-v", "/etc:/etc/passwd", "on /etc/passwd: it is a directory, and there is a file"),
+    ("-v", "/etc/passwd:/etc", "on /etc: it is a file, and there is a directory"),
+    ("-v", "/etc/passwd:/etc/passwd/x", "/etc/passwd/x: "),
+    ("-v", "/etc:/proc", "on /proc: what is in /proc must be the kernel's"),
+    ("-v", "/etc:/proc/sys", "on /proc/sys: what is in /proc must be the kernel's"),
+    ("--tmpfs", "/proc/sys", "on /proc/sys: what is in /proc must be the kernel's"),
+    ("--mount", "", "unexpected key ''"),
+    ("--mount", "type=what,src=/a,dst=/b", "type must be bind or tmpfs, not what"),
+    ("--mount", "type=bind,src=/etc", "target and source are required"),
+    ("--mount", "type=bind,src=/nosuch,dst=/x", "bind source path does not exist: /nosuch"),
+    ("--mount", "type=bind,src=rel,dst=/x", "invalid mount source: 'rel'"),
+    ("--mount", "type=bind,src=/etc,dst=/x,ro=maybe", "use true or false"),
+    ("--mount", "type=bind,src=/etc,dst=/x,bind-propagation=what", "use private, rprivate"),
+    ("--mount", "type=tmpfs,dst=/x,src=/etc", "a mount of type tmpfs has no source"),
+    ("--mount", "type=tmpfs,dst=/x,tmpfs-mode=z", "invalid tmpfs option 'mode=z' of /x"),
+    ("--tmpfs", "/x:what", "invalid tmpfs option 'what' of /x: see tmpfs(5)"),
+    ("--tmpfs", "/x:size=abc", "invalid tmpfs option 'size=abc' of /x"),
+    ("--tmpfs", "rel", "invalid mount path: 'rel'"),
+    ("--device", "/dev/nosuch", "device information for /dev/nosuch: No such file"),
+    ("--device", "/etc/passwd", "/etc/passwd is not a device: use -v"),
+    ("--device", "/dev/null:/dev/x:q", "invalid device permissions 'q' of /dev/null"),
+    ("--device", "null", "invalid device specification: 'null'"),
+    ("--device", "/dev/null:/dev/zero/x", "make device /dev/zero/x: "),
+    ("--device", "/dev/null:/proc/x", "make device /proc/x: "),
+    ("--cap-add", "what", 'invalid capability: "what": see capabilities(7)'),
+    ("--cap-drop", "", 'invalid capability: ""'),
+    ("--hostname", "a b", "invalid hostname 'a b'"),
+    ("--hostname", "a\nb", r"invalid hostname 'a\nb'"),
+    ("--hostname", "h" * 65, "at most 64"),
+    ("--name", "a/b", "invalid container name 'a/b': use letters"),
+    ("--name", "..", "invalid container name '..'"),
+    ("--name", "n" * 256, "at most 255"),
+    ("--workdir", "rel", "the working directory 'rel' is invalid"),
+    ("--workdir", "/etc/passwd", "chdir to cwd /etc/passwd: Not a directory"),
+    ("--env", "=x", "invalid environment variable: '=x'"),
+    ("--env", "=\n", r"invalid environment variable: '=\n'"),
+    ("--env-file", "/nosuch", "can't read env file '/nosuch': No such file"),
+    ("--env-file", "/etc", "can't read env file '/etc': Is a directory"),
+    ("--what", "", "unrecognized arguments: --what"),
+    ("--nam", "x", "unrecognized arguments: --nam"),
+    ("--rm", "1", "ignored explicit argument '1'"),
+    ("--net", "what", "invalid value 'what' for --net: use none, bridge"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("option", "value", "says"), REFUSED)
+def test_a_bad_value_is_refused(refused: Refused, option: str, value: str, says: str) -> None:
+    """With the option or its value in the line, and what would be right."""
+    # in one word: a value may begin with a dash
+    words = (f"{option}={value}",) if option.startswith("--") else (option, value)
+    refused(says, *words)
+
+
+@pytest.mark.parametrize("option", ["--net", "--pid", "--ipc", "--uts", "--userns", "--cgroupns"])
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("what", "invalid value 'what' for OPTION: use "),
+        ("container:", "invalid value 'container:' for OPTION"),
+        ("container:nosuch", "No such container: nosuch"),
+        ("ns:rel", "invalid value 'ns:rel' for OPTION"),
+        ("ns:/nosuch", "namespace /nosuch: No such file or directory"),
+        ("ns:/etc/passwd", "/etc/passwd can't be joined: it is no "),
+    ],
+)
+def test_a_namespace_that_is_none(refused: Refused, option: str, word: str, says: str) -> None:
+    """The same words for every kind."""
+    refused(says.replace("OPTION", option), option, word)
+
+
+def test_one_place_mounted_on_twice(refused: Refused) -> None:
+    """By two options, in two spellings."""
+    refused("Duplicate mount point: /x", "-v", "/etc:/x", "--tmpfs", "/x/")
+
+
+def test_a_limit_above_the_hosts(refused: Refused) -> None:
+    """Without CAP_SYS_RESOURCE nobody gets more than there is."""
+    refused(
+        "RLIMIT_NOFILE 9999999:9999999: above the hard limit here",
+        *("--ulimit", "nofile=9999999"),
+        before=("setpriv", "--bounding-set", "-sys_resource", "prlimit", "--nofile=1024:4096"),
+    )
+
+
+def test_an_option_without_its_value(run: Run) -> None:
+    """The last word of the line."""
+    done = plain(*command("minicontainer"), "run", "--name")
+    assert_one_line(done.errors, "argument --name: expected one argument")
+    assert done.status == 125
+
+
+def plain(*arguments: str) -> Result:
+    """Run a command that is no container."""
+    done = subprocess.run(
+        arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S,
+        check=False,
+    )  # fmt: skip
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def test_an_unknown_command() -> None:
+    """Which may be a slip."""
+    done = plain(*command("minicontainer"), "ruin")
+    assert_one_line(done.errors, "'ruin' is not a minicontainer command: see")
+    assert done.status == 125
+
+
+# --- the program -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", [(), ("--init",)], ids=["", "init"])
+@pytest.mark.parametrize(
+    ("program", "status", "says"),
+    [
+        ("nosuch", 127, "exec: 'nosuch': executable file not found in $PATH"),
+        ("/nosuch", 127, "exec: '/nosuch': no such file or directory"),
+        ("/etc/passwd/x", 127, "exec: '/etc/passwd/x': not a directory"),
+        ("/etc/passwd", 126, "exec: '/etc/passwd': permission denied"),
+        ("/etc", 126, "exec: '/etc': is a directory"),
+        ("/lost-interpreter", 127, "/lost-interpreter"),
+        ("/garbage", 126, "Exec format error"),
+        ("/broken-elf", 126, "Exec format error"),
+        ("/directory-interpreter", 126, "Permission denied"),
+    ],
+)
+def test_a_program_that_can_not_be_run(
+    refused: Refused, rootfs: Path, program: str, status: int, says: str, option: tuple[str, ...]
+) -> None:
+    """126 where it is there, 127 where it is not; the same below an init of ours."""
+    for name, content in (
+        ("lost-interpreter", b"#!/nosuch\n"),
+        ("garbage", b"garbage\n"),
+        ("broken-elf", b"\x7fELF and no more"),
+        ("directory-interpreter", b"#!/etc\n"),
+    ):
+        (rootfs / name).write_bytes(content)
+        (rootfs / name).chmod(0o755)
+    refused(says, "--rootfs", str(rootfs), *option, program=(program,), status=status)
+
+
+def test_a_program_that_the_user_may_not_run(refused: Refused, rootfs: Path) -> None:
+    """Root inside could."""
+    (rootfs / "private").write_text("#!/bin/sh\n")
+    (rootfs / "private").chmod(0o700)
+    refused(
+        "Permission denied", "--rootfs", str(rootfs), "--user", "1000", program=("/private",),
+        status=126,
+    )  # fmt: skip
+
+
+# --- the root file system ----------------------------------------------------------------------
+
+
+def test_a_root_file_system_that_is_not_there(refused: Refused, tmp_path: Path) -> None:
+    """By a path, or by the name of one that could be built."""
+    refused(f"no root file system at {tmp_path}/nosuch: name", "--rootfs", f"{tmp_path}/nosuch")
+    refused("/rootfs/nosuch: build it with rootfs/nosuch", "--rootfs", "nosuch")
+    refused("--rootfs: name a directory", "--rootfs", "")
+
+
+def test_a_root_file_system_that_is_a_file(refused: Refused, tmp_path: Path) -> None:
+    """An archive, perhaps."""
+    (tmp_path / "image.tar").touch()
+    refused("image.tar is not a directory: unpack it", "--rootfs", str(tmp_path / "image.tar"))
+
+
+def test_a_root_file_system_that_can_not_be_read(refused: Refused, rootfs: Path) -> None:
+    """Root may read everything, unless somebody took that from it."""
+    rootfs.chmod(0)
+    os.chown(rootfs, 1000, 1000)
+    refused(
+        f"root file system {rootfs} can't be read: Permission denied", "--rootfs", str(rootfs),
+        before=("setpriv", "--bounding-set", "-dac_override,-dac_read_search"),
+    )  # fmt: skip
+
+
+def test_a_root_file_system_that_an_overlay_can_not_name(refused: Refused, tmp_path: Path) -> None:
+    """A colon stands between its layers."""
+    (tmp_path / "a:b").mkdir()
+    refused("an overlay's directories can't have , : or", "--rootfs", str(tmp_path / "a:b"))
+
+
+@pytest.mark.parametrize("name", ["proc", "sys"])
+def test_a_kernel_file_system_is_not_mounted_through_a_link(
+    refused: Refused, rootfs: Path, tmp_path: Path, name: str
+) -> None:
+    """What is trusted as /proc must be there: CVE-2019-19921."""
+    (tmp_path / "canary").mkdir()
+    (rootfs / name).rmdir()
+    (rootfs / name).symlink_to(tmp_path / "canary")
+    refused(f"/{name} is a symbolic link in the root file system", "--rootfs", str(rootfs))
+    assert os.listdir(tmp_path / "canary") == []
+
+
+@pytest.mark.parametrize("prefix", ["", "../../../../../../../../.."])
+def test_a_mount_point_behind_a_link_stays_inside(
+    run: Run, rootfs: Path, tmp_path: Path, prefix: str
+) -> None:
+    """The container's own directory of that path is made and mounted on, not the host's."""
+    canary, volume = tmp_path / "canary", tmp_path / "volume"
+    for directory in (canary, volume):
+        directory.mkdir()
+        (directory / directory.name).touch()
+    (rootfs / "link").symlink_to(f"{prefix}{canary}")
+    done = run(
+        f"ls {canary} && ls /link/x && grep -c canary /proc/self/mounts",
+        "--rootfs", str(rootfs), "-v", f"{volume}:/link/x", "--tmpfs", "/link/new/deep",
+        "--device", "/dev/null:/link/null",
+    )  # fmt: skip
+    assert done.status == 0, done.errors
+    assert done.output.split() == ["new", "null", "x", "volume", "2"]
+    assert os.listdir(canary) == ["canary"]
+    assert not (rootfs / "link").parent.joinpath(*canary.parts[1:]).exists()
+
+
+@pytest.mark.parametrize("name", ["etc", "dev"])
+def test_our_own_files_behind_a_link_stay_inside(
+    run: Run, rootfs: Path, tmp_path: Path, name: str
+) -> None:
+    """The devices and /etc/hosts are put where the link leads in the container."""
+    canary = tmp_path / "canary"
+    canary.mkdir()
+    subprocess.run(["rm", "-r", str(rootfs / name)], check=True)
+    (rootfs / name).symlink_to(canary)
+    done = run(f"ls {canary}", "--rootfs", str(rootfs))
+    assert ("hosts" if name == "etc" else "null") in done.output.split()
+    assert os.listdir(canary) == []
+
+
+# --- the host ----------------------------------------------------------------------------------
+
+
+def test_a_name_that_is_in_use(run: Run, refused: Refused) -> None:
+    """The running container is not touched; when it has ended its name is free."""
+    container = run.start("echo ready; sleep 60")
+    name = str(container.state["id"])
+    done = run("true", "--name", name)
+    assert_one_line(done.errors, f"container {name} exists already: choose another name")
+    assert done.status == 125
+    os.kill(container.pid, 0)
+    container.stop()
+    assert run("true", "--name", name).status == 0
+
+
+def test_a_terminal_is_asked_for_where_there_is_none(refused: Refused) -> None:
+    """In Docker's words, and with its client's status."""
+    refused("the input device is not a TTY", "-it", status=1)
+
+
+AS_NOBODY = (
+    # it may read the interpreter and the checkout, wherever these are
+    "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+    "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search",
+)  # fmt: skip
+
+
+def test_an_ordinary_user_is_told_what_to_do(refused: Refused) -> None:
+    """Containers need root, so far."""
+    refused("containers need root here: run the command with sudo", before=AS_NOBODY)
+
+
+def test_root_without_its_capability_is_told_what_is_missing(refused: Refused) -> None:
+    """As in a container that is not privileged."""
+    refused("needs CAP_SYS_ADMIN", before=("setpriv", "--bounding-set", "-sys_admin"))
+
+
+def test_root_of_a_user_namespace_is_told_what_is_missing(refused: Refused) -> None:
+    """It may make namespaces, but the cgroups are not its own."""
+    refused("", before=("unshare", "--user", "--map-root-user", "--mount"))
+
+
+def test_no_more_namespaces(refused: Refused) -> None:
+    """A limit that the host's administrator has set."""
+    limit = Path("/proc/sys/user/max_uts_namespaces")
+    before = limit.read_text()
+    try:
+        limit.write_text("0")
+    except PermissionError:
+        pytest.skip("needs CAP_SYS_RESOURCE")
+    try:
+        refused("a limit of /proc/sys/user/max_*_namespaces is reached")
+    finally:
+        limit.write_text(before)
+
+
+@pytest.mark.parametrize("options", ["ro", "nr_inodes=2", "nr_inodes=5", "size=4k", "size=8k"])
+@pytest.mark.parametrize("root", ["data", "exec"])
+def test_a_disk_that_is_full_or_read_only(run: Run, root: str, options: str) -> None:
+    """What was begun is taken back; the line names the place."""
+    place = run.data_root if root == "data" else run.exec_root
+    place.mkdir()
+    script = (
+        f"mount -t tmpfs -o {options} full {place} || exit 99\n"
+        f'"$@"; status=$?; find {place} -path "*/containers/[!.]*"; exit $status'
+    )
+    done = plain("unshare", "--mount", "sh", "-c", script, "sh", *run.arguments(("true",), ()))
+    assert_one_line(done.errors, str(place))
+    assert (done.status, done.output) == (125, "")
+    assert containers_in(run.data_root, run.exec_root) == []
+
+
+def test_a_file_where_the_state_should_be(refused: Refused, run: Run) -> None:
+    """Somebody's slip with --exec-root."""
+    run.exec_root.touch()
+    refused(f"can't keep state in {run.exec_root}/containers: Not a directory")
+
+
+def test_text_from_outside_stays_on_its_line(refused: Refused) -> None:
+    """A file name may hold newlines, and the codes that move a terminal's cursor."""
+    refused(r"does not exist: /no\x1b[2J\nsuch", "-v", "/no\x1b[2J\nsuch:/x")
+
+
+def test_a_volume_may_be_a_socket(run: Run, tmp_path: Path) -> None:
+    """The control for file and directory: everything that is no directory is mounted on a file."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s"))
+        assert run("test -S /run.sock", "-v", f"{tmp_path}/s:/run.sock").status == 0

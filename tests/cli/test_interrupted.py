@@ -1,0 +1,170 @@
+"""Signals at any moment of a start: an end without a traceback, and nothing left behind.
+
+The moments are spread over the time that a start takes here; which step each one meets is chance.
+"""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PATIENCE_S, Result, Run, wait_until
+
+from .conftest import Bundle, containers_in
+
+TRIES = 30
+INTERRUPTED = "minicontainer: interrupted before the container ran: nothing was left behind\n"
+
+
+def interrupted(arguments: list[str], number: int, after_s: float) -> Result:
+    """Start a command, send it a signal after a while, and wait for its end."""
+    process = subprocess.Popen(
+        arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    time.sleep(after_s)  # not for something to happen, but for any moment to come
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=PATIENCE_S)
+    return Result(process.returncode, output, errors)
+
+
+def duration_s(arguments: list[str]) -> float:
+    """Measure a start that nobody disturbs; the first one may have more to do."""
+    for _ in range(2):
+        begun = time.monotonic()
+        subprocess.run(arguments, stdin=subprocess.DEVNULL, check=True, capture_output=True)
+    return time.monotonic() - begun
+
+
+def is_ours(errors: str) -> bool:
+    """Say whether a traceback is of our code.
+
+    For a few milliseconds the interpreter itself starts, and answers SIGINT as it does: no line of
+    ours can change that, but for the very first ones, which do.
+    """
+    begins = ("startup.py", "<string>", "<frozen", "bin/minicontainer")
+    frames = [line for line in errors.splitlines() if line.startswith('  File "')]
+    return any(
+        "minicontainer" in frame and not any(begin in frame for begin in begins) for frame in frames
+    )
+
+
+def check_interrupts(
+    arguments: list[str], number: int, messages: tuple[str, ...], left: Callable[[], object]
+) -> None:
+    """Interrupt a command at moments from its beginning to its end."""
+    whole = duration_s(arguments)
+    for i in range(TRIES):
+        done = interrupted(arguments, number, whole * i / TRIES)
+        if number == signal.SIGINT and "Traceback" in done.errors and not is_ours(done.errors):
+            continue
+        assert done.errors in messages
+        # by the signal, before anything was begun; as a shell shows that; or as the program ended
+        assert done.status in (-number, 128 + number, 0)
+        if done.errors:
+            assert done.status == 128 + number
+        assert not left()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("options", [(), ("-t",), ("--init", "--userns", "private")], ids=" ".join)
+def test_a_start_is_interrupted(run: Run, number: int, options: tuple[str, ...]) -> None:
+    """What was made so far is taken back, or it was too late and the program ran."""
+    check_interrupts(
+        run.arguments(("/bin/true",), options), number, ("", INTERRUPTED),
+        lambda: containers_in(run.data_root, run.exec_root),
+    )  # fmt: skip
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_start_of_the_runtime_alone_is_interrupted(bundle: Bundle, number: int) -> None:
+    """The same for minicontainer-oci, which has nothing to say about it."""
+    check_interrupts(bundle.arguments(), number, ("",), bundle.left)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("options", [(), ("-t", "--init"), ("--pid", "host")], ids=" ".join)
+def test_what_a_killed_start_left_is_swept(run: Run, options: tuple[str, ...]) -> None:
+    """Nobody can take back anything after SIGKILL; the next command does."""
+    arguments = run.arguments(("/bin/sleep", "60"), options)
+    whole = duration_s(run.arguments(("/bin/true",), options))
+    found_something = 0
+    for i in range(TRIES):
+        done = interrupted(arguments, signal.SIGKILL, whole * i / TRIES)
+        assert (done.status, done.errors) == (-signal.SIGKILL, "")
+        found_something += bool(containers_in(run.data_root, run.exec_root))
+
+        def all_is_swept() -> bool:
+            # the killed command's child may need a moment to notice
+            assert run("true").status == 0
+            return not containers_in(run.data_root, run.exec_root)
+
+        wait_until(all_is_swept, "a sweep")
+    assert found_something > TRIES / 10, "the moments missed what they were for"
+
+
+def test_a_sweep_does_not_touch_what_runs(run: Run) -> None:
+    """A living command holds its container's lock."""
+    container = run.start("echo ready; sleep 60")
+    assert run("true").status == 0
+    os.kill(container.pid, 0)
+    assert len(containers_in(run.data_root, run.exec_root)) == 2
+
+
+def test_a_killed_command_takes_its_container_with_it(run: Run) -> None:
+    """No orphan stays: PR_SET_PDEATHSIG."""
+    container = run.start("echo ready; sleep 60")
+    container.process.kill()
+    container.process.communicate()
+    wait_until(lambda: not Path(f"/proc/{container.pid}").exists(), "the container's end")
+    assert run("true").status == 0
+    assert containers_in(run.data_root, run.exec_root) == []
+
+
+def test_the_third_interrupt_kills(run: Run) -> None:
+    """`sleep` as process 1 has no handler for SIGINT, and never gets it."""
+    container = run.start("echo ready; exec sleep 60")
+    for _ in range(2):
+        container.process.send_signal(signal.SIGINT)
+        time.sleep(0.2)  # the control: nothing happens
+        assert container.process.poll() is None
+    container.process.send_signal(signal.SIGTERM)
+    _, errors = container.process.communicate(timeout=PATIENCE_S)
+    assert errors == "minicontainer: got 3 SIGTERM/SIGINTs, killing the container\n"
+    assert container.process.returncode == 137
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_a_running_program_gets_the_signal(run: Run, number: int) -> None:
+    """And decides what it means; its exit status is the command's."""
+    container = run.start(f"trap 'echo got it; exit 9' {number}; echo ready; sleep 60 & wait")
+    container.process.send_signal(number)
+    output, errors = container.process.communicate(timeout=PATIENCE_S)
+    assert (container.process.returncode, output, errors) == (9, "got it\n", "")
+
+
+def test_ctrl_c_on_the_terminal_ends_a_start_that_hangs(run: Run, tmp_path: Path) -> None:
+    """The whole process group gets it, the half-made container's first process too."""
+    os.mkfifo(tmp_path / "profile")
+    # the command waits for its env file, before anything was made: a moment that can be held
+    arguments = run.arguments(("true",), ("--env-file", str(tmp_path / "profile")))
+    pid, master = pty.fork()
+    if pid == 0:
+        os.execv(arguments[0], arguments)
+    waits = f"/proc/{pid}/wchan"
+    wait_until(lambda: "fifo" in Path(waits).read_text() or "wait_for" in Path(waits).read_text(),
+               "the fifo to be opened")  # fmt: skip
+    os.write(master, b"\x03")
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    os.close(master)
+    assert status == -signal.SIGINT
+    assert containers_in(run.data_root, run.exec_root) == []

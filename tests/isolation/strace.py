@@ -1,0 +1,250 @@
+"""What strace(1) saw, put into the form of events.
+
+strace knows nothing of minicontainer: it stops the processes at each system call and writes down
+what the kernel was asked and what it answered. Here a call is read from that text, sorted out if it
+changes no kernel state, and shaped as `steps.note` would tell of it.
+
+What counts as kernel state: namespaces, mounts, ids, capabilities, limits, filters, sessions,
+signals, links, processes, and what is made or written in /proc, in a cgroup file system or in the
+container's root. What does not: reading and opening; a process's own memory, descriptors,
+directory, umask and signal handlers; a terminal's size and modes; and the command's plain files
+below its data and exec roots, which `ls` shows as well.
+"""
+
+from __future__ import annotations
+
+import ast
+import errno
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+# Every system call by which the kernel's state can change, as said above, on any path through the
+# engine that one could think of: also those that it does not make today.
+TRACED = (
+    "clone", "clone3", "fork", "unshare", "setns", "execve", "execveat", "chroot", "pivot_root",
+    "mount", "umount2", "fsopen", "fspick", "fsconfig", "fsmount", "open_tree", "move_mount",
+    "mount_setattr", "sethostname", "setdomainname", "setuid", "setgid", "setreuid", "setregid",
+    "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups", "capset", "prctl", "seccomp",
+    "prlimit64", "setrlimit", "setpriority", "sched_setaffinity", "sched_setscheduler",
+    "sched_setattr", "ioprio_set", "bpf", "ioctl", "keyctl", "setsid", "setpgid", "kill", "tkill",
+    "tgkill", "pidfd_send_signal", "mknod", "mknodat", "mkdir", "mkdirat", "rmdir", "unlink",
+    "unlinkat", "symlink", "symlinkat", "link", "linkat", "rename", "renameat", "renameat2",
+    "chmod", "fchmod", "fchmodat", "chown", "fchown", "lchown", "fchownat", "setxattr",
+    "fsetxattr", "lsetxattr", "write", "pwrite64", "writev", "sendto", "sendmsg",
+)  # fmt: skip
+
+_WRITES = {"write", "pwrite64", "writev"}
+_FILES = {*TRACED[TRACED.index("mknod") : TRACED.index("write")]}
+_STATE_DIRECTORIES = ("/proc/", "/sys/")
+_OPEN_TREE_CLONE = 0x1
+_CLONE_THREAD = 0x10000
+_BPF_CHANGES = {"BPF_PROG_LOAD", "BPF_PROG_ATTACH", "BPF_PROG_DETACH"}
+_PRCTL_CHANGES = ("PR_SET_", "PR_CAPBSET_DROP", "PR_CAP_AMBIENT")
+_IOCTL_CHANGES = ("SIOCS", "TIOCSCTTY")
+_RTM_BASE, _RTM_GET = 16, 2
+_NETLINK_TYPES = {
+    16: "RTM_NEWLINK", 17: "RTM_DELLINK", 20: "RTM_NEWADDR", 24: "RTM_NEWROUTE",
+}  # fmt: skip
+
+
+class Call(NamedTuple):
+    """A call in the form of an event."""
+
+    name: str
+    args: tuple[Any, ...]
+    result: int
+    errno: int
+
+
+class Number(int):
+    """A number with what strace wrote beside it.
+
+    Args:
+        name: of the constant, or of all flags.
+        path: of the file behind a descriptor.
+    """
+
+    name = ""
+    path = ""
+
+
+_LINE = re.compile(r"(\w+)\((.*)\) += (-?\d+)(?:<.*>)?(?: (E[A-Z0-9]+) \(.*\))?$")
+_TOKEN = re.compile(
+    r'"(?:[^"\\]|\\.)*"|/\*.*?\*/|<[^<>]*(?:->[^<>]*)?>(?:\(deleted\))?|=>|[][{}(),=|]|[^][{}(),=|"<\s/]+'
+)
+
+
+def read(trace: str, pid: int, *, inside: bool) -> Iterator[Call]:
+    """Yield the calls in a process's trace that change kernel state, as events tell them.
+
+    Args:
+        trace: what `strace -ff -y -X verbose` wrote for the process *pid*.
+        inside: it is a process of the container: then all files that it makes are in its root.
+    """
+    for line in trace.splitlines():
+        found = _LINE.match(line)
+        if found is None:
+            # signals, the end, and calls that never came back, or began anew after a signal
+            assert line.startswith(("+++", "---")) or re.search(r" = \?( E|$)", line), line
+            continue
+        name, text, result, error = found.groups()
+        args = list(_values(_TOKEN.findall(text), ""))
+        if _changes_state(name, args, text, inside):
+            shaped = _SHAPES.get(name, _as_they_are)(args)
+            if name == "write":
+                shaped = (shaped[0].replace(f"/proc/{pid}/", "/proc/self/"), *shaped[1:])
+            called, came_back = _RENAMED.get(name, name), int(result)
+            if name in ("sendto", "sendmsg"):  # of a netlink request the kernel's answer counts
+                called, came_back = _netlink_type(text), 0
+            yield Call(called, shaped, came_back, getattr(errno, error) if error else 0)
+
+
+def _values(tokens: list[str], end: str) -> Iterator[Any]:
+    """Read values, up to a closing bracket: numbers, strings, None, lists, dictionaries."""
+    while tokens and tokens[0] != end:
+        token = tokens.pop(0)
+        if token in (",", "=>", "|") or token.startswith("/*"):
+            continue
+        if tokens and tokens[0] == "=":
+            tokens.pop(0)
+            yield token, _value(tokens.pop(0), tokens)
+        else:
+            yield _value(token, tokens)
+    del tokens[:1]
+
+
+def _value(token: str, tokens: list[str]) -> Any:
+    if token == "{":
+        fields: dict[str, Any] = {}
+        for field in _values(tokens, "}"):
+            if isinstance(field, tuple):
+                fields[field[0]] = field[1]
+            else:  # the higher word of a capability set, written LOWER|HIGHER
+                fields["higher " + [*fields][-1]] = field
+        return fields
+    if token == "[":
+        return tuple(_values(tokens, "]"))
+    if token.startswith('"'):
+        return os.fsdecode(ast.literal_eval(f"b{token}"))
+    if token == "makedev":
+        tokens.pop(0)
+        return os.makedev(*_values(tokens, ")"))
+    if not re.match(r"-?\d", token):
+        return None if token == "NULL" else token
+    octal = re.fullmatch(r"0\d+", token)
+    number = Number(int(token, 8 if octal else 0))
+    while tokens and tokens[0].startswith(("/*", "<")):
+        beside = tokens.pop(0)
+        if beside.startswith("<"):
+            number.path = beside.removesuffix("(deleted)")[1:-1]
+        else:
+            number.name = beside[2:-2].strip()
+    return number
+
+
+def _changes_state(name: str, args: list[Any], text: str, inside: bool) -> bool:
+    """Say whether a call is one that an event must tell of; see the top of this file."""
+    match name:
+        case "clone" | "clone3":
+            return not _clone_flags(args) & _CLONE_THREAD  # the interpreter's own, of a library
+        case "open_tree":
+            return bool(args[2] & _OPEN_TREE_CLONE)  # else it opens a place
+        case "prctl":
+            option = _name(args[0])  # PR_SET_VMA names memory
+            return option.startswith(_PRCTL_CHANGES) and option != "PR_SET_VMA"
+        case "prlimit64":
+            return args[2] is not None
+        case "seccomp":
+            # with NULL for the filter it is libseccomp, asking which flags the kernel knows
+            return _name(args[0]) == "SECCOMP_SET_MODE_FILTER" and args[2] is not None
+        case "bpf":
+            return _name(args[0]) in _BPF_CHANGES
+        case "ioctl":
+            return _name(args[1]).startswith(_IOCTL_CHANGES)
+        case "sendto" | "sendmsg":
+            return bool(_netlink_type(text))
+        case _ if name in _FILES:
+            return inside or _place(args).startswith(_STATE_DIRECTORIES)
+        case _:
+            return name not in _WRITES or args[0].path.startswith(_STATE_DIRECTORIES)
+
+
+def _name(arg: object) -> str:
+    return arg.name if isinstance(arg, Number) else ""
+
+
+def _place(args: list[Any]) -> str:
+    """Find the file that a call is about: by path, by descriptor, or by both."""
+    names = [arg.path if isinstance(arg, Number) else arg for arg in args]
+    return os.path.join(*(name for name in names if isinstance(name, str)))
+
+
+def _clone_flags(args: list[Any]) -> int:
+    fields = args[0] if isinstance(args[0], dict) else dict(a for a in args if isinstance(a, tuple))
+    flags = fields["flags"]
+    return flags if isinstance(flags, int) else 0
+
+
+def _netlink_type(text: str) -> str:
+    """Name a request that changes something, "" for others.
+
+    By its number: strace knows the protocol only of sockets in its own network namespace.
+    """
+    found = re.search(r"nlmsg_type=(0x[0-9a-f]+)", text)
+    kind = int(found[1], 16) if found else 0
+    if kind < _RTM_BASE or kind % 4 == _RTM_GET:
+        return ""
+    return _NETLINK_TYPES.get(kind, f"netlink message {kind}")
+
+
+def _as_they_are(args: list[Any]) -> tuple[Any, ...]:
+    return tuple(_fields(arg) if isinstance(arg, dict) else arg for arg in args)
+
+
+def _fields(structure: dict[str, Any]) -> dict[str, int]:
+    """Give the fields that are numbers and not 0, as an event does."""
+    return {name: value for name, value in structure.items() if isinstance(value, int) and value}
+
+
+def _prctl(args: list[Any]) -> tuple[Any, ...]:
+    """Name options, signals and capabilities; leave out what is 0 in the end."""
+    named = [
+        arg.name if isinstance(arg, Number) and arg.name.startswith(("PR_", "SIG", "CAP_")) else arg
+        for arg in args
+    ]
+    while named[-1] == 0:
+        named.pop()
+    return tuple(named)
+
+
+def _capset(args: list[Any]) -> tuple[Any, ...]:
+    """Split each set into two words, as the structure has them."""
+    header, sets = args
+    words = {
+        f"{kind.removeprefix('higher ')}{int(kind.startswith('higher '))}": word
+        for kind, word in sets.items()
+    }
+    return _fields(header), _fields(words)
+
+
+# How an event tells of a call, where it does not list the very arguments.
+_RENAMED = {"clone": "fork"}
+_SHAPES: dict[str, Callable[[list[Any]], tuple[Any, ...]]] = {
+    "clone": lambda args: (),
+    "clone3": lambda args: (_clone_flags(args),),
+    "write": lambda args: (args[0].path, args[1]),
+    "prctl": _prctl,
+    "capset": _capset,
+    "prlimit64": lambda args: (args[0], args[1].name, *args[2].values()),
+    "ioctl": lambda args: (
+        args[1].name,
+        args[2]["ifr_name"] if isinstance(args[2], dict) else args[0],
+    ),
+    "setgroups": lambda args: (args[1] or (),),
+    "execve": lambda args: (args[0], args[1], f"{args[2].name.split()[0]} variables"),
+    "mknodat": lambda args: (*args, 0)[:4],  # the device is shown where there can be one
+    "sendto": lambda args: (),
+    "sendmsg": lambda args: (),
+}

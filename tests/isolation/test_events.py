@@ -1,0 +1,352 @@
+"""The events of a start are what strace(1) saw: the same calls, in the same order, and no others.
+
+Each process is compared by itself: in which order two of them run is the scheduler's choice.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minicontainer import steps
+from minicontainer.errors import KernelError
+from minicontainer.kernel import files, interfaces, namespaces, process
+from tests.conftest import CHECKOUT, PATIENCE_S, Run, command
+from tests.isolation import strace
+from tests.isolation.conftest import Bundles, Spec
+from tests.isolation.strace import Call
+
+TRUE = ("/bin/true",)
+CAP_NET_RAW = "CAP_NET_RAW"
+
+# Programs of the host that the client runs: for all that nft does one event stands, `nft`; of
+# ldconfig it only asks where libseccomp is.
+PROGRAMS = ("/nft", "/ldconfig")
+
+# The commands as they are, but with a listener that keeps every event. The two marks tell, in the
+# trace too, where it begins and ends to listen.
+LISTENER = """
+import json, os, sys
+sys.path[:] = json.loads(sys.argv[1])
+from minicontainer import steps
+from minicontainer.cli import containers
+from minicontainer.cli.main import exit_status_of
+from minicontainer.errors import Error
+from minicontainer.runtime import main
+kept, command, *words = sys.argv[2:]
+events = open(kept, "w")
+steps.listen(lambda event: print(json.dumps(event.to_json()), file=events, flush=True), "client")
+os.mkdir(kept + ".begin")
+try:
+    if command == "run":
+        status = containers.run(words, dict(os.environ))
+    else:
+        root, bundle, name = words
+        status = main.run({"--root": root, "--bundle": bundle}, [name])
+except Error as error:
+    print(error, file=sys.stderr)
+    status = exit_status_of(error)
+os.mkdir(kept + ".end")
+os._exit(status)
+"""
+
+
+class Comparison:
+    """One start, as strace saw it and as the events tell it."""
+
+    def __init__(self, directory: Path, words: list[str], own_network: bool = False) -> None:
+        self.kept = directory / "events"
+        trace = directory / "trace"
+        prefix = ["unshare", "--net"] if own_network else []
+        self.done = subprocess.run(
+            [*prefix, "strace", "-ff", "-y", "-X", "verbose", "-s", "1000000", "-o", str(trace),
+             "-e", f"trace={','.join(strace.TRACED)}", sys.executable, "-c", LISTENER,
+             json.dumps([str(CHECKOUT), *sys.path]), str(self.kept), *words],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S,
+            check=False,
+        )  # fmt: skip
+        self.events = [
+            steps.Event.from_json(json.loads(line)) for line in self.kept.read_text().splitlines()
+        ]
+        self.traces = {int(path.suffix[1:]): path for path in directory.glob("trace.*")}
+        self.client = next(
+            pid for pid, path in self.traces.items() if f"{self.kept}.begin" in path.read_text()
+        )
+
+    def seen(self) -> dict[int, list[Call]]:
+        """Give what strace saw, by process; of one that became a program, all up to then."""
+        found = {}
+        for pid, path in self.traces.items():
+            text = path.read_text()
+            if pid == self.client:
+                middle = text[text.index(f"{self.kept}.begin") : text.index(f"{self.kept}.end")]
+                text = middle.partition("\n")[2].rpartition("\n")[0]
+            calls = list(strace.read(text, pid, inside=pid != self.client))
+            became = [i for i, call in enumerate(calls) if call.name == "execve" and not call.errno]
+            if became and calls[became[0]].args[0].endswith(PROGRAMS):
+                continue
+            found[pid] = calls[: became[0] + 1] if became else calls
+        return {pid: calls for pid, calls in found.items() if calls}
+
+    def told(self) -> dict[int, list[Call]]:
+        """Give what the events tell, by process."""
+        found: dict[int, list[Call]] = {}
+        events = [event for event in self.events if event.call]
+        for i, event in enumerate(events):
+            later = events[i + 1 : i + 2]
+            if event.result is None and later and later[0].call == event.call:
+                continue  # it came back after all: the next event tells how
+            if event.call != "nft":
+                found.setdefault(event.pid, []).append(_as_call(event))
+        return found
+
+    def check(self) -> None:
+        """Compare the two, process by process."""
+        seen, told = self.seen(), self.told()
+        assert told, self.done.stderr
+        if 0 in told:  # only the container knows a number for it, so it is the one that is left
+            (unnamed,) = seen.keys() - told.keys()
+            told[unnamed] = told.pop(0)
+        assert told.keys() == seen.keys()
+        for pid, calls in seen.items():
+            assert told[pid] == calls
+
+
+def _as_call(event: steps.Event) -> Call:
+    args: list[Any] = [_plain(arg) for arg in event.args]
+    if event.call == "clone3":
+        args = [sum(getattr(namespaces, name) for name in str(args[0]).split("|"))]
+    elif event.call == "prlimit64":
+        args[2:] = [value % 2**64 for value in args[2:]]
+    elif event.call == "prctl":
+        while args[-1] == 0:
+            args.pop()
+    elif event.call == "bpf":
+        args[1].pop("license", None)  # an address here, the text there
+    elif event.call.startswith("RTM_"):
+        args = []  # told in iproute2's words; tests/network looks at what they do
+    return Call(event.call, tuple(args), event.result or 0, event.errno)
+
+
+def _plain(value: Any) -> Any:
+    """Read the text of a structure, as an event has it; leave other values."""
+    if isinstance(value, str) and value.startswith("{") and value.endswith("}"):
+        pairs = (pair.split("=") for pair in value[1:-1].split(", ") if pair)
+        return {name: int(number) for name, number in pairs}
+    return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value
+
+
+@pytest.fixture
+def compare(run: Run, tmp_path: Path) -> Callable[..., Comparison]:
+    """A way to start a container under strace: `compare(words, *options)`."""
+    if not shutil.which("strace"):
+        pytest.skip("needs strace")
+
+    def start(
+        words: tuple[str, ...] = TRUE, *options: str, own_network: bool = False
+    ) -> Comparison:
+        arguments = run.arguments(words, options)[len(command("minicontainer")) :]
+        return Comparison(tmp_path, arguments, own_network)
+
+    return start
+
+
+def compare_bundle(
+    bundles: Bundles, change: Callable[[Spec], object], words: tuple[str, ...] = TRUE
+) -> Comparison:
+    """Start a bundle under strace."""
+    if not shutil.which("strace"):
+        pytest.skip("needs strace")
+    _, root, _, _, bundle, name = bundles.write(words, change)[len(command("minicontainer-oci")) :]
+    return Comparison(bundles.directory, ["oci", root, bundle, name])
+
+
+RUNS = {
+    "by default": (),
+    "user namespace": ("--userns", "private"),
+    "terminal": ("-t",),
+    "terminal of another user": ("-t", "--user", "12:34"),
+    "reaper": ("--init",),
+    "reaper and terminal": ("--init", "-t"),
+    "limits": (
+        "-m", "64m", "--memory-swap", "64m", "--cpus", "0.5", "--cpu-shares", "512",
+        "--cpuset-cpus", "0", "--pids-limit", "50", "--ulimit", "nofile=100:200",
+    ),
+    "read-only": ("--read-only", "--tmpfs", "/scratch:size=1m,noexec"),
+    "volumes": ("-v", "/usr/share:/data:ro", "-v", "/etc/passwd:/passwd", "--workdir", "/new/made"),
+    "ordinary user": ("--user", "1000:1000", "--no-new-privileges"),
+    "capabilities": ("--cap-drop", "ALL", "--cap-add", "NET_RAW"),
+    "privileged": ("--privileged",),
+    "host's namespaces": (
+        "--net", "host", "--pid", "host", "--ipc", "host", "--uts", "host", "--cgroupns", "host",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("options", RUNS.values(), ids=RUNS.keys())
+def test_a_run(compare: Callable[..., Comparison], options: tuple[str, ...]) -> None:
+    """Every kind of container, by the command's options."""
+    comparison = compare(TRUE, *options)
+    assert comparison.done.returncode == 0, comparison.done.stderr
+    comparison.check()
+
+
+def test_the_control(compare: Callable[..., Comparison]) -> None:
+    """An event left out, invented, in another place or with another value does not pass."""
+    comparison = compare()
+    calls = [i for i, event in enumerate(comparison.events) if event.call]
+    for changed in (
+        lambda events, i: events[:i] + events[i + 1 :],
+        lambda events, i: events[: i + 1] + events[i:],
+        lambda events, i: [*events[:i], events[i].replace(errno=1), *events[i + 1 :]],
+        lambda events, i: [*events[:i], events[i].replace(args=(7,)), *events[i + 1 :]],
+        lambda events, i: [events[i], *events[:i], *events[i + 1 :]],
+    ):
+        kept = comparison.events
+        comparison.events = changed(kept, calls[len(calls) // 2])
+        with pytest.raises(AssertionError):
+            comparison.check()
+        comparison.events = kept
+    comparison.check()
+
+
+def test_a_bridge(compare: Callable[..., Comparison]) -> None:
+    """Links, addresses, routes and rules, in a network namespace that plays the host."""
+    if not shutil.which("nft"):
+        pytest.skip("needs nft")
+    comparison = compare(TRUE, "--net", "bridge", own_network=True)
+    assert comparison.done.returncode == 0, comparison.done.stderr
+    assert {"RTM_NEWLINK", "RTM_NEWADDR", "nft"} <= {event.call for event in comparison.events}
+    comparison.check()
+
+
+def test_joined_namespaces(run: Run, compare: Callable[..., Comparison]) -> None:
+    """A joiner stands between: it enters what is there, and forks init."""
+    run.start("echo ready; sleep 600")
+    name = run.background[0].state["id"]
+    join = f"container:{name}"
+    comparison = compare(TRUE, "--net", join, "--pid", join, "--ipc", join)
+    assert comparison.done.returncode == 0, comparison.done.stderr
+    assert {event.actor for event in comparison.events} == {"client", "joiner", "init"}
+    comparison.check()
+
+
+def _time(spec: Spec) -> None:
+    spec["linux"]["namespaces"].append({"type": "time"})
+    spec["linux"]["timeOffsets"] = {"monotonic": {"secs": 86400}, "boottime": {"secs": 5}}
+
+
+def _everything(spec: Spec) -> None:
+    process = spec["process"]
+    for kind in ("bounding", "permitted", "effective", "inheritable", "ambient"):
+        process["capabilities"][kind] = [CAP_NET_RAW, "CAP_KILL"]
+    process["rlimits"] = [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]
+    process["oomScoreAdj"] = 100
+    process["user"] = {"uid": 5, "gid": 6, "additionalGids": [7, 8]}
+    spec["domainname"] = "example"
+    device = {"path": "/dev/owned", "type": "c", "major": 1, "minor": 3, "uid": 5, "gid": 6}
+    spec["linux"]["devices"] = [device, {"path": "/dev/pipe", "type": "p"}]
+    spec["linux"]["rootfsPropagation"] = "rslave"
+    spec["mounts"] += [
+        {"destination": "/fs", "type": "tmpfs", "source": "fs", "options": ["rshared", "sync"]},
+        {"destination": "/tree", "source": "/usr/share", "options": ["rbind", "rro", "rslave"]},
+    ]
+
+
+@pytest.mark.parametrize("change", [_time, _everything])
+def test_a_bundle(bundles: Bundles, change: Callable[[Spec], object]) -> None:
+    """What a bundle can ask for, and the command can't."""
+    comparison = compare_bundle(bundles, change)
+    assert comparison.done.returncode == 0, comparison.done.stderr
+    comparison.check()
+
+
+def test_another_clock(bundles: Bundles) -> None:
+    """The times of events are on one scale, also of a process whose clock was shifted."""
+    moments = [event.t for event in compare_bundle(bundles, _time).events]
+    assert min(moments) >= 0
+    assert max(moments) < PATIENCE_S * 10**9
+
+
+def test_a_mount_option_that_is_refused(bundles: Bundles) -> None:
+    """In the middle of a step: what the new file system already was, goes by itself."""
+
+    def change(spec: Spec) -> None:
+        spec["mounts"].append(
+            {"destination": "/fs", "type": "tmpfs", "source": "fs", "options": ["nonsense=1"]}
+        )
+
+    comparison = compare_bundle(bundles, change)
+    (refused,) = (event for event in comparison.events if event.call == "fsconfig" and event.errno)
+    assert refused.args[2:4] == ("nonsense", "1")
+    comparison.check()
+
+
+FAILURES = {
+    "no such program": ((), ("/bin/nonsense",), 127),
+    "no interpreter": (("-v", "SCRIPT:/script"), ("/script",), 127),
+    "no interpreter, reaper": (("--init", "-v", "SCRIPT:/script"), ("/script",), 127),
+    "a limit too high": (("--ulimit", "nofile=3000000000"), TRUE, 125),
+    "no such processor": (("--cpuset-cpus", "4095"), TRUE, 125),
+    "mount over a file's child": (("--tmpfs", "/bin/busybox/below"), TRUE, 125),
+}
+
+
+@pytest.mark.parametrize("case", FAILURES.values(), ids=FAILURES.keys())
+def test_a_start_that_fails(
+    compare: Callable[..., Comparison], tmp_path: Path, case: tuple[Any, ...]
+) -> None:
+    """What was done until then, the call that failed with its error, and what is taken back."""
+    options, words, status = case
+    script = tmp_path / "script"
+    script.write_text("#!/bin/nonsense\n")
+    script.chmod(0o755)
+    comparison = compare(words, *(option.replace("SCRIPT", str(script)) for option in options))
+    assert comparison.done.returncode == status, comparison.done.stderr
+    comparison.check()
+
+
+# -- what no start gets to -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def events() -> Any:
+    """The events of this process."""
+    kept: list[steps.Event] = []
+    steps.listen(kept.append, "client")
+    yield kept
+    steps.listen(None, "client")
+
+
+@pytest.mark.parametrize(
+    ("act", "call", "error"),
+    [
+        (lambda: namespaces.clone3(0x200 | namespaces.CLONE_NEWNS), "clone3", errno.EINVAL),
+        (lambda: process.set_rlimit("RLIMIT_CORE", 2, 1), "prlimit64", errno.EINVAL),
+        (lambda: files.make_dir("/proc/nonsense"), "mkdir", errno.ENOENT),
+    ],
+)
+def test_a_refused_call_is_told_with_its_error(
+    events: list[steps.Event], act: Callable[[], object], call: str, error: int
+) -> None:
+    """The event has the result, the error, and no value that the call did not set."""
+    with pytest.raises(KernelError) as raised:
+        act()
+    (event,) = events
+    assert (event.call, event.result, event.after) == (call, -1, None)
+    assert event.errno == raised.value.errno == error
+
+
+def test_what_was_not_called_is_not_told(events: list[steps.Event]) -> None:
+    """An interface that is not there is found missing by a question, which changes nothing."""
+    with pytest.raises(KernelError):
+        interfaces.set_up("nonsense0")
+    assert events == []

@@ -1,0 +1,161 @@
+"""The interpreter that a container's first process runs in can't be overwritten: CVE-2019-5736.
+
+Every attack here opens for appending and writes nothing: one that succeeds does no harm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import CHECKOUT, PATIENCE_S, Run
+
+from .conftest import HOST_PYTHON, Bundles, status_of
+
+_FOR_WRITING = os.O_WRONLY | os.O_APPEND
+
+
+def _digest(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def _interpreter() -> str:
+    """Name the file that runs the commands."""
+    return os.path.realpath(sys.executable)
+
+
+# Run by whatever /proc/self/exe is when a container starts a script: keeps its own file open,
+# becomes another program, and opens the file again for writing, now that it is not running.
+_OVERWRITE = """#!/proc/self/exe
+import os
+fd = os.open("/proc/self/exe", os.O_RDONLY)
+os.set_inheritable(fd, True)
+print(os.readlink("/proc/self/exe"), flush=True)
+os.execv("/bin/sh", ["sh", "-c", f": >> /proc/self/fd/{fd} && echo opened"])
+"""
+
+
+def test_a_script_run_by_proc_self_exe_can_not_write_it(run: Run, volume: Path) -> None:
+    """The shebang that the kernel follows while the first process still is the interpreter."""
+    script = volume / "script"
+    script.write_text(_OVERWRITE)
+    script.chmod(0o755)
+    before = _digest(_interpreter())
+    result = run(("/vol/script",), "-v", f"{volume}:/vol", *HOST_PYTHON)
+    assert "opened" not in result.output
+    if result.output:  # it ran, by the host's interpreter
+        assert "Read-only file system" in result.errors
+    else:
+        assert result.status in (126, 127)
+    assert _digest(_interpreter()) == before
+
+
+def test_the_same_steps_write_a_file_of_its_own(run: Run) -> None:
+    """The control: a descriptor opened for reading is opened again for writing."""
+    steps = "cp /bin/busybox /tmp/own; exec 9</tmp/own; : >> /proc/self/fd/9 && echo opened"
+    assert run(steps).output == "opened\n"
+
+
+# A container that is `created`: its first process waits, still the interpreter.
+_CREATED = """
+import os, sys
+sys.path.insert(0, {checkout!r})
+from minicontainer.runtime import interpreter, lifecycle
+from minicontainer.runtime.spec import read_bundle
+from minicontainer.runtime.state import Store
+interpreter.protect(sys.orig_argv, os.environ)
+container = lifecycle.create({name!r}, read_bundle({bundle!r}), Store({state!r}))
+print(container.pid, flush=True)
+sys.stdin.readline()
+container.delete()
+"""
+
+
+def _create(bundles: Bundles) -> subprocess.Popen[str]:
+    words = bundles.write("true", lambda _: None)
+    code = _CREATED.format(
+        checkout=str(CHECKOUT), name=words[-1], bundle=words[-2], state=words[-5]
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_a_starting_process_shows_a_read_only_file(bundles: Bundles) -> None:
+    """Even to the host's root, its /proc/PID/exe is on a read-only mount: statvfs(3)."""
+    creator = _create(bundles)
+    try:
+        assert creator.stdout is not None
+        pid = int(creator.stdout.readline())
+        assert status_of(pid)["Name"] == "minic:init"
+        exe = f"/proc/{pid}/exe"
+        assert os.statvfs(exe).f_flag & os.ST_RDONLY
+        try:
+            os.close(os.open(exe, _FOR_WRITING))
+        except OSError as error:
+            assert error.strerror in ("Read-only file system", "Text file busy")
+        else:
+            raise AssertionError("the interpreter was opened for writing")
+    finally:
+        creator.communicate("\n", timeout=PATIENCE_S)
+
+
+def test_an_unprotected_process_shows_a_writable_one(volume: Path) -> None:
+    """The control: the same look at a plain program on this file system."""
+    copy = volume / "sleep"
+    copy.write_bytes(Path("/bin/sleep").read_bytes())
+    copy.chmod(0o755)
+    plain = subprocess.Popen([copy, "600"])
+    try:
+        assert not os.statvfs(f"/proc/{plain.pid}/exe").f_flag & os.ST_RDONLY
+    finally:
+        plain.kill()
+        plain.wait()
+
+
+# Looks for the other container's first process while it still is the interpreter; opens its file,
+# keeps that open, and tries to open it again for writing once it runs no more.
+_HUNT = """
+import os, sys
+caught = refused = 0
+print("ready", flush=True)
+while not os.path.exists("/vol/stop"):
+    for name in os.listdir("/proc"):
+        if not name.isdecimal() or name == "1" or int(name) == os.getpid():
+            continue
+        try:
+            fd = os.open(f"/proc/{name}/exe", os.O_RDONLY)
+        except OSError:
+            refused += 1
+            continue
+        if not os.readlink(f"/proc/self/fd/{fd}").endswith("busybox"):
+            caught += 1
+            try:
+                os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_APPEND)
+                print("OPENED", os.readlink(f"/proc/self/fd/{fd}"))
+            except OSError as error:
+                print(error.strerror)
+        os.close(fd)
+print("end", caught, refused)
+"""
+
+
+def test_a_container_that_watches_another_start_can_not_write_it(run: Run, volume: Path) -> None:
+    """In the PID namespace of the other, and with CAP_SYS_PTRACE, which may look at it."""
+    volume.chmod(0o777)
+    before = _digest(_interpreter())
+    (volume / "hunt.py").write_text(_HUNT)
+    hunter = run.start(
+        "/usr/bin/python3 -I -S /vol/hunt.py",
+        *HOST_PYTHON, "-v", f"{volume}:/vol", "--cap-add", "SYS_PTRACE",
+    )  # fmt: skip
+    for _ in range(10):
+        assert run("true", "--pid", f"container:{hunter.state['id']}").status == 0
+    (volume / "stop").touch()
+    output, errors = hunter.process.communicate(timeout=PATIENCE_S)
+    assert "OPENED" not in output
+    assert "end" in output, errors
+    assert _digest(_interpreter()) == before

@@ -1,0 +1,167 @@
+"""Network namespaces: network_namespaces(7). The bridge itself is tested in tests/network."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import PATIENCE_S, Run, wait_until
+
+from .conftest import enter, is_ours, namespace_of
+
+
+def _links(pid: int) -> dict[str, list[str]]:
+    """Ask the kernel for a process's links and their flags, by the host's iproute2."""
+    shown = json.loads(enter(pid, "ip -json link", "-n"))
+    return {link["ifname"]: link["flags"] for link in shown}
+
+
+def test_without_a_network_there_is_lo_alone(run: Run) -> None:
+    """--net none: lo, up, and routes to nowhere else."""
+    container = run.start("echo ready; sleep 60", "--net", "none")
+    assert not is_ours(container.pid, "net")
+    links = _links(container.pid)
+    # a kernel may give every namespace tunnels of its own: down, and to nowhere
+    assert [name for name, flags in links.items() if "UP" in flags] == ["lo"]
+    assert enter(container.pid, "ip -json route", "-n").strip() in ("[]", "[ ]", "")
+
+
+def test_the_host_has_its_own_links(run: Run) -> None:
+    """The control: the same look at a container in the host's namespace finds the host's."""
+    container = run.start("echo ready; sleep 60", "--net", "host")
+    assert is_ours(container.pid, "net")
+    assert set(_links(container.pid)) == set(os.listdir("/sys/class/net")) - {"bonding_masters"}
+    assert run("ls /sys/class/net", "--net", "host").output.split() == sorted(
+        os.listdir("/sys/class/net")
+    )
+
+
+def test_sysfs_shows_the_containers_links(run: Run) -> None:
+    """A fresh sysfs is tagged with the network namespace of who mounts it."""
+    assert "lo" in run("ls /sys/class/net").output.split()
+    assert not set(run("ls /sys/class/net").output.split()) & set(_with_hardware())
+
+
+def _with_hardware() -> list[str]:
+    """List the host's links that no other namespace has by itself."""
+    own = Path("/sys/class/net")
+    return [path.name for path in own.iterdir() if path.name.startswith(("eth", "en", "wl"))]
+
+
+_ASK_ONESELF = "httpd -p 127.0.0.1:80 -h /www && wget -q -O - http://127.0.0.1/index.html"
+
+
+def test_lo_carries_packets(run: Run) -> None:
+    """A server on it is reached from inside."""
+    page = "mkdir /www; echo hello > /www/index.html; "
+    assert run(page + _ASK_ONESELF, "--net", "none").output == "hello\n"
+
+
+def test_a_namespace_can_be_another_containers(run: Run) -> None:
+    """`container:NAME`: what one serves on its lo, the other reaches; a third does not."""
+    server = run.start(
+        "mkdir /www; echo hello > /www/index.html; httpd -p 127.0.0.1:80 -h /www; echo ready; sleep 60"
+    )
+    ask = "wget -q -O - http://127.0.0.1/index.html"
+    joined = run(ask, "--net", f"container:{server.state['id']}")
+    assert joined.output == "hello\n"
+    assert "Connection refused" in run(ask).errors  # the control
+
+
+def test_a_namespace_can_be_joined_by_path(run: Run) -> None:
+    """`ns:PATH`."""
+    other = run.start("echo ready; sleep 60")
+    joined = run.start("echo ready; sleep 60", "--net", f"ns:/proc/{other.pid}/ns/net")
+    assert namespace_of(joined.pid, "net") == namespace_of(other.pid, "net")
+
+
+# ---- the bridge, from end to end
+
+
+class PlayedHost:
+    """A network namespace that plays the host, so that this machine's own is not touched."""
+
+    def __init__(self) -> None:
+        self.holder = subprocess.Popen(
+            ["unshare", "--net", "sh", "-c", "ip link set lo up && echo ready && exec cat"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self.holder.stdout is not None
+        assert self.holder.stdout.readline() == b"ready\n"
+
+    def words(self, *words: str) -> list[str]:
+        """Give the words that run a command in it."""
+        return ["nsenter", f"--net=/proc/{self.holder.pid}/ns/net", *words]
+
+    def run(self, *words: str) -> str:
+        """Run a command in it; give its output."""
+        return subprocess.run(
+            self.words(*words), capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        ).stdout
+
+    def json(self, *words: str) -> Any:
+        """Run iproute2 in it."""
+        return json.loads(self.run("ip", "-json", *words) or "[]")
+
+
+@pytest.fixture
+def played_host() -> Iterator[PlayedHost]:
+    """The host of one test."""
+    host = PlayedHost()
+    yield host
+    host.holder.communicate()
+
+
+_SERVE = """
+mkdir /www; echo hello > /www/index.html
+ip -o -4 addr show dev eth0 | sed 's/.*inet //; s,/.*,,'
+exec httpd -f -p 80 -h /www
+"""
+
+
+def test_a_server_is_reached_over_the_bridge(run: Run, played_host: PlayedHost) -> None:
+    """From the host's own namespace; and with the container, its link and its rules go."""
+    before = played_host.json("link")
+    options = ("--net", "bridge", "--name", "server")
+    server = subprocess.Popen(
+        played_host.words(*run.arguments(("/bin/sh", "-c", _SERVE), options)),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout is not None
+    try:
+        address = server.stdout.readline().strip()
+        page = ("busybox", "wget", "-q", "-O", "-", f"http://{address}/index.html")
+        wait_until(lambda: played_host.run(*page) == "hello\n", "the server's page")
+        assert "masquerade" in played_host.run("nft", "list", "ruleset")
+        assert len(played_host.json("link")) == len(before) + 2  # the bridge, and one end of a pair
+    finally:
+        state = run.exec_root / "containers" / "server" / "state.json"
+        os.kill(json.loads(state.read_text())["pid"], signal.SIGKILL)
+        server.communicate(timeout=PATIENCE_S)
+    wait_until(lambda: played_host.json("link") == before, "the links' end")
+    assert played_host.run("nft", "list", "ruleset") == ""
+
+
+def test_the_host_is_reached_over_the_bridge(run: Run, played_host: PlayedHost) -> None:
+    """The default route leads there; /etc/hosts knows the container's own address."""
+    script = "ip route; getent() { grep $(hostname) /etc/hosts; }; getent; ping -c 1 $(ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p')"
+    done = subprocess.run(
+        played_host.words(*run.arguments(("/bin/sh", "-c", script), ("--net", "bridge"))),
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "1 packets received" in done.stdout
+    own = done.stdout.split("src ")[1].split()[0]
+    assert f"{own}\t" in done.stdout
+    # the control: without a network the same look finds no way
+    assert run(script, "--net", "none").status != 0

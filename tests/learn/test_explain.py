@@ -1,0 +1,234 @@
+"""`--explain` tells a start as it happens: each step, why, its calls, and what they changed."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from minicontainer import steps
+from minicontainer.engine import containers
+from minicontainer.kernel import mounts
+from minicontainer.learn import explain
+from minicontainer.runtime import init, lifecycle
+from minicontainer.steps import Event
+from tests.conftest import CHECKOUT, PATIENCE_S, Run, command
+
+ALL_STEPS = (*containers.STEPS, *lifecycle.STEPS, *init.RECIPE)
+HEADING = re.compile(r"^(\d+)\. ([a-z-]+)   \[(\w+), (\w+\.py:\d+), at [\d.]+ ms\]$", re.M)
+
+
+def names(recipe: tuple[object, ...]) -> list[str]:
+    """Name the steps of a recipe."""
+    return [steps.step_name(step) for step in recipe]  # type: ignore[arg-type]  # all functions
+
+
+def told(*events: Event) -> str:
+    """Give the text for some events."""
+    out = io.StringIO()
+    explainer = explain.Explainer(out)
+    for event in events:
+        explainer(event)
+    return out.getvalue()
+
+
+# -- the steps -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", ALL_STEPS, ids=names(ALL_STEPS))
+def test_every_step_is_explained(step: object) -> None:
+    """Its docstring says what and why, and ends before the arguments."""
+    reason = explain.reason_of(steps.step_name(step))  # type: ignore[arg-type]  # a function
+    assert len(reason[0]) > len("Do something.")
+    assert reason[0][0].isupper()
+    assert not any(line.startswith(("Args:", "Raises:", "Returns:")) for line in reason)
+
+
+def test_no_two_steps_have_one_name() -> None:
+    """A name leads to one explanation."""
+    assert len(set(names(ALL_STEPS))) == len(ALL_STEPS)
+
+
+def test_a_run_is_told_step_by_step(run: Run) -> None:
+    """Every step once, numbered, in the order of the recipes, each with its reason."""
+    result = run("echo out; echo err >&2", "--explain")
+    assert (result.status, result.output) == (0, "out\n")
+    headings = HEADING.findall(result.errors)
+    assert [int(number) for number, *_ in headings] == list(range(1, len(headings) + 1))
+    for recipe in (containers.STEPS, lifecycle.STEPS, init.RECIPE):
+        order = names(recipe)
+        found = [order.index(name) for _, name, *_ in headings if name in order]
+        assert found == sorted(set(found))
+    seen = [name for _, name, *_ in headings]
+    assert set(seen) <= set(names(ALL_STEPS))
+    always = {steps.step_name(step) for step in init.RECIPE if not hasattr(step, "asked")}
+    assert always <= set(seen)  # also those that make no call
+    for name in seen:
+        assert "\n   ".join(explain.reason_of(name)).replace("\n   \n", "\n\n") in result.errors
+
+
+def test_a_step_that_is_not_asked_for_is_not_told(run: Run) -> None:
+    """With and without what asks for it."""
+    for options, name in ((("--read-only",), "make-rootfs-readonly"), (("-t",), "open-terminal")):
+        assert f". {name}   [" in run("true", "--explain", *options).errors
+        assert f". {name}   [" not in run("true", "--explain").errors
+
+
+def test_the_namespaces_are_the_containers(run: Run) -> None:
+    """What is told of them, before and after, are the kernel's own numbers."""
+    kinds = ("ipc", "uts", "net", "pid", "mnt", "cgroup")
+    look = "; ".join(f"readlink /proc/self/ns/{kind}" for kind in kinds)
+    result = run(look, "--explain", without="")
+    inside = dict(re.findall(r"(\w+):\[(\d+)\]", result.output))
+    changed = re.findall(r"^     ns:(\w+): (\d+)  →  (\d+)$", result.errors, re.M)
+    assert {kind: after for kind, _, after in changed} == inside
+    outside = {kind: os.readlink(f"/proc/self/ns/{kind}") for kind in kinds}
+    assert {kind: f"{kind}:[{before}]" for kind, before, _ in changed} == outside
+
+
+def test_calls_results_and_commands(run: Run) -> None:
+    """Symbols instead of numbers, paths instead of descriptors, and what one could type."""
+    errors = run("true", "--explain", "--hostname", "web", "--ulimit", "nofile=100:200").errors
+    for line in (
+        '   > mount(NULL, "/", NULL, MS_REC|MS_PRIVATE, NULL) = 0',
+        "     $ mount --make-rprivate /",
+        '   > sethostname("web", 3) = 0',
+        "     $ hostname web",
+        "     link:lo: down  →  up",
+        "     $ ip link set lo up",
+        "   > prlimit64(0, RLIMIT_NOFILE, 100, 200) = 0",
+        '   > mknodat(DEV, "null", S_IFCHR|0666, makedev(1, 3)) = 0',
+        "     $ mknod -m 666 /dev/null c 1 3",
+        "     $ ln -s /proc/self/fd/0 /dev/stdin",
+        "   > prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL) = 0",
+        "     $ capsh --drop=cap_sys_admin",
+    ):
+        assert line in re.sub(r"mknodat\(\d+", "mknodat(DEV", errors).splitlines()
+    assert re.search(r'> move_mount\(\d+<new proc>, "", \d+</proc>, "", MOVE_MOUNT_F_', errors)
+    (program,) = re.findall(r"> execve\(.*", errors)
+    assert program.endswith(
+        '["/bin/sh", "-c", "true"], 3 variables) = ? (it comes back only if it fails)'
+    )
+    assert not re.search(r"[0-9a-f]{64}", errors)
+
+
+def test_a_start_that_fails(run: Run) -> None:
+    """The call that failed with its error's name, then what is taken back, then the one line."""
+    result = run(("/bin/nonsense",), "--explain", "--cpuset-cpus", "4095")
+    failed = result.errors.index("= -1 E")
+    taken_back = result.errors.index(". remove-cgroup   [")
+    assert failed < taken_back < result.errors.rindex("\nminicontainer: ")
+    assert "enter-rootfs" not in result.errors
+
+
+def test_the_program_under_a_reaper(run: Run) -> None:
+    """Two processes tell at a time; a step that goes on is not headed again."""
+    errors = run("true", "--explain", "--init").errors
+    headings = [name for _, name, *_ in HEADING.findall(errors)]
+    assert len(headings) == len(set(headings))
+    assert headings.index("stay-as-reaper") < headings.index("run-program")
+    assert re.search(r"   > fork\(\) = \d+", errors)
+
+
+def test_without_it_nothing_is_told(run: Run) -> None:
+    """Nothing printed; and no event is even made, in no process of the start."""
+    assert run("true").errors == ""
+    arguments = run.arguments(("/bin/true",), ())[len(command("minicontainer")) + 1 :]
+    code = (
+        "import json, sys; sys.path[:] = json.loads(sys.argv[1])\n"
+        "from minicontainer import steps; from minicontainer.cli import containers\n"
+        "steps.Event = None\n"  # whoever makes one, fails
+        "sys.exit(containers.run(sys.argv[2:], {}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps([str(CHECKOUT), *sys.path]), *arguments],
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# -- the words -----------------------------------------------------------------------------------
+
+
+def test_flags() -> None:
+    """Names of several bits go first; what has no name is a number; nothing is 0."""
+    names = {"A": 1, "B": 2, "BOTH_OF_C": 12, "C1": 4}
+    assert explain.flag_names(3, names) == "A|B"
+    assert explain.flag_names(13, names) == "BOTH_OF_C|A"
+    assert explain.flag_names(0x14, names) == "C1|0x10"
+    assert explain.flag_names(0, names) == "0"
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (
+            Event(
+                call="mount_setattr",
+                args=(5, "", 0x9000, "{attr_set=3, attr_clr=112}", 32),
+                result=0,
+            ),
+            '> mount_setattr(5, "", AT_EMPTY_PATH|AT_RECURSIVE, '
+            "{attr_set=MOUNT_ATTR_RDONLY|MOUNT_ATTR_NOSUID, attr_clr=MOUNT_ATTR__ATIME}, 32) = 0",
+        ),
+        (
+            Event(call="open_tree", args=(mounts.AT_FDCWD, "/x", 0x88001), result=7),
+            '> open_tree(AT_FDCWD, "/x", AT_RECURSIVE|OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC) = 7',
+        ),
+        (
+            Event(call="capset", args=("{version=1}", "{effective0=1, effective1=1}"), result=0),
+            "> capset(version 3, {effective=2 capabilities, permitted=0 capabilities, "
+            "inheritable=0 capabilities}) = 0",
+        ),
+        (
+            Event(call="seccomp", args=(1, 6, "{len=12, filter=99}"), result=0),
+            "> seccomp(SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_LOG|"
+            "SECCOMP_FILTER_FLAG_SPEC_ALLOW, {12 instructions}) = 0",
+        ),
+        (
+            Event(call="bpf", args=(8, "{target_fd=3}", 16), result=0),
+            "> bpf(BPF_PROG_ATTACH, {target_fd=3}, 16) = 0",
+        ),
+        (
+            Event(call="pidfd_send_signal", args=(5, 9, None, 0), result=-1, errno=3),
+            "> pidfd_send_signal(5, SIGKILL, NULL, 0) = -1 ESRCH (No such process)",
+        ),
+        (
+            Event(call="setgroups", args=((1, 2),), result=0),
+            "> setgroups([1, 2]) = 0",
+        ),
+        (
+            Event(call="write", args=("/proc/7/uid_map", "0 1 2\n"), result=6),
+            '> write("/proc/7/uid_map", "0 1 2\\n") = 6',
+        ),
+    ],
+    ids=lambda value: value.call if isinstance(value, Event) else "",
+)  # fmt: skip
+def test_a_call_reads_as_the_manual_writes_it(event: Event, line: str) -> None:
+    """Constants, structures, signals, errors."""
+    assert told(event).splitlines()[-1] == f"   {line}"
+
+
+def test_a_long_argument_keeps_its_ends() -> None:
+    """And the id in it is shortened as Docker does."""
+    path = f"/sys/fs/cgroup/{'a1' * 32}/{'x' * 100}/memory.max"
+    line = told(Event(call="write", args=(path, "1"), result=1)).splitlines()[-1]
+    assert "/sys/fs/cgroup/a1a1a1a1a1a1…/" in line
+    assert '/memory.max", "1") = 1' in line
+    assert len(line) < len(path)
+
+
+def test_a_descriptor_is_named_only_as_long_as_it_is_known() -> None:
+    """Numbers are used again, by calls that are no events."""
+    made = Event(call="fsopen", args=("proc", 1), result=5)
+    used = Event(call="fsconfig", args=(5, 6, None, None, 0), result=0)
+    assert "fsconfig(5<new proc>, FSCONFIG_CMD_CREATE" in told(made, used)
+    mounted = Event(call="fsmount", args=(5, 1, 0), result=6)
+    assert "fsconfig(5, FSCONFIG" in told(made, mounted, used)
+    assert "fsconfig(5, FSCONFIG" in told(made, used.replace(step="next"))
+    assert "fsconfig(5, FSCONFIG" in told(made, used.replace(pid=7))

@@ -1,0 +1,229 @@
+"""The specification that options turn into: what it says, and that the OCI's schema takes it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minicontainer import jsontext
+from minicontainer.cli.containers import config_from, run_parser
+from minicontainer.engine import specs
+from minicontainer.errors import InvalidArgument, NotFound
+from minicontainer.runtime import defaults
+from minicontainer.runtime.spec import Spec, check
+
+IDENTIFIER = "0123456789abcdef" * 4
+
+
+def pid_of(name: str) -> int:
+    """Know one other container."""
+    if name != "other":
+        raise NotFound(f"No such container: {name}")
+    return 77
+
+
+def spec_of(*options: str, command: tuple[str, ...] = ("true",)) -> Spec:
+    """Give what `minicontainer run` would run."""
+    asked = run_parser().parse_args(["--rootfs", "/nosuch/image", *options, *command])
+    config = config_from(asked, {}).replace(rootfs="/proc/self/fdinfo")  # no users, no groups
+    return specs.make_spec(config, IDENTIFIER, "/nosuch/directory", pid_of)
+
+
+# Sets of options that between them reach every part of a specification.
+COMMAND_LINES = (
+    (),
+    ("-t", "-i", "--init", "--name", "x", "--hostname", "h", "-u", "5:6", "-w", "/w", "-e", "A=1"),
+    ("--memory", "64m", "--memory-swap", "-1", "--cpus", "0.5", "-c", "512", "--pids-limit", "9"),
+    ("--cpuset-cpus", "0", "--ulimit", "nofile=5:6", "--ulimit", "core=-1", "--read-only"),
+    ("--net", "host", "--pid", "host", "--ipc", "host", "--uts", "host", "--cgroupns", "host"),
+    ("--net", "container:other", "--pid", "ns:/proc/1/ns/pid", "--userns", "private"),
+    ("--privileged", "--no-new-privileges"),
+    ("-v", "/:/host:ro,rslave", "--mount", "type=tmpfs,dst=/t,tmpfs-size=1m", "--tmpfs", "/u:ro"),
+    ("--device", "/dev/null:/dev/x:rw", "--cap-add", "ALL", "--cap-drop", "net_raw"),
+)
+
+
+@pytest.mark.parametrize("options", COMMAND_LINES, ids=" ".join)
+def test_a_specification_makes_sense_and_survives_its_file(options: tuple[str, ...]) -> None:
+    """It is written to config.json, for everyone to read."""
+    spec = spec_of(*options)
+    check(spec)
+    assert Spec.from_json(jsontext.parse(jsontext.dump(spec.to_json()))) == spec
+
+
+def schema_errors(document: Any) -> list[str]:
+    """Hold a document against the OCI's own schema."""
+    directory = Path(os.environ["MINICONTAINER_SPECS"], "runtime-spec")
+    jsonschema = pytest.importorskip("jsonschema", reason="needs jsonschema")
+    from referencing import Registry, Resource
+    from referencing.jsonschema import DRAFT4
+
+    registry: Any = Registry().with_resources(
+        (file.name, Resource.from_contents(json.loads(file.read_text()), DRAFT4))
+        for file in directory.glob("*.json")
+    )
+    schema = {"$ref": "config-schema.json"}
+    validator = jsonschema.Draft4Validator(schema, registry=registry)
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(document)]
+
+
+needs_schema = pytest.mark.skipif(
+    not os.environ.get("MINICONTAINER_SPECS"),
+    reason="needs MINICONTAINER_SPECS: a directory with runtime-spec/, the OCI's JSON schemas",
+)
+
+
+@needs_schema
+@pytest.mark.parametrize("options", COMMAND_LINES, ids=" ".join)
+def test_a_specification_is_one_by_the_schema(options: tuple[str, ...]) -> None:
+    """So any OCI runtime can read it."""
+    assert schema_errors(spec_of(*options).to_json()) == []
+
+
+@needs_schema
+def test_the_default_specification_is_one_by_the_schema() -> None:
+    """What `minicontainer-oci spec` writes; and the control, that a wrong one is found."""
+    document = defaults.default_spec().to_json()
+    assert schema_errors(document) == []
+    assert schema_errors({**document, "process": {"cwd": 1}}) != []
+
+
+def test_the_defaults_are_dockers() -> None:
+    """Its 14 capabilities, six new namespaces, a writable layer over the image."""
+    spec = spec_of()
+    capabilities = spec.process.capabilities
+    assert capabilities is not None
+    assert len(capabilities.bounding) == 14
+    assert capabilities.bounding == capabilities.effective == capabilities.permitted
+    assert capabilities.inheritable == capabilities.ambient == ()
+    assert {ns.type for ns in spec.linux.namespaces if not ns.path} == {
+        "mount", "network", "pid", "ipc", "uts", "cgroup",
+    }  # fmt: skip
+    assert (spec.hostname, spec.process.cwd) == (IDENTIFIER[:12], "/")
+    assert spec.mounts[0].type == "overlay"
+    assert spec.linux.cgroups_path == f"/minicontainer/{IDENTIFIER}"
+    assert spec.linux.seccomp is not None
+    assert spec.linux.masked_paths == defaults.MASKED_PATHS
+    assert spec.linux.resources.memory is None
+
+
+def test_another_user_holds_no_capabilities() -> None:
+    """Its programs' files may grant some, within the bounding set."""
+    capabilities = spec_of("--user", "5").process.capabilities
+    assert capabilities is not None
+    assert len(capabilities.bounding) == 14
+    assert capabilities.effective == capabilities.permitted == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--cap-drop", "all"), set()),
+        (("--cap-drop", "ALL", "--cap-add", "chown"), {"CAP_CHOWN"}),
+        (("--cap-add", "CAP_SYS_TIME"), {*defaults.CAPABILITIES, "CAP_SYS_TIME"}),
+        (("--cap-drop", "CHOWN"), {*defaults.CAPABILITIES} - {"CAP_CHOWN"}),
+    ],
+)
+def test_capabilities_are_added_and_dropped(options: tuple[str, ...], expected: set[str]) -> None:
+    """By either spelling; ALL is all of them."""
+    capabilities = spec_of(*options).process.capabilities
+    assert capabilities is not None
+    assert set(capabilities.bounding) == expected
+
+
+def test_limits_become_resources() -> None:
+    """In the units of the specification."""
+    resources = spec_of(
+        "--memory", "64m", "--memory-swap", "96m", "--cpus", "0.5", "-c", "512",
+        "--pids-limit", "9", "--cpuset-cpus", "0",
+    ).linux.resources  # fmt: skip
+    assert resources.memory is not None
+    assert (resources.memory.limit, resources.memory.swap) == (64 << 20, 96 << 20)
+    assert resources.cpu is not None
+    assert (resources.cpu.quota, resources.cpu.period) == (50_000, 100_000)
+    assert (resources.cpu.shares, resources.cpu.cpus) == (512, "0")
+    assert resources.pids is not None
+    assert resources.pids.limit == 9
+
+
+def test_a_namespace_is_new_the_hosts_anothers_or_at_a_path() -> None:
+    """By the same words for every kind."""
+    spec = spec_of("--pid", "container:other", "--ipc", "ns:/x/ipc", "--uts", "host")
+    paths = {namespace.type: namespace.path for namespace in spec.linux.namespaces}
+    assert paths["pid"] == "/proc/77/ns/pid"
+    assert paths["ipc"] == "/x/ipc"
+    assert paths["network"] is None
+    assert "uts" not in paths
+
+
+def test_a_later_variable_wins() -> None:
+    """Over Docker's own too."""
+    env = spec_of("-e", "PATH=/x", "-e", "A=1", "-e", "A=2", "-t").process.env
+    assert "PATH=/x" in env
+    assert "A=2" in env
+    assert "A=1" not in env
+    assert "TERM=xterm" in env
+    assert f"HOSTNAME={IDENTIFIER[:12]}" in env
+
+
+CPUS = os.cpu_count() or 1
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--memory", "6291455"), "--memory 6291455: minimum memory limit allowed is 6MB"),
+        (("--memory-swap", "1g"), "--memory-swap needs --memory"),
+        (("--memory", "64m", "--memory-swap", "32m"), "--memory-swap must be at least --memory"),
+        (("--cpus", f"{CPUS + 1}"), f"range of CPUs is from 0.01 to {CPUS}.00"),
+        (("--cpus", "0.001"), "range of CPUs is from 0.01"),
+        (("--cpu-shares", "1"), "--cpu-shares 1: must be 2 to 262144"),
+        (("--cpu-shares", "-5"), "--cpu-shares -5: must be"),
+        (("--cpu-shares", "262145"), "must be 2 to 262144"),
+        (("--ulimit", "what=1"), "invalid ulimit type: what: use one of as, "),
+        (("--ulimit", "=1"), "invalid ulimit type"),
+        (("--ulimit", "nofile=10:5"), "soft limit must be at most the hard limit: 10 > 5"),
+        (("--ulimit", "nofile=-1:5"), "soft limit must be at most the hard limit"),
+        (("--cap-add", "what"), 'invalid capability: "what"'),
+        (("--cap-drop", ""), 'invalid capability: ""'),
+        (("--hostname", "a b"), "invalid hostname 'a b'"),
+        (("--hostname", "a" * 65), "at most 64"),
+        (("--hostname", "é"), "invalid hostname"),
+        (("--hostname", "h", "--uts", "host"), "conflicting options: hostname and the UTS mode"),
+        (("--workdir", "rel"), "the working directory 'rel' is invalid"),
+        (("--user", "nosuch"), "unable to find user nosuch"),
+        (("--net", "what"), "invalid value 'what' for --net: use none, bridge"),
+        (("--pid", "container:"), "invalid value 'container:' for --pid"),
+        (("--ipc", "ns:rel"), "invalid value 'ns:rel' for --ipc"),
+        (("--uts", "ns:"), "invalid value 'ns:' for --uts"),
+        (("--userns", "keep-id"), "invalid value 'keep-id' for --userns"),
+        (("--cgroupns", "x"), "invalid value 'x' for --cgroupns"),
+        (("--net", ""), "invalid value '' for --net"),
+    ],
+)
+def test_options_that_make_no_sense(options: tuple[str, ...], says: str) -> None:
+    """Each is named, with what it may be."""
+    with pytest.raises(InvalidArgument) as caught:
+        spec_of(*options)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_container_that_is_not_there() -> None:
+    """In Docker's own words."""
+    with pytest.raises(NotFound, match=r"^No such container: nosuch$"):
+        spec_of("--net", "container:nosuch")
+
+
+@pytest.mark.parametrize("name", ["a,b", "a:b", "a\\b"])
+def test_paths_that_an_overlay_can_not_name(tmp_path: Path, name: str) -> None:
+    """Its options are one text, with these between them."""
+    image = tmp_path / name
+    image.mkdir()
+    config = config_from(run_parser().parse_args(["true"]), {}).replace(rootfs=str(image))
+    with pytest.raises(InvalidArgument, match="an overlay's directories can't have"):
+        specs.make_spec(config, IDENTIFIER, "/nosuch", pid_of)

@@ -1,0 +1,230 @@
+"""Containers on disk: names, states that are whole, and locks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minicontainer.errors import Conflict, InvalidArgument, KernelError, Unsupported
+from minicontainer.runtime.state import State, Store, check_name
+
+GOOD = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+.-"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A store whose directory is not there yet."""
+    return Store(str(tmp_path / "run" / "containers"))
+
+
+@given(st.text(GOOD, min_size=1, max_size=255).filter(lambda name: not name.startswith(".")))
+def test_good_names(name: str) -> None:
+    """All that the OCI specification's users use."""
+    check_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", ".hidden", "a/b", "../a", "a b", "a\n", "a\0", "é", "a" * 256, "a:b", "~", "%"],
+)
+def test_bad_names(name: str, store: Store) -> None:
+    """They would be another path, or none."""
+    with pytest.raises(InvalidArgument, match="use letters, digits"):
+        check_name(name)
+    with pytest.raises(InvalidArgument):
+        store.reserve(name)
+    assert not os.path.exists(store.root)
+
+
+@given(st.text())
+def test_any_name_is_one_path_component_or_refused(name: str) -> None:
+    """So `directory` never leaves the store."""
+    try:
+        check_name(name)
+    except InvalidArgument:
+        return
+    assert Path("/store", name).parent == Path("/store")
+    assert os.path.normpath(f"/store/{name}") == f"/store/{name}"
+
+
+def test_a_name_is_taken_once(store: Store) -> None:
+    """And is free again when the container is forgotten."""
+    lock = store.reserve("web")
+    with pytest.raises(Conflict, match="container web exists already: choose another name"):
+        store.reserve("web")
+    store.forget("web")
+    os.close(lock)
+    os.close(store.reserve("web"))
+
+
+def test_a_name_may_be_as_long_as_a_file_s(store: Store) -> None:
+    """255 characters, and not one less."""
+    lock = store.reserve("a" * 255)
+    store.save(state := State(id="a" * 255, bundle="/b", cgroup="/c"))
+    assert store.load("a" * 255) == state
+    os.close(lock)
+
+
+def test_a_refused_name_leaves_no_descriptor(store: Store) -> None:
+    """A daemon would run out of them."""
+    os.close(store.reserve("web"))
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(Conflict):
+            store.reserve("web")
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert os.listdir(store.root) == ["web"]
+
+
+def test_a_state_is_read_as_it_was_written(store: Store) -> None:
+    """With all its fields."""
+    lock = store.reserve("web")
+    state = State(
+        id="web", status="created", pid=7, bundle="/b", cgroup="/c", annotations={"a": "b"}
+    )
+    assert store.load("web") is None
+    assert store.save(state) == state
+    assert store.load("web") == state
+    assert os.listdir(store.directory("web")) == ["state.json"]
+    os.close(lock)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"id": 1}', "[]", "\xff", '{"id": "web"}'])
+def test_a_state_that_is_not_whole_is_none(store: Store, text: str) -> None:
+    """It may be of another version, or of a disk that was full."""
+    lock = store.reserve("web")
+    Path(store.directory("web"), "state.json").write_bytes(text.encode("latin-1"))
+    assert store.load("web") is None
+    assert store.load("nosuch") is None
+    os.close(lock)
+
+
+def forked(act: Callable[[], int]) -> int:
+    """Run *act* in a child process, which ends with what it returns; give the child's pid."""
+    child = os.fork()
+    if child == 0:
+        status = 99
+        try:
+            status = act()
+        finally:
+            os._exit(status)
+    return child
+
+
+def status_of(child: int) -> int:
+    """Wait for a child."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_reader_finds_the_old_state_or_the_new_one(store: Store) -> None:
+    """While another process writes as fast as it can."""
+    lock = store.reserve("web")
+    long = {"filler": "x" * 20_000}
+    old = State(id="web", pid=1, bundle="/b", cgroup="/c", annotations=long)
+    store.save(old)
+
+    def write() -> int:
+        while True:
+            store.save(old.replace(pid=2))
+            store.save(old)
+
+    child = forked(write)
+    try:
+        found = {state.pid if (state := store.load("web")) else None for _ in range(2000)}
+    finally:
+        os.kill(child, signal.SIGKILL)
+        status_of(child)
+    assert found <= {1, 2}
+    os.close(lock)
+
+
+def test_of_many_that_want_a_name_one_gets_it(store: Store) -> None:
+    """Processes that begin at the same moment, many times; a sweeper runs beside them."""
+    go, ready = os.pipe()
+
+    def want() -> int:
+        os.close(ready)
+        os.read(go, 1)
+        try:
+            store.reserve("web")
+        except Conflict:
+            return 1
+        time.sleep(0.05)  # holds it
+        return 0
+
+    def sweep() -> int:
+        os.close(ready)
+        os.read(go, 1)
+        for _ in range(50):
+            for name in store.abandoned():
+                store.forget(name)
+        return 0
+
+    for _ in range(10):
+        children = [forked(want) for _ in range(8)]
+        sweeper = forked(sweep)
+        os.close(ready)
+        os.close(go)
+        assert sorted(map(status_of, children)) == [0] + [1] * 7
+        assert status_of(sweeper) == 0
+        for name in store.abandoned():
+            store.forget(name)
+        assert os.listdir(store.root) == []
+        go, ready = os.pipe()
+
+
+def test_what_a_killed_process_held_is_abandoned(store: Store) -> None:
+    """The kernel frees its lock; what a living one holds stays held."""
+    mine = store.reserve("mine")
+    told, tell = os.pipe()
+
+    def hold() -> int:
+        store.reserve("theirs")
+        os.write(tell, b".")
+        signal.pause()
+        return 0
+
+    child = forked(hold)
+    os.read(told, 1)
+    assert list(store.abandoned()) == []
+    os.kill(child, signal.SIGKILL)
+    status_of(child)
+    assert list(store.abandoned()) == ["theirs"]
+    for name in store.abandoned():
+        with pytest.raises(Conflict):
+            store.reserve(name)
+        store.forget(name)
+    assert os.listdir(store.root) == ["mine"]
+    os.close(mine)
+
+
+def test_what_is_hidden_is_nobody_s_container(store: Store) -> None:
+    """The filters are kept beside the containers."""
+    os.makedirs(os.path.join(store.root, ".filters"))
+    Path(store.root, "file").touch()
+    assert list(store.abandoned()) == []
+
+
+def test_nothing_is_abandoned_where_nothing_was(store: Store) -> None:
+    """The directory is made when the first container is."""
+    assert list(store.abandoned()) == []
+    assert not os.path.exists(store.root)
+    store.forget("nosuch")
+
+
+def test_a_place_that_can_not_be_written_is_named(tmp_path: Path) -> None:
+    """A file where the directory should be, or the state's directory gone."""
+    (tmp_path / "file").touch()
+    with pytest.raises(Unsupported, match=f"can't keep state in {tmp_path}/file"):
+        Store(str(tmp_path / "file")).reserve("web")
+    with pytest.raises(Unsupported, match="file/x: Not a directory"):
+        Store(str(tmp_path / "file" / "x")).reserve("web")
+    with pytest.raises(KernelError, match=r"write .*/nosuch/state\.json"):
+        Store(str(tmp_path)).save(State(id="nosuch", bundle="/b", cgroup="/c"))

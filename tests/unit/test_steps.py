@@ -1,0 +1,131 @@
+"""Recipes and events: who is told of what, under which step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from minicontainer import steps
+from minicontainer.steps import Event
+
+
+@pytest.fixture
+def heard() -> Iterator[list[Event]]:
+    """Listen during a test."""
+    found: list[Event] = []
+    steps.listen(found.append, "client")
+    yield found
+    steps.listen(None, "")
+
+
+def test_without_a_listener_nothing_is_made() -> None:
+    """A note costs one `if`: not even an event is built."""
+    assert not steps.listening()
+    steps.note("mount", before=object())  # type: ignore[arg-type]  # nobody looks at it
+
+
+def calls(events: list[Event]) -> list[tuple[str, str]]:
+    """List step and call, without the events that a step begins with."""
+    return [(event.step, event.call) for event in events if event.call]
+
+
+def test_a_note_is_an_event(heard: list[Event]) -> None:
+    """With who, when, and what the caller says of it."""
+    assert steps.listening()
+    steps.note("mount", ("a", 1), -1, 13, object="mount:/x", before="", after="", shell="mount a")
+    (event,) = heard
+    assert (event.call, event.args, event.result, event.errno) == ("mount", ("a", 1), -1, 13)
+    assert (event.actor, event.pid, event.step) == ("client", os.getpid(), "")
+    assert event.t >= 0
+
+
+def test_events_are_numbered_and_timed_in_order(heard: list[Event]) -> None:
+    """A child's too: it gets its number where it arrives."""
+    steps.note("a")
+    steps.deliver(Event(seq=77, call="b", actor="init"))
+    steps.note("c")
+    first = heard[0].seq
+    assert [event.seq for event in heard] == [first, first + 1, first + 2]
+    assert heard[0].t <= heard[2].t
+    assert heard[1].actor == "init"
+
+
+def test_events_belong_to_the_step_that_is_taken(heard: list[Event]) -> None:
+    """To the innermost; and afterwards to the one around it again."""
+
+    def inner() -> int:
+        steps.note("in")
+        return 7
+
+    def outer_step() -> int:
+        steps.note("before")
+        value = steps.take(inner)
+        steps.note("after")
+        return value
+
+    assert steps.take(outer_step) == 7
+    steps.note("outside")
+    assert calls(heard) == [
+        ("outer-step", "before"), ("inner", "in"), ("outer-step", "after"), ("", "outside"),
+    ]  # fmt: skip
+    source = f"test_steps.py:{outer_step.__code__.co_firstlineno}"
+    assert next(event.source for event in heard if event.call == "before") == source
+
+
+def test_a_step_that_fails_stays_the_current_one() -> None:
+    """Whoever reports the error asks which it was."""
+
+    def mount_proc() -> None:
+        raise OSError("no")
+
+    def next_one() -> None:
+        pass
+
+    with pytest.raises(OSError, match="no"):
+        steps.take(mount_proc)
+    assert steps.current_step() == "mount-proc"
+    steps.listen(None, "")
+    steps.take(next_one)
+
+
+def recipe() -> tuple[tuple[Callable[[list[str]], None], ...], list[str]]:
+    """Write a recipe of three steps, of which the second is for those who ask."""
+    taken: list[str] = []
+
+    def always(target: list[str]) -> None:
+        target.append("always")
+
+    @steps.needed_if(lambda spec: "x" in spec)
+    def sometimes(target: list[str]) -> None:
+        target.append("sometimes")
+
+    def at_last(target: list[str]) -> None:
+        target.append("at last")
+
+    return (always, sometimes, at_last), taken
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [("x", ["always", "sometimes", "at last"]), ("", ["always", "at last"])],
+)
+def test_a_recipe_is_what_the_specification_asks_for(spec: str, expected: list[str]) -> None:
+    """In its order; what is not asked for is not in it."""
+    steps_of, taken = recipe()
+    steps.follow(steps_of, spec, taken)
+    assert taken == expected
+    assert [step.__name__ for step in steps.chosen(steps_of, spec)] == [
+        word.replace(" ", "_") for word in expected
+    ]
+
+
+def test_a_mark_leaves_the_step_as_it_is() -> None:
+    """It is the same function, with a note on it: so its source and its docstring are its own."""
+
+    def step() -> None:
+        """Do it."""
+
+    assert steps.needed_if(bool)(step) is step
+    assert steps.step_name(step) == "step"

@@ -1,0 +1,230 @@
+"""Values on the command line, as Docker writes them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minicontainer.cli import values
+from minicontainer.engine.config import DeviceMapping, MountRequest, Ulimit
+from minicontainer.errors import InvalidArgument
+
+UNITS = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+HIGHEST = 2**63 - 1
+
+
+@given(st.integers(0, 2**22), st.sampled_from(sorted(UNITS)), st.sampled_from(["", "b", "ib"]))
+def test_a_size_is_its_number_in_its_unit(number: int, unit: str, ending: str) -> None:
+    """In either case, with or without the b that means bytes."""
+    text = f"{number}{unit}{ending if unit not in ('', 'b') else ''}"
+    assert values.size(text) == values.size(text.upper()) == number << UNITS[unit]
+
+
+@given(st.decimals(0, 1000, places=3), st.sampled_from(sorted(UNITS)))
+def test_a_size_may_have_a_point(number: Any, unit: str) -> None:
+    """What is left of a byte is cut off; nothing is rounded on the way."""
+    assert values.size(f"{number}{unit}") == int(number * 2 ** UNITS[unit])
+
+
+@given(st.integers(HIGHEST + 1))
+def test_a_size_that_the_kernel_can_not_count_is_refused(number: int) -> None:
+    """It would be cut to 64 bits without a word."""
+    with pytest.raises(InvalidArgument, match="more than the kernel can count"):
+        values.size(str(number))
+    assert values.size(str(HIGHEST)) == HIGHEST
+
+
+REFUSED: list[tuple[Callable[[str], object], str, list[str]]] = [
+    (
+        values.size,
+        "invalid size",
+        ["", " ", "x", "12x", "-1", "1.5.5", ".5", "k", "1kk", "1e3", "0x10", "+1", "1 m",
+         "\u0661", "1_0"],
+    ),
+    (values.size_or_unlimited, "invalid size", ["-2", "--1", ""]),
+    (values.whole_number, "invalid number", ["", "-", "1.0", "x", "+1", " 1", "\u0663", "--1"]),
+    (values.nano_cpus, "invalid number of CPUs", ["", ".", "-1", "abc", "1e3", "0.1234567891",
+         "\u0661"]),
+    (
+        values.ulimit,
+        "invalid ulimit argument",
+        ["", "nofile", "nofile=", "nofile=x", "nofile=1:2:3", "nofile=1.5", "nofile=-2",
+         f"a={2**63}"],
+    ),
+    (
+        values.device,
+        "invalid device specification",
+        ["", "null", "/dev/null::rwm", "/dev/a:/dev/b:r:w", "/dev/a:b:r", "dev/a:/dev/a"],
+    ),
+    (
+        values.mount,
+        "invalid argument .* for --mount",
+        [
+            "", "x", "type=bind", "type=tmpfs", "type=volume,src=a,dst=/b", "src=/a,dst=/b",
+            "type=bind,dst=/b", "type=bind,src=/a", "type=bind,src=/a,dst=/b,what=1",
+            "type=bind,src=,dst=/b", "type=bind,src,dst=/b", "type=bind,src=/a,dst=/b,ro=maybe",
+            "type=tmpfs,dst=/b,src=/a", "type=tmpfs,dst=/b,tmpfs-size=x",
+            "type=bind,src=/a,dst=/b,tmpfs-mode=700", "type=tmpfs,dst=/b,bind-propagation=slave",
+        ],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("read", "says", "text"), [(read, says, text) for read, says, all_ in REFUSED for text in all_]
+)
+def test_nonsense_is_refused(read: Callable[[str], object], says: str, text: str) -> None:
+    """In one line, with the text in question."""
+    with pytest.raises(InvalidArgument, match=says) as caught:
+        read(text)
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused(text: str) -> None:
+    """And nothing else happens: no other exception comes out of a reader."""
+    for read, _, _ in REFUSED:
+        with contextlib.suppress(InvalidArgument):
+            read(text)
+
+
+@given(st.integers(-(2**70), 2**70))
+def test_a_whole_number_is_itself(number: int) -> None:
+    """Negative too: -1 is no limit."""
+    assert values.whole_number(str(number)) == number
+
+
+@given(st.integers(0, 10**12))
+def test_a_number_of_cpus_is_read_in_billionths(nano: int) -> None:
+    """Exactly: as text, never as a float."""
+    assert values.nano_cpus(f"{nano // 10**9}.{nano % 10**9:09}") == nano
+
+
+@pytest.mark.parametrize(("text", "nano"), [("2", 2 * 10**9), (".5", 5 * 10**8), ("1.", 10**9)])
+def test_either_side_of_the_point_may_be_missing(text: str, nano: int) -> None:
+    """As in Docker."""
+    assert values.nano_cpus(text) == nano
+
+
+@given(
+    st.sampled_from(["nofile", "core"]),
+    st.integers(-1, HIGHEST),
+    st.none() | st.integers(-1, HIGHEST),
+)
+def test_a_ulimit_is_one_number_or_two(name: str, soft: int, hard: int | None) -> None:
+    """One stands for both."""
+    text = f"{name}={soft}" if hard is None else f"{name}={soft}:{hard}"
+    expected = Ulimit(name=name, soft=soft, hard=soft if hard is None else hard)
+    assert values.ulimit(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "permissions"),
+    [
+        ("/dev/a", "/dev/a", "rwm"),
+        ("/dev/a:/dev/b", "/dev/b", "rwm"),
+        ("/dev/a:r", "/dev/a", "r"),
+        ("/dev/a:/dev/b:rm", "/dev/b", "rm"),
+    ],
+)
+def test_a_device_has_up_to_three_parts(text: str, inside: str, permissions: str) -> None:
+    """Its place inside and its permissions may be left out, each."""
+    assert values.device(text) == DeviceMapping(
+        path_on_host="/dev/a", path_in_container=inside, cgroup_permissions=permissions
+    )
+
+
+BIND = MountRequest(type="bind", source="/a", target="/b")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("type=bind,source=/a,target=/b", BIND),
+        ("dst=/b,src=/a,type=bind", BIND),
+        ("type=bind,src=/a,destination=/b,readonly", BIND.replace(read_only=True)),
+        ("type=bind,src=/a,dst=/b,ro=true", BIND.replace(read_only=True)),
+        ("type=bind,src=/a,dst=/b,readonly=0", BIND),
+        ("type=bind,src=/a=1,dst=/b", BIND.replace(source="/a=1")),
+        ("TYPE=bind,src=/a,dst=/b,bind-propagation=rslave", BIND.replace(propagation="rslave")),
+        ("type=tmpfs,dst=/b", MountRequest(type="tmpfs", target="/b")),
+        (
+            "type=tmpfs,dst=/b,tmpfs-mode=1777,tmpfs-size=1k,ro",
+            MountRequest(
+                type="tmpfs", target="/b", read_only=True, tmpfs_options="size=1024,mode=1777"
+            ),
+        ),
+    ],
+)
+def test_a_mount_is_words_in_any_order(text: str, expected: MountRequest) -> None:
+    """With Docker's several names for one thing."""
+    assert values.mount(text) == expected
+
+
+def test_a_tmpfs_is_a_path_and_options() -> None:
+    """Which may be left out."""
+    assert values.tmpfs("/a") == ("/a", "")
+    assert values.tmpfs("/a:size=1m,mode=700") == ("/a", "size=1m,mode=700")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A=1", "A=1"),
+        ("A=", "A="),
+        ("A=b=c", "A=b=c"),
+        ("HERE", "HERE=x y"),
+        ("NOT_HERE", None),
+    ],
+)
+def test_a_variable_without_a_value_is_the_callers(text: str, expected: str | None) -> None:
+    """And is left out where the caller has none."""
+    assert values.environment(text, {"HERE": "x y"}) == expected
+
+
+@pytest.mark.parametrize("text", ["", "=x", "A=\0"])
+def test_a_variable_has_a_name_and_no_nul(text: str) -> None:
+    """execve(2) would take neither."""
+    with pytest.raises(InvalidArgument, match="invalid environment variable"):
+        values.environment(text, {})
+
+
+def test_a_file_of_variables(tmp_path: Path) -> None:
+    """A line each; blank lines and comments are passed over, values are taken as they are."""
+    file = tmp_path / "env"
+    file.write_text("# comment\n\nA=1\n  B= two words # no comment \nHERE\nNOT_HERE\nC='q'\n")
+    assert values.environment_file(str(file), {"HERE": "x"}) == (
+        "A=1", "B= two words # no comment ", "HERE=x", "C='q'",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"A B=1\n", "variable 'A B' contains whitespaces"),
+        (b"A =1\n", "variable 'A ' contains whitespaces"),
+        (b"=1\n", "invalid environment variable"),
+        (b"A=\xff\n", "is not UTF-8 text"),
+    ],
+)
+def test_a_file_of_variables_that_is_broken(tmp_path: Path, content: bytes, says: str) -> None:
+    """Named by the file and the line's text."""
+    file = tmp_path / "env"
+    file.write_bytes(content)
+    with pytest.raises(InvalidArgument, match=says):
+        values.environment_file(str(file), {})
+
+
+def test_a_file_of_variables_that_can_not_be_read(tmp_path: Path) -> None:
+    """Missing, or a directory."""
+    with pytest.raises(InvalidArgument, match=r"can't read env file .*nosuch': No such file"):
+        values.environment_file(str(tmp_path / "nosuch"), {})
+    with pytest.raises(InvalidArgument, match="Is a directory"):
+        values.environment_file(str(tmp_path), {})

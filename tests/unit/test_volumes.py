@@ -1,0 +1,181 @@
+"""What the user wants mounted, as the runtime's mounts and devices."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minicontainer.cgroups.limits import DeviceRule
+from minicontainer.engine import volumes
+from minicontainer.engine.config import DeviceMapping, HostConfig, MountRequest
+from minicontainer.errors import InvalidArgument
+from minicontainer.runtime.spec import Device, Mount
+
+
+def mounts_of(**asked: Any) -> list[Mount]:
+    """Give the mounts for some fields of the host's configuration."""
+    return list(volumes.mounts_for(HostConfig(**asked)))
+
+
+def test_a_bind_is_recursive_and_writable(tmp_path: Path) -> None:
+    """As in Docker, and by its real path."""
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert mounts_of(binds=(f"{tmp_path}/link:/data/../x//",)) == [
+        Mount(destination="/x", type="bind", source=str(tmp_path.resolve()), options=("rbind",))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("modes", "options"),
+    [
+        ("ro", ("rbind", "ro", "rro")),
+        ("rw", ("rbind",)),
+        ("ro,rslave", ("rbind", "ro", "rslave", "rro")),
+        ("z,shared,nocopy", ("rbind", "shared")),
+    ],
+)
+def test_the_modes_of_a_bind(tmp_path: Path, modes: str, options: tuple[str, ...]) -> None:
+    """A read-only bind is so all the way down, since Docker 25."""
+    assert mounts_of(binds=(f"{tmp_path}:/x:{modes}",))[0].options == options
+
+
+@pytest.mark.parametrize(
+    ("bind", "says"),
+    [
+        ("", "use HOST-PATH:CONTAINER-PATH"),
+        ("HERE", "use HOST-PATH:CONTAINER-PATH"),
+        ("HERE:", "use HOST-PATH:CONTAINER-PATH"),
+        (":/x", "use HOST-PATH:CONTAINER-PATH"),
+        ("HERE:/x:ro:rw", "use HOST-PATH:CONTAINER-PATH"),
+        ("HERE:/x:", "use HOST-PATH:CONTAINER-PATH"),
+        ("rel:/x", "rel is not an absolute path"),
+        ("HERE/nosuch:/x", "bind source path does not exist: HERE/nosuch"),
+        ("HERE:x", "invalid mount path: 'x'"),
+        ("HERE:/", "invalid mount path: '/'"),
+        ("HERE:/x/..", "invalid mount path: '/x/..'"),
+        ("HERE://", "invalid mount path: '//'"),
+        ("HERE:/x:what", "invalid mode: what"),
+        ("HERE:/x:ro,what", "invalid mode: what"),
+    ],
+)
+def test_a_bind_that_makes_no_sense(tmp_path: Path, bind: str, says: str) -> None:
+    """Named by its own text."""
+    with pytest.raises(InvalidArgument) as caught:
+        mounts_of(binds=(bind.replace("HERE", str(tmp_path)),))
+    assert says.replace("HERE", str(tmp_path)) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("request_", "says"),
+    [
+        (MountRequest(type="bind", target="/x"), "invalid mount source: ''"),
+        (MountRequest(type="bind", source="rel", target="/x"), "invalid mount source: 'rel'"),
+        (MountRequest(type="bind", source="/nosuch", target="/x"), "does not exist: /nosuch"),
+        (MountRequest(type="bind", source="/", target=""), "invalid mount path: ''"),
+        (
+            MountRequest(type="bind", source="/", target="/x", propagation="what"),
+            "invalid propagation 'what' of mount /x: use private",
+        ),
+    ],
+)
+def test_a_mount_that_makes_no_sense(request_: MountRequest, says: str) -> None:
+    """The command line's reader finds some of it; the API's client has none."""
+    with pytest.raises(InvalidArgument) as caught:
+        mounts_of(mounts=(request_,))
+    assert says in str(caught.value)
+
+
+def test_a_tmpfs_holds_no_programs_and_no_devices() -> None:
+    """Unless it is told to: a later word wins."""
+    expected = ("nosuid", "nodev", "noexec", "exec", "size=1m")
+    assert mounts_of(tmpfs={"/t": "exec,size=1m"})[0].options == expected
+    request = MountRequest(type="tmpfs", target="/t", read_only=True, tmpfs_options="mode=700")
+    assert mounts_of(mounts=(request,))[0].options == (*expected[:3], "mode=700", "ro")
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["size=64m", "size=10%", "mode=1777", "uid=1,gid=2", "nr_inodes=1k", "ro,noatime,rprivate"],
+)
+def test_the_words_of_a_tmpfs(words: str) -> None:
+    """Its own, and those of every mount."""
+    assert mounts_of(tmpfs={"/t": words})[0].options[3:] == tuple(words.split(","))
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["what", "what=1", "size", "size=", "size=x", "size=-1", "mode=9", "mode=rwx", "uid=root",
+     "ro=1", "bind", "rbind", "source=/etc", "size=1m\n"],
+)  # fmt: skip
+def test_a_tmpfs_with_words_that_it_does_not_know(word: str) -> None:
+    """The kernel would only say EINVAL."""
+    with pytest.raises(InvalidArgument) as caught:
+        mounts_of(tmpfs={"/t": f"exec,{word}"})
+    assert str(caught.value) == f"invalid tmpfs option '{word}' of /t: see tmpfs(5)"
+
+
+def test_outer_directories_come_first(tmp_path: Path) -> None:
+    """Or the outer mount would hide the inner one; otherwise in the order of the options."""
+    found = mounts_of(
+        binds=(f"{tmp_path}:/a/b/c", f"{tmp_path}:/a"),
+        mounts=(MountRequest(type="tmpfs", target="/a/b"),),
+        tmpfs={"/z": "", "/y": ""},
+    )
+    assert [mount.destination for mount in found] == ["/a", "/z", "/y", "/a/b", "/a/b/c"]
+
+
+@pytest.mark.parametrize("other", ["/a", "/a/", "/x/../a", "//a"])
+def test_one_place_is_mounted_on_once(tmp_path: Path, other: str) -> None:
+    """However it is spelled, and by whichever option."""
+    with pytest.raises(InvalidArgument, match="Duplicate mount point: /a"):
+        mounts_of(binds=(f"{tmp_path}:/a",), tmpfs={other: ""})
+
+
+def test_a_device_is_the_hosts_at_another_place() -> None:
+    """With its numbers, mode and owner, and a rule that lets it be used."""
+    mapping = DeviceMapping(
+        path_on_host="/dev/null", path_in_container="/dev/x", cgroup_permissions="r"
+    )
+    found = os.stat("/dev/null")
+    devices, rules = volumes.devices_for(HostConfig(devices=(mapping,)))
+    mode = found.st_mode & 0o7777
+    assert devices == (
+        Device(path="/dev/x", type="c", major=1, minor=3, file_mode=mode, uid=found.st_uid),
+    )
+    assert rules == (DeviceRule(allow=True, type="c", major=1, minor=3, access="r"),)
+
+
+@pytest.mark.parametrize(
+    ("path", "inside", "permissions", "says"),
+    [
+        ("/dev/nosuch", "/dev/x", "rwm", "device information for /dev/nosuch: No such file"),
+        ("/etc/passwd", "/dev/x", "rwm", "/etc/passwd is not a device: use -v"),
+        ("/dev", "/dev/x", "rwm", "/dev is not a device: use -v"),
+        ("/dev/null", "/dev/x", "", "invalid device permissions '' of /dev/null: use r, w, m"),
+        ("/dev/null", "/dev/x", "rx", "invalid device permissions 'rx'"),
+        ("/dev/null", "dev/x", "r", "invalid path 'dev/x' for device /dev/null"),
+        ("/dev/null", "/", "r", "invalid path '/'"),
+        ("/dev/null", "/dev/", "r", "invalid path '/dev/'"),
+        ("/dev/null", "/dev/../x", "r", "invalid path '/dev/../x'"),
+    ],
+)
+def test_a_device_that_makes_no_sense(path: str, inside: str, permissions: str, says: str) -> None:
+    """What, and what to do."""
+    mapping = DeviceMapping(
+        path_on_host=path, path_in_container=inside, cgroup_permissions=permissions
+    )
+    with pytest.raises(InvalidArgument) as caught:
+        volumes.devices_for(HostConfig(devices=(mapping,)))
+    assert says in str(caught.value)
+
+
+def test_a_privileged_container_has_the_hosts_devices() -> None:
+    """But not its terminals, and no links."""
+    devices, rules = volumes.devices_for(HostConfig(privileged=True))
+    names = {device.path for device in devices}
+    assert {"/dev/null", "/dev/zero"} <= names
+    assert not any(name.startswith("/dev/pts/") or os.path.islink(name) for name in names)
+    assert {rule.access for rule in rules} == {"rwm"}
