@@ -43,13 +43,23 @@ def parse(text: str) -> Any:
     """
     start = len(text) - len(text.lstrip(_BLANK))
     try:
-        value, end = _scan(text, start)
+        value, end = _scanned(text, start)
     except StopIteration as stop:
         raise ValueError(f"expected a value at {_position(text, stop.value)}") from None
     if rest := text[end:].lstrip(_BLANK):
         where = _position(text, len(text) - len(rest))
         raise ValueError(f"more text after the value, at {where}")
     return value
+
+
+def _scanned(text: str, start: int) -> tuple[Any, int]:
+    try:
+        return _scan(text, start)
+    except SystemError:
+        # Until Python 3.13 it fails to raise json's own error where nobody has imported that.
+        import json.decoder  # noqa: F401  # here: only broken text needs it
+
+        return _scan(text, start)
 
 
 def _position(text: str, index: int) -> str:

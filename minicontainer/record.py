@@ -109,6 +109,11 @@ class Record:
     def _values(self) -> dict[str, Any]:
         return {field: getattr(self, field) for field in self._fields}
 
+    @classmethod
+    def fields(cls) -> tuple[str, ...]:
+        """List the names of the fields."""
+        return tuple(cls._fields)
+
     def replace(self, **changes: Any) -> Self:
         """Make a copy with some fields changed."""
         return type(self)(**{**self._values(), **changes})

@@ -40,7 +40,7 @@ ROW_OF = {part: row for row, parts in enumerate(ROWS) for part in parts}
 # Each library is used in one place, so that it can be replaced there.
 LIBRARY_HOMES = {
     "ctypes": ("kernel/*.py",),
-    "prctl": ("kernel/process.py", "kernel/capabilities.py"),
+    "_prctl": ("kernel/process.py", "kernel/capabilities.py"),
     "pyseccomp": ("kernel/seccomp*.py",),
     "cgroupspy": ("cgroups/v1.py",),
     "pyroute2": ("network/links.py",),

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 
-from minicontainer.cli.containers import Parser, run_parser
+from minicontainer.cli.run_options import Parser, run_parser
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 from functools import partial
 
-import prctl
+import _prctl  # as in `process`
 
 from minicontainer import steps
 from minicontainer.kernel import files, libc
@@ -87,8 +87,7 @@ def limit_bounding(keep: int) -> None:
             name = NAMES[bit] if bit < len(NAMES) else str(bit)
             libc.noted(
                 "prctl", ("PR_CAPBSET_DROP", name),
-                # not prctl.capbset.drop: it knows only the names of the day it was released
-                partial(prctl.capbset_drop, bit),
+                partial(_prctl.prctl, _prctl.PR_CAPBSET_DROP, bit),
                 object=f"capability:bounding:{name}", shell=f"capsh --drop={name.lower()}",
             )  # fmt: skip
 

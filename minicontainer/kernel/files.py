@@ -155,7 +155,7 @@ def change_owner_of(fd: int, uid: int, gid: int, *, where: str) -> None:
     """
     libc.noted(
         "fchown", (fd, uid, gid), lambda: os.fchown(fd, uid, gid),
-        object=f"file:{where}", after=f"{uid}:{gid}",
+        object=f"file:{where}", after=f"{uid}:{gid}".removesuffix(":-1"),
     )  # fmt: skip
 
 

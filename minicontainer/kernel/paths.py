@@ -91,6 +91,8 @@ def make_in_root(root_fd: int, path: str, *, directory: bool) -> int:
             raise
     todo = _parts(path)
     done: list[str] = []
+    if _is_plain(root_fd, todo[:-1]):  # most often only the last part is missing
+        done, todo = todo[:-1], todo[-1:]
     links = 0
     while todo:
         name = todo.pop(0)
@@ -113,6 +115,17 @@ def make_in_root(root_fd: int, path: str, *, directory: bool) -> int:
             done = []
         todo = _parts(target) + todo
     return open_in_root(root_fd, "/".join(done) or ".")
+
+
+def _is_plain(root_fd: int, parts: list[str]) -> bool:
+    """Say whether these are directories, with no link and no way back among them."""
+    if ".." in parts:
+        return False
+    try:
+        os.close(open_in_root(root_fd, "/".join(parts) or ".", resolve=RESOLVE_NO_SYMLINKS))
+    except KernelError:
+        return False
+    return True
 
 
 def _parts(path: str) -> list[str]:

@@ -89,7 +89,9 @@ class Explainer:
         read = _READERS.get((event.call, place))
         if read is not None and isinstance(value, read[0]):
             return read[1](value)
-        return _shorten(_plain(value, symbols=event.call in _SYMBOLIC))
+        if event.call in _SYMBOLIC and isinstance(value, str) and _SYMBOL.fullmatch(value):
+            return value
+        return _shorten(_plain(value))
 
     def _remember_descriptors(self, event: Event) -> None:
         """Know what a descriptor stands for, from the call that gave it to the last that uses it.
@@ -230,14 +232,14 @@ _READERS: dict[tuple[str, int], tuple[type, Callable[..., str]]] = {
 _SYMBOLIC = {"clone3", "ioctl", "prctl", "prlimit64"}
 
 
-def _plain(value: object, *, symbols: bool = False) -> str:
+def _plain(value: object) -> str:
     if value is None:
         return "NULL"
     if isinstance(value, (tuple, list)):
         return f"[{', '.join(map(_plain, value))}]"
-    if not isinstance(value, str) or (symbols and _SYMBOL.fullmatch(value)):
-        return str(value)
-    return value if value.startswith("{") else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str) and not value.startswith("{"):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
 
 
 def _short(found: re.Match[str]) -> str:

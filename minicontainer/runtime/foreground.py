@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from minicontainer.runtime.lifecycle import Container
 
 _PATIENCE = 3  # interrupts, as Docker's client
-_ENDS = (signals.SIGINT, signals.SIGTERM, signals.SIGHUP)
+_ENDS = (signals.SIGINT, signals.SIGQUIT, signals.SIGTERM, signals.SIGHUP)
 _PASSED_ON = tuple(
     signals.NUMBERS[f"SIG{name}"]
     for name in ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "ALRM", "CONT")
@@ -37,9 +37,10 @@ class Interrupted(BaseException):
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Hold SIGINT, SIGTERM and SIGHUP back, except while `waiting`: there they are `Interrupted`.
+    """Hold signals back; while `waiting`, those that end a process become `Interrupted`.
 
     Between two waits something is half made, or half taken back, that nobody would take back then.
+    What else is sent is the program's, and waits until that runs.
     """
     with _handled(_ENDS, _interrupt):
         yield
@@ -51,13 +52,13 @@ def _interrupt(number: int, _: object) -> None:
 
 @contextlib.contextmanager
 def _handled(numbers: tuple[int, ...], handler: signals.Handler) -> Iterator[None]:
-    """Give signals another meaning, and hold those that end a process back."""
-    mask = signals.block(_ENDS)
+    """Give signals another meaning, and hold back all that may be passed on."""
+    mask = signals.block(_PASSED_ON)
     former = {number: signals.handle(number, handler) for number in numbers}
     try:
         yield
     finally:
-        signals.block(_ENDS)
+        signals.block(_PASSED_ON)
         for number, meaning in former.items():
             signals.handle(number, meaning)
         signals.set_mask(mask)
@@ -99,5 +100,5 @@ def passing_signals_on(container: Container, say: Callable[[str], None]) -> Iter
             container.signal(signals.SIGKILL)
 
     with _handled(_PASSED_ON, pass_on):
-        signals.unblock(_ENDS)
+        signals.unblock(_PASSED_ON)
         yield

@@ -326,7 +326,8 @@ def start(pid: int, channel: Channel) -> None:
     """Tell init to become the program, and wait until it has."""
     with contextlib.suppress(BrokenPipeError):  # it died: reading says so
         channel.send(Start())
-    while (message := _receive(channel)) is not None:
+    # Not `_receive`: the program may run by now, and then a signal is for it to have.
+    while (message := channel.receive()) is not None:
         _handle(message, pid)
     channel.close()
 

@@ -50,6 +50,7 @@ def run(
             failed(error)
         os._exit(125)
     forked()
+    process.close_from(3)  # they were only marked close-on-exec, and this process stays
     while True:
         number = signals.wait_for(signals.CATCHABLE)
         if number == signals.SIGCHLD:

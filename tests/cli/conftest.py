@@ -18,6 +18,7 @@ from tests.conftest import PATIENCE_S, Result, Run, command
 
 ONE_LINE = re.compile(r"minicontainer(-oci)?: [^\n]+[^.\n]\n")
 
+
 def containers_in(*roots: Path) -> list[str]:
     """List what containers left in the directories that hold them."""
     return [
@@ -27,10 +28,12 @@ def containers_in(*roots: Path) -> list[str]:
         if not path.name.startswith(".")
     ]
 
+
 def assert_one_line(errors: str, says: str = "") -> None:
     """See that the user gets one line, and that it says what it should."""
     assert ONE_LINE.fullmatch(errors), errors
     assert says in errors
+
 
 @dataclass
 class Refused:
@@ -64,10 +67,12 @@ class Refused:
         assert (done.returncode, done.stdout) == (status, "")
         assert containers_in(self.run.data_root, self.run.exec_root) == []
 
+
 @pytest.fixture
 def refused(run: Run) -> Refused:
     """A way to be refused; what a start leaves on the host is looked for after the test."""
     return Refused(run)
+
 
 @dataclass
 class Bundle:
@@ -104,6 +109,7 @@ class Bundle:
         there = os.listdir(self.state) if self.state.exists() else []
         return [name for name in there if not name.startswith(".")]
 
+
 @pytest.fixture
 def bundle(
     busybox: Path, tmp_path_factory: pytest.TempPathFactory, nothing_left: None
@@ -123,9 +129,11 @@ def bundle(
     yield made
     shutil.rmtree(base)
 
+
 @pytest.fixture
 def rootfs(busybox: Path, tmp_path: Path) -> Path:
     """A copy of the busybox root file system, to be spoiled."""
     return Path(shutil.copytree(busybox, tmp_path / "rootfs", symlinks=True))
+
 
 Spoil = Callable[[Path], None]

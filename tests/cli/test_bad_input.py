@@ -106,7 +106,7 @@ def test_a_bad_value_is_refused(refused: Refused, option: str, value: str, says:
     refused(says, *words)
 
 
-@pytest.mark.parametrize("option", ["--net", "--pid", "--ipc", "--uts", "--userns", "--cgroupns"])
+@pytest.mark.parametrize("option", ["--net", "--pid", "--ipc", "--uts", "--cgroupns"])
 @pytest.mark.parametrize(
     ("word", "says"),
     [
@@ -121,6 +121,12 @@ def test_a_bad_value_is_refused(refused: Refused, option: str, value: str, says:
 def test_a_namespace_that_is_none(refused: Refused, option: str, word: str, says: str) -> None:
     """The same words for every kind."""
     refused(says.replace("OPTION", option), option, word)
+
+
+@pytest.mark.parametrize("word", ["what", "keep-id", "container:nosuch", "ns:/proc/1/ns/user"])
+def test_a_user_namespace_that_is_none(refused: Refused, word: str) -> None:
+    """It is new, or the host's."""
+    refused(f"invalid value '{word}' for --userns: use ", "--userns", word)
 
 
 def test_one_place_mounted_on_twice(refused: Refused) -> None:

@@ -133,6 +133,8 @@ def test_a_killed_command_takes_its_container_with_it(run: Run) -> None:
 def test_the_third_interrupt_kills(run: Run) -> None:
     """`sleep` as process 1 has no handler for SIGINT, and never gets it."""
     container = run.start("echo ready; exec sleep 60")
+    name = Path(f"/proc/{container.pid}/comm")
+    wait_until(lambda: name.read_text() == "sleep\n", "sleep, in place of the shell")
     for _ in range(2):
         container.process.send_signal(signal.SIGINT)
         time.sleep(0.2)  # the control: nothing happens

@@ -215,5 +215,3 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
     yield victim
     victim.kill()
     victim.wait()
-
-

@@ -42,7 +42,7 @@ _OPEN_TREE_CLONE = 0x1
 _CLONE_THREAD = 0x10000
 _BPF_CHANGES = {"BPF_PROG_LOAD", "BPF_PROG_ATTACH", "BPF_PROG_DETACH"}
 _PRCTL_CHANGES = ("PR_SET_", "PR_CAPBSET_DROP", "PR_CAP_AMBIENT")
-_IOCTL_CHANGES = ("SIOCS", "TIOCSCTTY")
+_IOCTL_CHANGES = ("SIOCS", "TIOCSCTTY", "TIOCSPGRP")
 _RTM_BASE, _RTM_GET = 16, 2
 _NETLINK_TYPES = {
     16: "RTM_NEWLINK", 17: "RTM_DELLINK", 20: "RTM_NEWADDR", 24: "RTM_NEWROUTE",
@@ -219,6 +219,14 @@ def _prctl(args: list[Any]) -> tuple[Any, ...]:
     return tuple(named)
 
 
+def _ioctl(args: list[Any]) -> tuple[Any, ...]:
+    """Give the request, and then what it is about: a link's name, or a terminal and its group."""
+    fd, request, about = args
+    if isinstance(about, dict):
+        return request.name, about["ifr_name"]
+    return request.name, fd, *(about if isinstance(about, tuple) else ())
+
+
 def _capset(args: list[Any]) -> tuple[Any, ...]:
     """Split each set into two words, as the structure has them."""
     header, sets = args
@@ -238,10 +246,7 @@ _SHAPES: dict[str, Callable[[list[Any]], tuple[Any, ...]]] = {
     "prctl": _prctl,
     "capset": _capset,
     "prlimit64": lambda args: (args[0], args[1].name, *args[2].values()),
-    "ioctl": lambda args: (
-        args[1].name,
-        args[2]["ifr_name"] if isinstance(args[2], dict) else args[0],
-    ),
+    "ioctl": _ioctl,
     "setgroups": lambda args: (args[1] or (),),
     "execve": lambda args: (args[0], args[1], f"{args[2].name.split()[0]} variables"),
     "mknodat": lambda args: (*args, 0)[:4],  # the device is shown where there can be one

@@ -60,7 +60,9 @@ def test_packages_can_be_changed(run: Run, debian: Path) -> None:
     """dpkg(1) unlinks, renames and chowns in the container's own layer."""
     script = "dpkg --purge --force-all hostname >/dev/null && ! dpkg -s hostname 2>/dev/null && echo gone"
     assert run(script, "--rootfs", str(debian)).output == "gone\n"
-    assert run("dpkg -s hostname | head -1", "--rootfs", str(debian)).output == "Package: hostname\n"
+    assert (
+        run("dpkg -s hostname | head -1", "--rootfs", str(debian)).output == "Package: hostname\n"
+    )
 
 
 def test_users_can_be_switched(run: Run, debian: Path) -> None:

@@ -71,7 +71,10 @@ def test_the_host_can_not_be_entered_through_one(run: Run, inherited: tuple[int,
             if running.returncode == 125:
                 assert errors.startswith("minicontainer: ")
             else:
-                assert set(output.split()) - {"etc"} <= {*os.listdir(run.rootfs), *_container_name(output)}
+                assert set(output.split()) - {"etc"} <= {
+                    *os.listdir(run.rootfs),
+                    *_container_name(output),
+                }
                 assert os.uname().nodename not in output.split()
 
 

@@ -68,7 +68,7 @@ class Comparison:
         prefix = ["unshare", "--net"] if own_network else []
         self.done = subprocess.run(
             [*prefix, "strace", "-ff", "-y", "-X", "verbose", "-s", "1000000", "-o", str(trace),
-             "-e", f"trace={','.join(strace.TRACED)}", sys.executable, "-c", LISTENER,
+             "-e", f"trace={','.join(strace.TRACED)}", sys.executable, "-B", "-c", LISTENER,
              json.dumps([str(CHECKOUT), *sys.path]), str(self.kept), *words],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S,
             check=False,

@@ -62,7 +62,7 @@ def test_sigterm_is_passed_on(run: Run) -> None:
 
 def test_other_signals_are_passed_on(run: Run) -> None:
     """Each by its number."""
-    script = "for s in HUP INT QUIT USR1 USR2; do trap \"echo $s\" $s; done; echo ready; while :; do sleep 0.1; done"
+    script = 'for s in HUP INT QUIT USR1 USR2; do trap "echo $s" $s; done; echo ready; while :; do sleep 0.1; done'
     container = run.start(script)
     assert container.process.stdout is not None
     for name in ("HUP", "INT", "QUIT", "USR1", "USR2"):
@@ -87,7 +87,7 @@ def test_the_third_sigint_kills(run: Run) -> None:
 
 def _kill_command(container: Running) -> None:
     container.process.kill()
-    container.process.communicate(timeout=PATIENCE_S)
+    container.process.wait(PATIENCE_S)
 
 
 def _groups(container: Running) -> list[Path]:
@@ -132,7 +132,7 @@ def test_processes_without_a_pid_namespace_are_taken_away_too(run: Run) -> None:
     _kill_command(container)
     wait_until(lambda: not Path(f"/proc/{container.pid}").exists(), "the first process's end")
     assert run("true").status == 0
-    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    wait_until(lambda: not [pid for pid in pids if Path(f"/proc/{pid}").exists()], "their end")
 
 
 def test_a_running_container_is_not_taken_away(run: Run) -> None:
@@ -147,7 +147,9 @@ def test_nothing_is_left_after_an_ordinary_end(run: Run) -> None:
     """Mounts, cgroups, links, processes, files: as before."""
     before = traces()
     run("mkdir /x; sleep 600 & exit 1", "--memory", "64m", "--init")
-    assert not {kind: found - before[kind] for kind, found in traces().items() if found - before[kind]}
+    assert not {
+        kind: found - before[kind] for kind, found in traces().items() if found - before[kind]
+    }
     assert not list((run.data_root / "containers").iterdir())
     assert [path.name for path in (run.exec_root / "containers").iterdir()] in ([], [".filters"])
     assert os.getpid() == int(os.readlink("/proc/self"))

@@ -72,7 +72,9 @@ def test_the_image_keeps_its_owners(run: Run) -> None:
 
 def test_the_image_can_be_changed_all_the_same(run: Run, busybox: Path) -> None:
     """In the container's own layer: copied up, with owners that mean the same inside."""
-    script = "echo x >> /etc/passwd && chown 1000 /bin/busybox && stat -c %u /bin/busybox /etc/passwd"
+    script = (
+        "echo x >> /etc/passwd && chown 1000 /bin/busybox && stat -c %u /bin/busybox /etc/passwd"
+    )
     assert run(script, *PRIVATE).output == "1000\n0\n"
     assert (busybox / "bin" / "busybox").stat().st_uid == 0
 
@@ -151,7 +153,10 @@ def test_an_id_that_is_not_mapped_can_not_be_used(bundles: Bundles) -> None:
 
     def mapped(config: Spec) -> None:
         config["linux"]["namespaces"].append({"type": "user"})
-        config["linux"] |= {"uidMappings": _maps((0, FIRST, 1)), "gidMappings": _maps((0, FIRST, 1))}
+        config["linux"] |= {
+            "uidMappings": _maps((0, FIRST, 1)),
+            "gidMappings": _maps((0, FIRST, 1)),
+        }
         config["mounts"] = [row for row in config["mounts"] if row["type"] != "devpts"]
         config["process"]["user"] = {"uid": 1, "gid": 0}
 

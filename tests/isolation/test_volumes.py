@@ -36,7 +36,9 @@ def _mount_below(shared: Path) -> None:
 
 def test_a_directory_is_shown_and_written_to(run: Run, volume: Path) -> None:
     """What is written inside is the host's file."""
-    assert run("cat /vol/file; echo new > /vol/new", "-v", f"{volume}:/vol").output == "the host's\n"
+    assert (
+        run("cat /vol/file; echo new > /vol/new", "-v", f"{volume}:/vol").output == "the host's\n"
+    )
     assert (volume / "new").read_text() == "new\n"
 
 

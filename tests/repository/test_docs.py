@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from minicontainer import steps
-from minicontainer.cli.containers import run_parser
+from minicontainer.cli.run_options import run_parser
 from minicontainer.engine import containers
 from minicontainer.runtime import init, lifecycle
 from tests.conftest import CHECKOUT

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,6 +92,24 @@ def test_an_error_says_where(text: str, place: str) -> None:
     """As an editor counts: from 1."""
     with pytest.raises(ValueError, match=place):
         jsontext.parse(text)
+
+
+@pytest.mark.parametrize("text", ["{", '"a', "[1", '{"a" 1}', "x", "1 2"])
+def test_an_error_is_the_same_where_json_was_never_imported(text: str) -> None:
+    """As in a start: an interpreter of its own, because this one has imported it."""
+    look = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
+        "from minicontainer import jsontext\n"
+        "assert 'json' not in sys.modules\n"
+        f"try: jsontext.parse({text!r})\n"
+        "except ValueError as error: print(error, end='')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-ISc", look], capture_output=True, text=True, check=False
+    )
+    with pytest.raises(ValueError, match=r".") as caught:
+        jsontext.parse(text)
+    assert (done.stdout, done.stderr) == (str(caught.value), "")
 
 
 def test_deep_nesting_is_an_error_and_no_crash() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from minicontainer import jsontext
-from minicontainer.cli.containers import config_from, run_parser
+from minicontainer.cli.run_options import config_from, run_parser
 from minicontainer.engine import specs
 from minicontainer.errors import InvalidArgument, NotFound
 from minicontainer.runtime import defaults
