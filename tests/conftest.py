@@ -140,7 +140,7 @@ class Run:
             stderr=subprocess.PIPE,
             text=True,
         )
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
         if not process.stdout.readline():
             raise AssertionError(process.communicate()[1])
         state = json.loads((self.exec_root / "containers" / name / "state.json").read_text())

@@ -1,4 +1,4 @@
-"""The options of `run`: one table, from which come parser, help, and the fields of the configuration.
+"""The options of `run`: one table, from which come parser, help and configuration.
 
 Names, spelling and defaults are Docker's.
 """

@@ -147,7 +147,7 @@ class Containers:
             cgroup.kill()
             cgroup.remove()
             if state.annotations.get(_NETWORK) in ("bridge", "default"):
-                _disconnect(identifier, self._network_state)
+                disconnect_network(identifier, self._network_state)
         _remove_tree(self._directories.directory(identifier))
 
     def _pid_of(self, name: str) -> int:
@@ -224,21 +224,22 @@ def connect_network(
         endpoint = networks.connect(networks.Network(), identifier, fd, state_dir)
     finally:
         os.close(fd)
-    undo.callback(_disconnect, identifier, state_dir)
+    undo.callback(steps.take, disconnect_network, identifier, state_dir)
     hosts = os.path.join(directory, "hosts")
     with open(hosts, encoding="utf-8") as file:
         text = file.read().replace("127.0.1.1", endpoint.address)
     _write(hosts, text)
 
 
-# The engine's own steps, around those of the runtime.
-STEPS = (make_directory, write_bundle, connect_network)
-
-
-def _disconnect(identifier: str, state_dir: str) -> None:
+def disconnect_network(identifier: str, state_dir: str) -> None:
+    """Take the container's link and address away; with the last one, bridge and NAT rules too."""
     from minicontainer.network import networks
 
     networks.disconnect(networks.Network(), identifier, state_dir)
+
+
+# The engine's own steps, around those of the runtime.
+STEPS = (make_directory, write_bundle, connect_network, disconnect_network)
 
 
 def _read_nothing() -> None:

@@ -48,9 +48,9 @@ _SYSCALL_NUMBERS = {
     "mount_setattr": 442,
 }
 _OLDER_SYSCALL_NUMBERS = {
-    "x86_64": {"pivot_root": 155, "capget": 125, "capset": 126, "seccomp": 317, "bpf": 321, "keyctl": 250},
-    "aarch64": {"pivot_root": 41, "capget": 90, "capset": 91, "seccomp": 277, "bpf": 280, "keyctl": 219},
-}  # fmt: skip
+    "x86_64": {"pivot_root": 155, "capset": 126, "seccomp": 317, "bpf": 321},
+    "aarch64": {"pivot_root": 41, "capset": 91, "seccomp": 277, "bpf": 280},
+}
 _SYSCALL_NUMBERS |= _OLDER_SYSCALL_NUMBERS.get(os.uname().machine, {})
 _libc.syscall.restype = c_long
 

@@ -46,13 +46,19 @@ def die_with_parent() -> None:
     before the call sends nothing, so whoever calls this must check for that.
     """
     libc.noted(
-        "prctl", ("PR_SET_PDEATHSIG", "SIGKILL"), lambda: _prctl.prctl(_prctl.PR_SET_PDEATHSIG, signals.SIGKILL)
+        "prctl",
+        ("PR_SET_PDEATHSIG", "SIGKILL"),
+        lambda: _prctl.prctl(_prctl.PR_SET_PDEATHSIG, signals.SIGKILL),
     )
 
 
 def become_subreaper() -> None:
     """Adopt orphaned descendants, so that they can be waited for: PR_SET_CHILD_SUBREAPER."""
-    libc.noted("prctl", ("PR_SET_CHILD_SUBREAPER", 1), lambda: _prctl.prctl(_prctl.PR_SET_CHILD_SUBREAPER, 1))
+    libc.noted(
+        "prctl",
+        ("PR_SET_CHILD_SUBREAPER", 1),
+        lambda: _prctl.prctl(_prctl.PR_SET_CHILD_SUBREAPER, 1),
+    )
 
 
 def forbid_new_privileges() -> None:
@@ -66,13 +72,19 @@ def forbid_new_privileges() -> None:
 def set_dumpable(dumpable: bool) -> None:
     """Forbid (or allow) ptrace(2) of this process, and access to its /proc files, to its equals."""
     libc.noted(
-        "prctl", ("PR_SET_DUMPABLE", int(dumpable)), lambda: _prctl.prctl(_prctl.PR_SET_DUMPABLE, int(dumpable))
+        "prctl",
+        ("PR_SET_DUMPABLE", int(dumpable)),
+        lambda: _prctl.prctl(_prctl.PR_SET_DUMPABLE, int(dumpable)),
     )
 
 
 def keep_capabilities(keep: bool) -> None:
     """Keep the permitted capabilities when the user id changes from 0: PR_SET_KEEPCAPS."""
-    libc.noted("prctl", ("PR_SET_KEEPCAPS", int(keep)), lambda: _prctl.prctl(_prctl.PR_SET_KEEPCAPS, int(keep)))
+    libc.noted(
+        "prctl",
+        ("PR_SET_KEEPCAPS", int(keep)),
+        lambda: _prctl.prctl(_prctl.PR_SET_KEEPCAPS, int(keep)),
+    )
 
 
 def set_rlimit(name: str, soft: int, hard: int) -> None:

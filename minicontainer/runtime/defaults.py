@@ -58,7 +58,7 @@ DEVICE_RULES = (
     DeviceRule(allow=True, type="c", access="m"),
     DeviceRule(allow=True, type="b", access="m"),
     *(
-        DeviceRule(allow=True, type=device.type, major=device.major, minor=device.minor, access="rwm")
+        DeviceRule(allow=True, type=device.type, major=device.major, minor=device.minor)
         for device in DEVICES
     ),
     DeviceRule(allow=True, type="c", major=5, minor=1, access="rwm"),  # /dev/console

@@ -14,22 +14,27 @@ import contextlib
 import errno
 import gc
 import os
-import stat
 
 from minicontainer import steps
 from minicontainer.errors import Error, InitError, KernelError
 from minicontainer.kernel import (
-    capabilities,
     files,
     interfaces,
     mounts,
     namespaces,
     paths,
     process,
-    seccomp,
     signals,
 )
-from minicontainer.runtime import reaper, rootfs
+from minicontainer.runtime import programs, reaper, rootfs
+from minicontainer.runtime.privileges import (
+    become_user,
+    drop_bounding_set,
+    filter_if_privileged,
+    filter_if_unprivileged,
+    forbid_new_privileges,
+    set_capabilities,
+)
 from minicontainer.runtime.spec import RLIMIT_INFINITY
 from minicontainer.runtime.sync import Failed, Go, Happened, Ready, Start
 
@@ -38,11 +43,10 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from minicontainer.cgroups.cgroup import View
-    from minicontainer.runtime.spec import Bundle, Mount, Spec
+    from minicontainer.runtime.spec import Bundle, Spec
     from minicontainer.runtime.sync import Channel
 
 EXIT_NOT_STARTED = 125
-_UMASK = 0o022  # where the specification leaves it open
 WANTS_REAPER = "minicontainer.init"  # an annotation: --init
 
 
@@ -227,7 +231,7 @@ def mount_filesystems(init: Init) -> None:
 
 
 def make_devices(init: Init) -> None:
-    """Make /dev/null and its kin, and /dev/fd, /dev/stdin, …: on the fresh tmpfs, after mounting it."""
+    """Make /dev/null and its kin, and links such as /dev/stdin, on the tmpfs that is /dev now."""
     own_users = init.spec.has_namespace("user")
     rootfs.make_devices(init.root_fd, init.spec.linux.devices, by_bind=own_users)
 
@@ -273,7 +277,7 @@ def enter_directory(init: Init) -> None:
 
 
 def protect_paths(init: Init) -> None:
-    """Hide or write-protect what tells about the host, now that the paths are the container's own."""
+    """Hide or write-protect what tells about the host: the paths are the container's own now."""
     rootfs.make_readonly(init.root_fd, init.spec.linux.readonly_paths)
     rootfs.mask(init.root_fd, init.spec.linux.masked_paths)
 
@@ -305,86 +309,7 @@ def raise_loopback(init: Init) -> None:
 def find_program(init: Init) -> None:
     """Find the program by the container's PATH: here, so that a missing one fails before start."""
     name = init.spec.process.args[0]
-    init.executable = _which(name, init.env.get("PATH", ""))
-
-
-def _which(name: str, path: str) -> str:
-    if "/" in name:
-        _check_executable(name)
-        return name
-    refused: KernelError | None = None
-    for directory in path.split(":"):
-        candidate = os.path.join(directory or ".", name)
-        try:
-            _check_executable(candidate)
-        except KernelError as error:
-            refused = error if error.errno == errno.EACCES else refused
-        else:
-            return candidate
-    if refused:
-        raise refused
-    raise InitError(f"exec: {name!r}: executable file not found in $PATH", errno=errno.ENOENT)
-
-
-def _check_executable(path: str) -> None:
-    try:
-        found = os.stat(path)
-    except OSError as error:
-        raise KernelError(error.errno, _lower(error.strerror or ""), f"exec: {path!r}") from None
-    if stat.S_ISDIR(found.st_mode):
-        raise KernelError(errno.EACCES, "is a directory", f"exec: {path!r}")
-    if not os.access(path, os.X_OK):
-        raise KernelError(errno.EACCES, "permission denied", f"exec: {path!r}")
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
-
-
-@steps.needed_if(lambda spec: spec.process.no_new_privileges)
-def forbid_new_privileges(init: Init) -> None:
-    """Let nothing that the program runs gain privileges, if asked: then a filter needs no
-    CAP_SYS_ADMIN, and can come last."""
-    process.forbid_new_privileges()
-
-
-@steps.needed_if(lambda spec: spec.linux.seccomp and not spec.process.no_new_privileges)
-def filter_if_privileged(init: Init) -> None:
-    """Load the system call filter now, while CAP_SYS_ADMIN is held: without no_new_privs the kernel
-    wants one of the two. The steps that follow must then pass the filter."""
-    _load_filter(init)
-
-
-def drop_bounding_set(init: Init) -> None:
-    """Limit what programs with file capabilities can gain, while CAP_SETPCAP is held to do it."""
-    asked = init.spec.process.capabilities
-    capabilities.limit_bounding(capabilities.mask_of(asked.bounding) if asked else 0)
-
-
-def become_user(init: Init) -> None:
-    """Become the user: groups first, which only a privileged process may set, the user id last.
-
-    Capabilities are kept over the change; the next step sets what they shall be.
-    """
-    user = init.spec.process.user
-    process.keep_capabilities(True)
-    process.set_groups(user.additional_gids)
-    process.set_gid(user.gid)
-    process.set_uid(user.uid)
-    os.umask(_UMASK if user.umask is None else user.umask)
-
-
-def set_capabilities(init: Init) -> None:
-    """Set the other four sets, after setuid(2), which clears the effective one."""
-    process.keep_capabilities(False)
-    asked = init.spec.process.capabilities
-    held = capabilities.of_process()["permitted"]
-    sets = {
-        kind: capabilities.mask_of(getattr(asked, kind)) & held if asked else 0
-        for kind in ("effective", "permitted", "inheritable", "ambient")
-    }
-    capabilities.set_sets(sets["effective"], sets["permitted"], sets["inheritable"])
-    capabilities.set_ambient(sets["ambient"] & sets["permitted"] & sets["inheritable"])
+    init.executable = programs.find(name, init.env.get("PATH", ""))
 
 
 def report_ready(init: Init) -> None:
@@ -398,18 +323,6 @@ def wait_for_start(init: Init) -> None:
     """Wait until the parent says start: between create and start, networks are connected."""
     if not isinstance(init.channel.receive(), Start):
         os._exit(EXIT_NOT_STARTED)  # the parent is gone, or has given up
-
-
-@steps.needed_if(lambda spec: spec.linux.seccomp and spec.process.no_new_privileges)
-def filter_if_unprivileged(init: Init) -> None:
-    """Load the system call filter last, so that only execve(2) itself must pass it."""
-    _load_filter(init)
-
-
-def _load_filter(init: Init) -> None:
-    profile = init.spec.linux.seccomp
-    if profile is not None:
-        seccomp.load(init.filter, seccomp.filter_flags(profile))
 
 
 def die_with_parent(init: Init) -> None:
@@ -456,7 +369,7 @@ def run_program(init: Init) -> None:
 RECIPE = (
     join_cgroups,            # the limits hold from here on
     reset_signals,
-    forbid_tracing,        # before anything of the container could look at us
+    forbid_tracing,          # before anything of the container could look at us
     become_root_inside,
     start_session,
     set_oom_score,
@@ -484,7 +397,7 @@ RECIPE = (
     wait_for_start,
     filter_if_unprivileged,
     die_with_parent,
-    stay_as_reaper,
+    stay_as_reaper,          # with --init it goes no further: its child takes the last step
     run_program,
 )  # fmt: skip
 

@@ -330,7 +330,8 @@ def _make_device(root_fd: int, device: Device, *, by_bind: bool) -> None:
             files.make_node(
                 name, mode | kind[device.type], os.makedev(device.major, device.minor), at=parent,
                 where=device.path,
-                shell=f"mknod -m {mode:o} {device.path} {device.type} {device.major} {device.minor}",
+                shell=f"mknod -m {mode:o} {device.path} {device.type} "
+                f"{device.major} {device.minor}",
             )  # fmt: skip
         except KernelError as error:
             if error.errno == errno.EEXIST:

@@ -234,7 +234,7 @@ def check(spec: Spec) -> None:
 
 
 def _numbers(spec: Spec) -> Iterator[tuple[str, int | None, int, int]]:
-    """Yield what the kernel keeps in fewer bits than JSON can write: path, value, lowest, highest."""
+    """Yield what the kernel keeps in fewer bits than JSON can write: path, value, and its range."""
     process, linux = spec.process, spec.linux
     yield "process.oomScoreAdj", process.oom_score_adj, -1000, 1000
     yield "process.user.uid", process.user.uid, 0, _HIGHEST_ID
@@ -284,7 +284,7 @@ def _check_what_needs_namespaces(spec: Spec) -> None:
 def _check_namespaces(namespaces: tuple[NamespaceSpec, ...]) -> None:
     if not any(namespace.type == "mount" for namespace in namespaces):
         raise InvalidArgument(
-            "linux.namespaces: a mount namespace is needed: the root that changes would be the host's"
+            "linux.namespaces: a mount namespace is needed, or the host's own root would change"
         )
     seen = set()
     for i, namespace in enumerate(namespaces):

@@ -12,8 +12,8 @@
       │                                           │
       │ ◄──────────────────────────────── Failed  │  or at any point: step, call, errno, text
 
-Where namespaces must be joined first, a joiner stands between the two (`lifecycle.fork_init`): it forks
-init as the parent's own child, says Forked, and ends.
+Where namespaces must be joined first, a joiner stands between the two (`lifecycle.fork_init`): it
+forks init as the parent's own child, says Forked, and ends.
 
 Two pipes carry one JSON object a line. They need no import, and a pipe whose writers are gone
 reads as closed: that is how each side sees the other end, also by SIGKILL.

@@ -231,7 +231,7 @@ def test_containers_come_and_go_at_once(start: Start) -> None:
 
 
 def test_a_process_may_start_inside(group: Cgroup) -> None:
-    """A descriptor for clone3(2) where v2 is mounted; tasks_files of v1 that a child goes through."""
+    """A descriptor for clone3(2) where v2 is mounted; v1's tasks files for the child to write."""
     fd, tasks_files = group.fd(), group.tasks_files()
     assert (fd is None) == (group.version == "v1")
     assert (tasks_files == ()) == (group.version == "v2")

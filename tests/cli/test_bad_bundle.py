@@ -1,4 +1,4 @@
-"""minicontainer-oci: a bundle that makes no sense is refused by its JSON path, and leaves nothing."""
+"""minicontainer-oci: a bundle that makes no sense is refused by its path, and leaves nothing."""
 
 from __future__ import annotations
 

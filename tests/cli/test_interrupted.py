@@ -10,7 +10,7 @@ import pty
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -110,6 +110,44 @@ def test_what_a_killed_start_left_is_swept(run: Run, options: tuple[str, ...]) -
 
         wait_until(all_is_swept, "a sweep")
     assert found_something > TRIES / 10, "the moments missed what they were for"
+
+
+@pytest.fixture
+def host_network() -> Iterator[tuple[str, ...]]:
+    """Give the words that run a command in a network namespace that plays the host's."""
+    holder = subprocess.Popen(
+        ["unshare", "--net", "sh", "-c", "ip link set lo up && echo ready && exec cat"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    yield ("nsenter", f"--net=/proc/{holder.pid}/ns/net")
+    holder.communicate()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_connection_to_the_bridge_is_taken_back(
+    run: Run, host_network: tuple[str, ...], number: int
+) -> None:
+    """The link, the address that was lent, and with the last container the bridge and its rules."""
+    arguments = [*host_network, *run.arguments(("/bin/true",), ("--net", "bridge"))]
+    whole = duration_s(arguments)
+    for i in range(TRIES):
+        done = interrupted(arguments, number, whole * i / TRIES)
+        assert done.status in (-number, 128 + number, 0)
+
+    def all_is_swept() -> bool:
+        subprocess.run(arguments, check=True, stdin=subprocess.DEVNULL)
+        look = "ls /sys/class/net; nft list ruleset"
+        # with a mount of its own: sysfs shows the network namespace of whoever mounted it
+        words = ("unshare", "--mount", "sh", "-c", f"mount -t sysfs sysfs /sys && {look}")
+        there = subprocess.run([*host_network, *words], capture_output=True, text=True, check=True)
+        files = [path for path in run.exec_root.glob("network/**/*") if path.name != "lock"]
+        return there.stdout == "lo\n" and not any(path.is_file() for path in files)
+
+    wait_until(all_is_swept, "the links and rules to go")
+    assert containers_in(run.data_root, run.exec_root) == []
 
 
 def test_a_sweep_does_not_touch_what_runs(run: Run) -> None:

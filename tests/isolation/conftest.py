@@ -1,4 +1,4 @@
-"""Looks at a container from outside, in the kernel's own files, and bundles for what `run` can't ask."""
+"""Looks at a container in the kernel's own files, and bundles for what `run` can't ask."""
 
 from __future__ import annotations
 

@@ -34,6 +34,8 @@ TRACED = (
     "chmod", "fchmod", "fchmodat", "chown", "fchown", "lchown", "fchownat", "setxattr",
     "fsetxattr", "lsetxattr", "write", "pwrite64", "writev", "sendto", "sendmsg",
 )  # fmt: skip
+# Whether a netlink request succeeded is in the kernel's answer.
+ANSWERS = ("recvfrom", "recvmsg")
 
 _WRITES = {"write", "pwrite64", "writev"}
 _FILES = {*TRACED[TRACED.index("mknod") : TRACED.index("write")]}
@@ -83,22 +85,27 @@ def read(trace: str, pid: int, *, inside: bool) -> Iterator[Call]:
         trace: what `strace -ff -y -X verbose` wrote for the process *pid*.
         inside: it is a process of the container: then all files that it makes are in its root.
     """
-    for line in trace.splitlines():
+    lines = trace.splitlines()
+    for i, line in enumerate(lines):
         found = _LINE.match(line)
         if found is None:
             # signals, the end, and calls that never came back, or began anew after a signal
             assert line.startswith(("+++", "---")) or re.search(r" = \?( E|$)", line), line
             continue
         name, text, result, error = found.groups()
+        if name in ANSWERS:
+            continue
         args = list(_values(_TOKEN.findall(text), ""))
         if _changes_state(name, args, text, inside):
             shaped = _SHAPES.get(name, _as_they_are)(args)
             if name == "write":
                 shaped = (shaped[0].replace(f"/proc/{pid}/", "/proc/self/"), *shaped[1:])
-            called, came_back = _RENAMED.get(name, name), int(result)
-            if name in ("sendto", "sendmsg"):  # of a netlink request the kernel's answer counts
-                called, came_back = _netlink_type(text), 0
-            yield Call(called, shaped, came_back, getattr(errno, error) if error else 0)
+            if name in ("sendto", "sendmsg"):
+                code = _netlink_answer(text, lines[i + 1 :])
+                yield Call(_netlink_type(text), shaped, -1 if code else 0, code)
+            else:
+                code = getattr(errno, error) if error else 0
+                yield Call(_RENAMED.get(name, name), shaped, int(result), code)
 
 
 def _values(tokens: list[str], end: str) -> Iterator[Any]:
@@ -206,6 +213,16 @@ def _as_they_are(args: list[Any]) -> tuple[Any, ...]:
 def _fields(structure: dict[str, Any]) -> dict[str, int]:
     """Give the fields that are numbers and not 0, as an event does."""
     return {name: value for name, value in structure.items() if isinstance(value, int) and value}
+
+
+def _netlink_answer(request: str, later: list[str]) -> int:
+    """Give the error that the kernel answered a request with, or 0."""
+    (number,) = re.findall(r"nlmsg_seq=(\d+)", request)
+    pattern = re.compile(rf"recv\w+\(.*nlmsg_type=0x2 .*nlmsg_seq={number},.*{{error=-?(\w+)")
+    found = next(filter(None, map(pattern.match, later)), None)
+    if found is None:  # none was asked for
+        return 0
+    return int(found[1]) if found[1].isdigit() else int(getattr(errno, found[1]))
 
 
 def _prctl(args: list[Any]) -> tuple[Any, ...]:

@@ -44,7 +44,11 @@ def test_they_work(run: Run) -> None:
 
 
 # A device file with that number is made and opened: /dev/mem's, which no container may use.
-_OPEN = "import os; os.mknod('/dev/made', 0o20600, os.makedev({0}, {1})); os.open('/dev/made', os.O_RDONLY)"
+_OPEN = """
+import os
+os.mknod("/dev/made", 0o20600, os.makedev({0}, {1}))
+os.open("/dev/made", os.O_RDONLY)
+"""
 
 
 def test_a_made_device_can_not_be_opened(run: Run) -> None:
@@ -62,7 +66,11 @@ def test_a_listed_one_can(run: Run) -> None:
 
 def test_a_device_can_be_let_in(run: Run) -> None:
     """--device, under another name, and with fewer rights."""
-    look = "stat -c '%t %T' /dev/log-in; head -c 0 /dev/log-in && echo read; echo > /dev/log-in && echo written"
+    look = """
+    stat -c '%t %T' /dev/log-in
+    head -c 0 /dev/log-in && echo read
+    echo > /dev/log-in && echo written
+    """
     result = run(look, "--device", "/dev/kmsg:/dev/log-in:r", "--cap-add", "SYSLOG")
     assert result.output == "1 b\nread\n"
     assert "Operation not permitted" in result.errors

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -68,7 +69,8 @@ class Comparison:
         prefix = ["unshare", "--net"] if own_network else []
         self.done = subprocess.run(
             [*prefix, "strace", "-ff", "-y", "-X", "verbose", "-s", "1000000", "-o", str(trace),
-             "-e", f"trace={','.join(strace.TRACED)}", sys.executable, "-B", "-c", LISTENER,
+             "-e", f"trace={','.join((*strace.TRACED, *strace.ANSWERS))}",
+             sys.executable, "-B", "-c", LISTENER,
              json.dumps([str(CHECKOUT), *sys.path]), str(self.kept), *words],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S,
             check=False,
@@ -86,13 +88,14 @@ class Comparison:
         found = {}
         for pid, path in self.traces.items():
             text = path.read_text()
+            program = re.match(r'execve\("([^"]*)"', text)
+            if program and program[1].endswith(PROGRAMS):
+                continue
             if pid == self.client:
                 middle = text[text.index(f"{self.kept}.begin") : text.index(f"{self.kept}.end")]
                 text = middle.partition("\n")[2].rpartition("\n")[0]
             calls = list(strace.read(text, pid, inside=pid != self.client))
             became = [i for i, call in enumerate(calls) if call.name == "execve" and not call.errno]
-            if became and calls[became[0]].args[0].endswith(PROGRAMS):
-                continue
             found[pid] = calls[: became[0] + 1] if became else calls
         return {pid: calls for pid, calls in found.items() if calls}
 

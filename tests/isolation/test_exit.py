@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 
 import pytest
 
 from minicontainer.cgroups import hierarchies
-from tests.conftest import PATIENCE_S, Run, Running, traces, wait_until
+from tests.conftest import PATIENCE_S, Run, Running, wait_until
 
 from .conftest import members_of, namespace_of
 
@@ -62,7 +61,8 @@ def test_sigterm_is_passed_on(run: Run) -> None:
 
 def test_other_signals_are_passed_on(run: Run) -> None:
     """Each by its number."""
-    script = 'for s in HUP INT QUIT USR1 USR2; do trap "echo $s" $s; done; echo ready; while :; do sleep 0.1; done'
+    traps = 'for s in HUP INT QUIT USR1 USR2; do trap "echo $s" $s; done'
+    script = f"{traps}; echo ready; while :; do sleep 0.1; done"
     container = run.start(script)
     assert container.process.stdout is not None
     for name in ("HUP", "INT", "QUIT", "USR1", "USR2"):
@@ -144,12 +144,7 @@ def test_a_running_container_is_not_taken_away(run: Run) -> None:
 
 
 def test_nothing_is_left_after_an_ordinary_end(run: Run) -> None:
-    """Mounts, cgroups, links, processes, files: as before."""
-    before = traces()
+    """No file in the two roots; at mounts, cgroups, links, processes every test here looks."""
     run("mkdir /x; sleep 600 & exit 1", "--memory", "64m", "--init")
-    assert not {
-        kind: found - before[kind] for kind, found in traces().items() if found - before[kind]
-    }
     assert not list((run.data_root / "containers").iterdir())
     assert [path.name for path in (run.exec_root / "containers").iterdir()] in ([], [".filters"])
-    assert os.getpid() == int(os.readlink("/proc/self"))

@@ -43,11 +43,11 @@ def semaphore() -> Iterator[str]:
 def queue() -> Iterator[str]:
     """A POSIX message queue of the host; its name."""
     name = f"minicontainer-test-{os.getpid()}"
-    make = f"import ctypes; assert ctypes.CDLL('librt.so.1').mq_open(b'/{name}', 0o100, 0o600, None) >= 0"
-    subprocess.run(python(make), check=True)
+    library = "import ctypes; library = ctypes.CDLL('librt.so.1');"
+    make = f"assert library.mq_open(b'/{name}', {os.O_CREAT}, 0o600, None) >= 0"
+    subprocess.run(python(library + make), check=True)
     yield name
-    remove = f"import ctypes; ctypes.CDLL('librt.so.1').mq_unlink(b'/{name}')"
-    subprocess.run(python(remove), check=True)
+    subprocess.run(python(library + f"library.mq_unlink(b'/{name}')"), check=True)
 
 
 def _ids(listing: str) -> list[str]:

@@ -55,20 +55,18 @@ def _with_hardware() -> list[str]:
     return [path.name for path in own.iterdir() if path.name.startswith(("eth", "en", "wl"))]
 
 
+_PAGE = "mkdir /www; echo hello > /www/index.html"
 _ASK_ONESELF = "httpd -p 127.0.0.1:80 -h /www && wget -q -O - http://127.0.0.1/index.html"
 
 
 def test_lo_carries_packets(run: Run) -> None:
     """A server on it is reached from inside."""
-    page = "mkdir /www; echo hello > /www/index.html; "
-    assert run(page + _ASK_ONESELF, "--net", "none").output == "hello\n"
+    assert run(f"{_PAGE}; {_ASK_ONESELF}", "--net", "none").output == "hello\n"
 
 
 def test_a_namespace_can_be_another_containers(run: Run) -> None:
     """`container:NAME`: what one serves on its lo, the other reaches; a third does not."""
-    server = run.start(
-        "mkdir /www; echo hello > /www/index.html; httpd -p 127.0.0.1:80 -h /www; echo ready; sleep 60"
-    )
+    server = run.start(f"{_PAGE}; httpd -p 127.0.0.1:80 -h /www; echo ready; sleep 60")
     ask = "wget -q -O - http://127.0.0.1/index.html"
     joined = run(ask, "--net", f"container:{server.state['id']}")
     assert joined.output == "hello\n"
@@ -120,8 +118,8 @@ def played_host() -> Iterator[PlayedHost]:
     host.holder.communicate()
 
 
-_SERVE = """
-mkdir /www; echo hello > /www/index.html
+_SERVE = f"""
+{_PAGE}
 ip -o -4 addr show dev eth0 | sed 's/.*inet //; s,/.*,,'
 exec httpd -f -p 80 -h /www
 """
@@ -152,11 +150,17 @@ def test_a_server_is_reached_over_the_bridge(run: Run, played_host: PlayedHost) 
     assert played_host.run("nft", "list", "ruleset") == ""
 
 
+_ASK_THE_HOST = r"""
+ip route
+grep $(hostname) /etc/hosts
+ping -c 1 $(ip route | sed -n 's/^default via \([^ ]*\).*/\1/p')
+"""
+
+
 def test_the_host_is_reached_over_the_bridge(run: Run, played_host: PlayedHost) -> None:
     """The default route leads there; /etc/hosts knows the container's own address."""
-    script = "ip route; getent() { grep $(hostname) /etc/hosts; }; getent; ping -c 1 $(ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p')"
     done = subprocess.run(
-        played_host.words(*run.arguments(("/bin/sh", "-c", script), ("--net", "bridge"))),
+        played_host.words(*run.arguments(("/bin/sh", "-c", _ASK_THE_HOST), ("--net", "bridge"))),
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -164,4 +168,4 @@ def test_the_host_is_reached_over_the_bridge(run: Run, played_host: PlayedHost) 
     own = done.stdout.split("src ")[1].split()[0]
     assert f"{own}\t" in done.stdout
     # the control: without a network the same look finds no way
-    assert run(script, "--net", "none").status != 0
+    assert run(_ASK_THE_HOST, "--net", "none").status != 0

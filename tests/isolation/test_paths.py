@@ -55,7 +55,7 @@ def _replace(path: Path, target: str) -> None:
     path.symlink_to(target)
 
 
-def _rooted(tree: Path, *mounts: dict[str, object]) -> Change:
+def _rooted(tree: Path, *mounts: Spec) -> Change:
     """Make a bundle of the tree itself, writable: what is made in it is there to be seen."""
 
     def change(config: Spec) -> None:
@@ -76,7 +76,7 @@ def test_a_volume_behind_a_link_stays_inside(
     """The link is followed as a process inside would: the target is made below the root."""
     _replace(tree / "data", str(canary) if form == "absolute" else f"{_CLIMB}{canary}")
     before = _look(canary)
-    mount = {
+    mount: Spec = {
         "destination": f"/data{below}", "type": "bind", "source": str(volume), "options": ["bind"],
     }  # fmt: skip
     result = bundles(f"cat {canary}{below}/file; mount | grep -c canary", _rooted(tree, mount))
@@ -186,7 +186,7 @@ def test_a_race_wins_nothing(bundles: Bundles, tree: Path, canary: Path, volume:
     (tree / "link").symlink_to(f"{_CLIMB}{canary}")
     (canary / "deep").mkdir()
     before, mounts = _look(canary), mounts_of("self")
-    mount = {
+    mount: Spec = {
         "destination": "/place/deep", "type": "bind", "source": str(volume), "options": ["bind"],
     }  # fmt: skip
     stop = threading.Event()

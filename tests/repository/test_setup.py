@@ -51,7 +51,7 @@ def test_a_launcher_starts_in_an_interpreter_of_its_own(name: str) -> None:
 def test_a_launcher_finds_the_project_and_what_it_needs() -> None:
     """Without `import site`, the launcher alone says where: the checkout first."""
     lines = launcher("minicontainer")
-    paths = next(line for line in lines if line.startswith("sys.path"))
+    paths = "; ".join(line for line in lines if line.startswith("sys.path"))
     look = f"import sys; {paths}; import minicontainer, prctl; print(minicontainer.__file__)"
     interpreter = lines[0].removeprefix("#!").split()[0]
     found = subprocess.run([interpreter, "-IS", "-c", look], capture_output=True, text=True)

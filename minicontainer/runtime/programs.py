@@ -1,0 +1,54 @@
+"""Which file a program's name means, as execvp(3) finds it.
+
+By the container's own PATH and files: looked for when the root is the container's.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from minicontainer.errors import InitError, KernelError
+
+
+def find(name: str, path: str) -> str:
+    """Find a program.
+
+    Args:
+        name: a path, if it holds a slash; else what to look for in *path*.
+        path: directories, separated by colons.
+    Raises:
+        KernelError: ENOENT; EACCES for a directory, or for what may not be executed.
+        InitError: it is in none of the directories.
+    """
+    if "/" in name:
+        _check_executable(name)
+        return name
+    refused: KernelError | None = None
+    for directory in path.split(":"):
+        candidate = os.path.join(directory or ".", name)
+        try:
+            _check_executable(candidate)
+        except KernelError as error:
+            refused = error if error.errno == errno.EACCES else refused
+        else:
+            return candidate
+    if refused:
+        raise refused
+    raise InitError(f"exec: {name!r}: executable file not found in $PATH", errno=errno.ENOENT)
+
+
+def _check_executable(path: str) -> None:
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise KernelError(error.errno, _lower(error.strerror or ""), f"exec: {path!r}") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise KernelError(errno.EACCES, "is a directory", f"exec: {path!r}")
+    if not os.access(path, os.X_OK):
+        raise KernelError(errno.EACCES, "permission denied", f"exec: {path!r}")
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
