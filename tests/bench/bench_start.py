@@ -4,7 +4,7 @@
 
 Whole commands, interleaved so that all meet the same machine, medians of 30 after 3 for warmth. The
 bundle: busybox's /bin/true, six namespaces and a cgroup; then with a user namespace; then with the
-default seccomp profile. Then the child alone, from fork to exec, out of a warm process.
+default seccomp profile.
 """
 
 from __future__ import annotations
@@ -18,15 +18,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from minicontainer.kernel import namespaces
 from minicontainer.kernel.namespaces import IdMap
-from minicontainer.runtime import defaults, lifecycle, seccomp_profile
-from minicontainer.runtime.spec import Bundle, NamespaceSpec, Spec
-from minicontainer.runtime.state import Store
+from minicontainer.runtime import defaults, seccomp_profile
+from minicontainer.runtime.spec import NamespaceSpec, Spec
 from tests.conftest import CHECKOUT, command
 
 RUNS, WARM_UP = 30, 3
@@ -104,28 +101,6 @@ def peak_memory(directory: Path) -> int:
     return int(done.stdout)
 
 
-def fork_to_exec(directory: Path, spec: Spec) -> list[float]:
-    """Measure, in a warm process, from the fork of init until its program has been executed."""
-    times = []
-    bundle = Bundle(path=str(directory), spec=spec)
-    store = Store(str(directory / "state"))
-    fork = namespaces.clone3
-    forked: list[int] = []
-
-    def clocked(flags: int, *, cgroup_fd: int | None = None) -> tuple[int, int]:
-        forked.append(time.perf_counter_ns())
-        return fork(flags, cgroup_fd=cgroup_fd)
-
-    with mock.patch.object(namespaces, "clone3", clocked):
-        for _ in range(WARM_UP + RUNS):
-            container = lifecycle.create("bench-warm", bundle, store)
-            container.start()
-            times.append((time.perf_counter_ns() - forked[-1]) / 1e6)
-            container.wait()
-            container.delete()
-    return times[WARM_UP:]
-
-
 def main() -> None:
     """Measure, and print."""
     with tempfile.TemporaryDirectory() as place:
@@ -138,11 +113,6 @@ def main() -> None:
             (directory / "config.json").write_text(json.dumps(spec.to_json()))
             compare(directory, title)
         print(f"\npeak memory of one run: {peak_memory(directory) / 1024:.1f} MiB")
-        times = fork_to_exec(directory, bundles()["6 namespaces, cgroup"])
-        print(
-            f"fork to exec from a warm process: median {statistics.median(times):.1f} ms, "
-            f"min {min(times):.1f} ms"
-        )
         os.chdir("/")
 
 
