@@ -14,7 +14,7 @@ from minicontainer import jsontext, steps
 from minicontainer.cgroups.cgroup import open_cgroup
 from minicontainer.engine import attach, specs
 from minicontainer.errors import InvalidArgument, KernelError, NotFound, Unsupported
-from minicontainer.kernel import namespaces
+from minicontainer.kernel import capabilities, namespaces
 from minicontainer.record import Record
 from minicontainer.runtime import foreground, lifecycle
 from minicontainer.runtime.spec import Bundle, Spec, check
@@ -264,6 +264,11 @@ def _require_root() -> None:
         raise Unsupported(
             "containers need root here: run the command with sudo "
             "(`minicontainer check` tells what this host offers)"
+        )
+    if not capabilities.of_process()["effective"] & capabilities.mask_of(("CAP_SYS_ADMIN",)):
+        raise Unsupported(
+            "making namespaces needs CAP_SYS_ADMIN, which this root does not have: in a container, "
+            "start that one privileged (`minicontainer check` tells what is missing)"
         )
 
 

@@ -150,6 +150,24 @@ def test_a_server_is_reached_over_the_bridge(run: Run, played_host: PlayedHost) 
     assert played_host.run("nft", "list", "ruleset") == ""
 
 
+def test_a_killed_commands_link_is_taken_away(run: Run, played_host: PlayedHost) -> None:
+    """By the kernel, with the namespace; address and rules by the next command."""
+    before = played_host.json("link")
+    words = run.arguments(("/bin/sh", "-c", "echo ready; sleep 600"), ("--net", "bridge"))
+    killed = subprocess.Popen(
+        played_host.words(*words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
+    assert killed.stdout is not None
+    assert killed.stdout.readline() == b"ready\n"
+    killed.kill()
+    killed.communicate(timeout=PATIENCE_S)
+    assert "masquerade" in played_host.run("nft", "list", "ruleset")  # the look can find it
+    next_words = run.arguments(("/bin/true",), ("--net", "none"))
+    subprocess.run(played_host.words(*next_words), check=True, timeout=PATIENCE_S)
+    wait_until(lambda: played_host.json("link") == before, "the links' end")
+    assert played_host.run("nft", "list", "ruleset") == ""
+
+
 _ASK_THE_HOST = r"""
 ip route
 grep $(hostname) /etc/hosts
