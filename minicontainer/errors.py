@@ -4,7 +4,6 @@
     ├── InvalidArgument   what was asked for makes no sense: ask differently
     ├── NotFound          a named thing does not exist: name another, or make it
     ├── Conflict          it exists, or is in a state that forbids this: change that first
-    ├── NotModified       it is so already: nothing to do
     ├── Unsupported       this host or this build cannot do it: the message says what would
     ├── KernelError       a system call failed (an OSError too: errno, strerror, filename)
     └── InitError         the container's first process failed: which step, which call, why
@@ -35,10 +34,6 @@ class NotFound(Error):
 
 class Conflict(Error):
     """A thing exists already, or its state forbids what was asked."""
-
-
-class NotModified(Error):
-    """The thing is already as asked."""
 
 
 class Unsupported(Error):

@@ -75,17 +75,16 @@ class _Trace:
 _trace = _Trace()
 
 
-def listen(listener: Callable[[Event], None] | None, actor: str, pid: int = 0) -> None:
+def listen(listener: Callable[[Event], None] | None, actor: str) -> None:
     """Hand every event from now on to *listener*; None ends that.
 
     Args:
         listener: called with each event, in order, in the process that made it.
         actor: who this process is, for the events.
-        pid: of this process as the host sees it; 0 for what getpid(2) says.
     """
     _trace.listener = listener
     _trace.actor = actor
-    _trace.pid = pid or os.getpid()
+    _trace.pid = os.getpid()
     # By the wall clock too: the monotonic one of a child in another time namespace is another.
     now, wall = time.monotonic_ns(), time.time_ns()
     if not _trace.begun_wall:

@@ -8,7 +8,7 @@ import time
 
 from minicontainer.cgroups import refusals
 from minicontainer.errors import Conflict, KernelError
-from minicontainer.kernel import files, libc
+from minicontainer.kernel import files, libc, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 # A group of this name, or below one, is this project's: it goes when the last in it has gone.
 # Others made the groups above, perhaps with limits in them: those stay, as they do with runc.
 _OURS = "minicontainer"
-_KILL = 9  # SIGKILL; the module signal takes 2 ms to import
 
 
 def make(mount_point: str, path: str) -> bool:
@@ -140,7 +139,7 @@ def kill_one_by_one(directory: str) -> None:
         for pid in held.keys() & set(processes(directory)):
             try:
                 libc.call(
-                    "pidfd_send_signal", held[pid], _KILL, None, 0,
+                    "pidfd_send_signal", held[pid], signals.SIGKILL, None, 0,
                     object=f"process:{pid}", shell=f"kill -KILL {pid}",
                 )  # fmt: skip
             except KernelError as error:

@@ -33,7 +33,7 @@ EXIT_ENGINE = 125
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127
 _STARTS_PROGRAM = ("find-program", "run-program", "stay-as-reaper")
-_ENOENT, _ENOTDIR, _E2BIG = 2, 20, 7
+_ENOENT, _ENOTDIR = 2, 20
 
 
 def usage() -> str:

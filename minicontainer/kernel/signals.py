@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # typeshed has no stub for it
 
-from minicontainer.errors import InvalidArgument
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -52,22 +50,3 @@ def unblock(numbers: Iterable[int]) -> set[int]:
 def set_mask(numbers: Iterable[int]) -> None:
     """Block exactly these."""
     _signal.pthread_sigmask(_signal.SIG_SETMASK, numbers)
-
-
-def number_of(name: str) -> int:
-    """Read a signal as people write it: 15, TERM, SIGTERM, RTMIN+3.
-
-    Raises:
-        InvalidArgument: no such signal.
-    """
-    word = name.upper().removeprefix("SIG")
-    base, plus, offset = word.partition("+")
-    if word.isdigit():
-        number = int(word)
-    elif plus and base == "RTMIN" and offset.isdigit():
-        number = NUMBERS["SIGRTMIN"] + int(offset)
-    else:
-        number = NUMBERS.get(f"SIG{word}", 0)
-    if not 0 < number <= NUMBERS["SIGRTMAX"]:
-        raise InvalidArgument(f"{name}: no such signal: use a name as in signal(7), or a number")
-    return number

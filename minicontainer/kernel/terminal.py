@@ -14,7 +14,7 @@ import struct
 import termios
 import tty
 
-from minicontainer.errors import KernelError, NotFound
+from minicontainer.errors import NotFound
 from minicontainer.kernel import libc, signals
 
 TYPE_CHECKING = False
@@ -114,18 +114,3 @@ def receive_descriptor(sock: socket.socket) -> int:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             return int(struct.unpack("i", data[:4])[0])
     raise NotFound("no terminal was sent: the container ended before it opened one")
-
-
-def connect(path: str) -> socket.socket:
-    """Connect to a console socket.
-
-    Raises:
-        KernelError: nobody listens there.
-    """
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.connect(path)
-    except OSError as error:
-        sock.close()
-        raise KernelError(error.errno, error.strerror, f"connect({path})") from None
-    return sock

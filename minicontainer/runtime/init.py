@@ -61,7 +61,6 @@ class Init:
         console: the socket over which the terminal's master is sent, or None.
         copies: detached mounts that the parent made, by place in the specification's list.
         tasks_files: the `tasks` files of its v1 cgroups, path and descriptor.
-        foreground: the parent stays and waits, and takes the container with it when it ends.
     """
 
     def __init__(
@@ -72,7 +71,6 @@ class Init:
         program: bytes = b"",
         console: Any = None,
         copies: dict[int, int] | None = None,
-        foreground: bool = False,
         tasks_files: tuple[tuple[str, int], ...] = (),
     ) -> None:
         self.bundle = bundle
@@ -82,7 +80,6 @@ class Init:
         self.filter = program
         self.console = console
         self.copies = copies or {}
-        self.foreground = foreground
         self.tasks_files = tasks_files
         self.root_fd = -1
         self.executable = ""
@@ -331,8 +328,6 @@ def die_with_parent(init: Init) -> None:
     After the change of ids, which clears this; and before a last look whether the parent is still
     there, because one that ended earlier sends no signal.
     """
-    if not init.foreground:
-        return
     process.die_with_parent()
     if process.is_closed(init.channel.reads):
         os._exit(EXIT_NOT_STARTED)

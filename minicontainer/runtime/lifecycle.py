@@ -88,7 +88,6 @@ def create(
     store: Store,
     *,
     console: Any = None,
-    foreground: bool = True,
 ) -> Container:
     """Bring a container to `created`: isolated, set up, waiting for `start`.
 
@@ -97,7 +96,6 @@ def create(
         bundle: checked before.
         store: where its state is kept, and compiled filters.
         console: a socket that gets the terminal's master, if the specification wants a terminal.
-        foreground: the caller stays: if it is killed, so is the container.
     Raises:
         Conflict: the name is taken.
         InitError: a step failed inside;  KernelError: outside. Nothing is left behind.
@@ -128,7 +126,6 @@ def create(
             program=program,
             console=console,
             copies=copies,
-            foreground=foreground,
             tasks_files=cgroup.tasks_files(),
         )
         pid, pidfd = steps.take(fork_init, child, ours, cgroup)
