@@ -38,7 +38,8 @@ test lint bench: WITH := --tests
 test: rootfs ## Run every test that can run on this machine; ARGS='…' goes to pytest
 	@$(say_sudo)
 	$(give_back)
-	$(SUDO) env MINICONTAINER_REQUIRE="$${MINICONTAINER_REQUIRE-}" .venv/bin/python -m pytest $(ARGS)
+	$(SUDO) env MINICONTAINER_REQUIRE="$${MINICONTAINER_REQUIRE-}" \
+		MINICONTAINER_SPECS="$${MINICONTAINER_SPECS-}" .venv/bin/python -m pytest $(ARGS)
 
 check: setup ## Tell what this machine offers to containers, and how to get what is missing
 	@$(MINICONTAINER) check

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -155,6 +155,21 @@ def everyones() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="minicontainer-test-") as name:
         Path(name).chmod(0o711)
         yield Path(name)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skip into a failure where MINICONTAINER_REQUIRE lists what it misses."""
+    report = yield
+    required = os.environ.get("MINICONTAINER_REQUIRE", "").split(",")
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2]
+        if any(word and word in reason for word in required):
+            report.outcome = "failed"
+            report.longrepr = f"required here, but {reason}"
+    return report
 
 
 @pytest.fixture(scope="session")
