@@ -184,6 +184,8 @@ def config_from(
     env = [item for path in asked.env_files for item in values.environment_file(path, own)]
     env += filter(None, (values.environment(text, own) for text in asked.env))
     given |= {"env": tuple(env), "tmpfs": dict(asked.tmpfs), "console_size": console_size}
+    if given["cmd"][:1] == ("--",):  # the end of the options, said explicitly
+        given["cmd"] = given["cmd"][1:]
     given["cmd"] = given["cmd"] or ("/bin/sh",)
     host = HostConfig(**{field: given[field] for field in HostConfig.fields() if field in given})
     body = {field: given[field] for field in ContainerConfig.fields() if field in given}

@@ -227,3 +227,9 @@ def test_paths_that_an_overlay_can_not_name(tmp_path: Path, name: str) -> None:
     config = config_from(run_parser().parse_args(["true"]), {}).replace(rootfs=str(image))
     with pytest.raises(InvalidArgument, match="an overlay's directories can't have"):
         specs.make_spec(config, IDENTIFIER, "/nosuch", pid_of)
+
+
+@pytest.mark.parametrize("words", [["--", "true", "-x"], ["true", "-x"]])
+def test_two_dashes_end_the_options(words: list[str]) -> None:
+    """They are not the program, as with Docker."""
+    assert config_from(run_parser().parse_args(words), {}).cmd == ("true", "-x")
