@@ -264,7 +264,13 @@ def mount_cgroups(
     with opened(paths.make_in_root(root_fd, mount.destination, directory=True)) as place:
         if len(views) == 1 and not views[0].name:
             whole = mount.replace(type=views[0].filesystem, source="cgroup")
-            mount_filesystem(place, whole, options.replace(data=()))
+            try:
+                mount_filesystem(place, whole, options.replace(data=()))
+            except KernelError as error:
+                # A user namespace that shares its cgroup namespace does not own it.
+                if error.errno != errno.EPERM:
+                    raise
+                bind(root_fd, mount.replace(source=views[0].source), options, None)
             return
         # a tmpfs to hold them, writable until its directories are made
         holder = mount.replace(type="tmpfs", source="tmpfs")

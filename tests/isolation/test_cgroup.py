@@ -49,9 +49,7 @@ def test_it_sees_its_own_files_alone(run: Run) -> None:
     cd /sys/fs/cgroup; cat memory.max memory/memory.limit_in_bytes 2>/dev/null
     cat cgroup.procs pids/cgroup.procs 2>/dev/null
     """
-    for options in ((), ("--cgroupns", "host")):
-        output = run(script, "--memory", "64m", *options).output.split()
-        assert output[:2] == [str(64 * MIB), "1"]
+    assert run(script, "--memory", "64m").output.split()[:2] == [str(64 * MIB), "1"]
 
 
 # ---- memory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -22,8 +23,12 @@ exec sleep 600
 def _states(container: Running) -> dict[str, str]:
     """Give the states of the children of process 1, by name: proc_pid_stat(5)."""
     listed = Path(f"/proc/{container.pid}/task/{container.pid}/children").read_text().split()
-    found = [status_of(pid) for pid in listed]
-    return {status["Name"]: status["State"][0] for status in found}
+    found = {}
+    for pid in listed:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # reaped meanwhile
+            status = status_of(pid)
+            found[status["Name"]] = status["State"][0]
+    return found
 
 
 def test_without_it_an_orphan_stays_a_zombie(run: Run) -> None:

@@ -109,7 +109,7 @@ import os, sys
 caught = []
 print("ready", flush=True)
 while not os.path.exists("/vol/stop"):
-    for name in os.listdir("/proc"):
+    for name in os.listdir("/proc") if len(caught) < 100 else ():
         try:
             if name.isdecimal() and os.stat(f"/proc/{name}/exe").st_ino == int(sys.argv[1]):
                 caught.append(os.open(f"/proc/{name}/exe", os.O_RDONLY))

@@ -163,7 +163,9 @@ def test_keys_reach_the_program(opened: Open) -> None:
     terminal = opened()
     terminal.type("echo $((6 * 7))\n")
     terminal.expect("42")
+    terminal.expect("# ")  # while a command runs, the terminal itself would take the Ctrl-D
     terminal.type("(exit 5)\n")
+    terminal.expect("# ")
     terminal.type("\x04")
     assert terminal.end() == 5
 
