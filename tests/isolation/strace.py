@@ -42,6 +42,7 @@ _FILES = {*TRACED[TRACED.index("mknod") : TRACED.index("write")]}
 _STATE_DIRECTORIES = ("/proc/", "/sys/")
 _OPEN_TREE_CLONE = 0x1
 _CLONE_THREAD = 0x10000
+_CLONE_VFORK = 0x4000
 _BPF_CHANGES = {"BPF_PROG_LOAD", "BPF_PROG_ATTACH", "BPF_PROG_DETACH"}
 _PRCTL_CHANGES = ("PR_SET_", "PR_CAPBSET_DROP", "PR_CAP_AMBIENT")
 _IOCTL_CHANGES = ("SIOCS", "TIOCSCTTY", "TIOCSPGRP")
@@ -155,7 +156,8 @@ def _changes_state(name: str, args: list[Any], text: str, inside: bool) -> bool:
     """Say whether a call is one that an event must tell of; see the top of this file."""
     match name:
         case "clone" | "clone3":
-            return not _clone_flags(args) & _CLONE_THREAD  # the interpreter's own, of a library
+            # not threads of a library, nor programs that one asks for something (posix_spawn(3))
+            return not _clone_flags(args) & (_CLONE_THREAD | _CLONE_VFORK)
         case "open_tree":
             return bool(args[2] & _OPEN_TREE_CLONE)  # else it opens a place
         case "prctl":
