@@ -62,8 +62,12 @@ class BundleFinder:
         exec(self._modules[module.__name__][4], module.__dict__)
 
 
-def use(bundle: str) -> None:
-    """Take modules from a bundle, if it is there and this interpreter wrote it."""
+def begin(bundle: str = "") -> None:
+    """Begin a command: catch nothing yet, and take modules from a bundle.
+
+    Args:
+        bundle: the file; passed over if it is missing, or another interpreter wrote it.
+    """
     # Until somebody catches it, Ctrl-C shall end this process without a traceback.
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     try:
@@ -94,12 +98,13 @@ def write(bundle: str, names: Iterable[str]) -> None:
     modules: Modules = {}
     for name, module in sorted(sys.modules.items()):
         spec = getattr(module, "__spec__", None)
-        get_code = getattr(getattr(spec, "loader", None), "get_code", None)
+        loader = getattr(spec, "loader", None)
         source = spec.origin if spec else None
-        if spec is None or get_code is None or not source or not source.endswith(".py"):
+        if spec is None or loader is None or not source or not hasattr(loader, "source_to_code"):
             continue
         found = os.stat(source)
-        code = get_code(name)
+        # compiled anew: this interpreter's flags (-OO) may not be those of the cached one
+        code = loader.source_to_code(loader.get_data(source), source)
         is_package = spec.submodule_search_locations is not None
         modules[name] = (source, found.st_mtime_ns, found.st_size, is_package, code)
     with open(bundle + ".new", "wb") as file:

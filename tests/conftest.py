@@ -41,7 +41,7 @@ def command(name: str) -> list[str]:
     }
     code = (
         f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); "
-        "from minicontainer import startup; startup.use(''); "
+        "from minicontainer import startup; startup.begin(); "
         f"from {module[name]} import main; startup.end(main())"
     )
     return [sys.executable, "-c", code]

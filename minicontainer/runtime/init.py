@@ -26,7 +26,7 @@ from minicontainer.kernel import (
     process,
     signals,
 )
-from minicontainer.runtime import programs, reaper, rootfs
+from minicontainer.runtime import programs, rootfs
 from minicontainer.runtime.privileges import (
     become_user,
     drop_bounding_set,
@@ -336,6 +336,8 @@ def die_with_parent(init: Init) -> None:
 @steps.needed_if(lambda spec: spec.annotations.get(WANTS_REAPER))
 def stay_as_reaper(init: Init) -> None:
     """Stay as process 1, if asked (--init): fork the program, reap orphans, pass signals on."""
+    from minicontainer.runtime import reaper  # few containers need it
+
     reaper.run(
         forked=init.channel.close,
         program=lambda: _run_as_child(init),

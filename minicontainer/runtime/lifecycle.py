@@ -17,7 +17,7 @@ from minicontainer.cgroups.cgroup import open_cgroup
 from minicontainer.errors import Error, InitError, InvalidArgument, KernelError, Unsupported
 from minicontainer.kernel import namespaces, process, seccomp, signals
 from minicontainer.kernel.namespaces import NAMESPACES
-from minicontainer.runtime import foreground, idmaps, init, rootfs
+from minicontainer.runtime import foreground, init, rootfs
 from minicontainer.runtime.defaults import DENY_ALL_DEVICES, DEVICE_RULES
 from minicontainer.runtime.state import State
 from minicontainer.runtime.sync import Failed, Forked, Go, Happened, Ready, Start, channel_pair
@@ -107,7 +107,7 @@ def create(
         state = State(
             id=name,
             bundle=bundle.path,
-            cgroup=spec.linux.cgroups_path or f"/minicontainer/{name}",
+            cgroup=spec.linux.cgroups_path or f"/minicontainer-{name}",
             annotations=spec.annotations,
         )
         store.save(state)
@@ -175,6 +175,8 @@ def copy_host_mounts(spec: Spec, undo: ExitStack) -> dict[int, int]:
     found = {}
     for i, mount in enumerate(spec.mounts):
         if rootfs.comes_from_the_host(mount):
+            from minicontainer.runtime import idmaps  # few containers need it
+
             copy = idmaps.open_mount if mount.uid_mappings else rootfs.open_source
             found[i] = copy(mount)
             undo.callback(os.close, found[i])

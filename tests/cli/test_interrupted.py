@@ -63,7 +63,8 @@ def check_interrupts(
     whole = duration_s(arguments)
     for i in range(TRIES):
         done = interrupted(arguments, number, whole * i / TRIES)
-        if number == signal.SIGINT and "Traceback" in done.errors and not is_ours(done.errors):
+        of_python = "Traceback" in done.errors or "Fatal Python error" in done.errors
+        if number == signal.SIGINT and of_python and not is_ours(done.errors):
             continue
         assert done.errors in messages
         # by the signal, before anything was begun; as a shell shows that; or as the program ended
