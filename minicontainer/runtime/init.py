@@ -14,6 +14,7 @@ import contextlib
 import errno
 import gc
 import os
+import sys
 
 from minicontainer import steps
 from minicontainer.errors import Error, InitError, KernelError
@@ -26,7 +27,7 @@ from minicontainer.kernel import (
     process,
     signals,
 )
-from minicontainer.runtime import programs, rootfs
+from minicontainer.runtime import programs, reaper, rootfs
 from minicontainer.runtime.privileges import (
     become_user,
     drop_bounding_set,
@@ -250,6 +251,9 @@ def enter_rootfs(init: Init) -> None:
     Not chroot(2): that leaves the host's mounts in the namespace, and a process with
     CAP_SYS_CHROOT walks out of it.
     """
+    # From here on the files are the container's: whatever is still to be imported must fail, and
+    # not run code that its image brought along.
+    sys.meta_path.clear()
     rootfs.enter(init.bundle.rootfs)
     os.close(init.root_fd)
     init.root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -336,8 +340,6 @@ def die_with_parent(init: Init) -> None:
 @steps.needed_if(lambda spec: spec.annotations.get(WANTS_REAPER))
 def stay_as_reaper(init: Init) -> None:
     """Stay as process 1, if asked (--init): fork the program, reap orphans, pass signals on."""
-    from minicontainer.runtime import reaper  # few containers need it
-
     reaper.run(
         forked=init.channel.close,
         program=lambda: _run_as_child(init),
