@@ -31,8 +31,10 @@ def proxy_terminal(container: Container, console: socket.socket, *, stdin: bool)
 
     master = terminal.receive_descriptor(console)
     with contextlib.ExitStack() as stack:
+        stack.callback(os.close, master)
         if os.isatty(0):
             _follow_window_size(master)
+            stack.callback(signals.handle, signals.SIGWINCH, signals.SIG_DFL)
         if stdin and os.isatty(0):
             stack.enter_context(terminal.raw_mode(0))
         poll = select.poll()
@@ -42,7 +44,7 @@ def proxy_terminal(container: Container, console: socket.socket, *, stdin: bool)
             poll.register(0, select.POLLIN)
         while True:
             ready = {fd for fd, _ in poll.poll()}
-            if 0 in ready and not _copy(0, master):
+            if 0 in ready and not _type_in(master):
                 poll.unregister(0)
             if master in ready and not _copy(master, 1):
                 poll.unregister(master)  # every holder of the other side is gone
@@ -58,6 +60,14 @@ def _follow_window_size(master: int) -> None:
 
     resize()
     signals.handle(signals.SIGWINCH, resize)
+
+
+def _type_in(master: int) -> bool:
+    """Pass on what was typed; say whether more can come."""
+    try:
+        return _copy(0, master)
+    except OSError:  # EIO: nobody has the terminal any more, and the keys go nowhere
+        return False
 
 
 def _copy(source: int, sink: int) -> bool:

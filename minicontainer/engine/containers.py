@@ -13,7 +13,7 @@ import os
 from minicontainer import jsontext, steps
 from minicontainer.cgroups.cgroup import open_cgroup
 from minicontainer.engine import attach, specs
-from minicontainer.errors import InvalidArgument, KernelError, NotFound, Unsupported
+from minicontainer.errors import Error, InvalidArgument, KernelError, NotFound, Unsupported
 from minicontainer.kernel import capabilities, namespaces
 from minicontainer.record import Record
 from minicontainer.runtime import foreground, lifecycle
@@ -135,7 +135,7 @@ class Containers:
     def sweep(self) -> None:
         """Remove what containers left whose command was killed: processes, cgroup, link, layer."""
         for identifier in self._directories.abandoned():
-            with contextlib.suppress(KernelError):  # busy: a later command tries again
+            with contextlib.suppress(Error):  # busy: a later command tries again
                 self._remove_abandoned(identifier)
         for name in self._names.abandoned():
             self._names.forget(name)
@@ -277,8 +277,9 @@ def _reason(container: Container, config: ContainerConfig, status: int) -> str:
         return ""
     memory = container.cgroup.stats().memory
     peak = f", peak {memory.peak >> 20} MiB" if memory.peak else ""
-    limit = config.host_config.memory >> 20
-    return f"killed by the kernel: out of memory (limit {limit} MiB{peak})"
+    limit = config.host_config.memory
+    told = f"limit {limit >> 20} MiB" if limit else "no limit of its own"
+    return f"killed by the kernel: out of memory ({told}{peak})"
 
 
 def _remove_tree(directory: str) -> None:

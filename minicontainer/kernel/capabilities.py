@@ -11,6 +11,7 @@ from functools import partial
 import _prctl  # as in `process`
 
 from minicontainer import steps
+from minicontainer.errors import KernelError
 from minicontainer.kernel import files, libc
 
 TYPE_CHECKING = False
@@ -31,6 +32,7 @@ NAMES = (
 BITS = {name: bit for bit, name in enumerate(NAMES)}
 
 _VERSION_3 = 0x20080522
+_MOST_CAPABILITIES = 64  # that a set has room for
 _PR_CAP_AMBIENT = 47
 _AMBIENT = {"PR_CAP_AMBIENT_RAISE": 2, "PR_CAP_AMBIENT_CLEAR_ALL": 4}
 
@@ -73,6 +75,31 @@ def of_process(pid: int | str = "self") -> dict[str, int]:
     return found
 
 
+def own_bounding() -> int:
+    """Ask the kernel for this process's bounding set: PR_CAPBSET_READ, a capability at a time.
+
+    Not by /proc/self/status: inside a container that may be the image's file, and say anything.
+    """
+    found = 0
+    for bit in range(_MOST_CAPABILITIES):
+        try:
+            # by number: python-prctl refuses a capability that is newer than itself
+            found |= libc.quiet_call("prctl", _prctl.PR_CAPBSET_READ, bit, 0, 0, 0) << bit
+        except KernelError:  # EINVAL: above the last that this kernel has
+            break
+    return found
+
+
+def own_sets() -> dict[str, int]:
+    """Ask the kernel for this process's effective, permitted and inheritable sets: capget(2)."""
+    data = _Data()
+    libc.quiet_call("capget", _Header(version=_VERSION_3, pid=0), data)
+    return {
+        kind: getattr(data, f"{kind}0") | getattr(data, f"{kind}1") << 32
+        for kind in ("effective", "permitted", "inheritable")
+    }
+
+
 def limit_bounding(keep: int) -> None:
     """Drop every capability but those in *keep* from the bounding set, for good.
 
@@ -81,15 +108,22 @@ def limit_bounding(keep: int) -> None:
     Raises:
         KernelError: EPERM without CAP_SETPCAP.
     """
-    held = of_process()["bounding"]
+    held = own_bounding()
     for bit in range(held.bit_length()):
         if held >> bit & 1 and not keep >> bit & 1:
             name = NAMES[bit] if bit < len(NAMES) else str(bit)
             libc.noted(
                 "prctl", ("PR_CAPBSET_DROP", name),
-                partial(_prctl.prctl, _prctl.PR_CAPBSET_DROP, bit),
+                partial(_drop_bounding, bit),
                 object=f"capability:bounding:{name}", shell=f"capsh --drop={name.lower()}",
             )  # fmt: skip
+
+
+def _drop_bounding(bit: int) -> None:
+    if bit <= _prctl.CAP_LAST_CAP:
+        _prctl.prctl(_prctl.PR_CAPBSET_DROP, bit)
+    else:  # a newer kernel's
+        libc.quiet_call("prctl", _prctl.PR_CAPBSET_DROP, bit, 0, 0, 0)
 
 
 def set_sets(effective: int, permitted: int, inheritable: int) -> None:
@@ -115,7 +149,7 @@ def set_sets(effective: int, permitted: int, inheritable: int) -> None:
 
 
 def _held() -> str:
-    held = of_process()
+    held = own_sets()
     return " ".join(f"{kind}={held[kind]:#x}" for kind in ("effective", "permitted", "inheritable"))
 
 

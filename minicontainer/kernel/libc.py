@@ -48,8 +48,8 @@ _SYSCALL_NUMBERS = {
     "mount_setattr": 442,
 }
 _OLDER_SYSCALL_NUMBERS = {
-    "x86_64": {"pivot_root": 155, "capset": 126, "seccomp": 317, "bpf": 321},
-    "aarch64": {"pivot_root": 41, "capset": 91, "seccomp": 277, "bpf": 280},
+    "x86_64": {"pivot_root": 155, "capget": 125, "capset": 126, "seccomp": 317, "bpf": 321},
+    "aarch64": {"pivot_root": 41, "capget": 90, "capset": 91, "seccomp": 277, "bpf": 280},
 }
 _SYSCALL_NUMBERS |= _OLDER_SYSCALL_NUMBERS.get(os.uname().machine, {})
 _libc.syscall.restype = c_long

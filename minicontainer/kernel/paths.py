@@ -117,6 +117,25 @@ def make_in_root(root_fd: int, path: str, *, directory: bool) -> int:
     return open_in_root(root_fd, "/".join(done) or ".")
 
 
+def make_plain_in_root(root_fd: int, path: str, *, directory: bool) -> int:
+    """Open *path* inside the root, made where it is missing, with no link anywhere on the way.
+
+    What is opened is what was checked: between a look and a second resolution, another container
+    with the same root could put a link there.
+
+    Raises:
+        KernelError: ELOOP for a symbolic link, and as `make_in_root`.
+    """
+    flags = os.O_PATH | os.O_NOFOLLOW
+    try:
+        return open_in_root(root_fd, path, flags, RESOLVE_NO_SYMLINKS)
+    except KernelError as error:
+        if error.errno != errno.ENOENT:
+            raise
+    os.close(make_in_root(root_fd, path, directory=directory))
+    return open_in_root(root_fd, path, flags, RESOLVE_NO_SYMLINKS)
+
+
 def _is_plain(root_fd: int, parts: list[str]) -> bool:
     """Say whether these are directories, with no link and no way back among them."""
     if ".." in parts:

@@ -20,7 +20,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-CLOSE_RANGE_CLOEXEC = 0x4
 _MOST_FDS = 0xFFFFFFFF
 
 RLIMITS = {name: value for name, value in vars(resource).items() if name.startswith("RLIMIT_")} | {
@@ -180,13 +179,18 @@ def fork() -> int:
     return pid
 
 
-def close_on_exec_from(first: int) -> None:
-    """Mark every descriptor from *first* on close-on-exec, whoever opened it: close_range(2)."""
-    libc.quiet_call("close_range", first, _MOST_FDS, CLOSE_RANGE_CLOEXEC)
+def close_all_but(kept: Iterable[int]) -> None:
+    """Close every descriptor but the three streams and these, whoever opened it: close_range(2).
 
-
-def close_from(first: int) -> None:
-    """Close every descriptor from *first* on: close_range(2)."""
+    To mark them close-on-exec is not enough: execve(2) opens the program, and the interpreter that
+    its first line names, while they are still there. /proc/self/fd/N of a directory of the host
+    would lead either out of the container: CVE-2024-21626.
+    """
+    first = 3
+    for fd in sorted(fd for fd in kept if fd >= first):
+        if fd > first:
+            libc.quiet_call("close_range", first, fd - 1, 0)
+        first = fd + 1
     libc.quiet_call("close_range", first, _MOST_FDS, 0)
 
 

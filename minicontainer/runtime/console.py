@@ -42,7 +42,7 @@ def open_for(root_fd: int, sock: socket.socket, asked: Process) -> None:
 
 def _bind_console(root_fd: int, slave: int) -> None:
     """Show the terminal as /dev/console too, on a file that is no link: CVE-2025-52565."""
-    place = paths.make_in_root(root_fd, "/dev/console", directory=False)
+    place = paths.make_plain_in_root(root_fd, "/dev/console", directory=False)
     tree = mounts.open_tree(f"/proc/self/fd/{slave}")
     mounts.move_mount(tree, place, where="/dev/console")
     os.close(tree)

@@ -72,8 +72,9 @@ def waiting() -> Iterator[None]:
         Interrupted: one came.
     """
     ours = [number for number in _ENDS if signals.handler_of(number) is _interrupt]
-    mask = signals.unblock(ours)
+    mask = signals.block(())
     try:
+        signals.unblock(ours)  # a signal that was held back comes here, and not later
         yield
     finally:
         signals.set_mask(mask)

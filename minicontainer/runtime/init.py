@@ -104,6 +104,7 @@ def join_cgroups(init: Init) -> None:
     """
     for path, tasks_fd in init.tasks_files:
         files.write_open_file(tasks_fd, path, "0", shell=f"echo $$ > {path}")
+        os.close(tasks_fd)
 
 
 def reset_signals(init: Init) -> None:
@@ -409,7 +410,7 @@ def main(init: Init) -> NoReturn:
     try:
         os.umask(0)  # modes of files and directories are meant as they are written
         gc.disable()  # a collection would touch, and so copy, every page shared with the parent
-        process.close_on_exec_from(3)
+        process.close_all_but(_needed(init))
         pass_events_on(init.channel, "init")
         if isinstance(init.channel.receive(), Go):
             steps.follow(RECIPE, init.spec, init)
@@ -417,6 +418,13 @@ def main(init: Init) -> NoReturn:
         with contextlib.suppress(OSError):
             init.channel.send(failure(error))
     os._exit(EXIT_NOT_STARTED)
+
+
+def _needed(init: Init) -> set[int]:
+    """List the descriptors that the recipe works with; it closes those of the host on its way."""
+    console = () if init.console is None else (init.console.fileno(),)
+    tasks = (tasks_fd for _, tasks_fd in init.tasks_files)
+    return {init.channel.reads, init.channel.writes, *console, *tasks, *init.copies.values()}
 
 
 def pass_events_on(channel: Channel, actor: str) -> None:

@@ -102,8 +102,7 @@ def create(
     """
     spec = bundle.spec
     with contextlib.ExitStack() as undo:
-        lock = steps.take(reserve_name, name, store, undo)
-        undo.callback(os.close, lock)
+        steps.take(reserve_name, name, store, undo)
         state = State(
             id=name,
             bundle=bundle.path,
@@ -119,6 +118,7 @@ def create(
             copies = steps.take(copy_host_mounts, spec, undo)
         ours, theirs = channel_pair()
         undo.callback(ours.close)
+        undo.callback(theirs.close)  # long closed by then, unless something fails
         child = init.Init(
             bundle,
             theirs,
@@ -142,11 +142,11 @@ def create(
         return Container(created, pidfd, ours, cgroup, undo.pop_all())
 
 
-def reserve_name(name: str, store: Store, undo: ExitStack) -> int:
+def reserve_name(name: str, store: Store, undo: ExitStack) -> None:
     """Claim the container's name, by making its directory: mkdir(2) succeeds for one caller."""
-    lock = store.reserve(name)
+    # The lock is given up last: until the name is free, nobody else may take it for abandoned.
+    undo.callback(os.close, store.reserve(name))
     undo.callback(store.forget, name)
-    return lock
 
 
 def create_cgroup(path: str, linux: Linux, undo: ExitStack) -> Cgroup:
@@ -239,8 +239,12 @@ def _fork_by_joiner(
     if joiner == 0:
         ours.close()
         _join_and_fork(child, flags, cgroup_fd)
-    answer = _next(ours, joiner)
-    os.waitpid(joiner, 0)
+    child.channel.close()  # or a joiner that is killed would never be seen to be gone
+    try:
+        answer = _next(ours, joiner)
+    finally:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(joiner, 0)
     if not isinstance(answer, Forked):
         raise InitError("the joined namespaces gave no process")
     return answer.pid, process.pidfd_open(answer.pid)

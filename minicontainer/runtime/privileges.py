@@ -57,7 +57,7 @@ def set_capabilities(init: Init) -> None:
     """Set the other four sets, after setuid(2), which clears the effective one."""
     process.keep_capabilities(False)
     asked = init.spec.process.capabilities
-    held = capabilities.of_process()["permitted"]
+    held = capabilities.own_sets()["permitted"]
     sets = {
         kind: capabilities.mask_of(getattr(asked, kind)) & held if asked else 0
         for kind in ("effective", "permitted", "inheritable", "ambient")

@@ -50,7 +50,7 @@ def run(
             failed(error)
         os._exit(125)
     forked()
-    process.close_from(3)  # they were only marked close-on-exec, and this process stays
+    process.close_all_but(())  # what was close-on-exec stays open here, without an execve
     while True:
         number = signals.wait_for(signals.CATCHABLE)
         if number == signals.SIGCHLD:

@@ -126,18 +126,19 @@ def mount_one(root_fd: int, mount: Mount, views: tuple[View, ...], copy: int | N
 
 
 def _filesystem_place(root_fd: int, mount: Mount) -> int:
-    if mount.type in ("proc", "sysfs"):
-        # What is trusted later as /proc must not be somewhere that the image chose by a link:
-        # CVE-2019-19921, CVE-2023-27561.
-        try:
-            paths.open_in_root(root_fd, mount.destination, resolve=paths.RESOLVE_NO_SYMLINKS)
-        except KernelError as error:
-            if error.errno == errno.ELOOP:
-                raise InvalidArgument(
-                    f"{mount.destination} is a symbolic link in the root file system: "
-                    f"{mount.type} is mounted on real directories only"
-                ) from None
-    return paths.make_in_root(root_fd, mount.destination, directory=True)
+    if mount.type not in ("proc", "sysfs"):
+        return paths.make_in_root(root_fd, mount.destination, directory=True)
+    # What is trusted later as /proc must not be somewhere that the image chose by a link:
+    # CVE-2019-19921, CVE-2023-27561.
+    try:
+        return paths.make_plain_in_root(root_fd, mount.destination, directory=True)
+    except KernelError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise InvalidArgument(
+            f"{mount.destination} is a symbolic link in the root file system: "
+            f"{mount.type} is mounted on real directories only"
+        ) from None
 
 
 def mount_filesystem(place: int, mount: Mount, options: mounts.Options) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from minicontainer.kernel import capabilities
 from tests.conftest import Run
 
-from .conftest import HOST_PYTHON, parse_status, status_of
+from .conftest import HOST_PYTHON, Bundles, parse_status, status_of
 
 # Docker's fourteen, from its documentation.
 DOCKERS = {
@@ -135,3 +139,23 @@ def test_the_flag_is_set_when_asked(run: Run) -> None:
     asked = run.start("echo ready; sleep 60", "--no-new-privileges")
     assert status_of(asked.pid)["NoNewPrivs"] == "1"
     assert status_of(run.start("echo ready; sleep 60").pid)["NoNewPrivs"] == "0"
+
+
+def test_a_forged_status_file_is_not_believed(
+    bundles: Bundles, busybox: Path, volume: Path
+) -> None:
+    """Without a proc of its own, /proc/self/status is the image's file, and may say anything."""
+    image = volume / "image"
+    shutil.copytree(busybox, image, symlinks=True)
+    (image / "proc/self").mkdir(parents=True)
+    (image / "proc/self/status").write_text("CapBnd:\t0\nCapPrm:\t1ffffffffff\n")
+
+    def forge(config: dict[str, Any]) -> None:
+        config["root"]["path"] = str(image)
+        config["mounts"] = [each for each in config["mounts"] if each["destination"] != "/proc"]
+        config["process"]["noNewPrivileges"] = False
+
+    container = bundles.start("echo ready; exec sleep 600", forge)
+    expected = {"CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"}
+    bounding, permitted, *_ = sets_of(status_of(container.pid))
+    assert (bounding, permitted) == (expected, expected)

@@ -83,3 +83,34 @@ def test_without_a_container_it_can(inherited: tuple[int, ...], volume: Path) ->
     there = f"cd /proc/self/fd/{inherited[0]}; {look}"
     done = subprocess.run(["/bin/sh", "-c", there], pass_fds=inherited, capture_output=True)
     assert done.stdout == b"escaped\n"
+
+
+@pytest.mark.parametrize("by", ["argv[0]", "interpreter"])
+def test_no_program_of_the_host_is_run_through_one(
+    run: Run, inherited: tuple[int, ...], volume: Path, by: str
+) -> None:
+    """execve(2) opens a program, and its interpreter, before it closes what is close-on-exec.
+
+    The host's file is outside of the container's root; only through a descriptor could it be found.
+    """
+    canary = volume / "escape"
+    canary.write_text("#!/bin/sh\necho escaped\n")
+    canary.chmod(0o755)
+    outside = volume / "busybox"
+    outside.write_bytes((run.rootfs / "bin/busybox").read_bytes())
+    outside.chmod(0o755)
+    for fd in (*range(3, 20), *inherited):
+        there = f"/proc/self/fd/{fd}{outside}"
+        words: tuple[str, ...] = (there, "echo", "escaped")
+        options = ["--net", "none"]
+        if by == "interpreter":
+            script = volume / f"script-{fd}"
+            script.write_text(f"#!{there} sh\necho escaped\n")
+            script.chmod(0o755)
+            words = ("/script",)
+            options += ["-v", f"{script}:/script"]
+        done = subprocess.run(
+            run.arguments(words, tuple(options)), pass_fds=inherited,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) in ((127, ""), (126, "")), (fd, done.stderr)
