@@ -126,14 +126,14 @@ def make_plain_in_root(root_fd: int, path: str, *, directory: bool) -> int:
     Raises:
         KernelError: ELOOP for a symbolic link, and as `make_in_root`.
     """
-    flags = os.O_PATH | os.O_NOFOLLOW
+    # not O_NOFOLLOW: with O_PATH it would open a link at the end, instead of refusing it
     try:
-        return open_in_root(root_fd, path, flags, RESOLVE_NO_SYMLINKS)
+        return open_in_root(root_fd, path, resolve=RESOLVE_NO_SYMLINKS)
     except KernelError as error:
         if error.errno != errno.ENOENT:
             raise
     os.close(make_in_root(root_fd, path, directory=directory))
-    return open_in_root(root_fd, path, flags, RESOLVE_NO_SYMLINKS)
+    return open_in_root(root_fd, path, resolve=RESOLVE_NO_SYMLINKS)
 
 
 def _is_plain(root_fd: int, parts: list[str]) -> bool:
