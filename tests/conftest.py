@@ -79,6 +79,44 @@ class Running:
         self.process.communicate(timeout=PATIENCE_S)
 
 
+def start_in_background(arguments: list[str], state: Path) -> Running:
+    """Start a command; return when its container's program has printed a line.
+
+    Args:
+        state: where the command keeps the container's state.json.
+    """
+    process = subprocess.Popen(
+        arguments,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    if not process.stdout.readline():
+        raise AssertionError(process.communicate()[1])
+    known = json.loads((state / "state.json").read_text())
+    return Running(process, known["pid"], known)
+
+
+class NetworkNamespace:
+    """A network namespace with lo up, held by a process that waits for its input to close."""
+
+    def __init__(self) -> None:
+        self.holder = subprocess.Popen(
+            ["unshare", "--net", "sh", "-c", "ip link set lo up && echo ready && exec cat"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self.holder.stdout is not None
+        assert self.holder.stdout.readline() == b"ready\n"
+        self.path = f"/proc/{self.holder.pid}/ns/net"
+
+    def close(self) -> None:
+        """End it, as a container's end does: the kernel removes its links a little later."""
+        self.holder.communicate()
+
+
 @dataclass
 class Run:
     """Runs containers: `run(script, *options)`."""
@@ -133,18 +171,7 @@ class Run:
         """Run a script in the background; return when it has printed a line, `ready` or another."""
         name = f"test-{os.getpid()}-{time.monotonic_ns()}"
         arguments = self.arguments(("/bin/sh", "-c", script), ("--name", name, *options), without)
-        process = subprocess.Popen(
-            arguments,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        if not process.stdout.readline():
-            raise AssertionError(process.communicate()[1])
-        state = json.loads((self.exec_root / "containers" / name / "state.json").read_text())
-        running = Running(process, state["pid"], state)
+        running = start_in_background(arguments, self.exec_root / "containers" / name)
         self.background.append(running)
         return running
 

@@ -5,6 +5,7 @@ See: Docker's `docker run` reference, "Exit status".
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -33,7 +34,6 @@ EXIT_ENGINE = 125
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127
 _STARTS_PROGRAM = ("find-program", "run-program", "stay-as-reaper")
-_ENOENT, _ENOTDIR = 2, 20
 
 
 def usage() -> str:
@@ -58,7 +58,9 @@ def find_command(name: str) -> Command:
 def exit_status_of(error: Error) -> int:
     """Give Docker's exit status for an error: 127 not found, 126 not executable, 125 the rest."""
     if isinstance(error, InitError) and error.step in _STARTS_PROGRAM and error.errno:
-        return EXIT_NOT_FOUND if error.errno in (_ENOENT, _ENOTDIR) else EXIT_NOT_EXECUTABLE
+        return (
+            EXIT_NOT_FOUND if error.errno in (errno.ENOENT, errno.ENOTDIR) else EXIT_NOT_EXECUTABLE
+        )
     return EXIT_ENGINE
 
 

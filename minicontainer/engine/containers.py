@@ -86,7 +86,7 @@ class Containers:
             ours, theirs = _socket_pair(undo) if config.tty else (None, None)
             container = lifecycle.create(config.name, bundle, self._names, console=theirs)
             undo.callback(container.delete)
-            if config.host_config.network_mode in ("bridge", "default"):
+            if specs.is_on_bridge(config.host_config.network_mode):
                 steps.take(
                     connect_network, container.pid, identifier, self._network_state, directory, undo
                 )
@@ -146,7 +146,7 @@ class Containers:
             cgroup = open_cgroup(state.cgroup)
             cgroup.kill()
             cgroup.remove()
-            if state.annotations.get(_NETWORK) in ("bridge", "default"):
+            if specs.is_on_bridge(state.annotations.get(_NETWORK, "")):
                 disconnect_network(identifier, self._network_state)
         _remove_tree(self._directories.directory(identifier))
 
@@ -170,7 +170,7 @@ def make_directory(store: Store, identifier: str, config: ContainerConfig, undo:
         State(
             id=identifier,
             bundle=directory,
-            cgroup=f"/minicontainer/{identifier}",
+            cgroup=specs.cgroup_of(identifier),
             annotations={_NETWORK: config.host_config.network_mode},
         )
     )
@@ -265,7 +265,7 @@ def _require_root() -> None:
             "containers need root here: run the command with sudo "
             "(`minicontainer check` tells what this host offers)"
         )
-    if not capabilities.of_process()["effective"] & capabilities.mask_of(("CAP_SYS_ADMIN",)):
+    if not capabilities.holds("CAP_SYS_ADMIN"):
         raise Unsupported(
             "making namespaces needs CAP_SYS_ADMIN, which this root does not have: in a container, "
             "start that one privileged (`minicontainer check` tells what is missing)"

@@ -99,7 +99,7 @@ def _privileges() -> Finding:
         user = host_rootless.user_name(uid)
         found = f"user {user} ({uid}): containers need root here"
         return Finding(name="privileges", ok=False, found=found, fix="run the command with sudo")
-    held = capabilities.of_process()["effective"]
+    held = capabilities.own_sets()["effective"]
     lacking = [name for name in capabilities.NAMES if not held & capabilities.mask_of((name,))]
     missed = [name for name in lacking if name in _NEEDED_CAPABILITIES]
     found = "root" if host_probes.is_hosts_root() else "root of a user namespace"

@@ -183,7 +183,7 @@ def _why_forbidden(error: Error, *, ordinary: bool = False) -> tuple[str, str]:
         for name, forbids, permits in _USER_NAMESPACE_SYSCTLS:
             if read_sysctl(name) == forbids:
                 return f"{refused}: {name} is {forbids}", f"sysctl -w {name}={permits}"
-    elif not capabilities.of_process()["effective"] & capabilities.mask_of(("CAP_SYS_ADMIN",)):
+    elif not capabilities.holds("CAP_SYS_ADMIN"):
         return f"{refused}: CAP_SYS_ADMIN is missing", HOSTS_ROOT
     elif not is_hosts_root():
         return f"{refused}: this is the root of a user namespace", HOSTS_ROOT

@@ -54,8 +54,9 @@ _NAMESPACE_OPTIONS = (
     ("--userns", "userns_mode", "user"),
     ("--cgroupns", "cgroupns_mode", "cgroup"),
 )
+_ON_BRIDGE = ("bridge", "default")
 _NEW = {
-    "network": ("none", "bridge", "default", "private"),
+    "network": ("none", *_ON_BRIDGE, "private"),
     "pid": ("", "private"),
     "ipc": ("", "private", "shareable", "none"),
     "uts": ("", "private"),
@@ -110,13 +111,23 @@ def make_spec(
             uid_mappings=mapped,
             gid_mappings=mapped,
             devices=devices,
-            cgroups_path=f"/minicontainer/{identifier}",
+            cgroups_path=cgroup_of(identifier),
             resources=resources_for(host, rules),
             masked_paths=() if host.privileged else defaults.MASKED_PATHS,
             readonly_paths=() if host.privileged else defaults.READONLY_PATHS,
             seccomp=None if host.privileged else seccomp_profile.default_profile(caps),
         ),
     )
+
+
+def cgroup_of(identifier: str) -> str:
+    """Give the path of a container's cgroup."""
+    return f"/minicontainer/{identifier}"
+
+
+def is_on_bridge(network_mode: str) -> bool:
+    """Say whether a container of that `--net` is to be connected to the bridge."""
+    return network_mode in _ON_BRIDGE
 
 
 def hostname_for(config: ContainerConfig, identifier: str) -> str:

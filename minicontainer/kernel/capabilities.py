@@ -12,7 +12,7 @@ import _prctl  # as in `process`
 
 from minicontainer import steps
 from minicontainer.errors import KernelError
-from minicontainer.kernel import files, libc
+from minicontainer.kernel import libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,20 +61,6 @@ def names_in(mask: int) -> tuple[str, ...]:
     return tuple(name for bit, name in enumerate(NAMES) if mask >> bit & 1)
 
 
-def of_process(pid: int | str = "self") -> dict[str, int]:
-    """Read the five sets of a process: inheritable, permitted, effective, bounding, ambient."""
-    keys = {
-        "CapInh": "inheritable", "CapPrm": "permitted", "CapEff": "effective",
-        "CapBnd": "bounding", "CapAmb": "ambient",
-    }  # fmt: skip
-    found = {}
-    for line in files.read_file(f"/proc/{pid}/status").splitlines():
-        key, _, value = line.partition(":")
-        if key in keys:
-            found[keys[key]] = int(value, 16)
-    return found
-
-
 def own_bounding() -> int:
     """Ask the kernel for this process's bounding set: PR_CAPBSET_READ, a capability at a time.
 
@@ -98,6 +84,11 @@ def own_sets() -> dict[str, int]:
         kind: getattr(data, f"{kind}0") | getattr(data, f"{kind}1") << 32
         for kind in ("effective", "permitted", "inheritable")
     }
+
+
+def holds(name: str) -> bool:
+    """Say whether a capability is in this process's effective set."""
+    return bool(own_sets()["effective"] & mask_of((name,)))
 
 
 def limit_bounding(keep: int) -> None:

@@ -33,9 +33,15 @@ RLIMITS = {name: value for name, value in vars(resource).items() if name.startsw
 }
 
 
+def _set(option: str, value: int | str, **change: str) -> None:
+    """Set an attribute by prctl(2); noted by the option's name."""
+    number = getattr(_prctl, option)
+    libc.noted("prctl", (option, value), lambda: _prctl.prctl(number, value), **change)
+
+
 def set_name(name: str) -> None:
     """Name this process for ps(1): 15 bytes at most. PR_SET_NAME."""
-    libc.noted("prctl", ("PR_SET_NAME", name), lambda: _prctl.prctl(_prctl.PR_SET_NAME, name))
+    _set("PR_SET_NAME", name)
 
 
 def die_with_parent() -> None:
@@ -45,45 +51,32 @@ def die_with_parent() -> None:
     before the call sends nothing, so whoever calls this must check for that.
     """
     libc.noted(
-        "prctl",
-        ("PR_SET_PDEATHSIG", "SIGKILL"),
+        "prctl", ("PR_SET_PDEATHSIG", "SIGKILL"),
         lambda: _prctl.prctl(_prctl.PR_SET_PDEATHSIG, signals.SIGKILL),
-    )
+    )  # fmt: skip
 
 
 def become_subreaper() -> None:
     """Adopt orphaned descendants, so that they can be waited for: PR_SET_CHILD_SUBREAPER."""
-    libc.noted(
-        "prctl",
-        ("PR_SET_CHILD_SUBREAPER", 1),
-        lambda: _prctl.prctl(_prctl.PR_SET_CHILD_SUBREAPER, 1),
-    )
+    _set("PR_SET_CHILD_SUBREAPER", 1)
 
 
 def forbid_new_privileges() -> None:
     """Let execve(2) never grant more again, by set-user-id or file capabilities. Irrevocable."""
-    libc.noted(
-        "prctl", ("PR_SET_NO_NEW_PRIVS", 1), lambda: _prctl.prctl(_prctl.PR_SET_NO_NEW_PRIVS, 1),
+    _set(
+        "PR_SET_NO_NEW_PRIVS", 1,
         object="process:no_new_privs", after="1", shell="setpriv --no-new-privs",
     )  # fmt: skip
 
 
 def set_dumpable(dumpable: bool) -> None:
     """Forbid (or allow) ptrace(2) of this process, and access to its /proc files, to its equals."""
-    libc.noted(
-        "prctl",
-        ("PR_SET_DUMPABLE", int(dumpable)),
-        lambda: _prctl.prctl(_prctl.PR_SET_DUMPABLE, int(dumpable)),
-    )
+    _set("PR_SET_DUMPABLE", int(dumpable))
 
 
 def keep_capabilities(keep: bool) -> None:
     """Keep the permitted capabilities when the user id changes from 0: PR_SET_KEEPCAPS."""
-    libc.noted(
-        "prctl",
-        ("PR_SET_KEEPCAPS", int(keep)),
-        lambda: _prctl.prctl(_prctl.PR_SET_KEEPCAPS, int(keep)),
-    )
+    _set("PR_SET_KEEPCAPS", int(keep))
 
 
 def set_rlimit(name: str, soft: int, hard: int) -> None:

@@ -26,20 +26,17 @@ _TIOCSPTLCK = 0x40045431
 _TIOCGPTPEER = 0x5441
 
 
-def open_pty(ptmx_fd: int) -> tuple[int, int]:
-    """Unlock the master behind an open ptmx and open its peer.
+def open_peer(master_fd: int) -> int:
+    """Unlock a terminal's master and open its other side, the slave.
 
     The peer is opened through the master (TIOCGPTPEER), not by its name under /dev/pts: a
     container could have put something else at that name (CVE-2025-52565).
 
     Args:
-        ptmx_fd: of a devpts instance's ptmx.
-    Returns:
-        The descriptors of master and slave.
+        master_fd: what opening a devpts instance's ptmx gave.
     """
-    fcntl.ioctl(ptmx_fd, _TIOCSPTLCK, struct.pack("i", 0))
-    slave = fcntl.ioctl(ptmx_fd, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    return ptmx_fd, slave
+    fcntl.ioctl(master_fd, _TIOCSPTLCK, struct.pack("i", 0))
+    return fcntl.ioctl(master_fd, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
 
 
 def become_controlling(slave_fd: int) -> None:

@@ -24,8 +24,8 @@ def open_for(root_fd: int, sock: socket.socket, asked: Process) -> None:
         sock: where the master goes, by SCM_RIGHTS.
         asked: for the window size and for the user who shall own it.
     """
-    ptmx = paths.open_in_root(root_fd, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
-    master, slave = terminal.open_pty(ptmx)
+    master = paths.open_in_root(root_fd, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
+    slave = terminal.open_peer(master)
     if asked.console_size is not None:
         terminal.set_window_size(slave, asked.console_size.height, asked.console_size.width)
     # tty(1) and ssh look at the owner; the mode and group came from the devpts mount

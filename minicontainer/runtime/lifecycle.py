@@ -70,7 +70,7 @@ class Container:
         try:
             process.pidfd_send_signal(self.pidfd, number)
         except KernelError as error:
-            if error.errno != 3:  # ESRCH
+            if error.errno != errno.ESRCH:
                 raise
 
     def wait(self) -> int:

@@ -31,7 +31,7 @@ class State(Record):
 
     Args:
         id: its name.
-        status: creating, created, running or stopped.
+        status: creating, or created: from then on init is there.
         pid: of its first process, on the host; 0 before there is one.
         bundle: the bundle's directory.
         cgroup: its cgroup's path.

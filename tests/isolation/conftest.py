@@ -16,7 +16,7 @@ import pytest
 
 from minicontainer.cgroups import hierarchies
 from minicontainer.runtime import defaults
-from tests.conftest import PATIENCE_S, Result, Running, command
+from tests.conftest import PATIENCE_S, Result, Running, command, start_in_background
 
 Spec = dict[str, Any]
 Change = Callable[[Spec], object]
@@ -171,18 +171,8 @@ class Bundles:
     def start(self, script: str, change: Change = lambda _: None) -> Running:
         """Run a bundle in the background; return when its program has printed a line."""
         arguments = self.write(script, change)
-        process = subprocess.Popen(
-            arguments,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        if not process.stdout.readline():
-            raise AssertionError(process.communicate()[1])
-        state = json.loads((self.directory / "state" / arguments[-1] / "state.json").read_text())
-        self.background.append(Running(process, state["pid"], state))
+        state = self.directory / "state" / arguments[-1]
+        self.background.append(start_in_background(arguments, state))
         return self.background[-1]
 
 

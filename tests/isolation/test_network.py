@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import PATIENCE_S, Run, wait_until
+from tests.conftest import PATIENCE_S, NetworkNamespace, Run, wait_until
 
 from .conftest import enter, is_ours, namespace_of
 
@@ -83,21 +83,12 @@ def test_a_namespace_can_be_joined_by_path(run: Run) -> None:
 # ---- the bridge, from end to end
 
 
-class PlayedHost:
+class PlayedHost(NetworkNamespace):
     """A network namespace that plays the host, so that this machine's own is not touched."""
-
-    def __init__(self) -> None:
-        self.holder = subprocess.Popen(
-            ["unshare", "--net", "sh", "-c", "ip link set lo up && echo ready && exec cat"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert self.holder.stdout is not None
-        assert self.holder.stdout.readline() == b"ready\n"
 
     def words(self, *words: str) -> list[str]:
         """Give the words that run a command in it."""
-        return ["nsenter", f"--net=/proc/{self.holder.pid}/ns/net", *words]
+        return ["nsenter", f"--net={self.path}", *words]
 
     def run(self, *words: str) -> str:
         """Run a command in it; give its output."""
@@ -115,7 +106,7 @@ def played_host() -> Iterator[PlayedHost]:
     """The host of one test."""
     host = PlayedHost()
     yield host
-    host.holder.communicate()
+    host.close()
 
 
 _SERVE = f"""

@@ -20,6 +20,7 @@ import pytest
 
 from minicontainer.network import networks
 from minicontainer.network.links import in_namespace
+from tests.conftest import NetworkNamespace
 
 ID = "4f1c0d1122334455667788"
 OTHER = "99be270011223344556677"
@@ -28,26 +29,19 @@ EVENTS_OF_A_CONNECT = 12  # of the first one on a host, which makes the bridge t
 NOT_THERE = [tool for tool in ("ip", "nft", "unshare", "nsenter") if not shutil.which(tool)]
 
 
-class Netns:
-    """A network namespace with lo up, held by a process that waits for its input to close."""
+class Netns(NetworkNamespace):
+    """A network namespace whose descriptor can be handed on."""
 
     def __init__(self) -> None:
-        self.holder = subprocess.Popen(
-            ["unshare", "--net", "sh", "-c", "ip link set lo up && echo ready && exec cat"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert self.holder.stdout is not None
-        assert self.holder.stdout.readline() == b"ready\n"
-        self.path = f"/proc/{self.holder.pid}/ns/net"
+        super().__init__()
         self.fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self) -> None:
-        """End it, as a container's end does: the kernel removes its links a little later."""
+        """End it; twice is once."""
         if self.fd != -1:
             os.close(self.fd)
             self.fd = -1
-            self.holder.communicate()
+            super().close()
 
     def run(self, command: str) -> str:
         """Run a shell command in it and return what it prints."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -56,3 +57,19 @@ def test_a_launcher_finds_the_project_and_what_it_needs() -> None:
     interpreter = lines[0].removeprefix("#!").split()[0]
     found = subprocess.run([interpreter, "-IS", "-c", look], capture_output=True, text=True)
     assert found.stdout.strip() == str(ROOT / "minicontainer/__init__.py"), found.stderr
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".ci/run",
+        "scripts/setup",
+        "rootfs/busybox",
+        "rootfs/debian",
+        "rootfs/alpine",
+        "rootfs/digest",
+    ],
+)
+def test_a_command_can_be_executed(name: str) -> None:
+    """An editor that replaces a file may lose its mode without a word."""
+    assert os.access(ROOT / name, os.X_OK)
