@@ -30,7 +30,7 @@ class Event(Record):
     Args:
         seq: order among the events of one start, from 1.
         t: nanoseconds on CLOCK_MONOTONIC since the listener began.
-        actor: who did it: client (the command), joiner, init, or, beside an init that stays, program.
+        actor: who did it: client (the command), joiner, init; program, beside an init that stays.
         pid: of the actor, in the host's PID namespace; 0 where it is not known there.
         step: the recipe's step it belongs to, with dashes: mount-rootfs.
         source: module.py:line of that step.
