@@ -158,7 +158,8 @@ def open_cgroup(path: str) -> Cgroup:
 
     Args:
         path: absolute: counted from where the hierarchies are mounted; or relative to this
-            process's own cgroup. See runtime-spec config-linux.md, "Cgroups Path".
+            process's own cgroup, on v2 to the one above that. See runtime-spec config-linux.md,
+            "Cgroups Path".
     Raises:
         InvalidArgument: the path is empty or leaves its place by `..`.
         Unsupported: no hierarchy is mounted.

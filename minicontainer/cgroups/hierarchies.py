@@ -66,9 +66,10 @@ class Hierarchies(Record):
         """Make *path* absolute, counted from the mount point.
 
         Args:
-            path: absolute, or relative to this process's own group. On v1 a process may be in
-                another group of each hierarchy: the one that systemd keeps decides, or else the
-                first, so that a container has one path in all of them.
+            path: absolute, or relative to this process's own group; on v2 to the one above
+                that: a group with processes, as ours is, has no limits to give to those below it.
+                On v1 a process may be in another group of each hierarchy: the one that systemd
+                keeps decides, or else the first, so that a container has one path in all of them.
         Raises:
             InvalidArgument: it is empty or the root, or contains `..` or a line break.
         See: runtime-spec config-linux.md "Cgroups Path".
@@ -84,6 +85,8 @@ class Hierarchies(Record):
         own = self._own_hierarchy().own_below_mount()
         if own.endswith(" (deleted)"):
             raise Conflict(f"cgroup {own.removesuffix(' (deleted)')} of this process was removed")
+        if self.version == "v2":
+            own = own.rpartition("/")[0]
         return "/".join([own.rstrip("/"), *parts])
 
     def _own_hierarchy(self) -> Hierarchy:

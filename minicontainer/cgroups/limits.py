@@ -2,8 +2,8 @@
 
 Absent fields are None: the kernel's default, or at an update what it is now. A limit of -1 means
 no limit. Old fields are passed over, as runc does: `memory.kernel` (the kernel's own memory is part
-of `limit` since Linux 5.16), `memory.useHierarchy` (hierarchies always count their children since
-5.11), and a device's `leafWeight` (gone with the CFQ scheduler in 5.0).
+of `limit` since Linux 5.16) and `memory.useHierarchy` (hierarchies always count their children
+since 5.11).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Cpu(Record):
 
 
 class Pids(Record):
-    """How many tasks (processes and threads) may exist at once."""
+    """How many tasks (processes and threads) may exist at once; 0 allows none beside the first."""
 
     limit: int | None = None
 
@@ -75,11 +75,17 @@ class DeviceRate(Record):
 
 
 class DeviceWeight(Record):
-    """A share among siblings of one block device's time, 10 to 1000."""
+    """A share among siblings of one block device's time, 10 to 1000.
+
+    Args:
+        leaf_weight: the group's own processes' share among its subgroups: of the CFQ scheduler,
+            which Linux 5.0 dropped.
+    """
 
     major: int
     minor: int
     weight: int | None = None
+    leaf_weight: int | None = None
 
 
 class BlockIO(
@@ -168,6 +174,17 @@ class Resources(Record, json={"block_io": "blockIO"}):
     rdma: dict[str, Rdma] | None = None
     devices: tuple[DeviceRule, ...] = ()
     unified: dict[str, str] | None = None
+
+    def as_of(self, oci_version: str) -> Resources:
+        """Read the limits as the specification of that version means them.
+
+        Before 1.3 a limit of 0 tasks was no limit, and engines of that time write it into every
+        container.
+        """
+        version = [int(part) for part in oci_version.split(".")[:2] if part.isdecimal()]
+        if self.pids and self.pids.limit == 0 and version < [1, 3]:
+            return self.replace(pids=None)
+        return self
 
     @classmethod
     def json_path(cls, field: str) -> str:

@@ -12,7 +12,7 @@ import time
 from minicontainer.cgroups import control_files, directories, refusals
 from minicontainer.cgroups.cgroup import View
 from minicontainer.cgroups.control_files import flat
-from minicontainer.errors import Conflict, InvalidArgument, KernelError, NotFound
+from minicontainer.errors import Conflict, KernelError, NotFound
 from minicontainer.kernel import files
 
 TYPE_CHECKING = False
@@ -219,14 +219,6 @@ class V2Cgroup:
         """Set the limits that are named."""
         control_files.check_use(resources, self.read("memory.current"))
         control_files.apply(resources, self.path, lambda row: True, self.write_limit, self.read)
-        for file, text in (resources.unified or {}).items():
-            where = f"linux.resources.unified.{file}"
-            if "/" in file or "." not in file:
-                raise InvalidArgument(f"{where}: expected a control file's name, like memory.high")
-            try:
-                self.write_limit(where, file, text)
-            except KernelError as error:
-                raise refusals.of_limit(error, where, self.path, file, text, self.read) from None
 
     def has(self, controller: str) -> bool:
         """Say whether this hierarchy has a controller at all."""

@@ -64,6 +64,9 @@ DEVICE_RULES = (
     DeviceRule(allow=True, type="c", major=5, minor=1, access="rwm"),  # /dev/console
     DeviceRule(allow=True, type="c", major=5, minor=2, access="rwm"),  # /dev/ptmx
     DeviceRule(allow=True, type="c", major=136, access="rwm"),  # /dev/pts/*
+    # /dev/net/tun: VPNs make their links by it, in their own network namespace; runc and crun
+    # took it away once, and had to give it back
+    DeviceRule(allow=True, type="c", major=10, minor=200, access="rwm"),
 )  # fmt: skip
 
 _NO_FILES = ("nosuid", "noexec", "nodev")

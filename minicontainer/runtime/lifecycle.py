@@ -110,7 +110,7 @@ def create(
             annotations=spec.annotations,
         )
         store.save(state)
-        cgroup = steps.take(create_cgroup, state.cgroup, spec.linux, undo)
+        cgroup = steps.take(create_cgroup, state.cgroup, spec, undo)
         program, copies = b"", {}
         if spec.linux.seccomp:
             program = steps.take(compile_filter, spec.linux.seccomp, store)
@@ -149,13 +149,14 @@ def reserve_name(name: str, store: Store, undo: ExitStack) -> None:
     undo.callback(store.forget, name)
 
 
-def create_cgroup(path: str, linux: Linux, undo: ExitStack) -> Cgroup:
+def create_cgroup(path: str, spec: Spec, undo: ExitStack) -> Cgroup:
     """Make the container's cgroup and set its limits, before any process is in it."""
     cgroup = open_cgroup(path)
     cgroup.create()
     undo.callback(steps.take, remove_cgroup, cgroup)
-    cgroup.limit(linux.resources)
-    cgroup.allow_devices((DENY_ALL_DEVICES, *linux.resources.devices, *DEVICE_RULES))
+    resources = spec.linux.resources
+    cgroup.limit(resources.as_of(spec.oci_version))
+    cgroup.allow_devices((DENY_ALL_DEVICES, *resources.devices, *DEVICE_RULES))
     undo.callback(steps.take, end_processes, cgroup)
     return cgroup
 

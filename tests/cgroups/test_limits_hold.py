@@ -18,6 +18,7 @@ from minicontainer.cgroups.limits import (
     DeviceRule,
     HugepageLimit,
     Memory,
+    Network,
     Pids,
     Resources,
 )
@@ -258,6 +259,54 @@ def test_huge_pages_are_limited_by_size(group: Cgroup) -> None:
     except Unsupported as error:
         pytest.skip(f"needs the hugetlb controller: {error}")
     assert group.stats().hugepages["2MB"].limit == 4 * MIB
+    reserved = (
+        "hugetlb.2MB.rsvd.limit_in_bytes" if group.version == "v1" else "hugetlb.2MB.rsvd.max"
+    )
+    assert _file(group, reserved) == str(4 * MIB)
+
+
+# ---- changes of what is set
+
+
+@pytest.mark.parametrize("limit", [256 * MIB, 32 * MIB, -1, 48 * MIB])
+def test_memory_and_swap_go_up_and_down_together(group: Cgroup, limit: int) -> None:
+    """On v1 each bounds the other, so the order of writing differs."""
+    group.limit(Resources(memory=Memory(limit=64 * MIB, swap=64 * MIB)))
+    group.limit(Resources(memory=Memory(limit=limit, swap=limit)))
+    use = group.stats().memory
+    assert (use.limit, use.swap_limit) in (
+        (None if limit == -1 else limit,) * 2,
+        (limit, None),  # a kernel that does not count swap
+    )
+
+
+def test_a_change_happens_whole_or_not_at_all(group: Cgroup) -> None:
+    """What the kernel took before it refused the rest is taken back."""
+    group.limit(Resources(memory=Memory(limit=64 * MIB), pids=Pids(limit=50)))
+    with pytest.raises(InvalidArgument, match=r"cpu\.cpus"):
+        group.limit(Resources(memory=Memory(limit=32 * MIB), pids=Pids(limit=7), cpu=Cpu(cpus="x")))
+    assert group.stats().memory.limit == 64 * MIB
+    assert group.stats().pids.limit == 50
+
+
+def test_one_task_is_all_that_a_limit_of_0_leaves(group: Cgroup, start: Start) -> None:
+    """fork(2) fails; with a limit of 2 it does not."""
+    group.limit(Resources(pids=Pids(limit=0)))
+    fork = (
+        "try:\n    os.fork() or os._exit(0)\n    print('forked', flush=True)\n"
+        "except OSError as error:\n    print(error.errno, flush=True)"
+    )
+    assert said(start(group, fork)) == str(errno.EAGAIN)
+    group.limit(Resources(pids=Pids(limit=-1)))
+    assert said(start(group, fork)) == "forked"
+
+
+def test_a_saved_up_burst_is_set_with_its_quota(group: Cgroup) -> None:
+    """It can't be more than the quota, which may come in the same change."""
+    for quota, burst in ((50000, 40000), (20000, 10000), (80000, 70000)):
+        group.limit(Resources(cpu=Cpu(quota=quota, period=100000, burst=burst)))
+        file = "cpu.max.burst" if group.version == "v2" else "cpu.cfs_burst_us"
+        assert _file(group, file) == str(burst)
 
 
 # ---- what is refused
@@ -275,12 +324,22 @@ def test_a_limit_the_kernel_does_not_take_is_named(group: Cgroup) -> None:
         group.limit(Resources(cpu=Cpu(quota=10)))
 
 
+def test_packet_marks_need_their_controller(group: Cgroup) -> None:
+    """No v2 has them, and v1 only where net_cls is mounted."""
+    if any("net_cls" in hierarchy.controllers for hierarchy in hierarchies.mounted().v1):
+        pytest.skip("this host has the net_cls controller")
+    with pytest.raises(Unsupported, match=r"network\.classID: (no net_cls controller|cgroup v2)"):
+        group.limit(Resources(network=Network(class_id=1)))
+
+
 def test_the_unified_field_is_for_v2(group: Cgroup) -> None:
     """There it is written as it stands; on v1 it is refused."""
     asked = Resources(unified={"memory.high": "67108864"})
     if group.version == "v2":
         group.limit(asked)
         assert _file(group, "memory.high") == "67108864"
+        with pytest.raises(Unsupported, match=r"memory\.nothing: this kernel has no"):
+            group.limit(Resources(unified={"memory.nothing": "1"}))
         with pytest.raises(Unsupported, match="no nothing controller"):
             group.limit(Resources(unified={"nothing.max": "1"}))
         with pytest.raises(InvalidArgument, match="control file's name"):

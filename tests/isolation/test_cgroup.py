@@ -142,8 +142,8 @@ def test_without_the_quota_it_is_never_stopped(run: Run) -> None:
 
 
 def test_shares_reach_the_kernel(run: Run) -> None:
-    """As they are on v1; on v2 as a weight of the same proportions: 1 + (n - 2) * 9999 / 262142."""
-    for shares, weight in (("512", "20"), ("2", "1"), ("262144", "10000")):
+    """As they are on v1; on v2 as a weight that meets v2's default where they meet v1's."""
+    for shares, weight in (("512", "59"), ("2", "1"), ("262144", "10000")):
         container = run.start(_WAIT, "--cpu-shares", shares)
         assert control_file(container, "cpu.shares", "cpu.weight") in (shares, weight)
     default = run.start(_WAIT)

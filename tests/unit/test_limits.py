@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minicontainer.cgroups import control_files
-from minicontainer.cgroups.limits import Cpu, Memory, Resources
+from minicontainer.cgroups import control_files, conversions
+from minicontainer.cgroups.limits import Cpu, Memory, Pids, Resources
 from minicontainer.errors import Conflict, InvalidArgument, KernelError, Unsupported
 
 # JSON can write more, but nothing that a control file takes.
@@ -48,7 +48,7 @@ def written(
             [("memory.limit_in_bytes", "64"), ("memory.memsw.limit_in_bytes", "100")],
             [("memory.max", "64"), ("memory.swap.max", "36")],
         ),
-        ({"cpu": {"shares": 1024}}, [("cpu.shares", "1024")], [("cpu.weight", "39")]),
+        ({"cpu": {"shares": 1024}}, [("cpu.shares", "1024")], [("cpu.weight", "100")]),
         (
             {"cpu": {"quota": 5000, "period": 10000}},
             [("cpu.cfs_period_us", "10000"), ("cpu.cfs_quota_us", "5000")],
@@ -57,6 +57,12 @@ def written(
         ({"cpu": {"quota": -1}}, [("cpu.cfs_quota_us", "-1")], [("cpu.max", "max")]),
         ({"cpu": {"cpus": "0-1"}}, [("cpuset.cpus", "0-1")], [("cpuset.cpus", "0-1")]),
         ({"pids": {"limit": -1}}, [("pids.max", "max")], [("pids.max", "max")]),
+        ({"pids": {"limit": 0}}, [("pids.max", "1")], [("pids.max", "1")]),
+        (
+            {"cpu": {"idle": 0, "burst": 0}},
+            [("cpu.cfs_burst_us", "0"), ("cpu.idle", "0")],
+            [("cpu.max.burst", "0"), ("cpu.idle", "0")],
+        ),
         ({"blockIO": {"weight": 1000}}, [("blkio.weight", "1000")], [("io.bfq.weight", "1000")]),
         (
             {"blockIO": {"throttleReadIOPSDevice": [{"major": 8, "minor": 0, "rate": 7}]}},
@@ -65,8 +71,8 @@ def written(
         ),
         (
             {"hugepageLimits": [{"pageSize": "2MB", "limit": 5}]},
-            [("hugetlb.2MB.limit_in_bytes", "5")],
-            [("hugetlb.2MB.max", "5")],
+            [("hugetlb.2MB.limit_in_bytes", "5"), ("hugetlb.2MB.rsvd.limit_in_bytes", "5")],
+            [("hugetlb.2MB.max", "5"), ("hugetlb.2MB.rsvd.max", "5")],
         ),
         (
             {"rdma": {"mlx5_1": {"hcaHandles": 3, "hcaObjects": 10}}},
@@ -85,7 +91,12 @@ def test_a_limit_goes_into_the_file_of_its_version(
 
 def test_zero_stands_for_a_field_left_out() -> None:
     """Engines send 0 for what nobody asked for."""
-    nothing = {"memory": {"limit": 0, "swap": 0}, "cpu": {"shares": 0, "quota": 0, "period": 0}}
+    nothing = {
+        "memory": {"limit": 0, "swap": 0, "swappiness": -1, "disableOOMKiller": False},
+        "cpu": {"shares": 0, "quota": 0, "period": 0, "cpus": "", "mems": ""},
+        "blockIO": {"weight": 0, "weightDevice": [{"major": 8, "minor": 0}]},
+        "network": {"classID": 0, "priorities": []},
+    }
     assert written(nothing, 1) == []
     assert written(nothing, 2) == []
 
@@ -104,6 +115,7 @@ def test_swap_alone_counts_from_the_present_memory_limit() -> None:
 def test_no_memory_limit_means_no_limit_of_memory_and_swap() -> None:
     """Or the old sum would forbid the new part."""
     assert ("memory.swap.max", "max") in written({"memory": {"limit": -1}}, 2)
+    assert ("memory.swap.max", "7") in written({"memory": {"limit": -1, "swap": 7}}, 2)
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -115,8 +127,18 @@ def test_a_sum_below_its_part_is_refused(version: int) -> None:
 
 def test_what_v2_does_not_have_is_refused_by_name() -> None:
     """A limit that would silently not hold is worse than none."""
-    with pytest.raises(Unsupported, match=r"linux\.resources\.memory\.swappiness"):
-        written({"memory": {"swappiness": 10}}, 2)
+    for asked, named in (
+        ({"memory": {"swappiness": 10}}, "memory.swappiness"),
+        ({"memory": {"kernelTCP": 4096}}, "memory.kernelTCP"),
+        ({"cpu": {"realtimeRuntime": 100}}, "cpu.realtimeRuntime"),
+        ({"network": {"classID": 1}}, "network.classID"),
+        (
+            {"blockIO": {"weightDevice": [{"major": 8, "minor": 0, "leafWeight": 9}]}},
+            "blockIO.weightDevice.leafWeight",
+        ),
+    ):
+        with pytest.raises(Unsupported, match=rf"linux\.resources\.{named}: cgroup v2 has no"):
+            written(asked, 2)
 
 
 def test_a_page_size_can_not_name_another_file() -> None:
@@ -146,6 +168,65 @@ def test_what_bounds_a_limit_may_be_written_after_it() -> None:
         assert set(files.values()) == {limit}
 
 
+def test_what_was_written_is_taken_back_if_the_rest_is_refused() -> None:
+    """An update happens whole or not at all; the last change goes first."""
+    files = {"memory.max": "100", "pids.max": "max", "io.max": "8:0 rbps=1\n8:16 rbps=1"}
+    before = dict(files)
+
+    def write(where: str, file: str, text: str) -> None:
+        if file == "cpu.idle":
+            raise KernelError(errno.EINVAL, "Invalid argument", file)
+        files[file] = text
+
+    rates = [{"major": 8, "minor": 0, "rate": 5}]
+    asked = Resources.from_json({
+        "memory": {"limit": 5}, "cpu": {"idle": 7}, "pids": {"limit": 5},
+        "blockIO": {"throttleReadBpsDevice": rates},
+    })  # fmt: skip
+    with pytest.raises(InvalidArgument, match=r"cpu\.idle: '7'"):
+        control_files.apply(asked, "/test", lambda row: True, write, lambda f: files.get(f, ""))
+    assert files.pop("io.max") == "8:0 rbps=5"  # a line of several is no command
+    assert files == {name: text for name, text in before.items() if name != "io.max"}
+
+
+def test_unified_values_are_written_line_by_line() -> None:
+    """A file like io.max takes one device a write."""
+    told = written({"unified": {"io.max": "8:0 rbps=1\n8:16 rbps=2\n", "memory.high": "5"}}, 2)
+    assert told == [("io.max", "8:0 rbps=1"), ("io.max", "8:16 rbps=2"), ("memory.high", "5")]
+
+
+@pytest.mark.parametrize("name", ["", ".", "memory", ".max", "memory.", "../memory.max", "a/b.c"])
+def test_unified_names_are_control_files(name: str) -> None:
+    """They become part of a path."""
+    with pytest.raises(InvalidArgument, match="control file's name"):
+        written({"unified": {name: "1"}}, 2)
+
+
+@pytest.mark.parametrize(
+    ("version", "limit"),
+    [("1.0.2-dev", None), ("1.2.1", None), ("1.3.0", 0), ("2.0", 0), ("", None)],
+)
+def test_no_tasks_is_no_limit_before_version_1_3(version: str, limit: int | None) -> None:
+    """Docker 20.10 writes a limit of 0 into every container."""
+    kept = Resources(pids=Pids(limit=0)).as_of(version)
+    assert (kept.pids.limit if kept.pids else None) == limit
+    assert Resources(pids=Pids(limit=5)).as_of(version) == Resources(pids=Pids(limit=5))
+
+
+def test_reservations_of_huge_pages_are_limited_where_the_kernel_counts_them() -> None:
+    """Not before Linux 5.7; the pages themselves always."""
+    found = []
+
+    def write(where: str, file: str, text: str) -> None:
+        if "rsvd" in file:
+            raise KernelError(errno.ENOENT, "No such file", file)
+        found.append(file)
+
+    resources = Resources.from_json({"hugepageLimits": [{"pageSize": "2MB", "limit": 5}]})
+    control_files.apply(resources, "/test", lambda row: True, write, lambda file: "")
+    assert found == ["hugetlb.2MB.max"]
+
+
 def test_a_missing_file_leads_to_the_next_row_of_the_field() -> None:
     """Which file a block device's weight has depends on the scheduler."""
     found = {}
@@ -164,8 +245,10 @@ def test_a_limit_below_the_use_is_refused_if_asked() -> None:
     """checkBeforeUpdate: no process shall die of an update."""
     memory = Memory(limit=10, check_before_update=True)
     control_files.check_use(Resources(memory=memory), "10")
-    with pytest.raises(Conflict, match="11 bytes are in use"):
-        control_files.check_use(Resources(memory=memory), "11")
+    both = Memory(limit=-1, swap=10, check_before_update=True)
+    for asked, name in ((memory, "limit"), (both, "swap")):
+        with pytest.raises(Conflict, match=rf"memory\.{name}: 10: 11 bytes are in use"):
+            control_files.check_use(Resources(memory=asked), "11")
 
 
 def test_every_json_path_exists() -> None:
@@ -175,17 +258,23 @@ def test_every_json_path_exists() -> None:
     assert "linux.resources.network.classID" in paths
 
 
+@pytest.mark.parametrize(("shares", "weight"), [(2, 1), (512, 59), (1024, 100), (262144, 10000)])
+def test_weights_meet_the_defaults(shares: int, weight: int) -> None:
+    """The figures are those of runc since 1.3.2 and crun since 1.23."""
+    assert conversions.weight_of_shares(shares) == str(weight)
+
+
 @given(st.integers(min_value=1), st.integers(min_value=1))
 def test_weights_keep_the_order_of_shares(one: int, other: int) -> None:
     """More shares are never less weight, and every weight is one the kernel takes."""
-    weights = [int(control_files.weight_of_shares(shares) or 0) for shares in sorted((one, other))]
+    weights = [int(conversions.weight_of_shares(shares) or 0) for shares in sorted((one, other))]
     assert 1 <= weights[0] <= weights[1] <= 10000
 
 
 @given(st.integers(10, 1000))
 def test_a_block_weight_fits_the_range_of_v2(weight: int) -> None:
     """10 to 1000 becomes 1 to 10000."""
-    assert 1 <= int(control_files.bfq_to_io_weight(weight) or 0) <= 10000
+    assert 1 <= int(conversions.bfq_to_io_weight(weight) or 0) <= 10000
 
 
 @given(st.integers(1, 2**60), st.integers(0, 2**60))
