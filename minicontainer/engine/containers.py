@@ -17,7 +17,8 @@ from minicontainer.errors import Error, InvalidArgument, KernelError, NotFound, 
 from minicontainer.kernel import capabilities, namespaces
 from minicontainer.record import Record
 from minicontainer.runtime import foreground, lifecycle
-from minicontainer.runtime.spec import Bundle, Spec, check
+from minicontainer.runtime.spec import Bundle, Spec
+from minicontainer.runtime.spec_check import check
 from minicontainer.runtime.state import State, Store, check_name
 
 TYPE_CHECKING = False

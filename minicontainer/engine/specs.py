@@ -14,18 +14,14 @@ from minicontainer.kernel import capabilities
 from minicontainer.kernel.namespaces import BY_TYPE, IdMap
 from minicontainer.kernel.process import RLIMITS
 from minicontainer.runtime import defaults, init, seccomp_profile
-from minicontainer.runtime.spec import (
-    OCI_VERSION,
+from minicontainer.runtime.spec import OCI_VERSION, Mount, Root, Spec
+from minicontainer.runtime.spec_linux import Linux, NamespaceSpec
+from minicontainer.runtime.spec_process import (
     RLIMIT_INFINITY,
     Capabilities,
     ConsoleSize,
-    Linux,
-    Mount,
-    NamespaceSpec,
     Process,
     Rlimit,
-    Root,
-    Spec,
     User,
 )
 

@@ -11,7 +11,8 @@ import stat
 from minicontainer.cgroups.limits import DeviceRule
 from minicontainer.errors import InvalidArgument
 from minicontainer.kernel.mounts import OPTIONS
-from minicontainer.runtime.spec import Device, Mount
+from minicontainer.runtime.spec import Mount
+from minicontainer.runtime.spec_linux import Device
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
 
-    from minicontainer.runtime.spec import Process
+    from minicontainer.runtime.spec_process import Process
 
 
 def open_for(root_fd: int, sock: socket.socket, asked: Process) -> None:

@@ -6,17 +6,9 @@ See: runtime-spec config-linux.md "Default Devices"; capabilities(7).
 from __future__ import annotations
 
 from minicontainer.cgroups.limits import DeviceRule, Resources
-from minicontainer.runtime.spec import (
-    OCI_VERSION,
-    Capabilities,
-    Device,
-    Linux,
-    Mount,
-    NamespaceSpec,
-    Process,
-    Root,
-    Spec,
-)
+from minicontainer.runtime.spec import OCI_VERSION, Mount, Root, Spec
+from minicontainer.runtime.spec_linux import Device, Linux, NamespaceSpec
+from minicontainer.runtime.spec_process import Capabilities, Process
 
 # What root inside may do: own files, switch users, bind low ports; nothing that reaches the host.
 CAPABILITIES = (

@@ -36,7 +36,7 @@ from minicontainer.runtime.privileges import (
     forbid_new_privileges,
     set_capabilities,
 )
-from minicontainer.runtime.spec import RLIMIT_INFINITY
+from minicontainer.runtime.spec_process import RLIMIT_INFINITY
 from minicontainer.runtime.sync import Failed, Go, Happened, Ready, Start
 
 TYPE_CHECKING = False

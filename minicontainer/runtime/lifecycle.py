@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from minicontainer.cgroups.cgroup import Cgroup
     from minicontainer.kernel.seccomp import Seccomp
     from minicontainer.record import Record
-    from minicontainer.runtime.spec import Bundle, Linux, Spec
+    from minicontainer.runtime.spec import Bundle, Spec
+    from minicontainer.runtime.spec_linux import Linux
     from minicontainer.runtime.state import Store
     from minicontainer.runtime.sync import Channel
 

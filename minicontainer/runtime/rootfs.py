@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from minicontainer.cgroups.cgroup import View
-    from minicontainer.runtime.spec import Device, Mount
+    from minicontainer.runtime.spec import Mount
+    from minicontainer.runtime.spec_linux import Device
 
 # fsconfig(2) takes values of up to 255 bytes; mount(2) takes a page of options.
 _LONGEST_FSCONFIG = 255

@@ -71,6 +71,8 @@ def test_every_value_of_the_wrong_type_is_named(bundle: Bundle) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "says"),
     [
+        ("ociVersion", "2.0.0", "ociVersion: expected a version of 1.x.y, got '2.0.0'"),
+        ("ociVersion", "1", "ociVersion: expected a version of 1.x.y, got '1'"),
         ("process", None, "process: expected an object, got null"),
         ("process.args", [], "process.args: must name a program"),
         ("process.args", "true", 'process.args: expected a list, got "true"'),

@@ -14,7 +14,8 @@ from minicontainer.cli.run_options import config_from, run_parser
 from minicontainer.engine import specs
 from minicontainer.errors import InvalidArgument, NotFound
 from minicontainer.runtime import defaults
-from minicontainer.runtime.spec import Spec, check
+from minicontainer.runtime.spec import Spec
+from minicontainer.runtime.spec_check import check
 
 IDENTIFIER = "0123456789abcdef" * 4
 

@@ -1,0 +1,129 @@
+"""What config.json says that is well-formed but makes no sense: found before anything is done.
+
+Types, and fields that are missing, are `Record`'s to find, in `Spec.from_json`.
+
+See: runtime-spec config.md, config-linux.md.
+"""
+
+from __future__ import annotations
+
+from minicontainer.errors import InvalidArgument
+from minicontainer.kernel.mounts import OPTIONS
+from minicontainer.kernel.namespaces import BY_TYPE
+from minicontainer.kernel.process import RLIMITS
+from minicontainer.runtime.spec_process import RLIMIT_INFINITY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from minicontainer.runtime.spec import Spec
+    from minicontainer.runtime.spec_linux import NamespaceSpec
+    from minicontainer.runtime.spec_process import Rlimit
+
+PROPAGATIONS = tuple(word for word, option in OPTIONS.items() if option.propagation)
+
+_HIGHEST_ID = 2**32 - 2  # the last one means "no change" to setresuid(2)
+_HIGHEST_SIZE = 2**16 - 1  # struct winsize
+_HIGHEST_MAJOR, _HIGHEST_MINOR = 2**12 - 1, 2**20 - 1  # the kernel's dev_t
+
+
+def check(spec: Spec) -> None:
+    """Find what is well-formed but makes no sense.
+
+    Raises:
+        InvalidArgument: naming the JSON path and what was expected.
+    """
+    _check_version(spec.oci_version)
+    if not spec.process.args:
+        raise InvalidArgument("process.args: must name a program")
+    if not spec.process.cwd.startswith("/"):
+        raise InvalidArgument(f"process.cwd: must be an absolute path, got {spec.process.cwd!r}")
+    _check_namespaces(spec.linux.namespaces)
+    _check_what_needs_namespaces(spec)
+    for where, value, low, high in _numbers(spec):
+        if value is not None and not low <= value <= high:
+            raise InvalidArgument(f"{where}: expected {low} to {high}, got {value}")
+    for i, limit in enumerate(spec.process.rlimits):
+        _check_rlimit(f"process.rlimits[{i}]", limit)
+    for i, mount in enumerate(spec.mounts):
+        if not mount.destination:
+            raise InvalidArgument(f"mounts[{i}].destination: must be a path")
+    if spec.linux.rootfs_propagation not in (None, *PROPAGATIONS):
+        raise InvalidArgument(
+            f"linux.rootfsPropagation: expected one of {', '.join(PROPAGATIONS)}, "
+            f"got {spec.linux.rootfs_propagation!r}"
+        )
+
+
+def _check_version(version: str) -> None:
+    # A minor version adds fields only, and unknown ones are passed over: config.md "Extensibility".
+    parts = version.split(".", 2)
+    if len(parts) < 3 or parts[0] != "1" or not parts[1].isdecimal():
+        raise InvalidArgument(f"ociVersion: expected a version of 1.x.y, got {version!r}")
+
+
+def _numbers(spec: Spec) -> Iterator[tuple[str, int | None, int, int]]:
+    """Yield what the kernel keeps in fewer bits than JSON can write: path, value, and its range."""
+    process, linux = spec.process, spec.linux
+    yield "process.oomScoreAdj", process.oom_score_adj, -1000, 1000
+    yield "process.user.uid", process.user.uid, 0, _HIGHEST_ID
+    yield "process.user.gid", process.user.gid, 0, _HIGHEST_ID
+    yield "process.user.umask", process.user.umask, 0, 0o777
+    for i, gid in enumerate(process.user.additional_gids):
+        yield f"process.user.additionalGids[{i}]", gid, 0, _HIGHEST_ID
+    if process.console_size is not None:
+        yield "process.consoleSize.height", process.console_size.height, 0, _HIGHEST_SIZE
+        yield "process.consoleSize.width", process.console_size.width, 0, _HIGHEST_SIZE
+    for i, device in enumerate(linux.devices):
+        yield f"linux.devices[{i}].major", device.major, 0, _HIGHEST_MAJOR
+        yield f"linux.devices[{i}].minor", device.minor, 0, _HIGHEST_MINOR
+        yield f"linux.devices[{i}].uid", device.uid, 0, _HIGHEST_ID
+        yield f"linux.devices[{i}].gid", device.gid, 0, _HIGHEST_ID
+    for name, runs in (("uid", linux.uid_mappings), ("gid", linux.gid_mappings)):
+        for i, run in enumerate(runs):
+            where = f"linux.{name}Mappings[{i}]"
+            yield f"{where}.containerID", run.container_id, 0, _HIGHEST_ID
+            yield f"{where}.hostID", run.host_id, 0, _HIGHEST_ID
+            yield f"{where}.size", run.size, 1, _HIGHEST_ID
+
+
+def _check_rlimit(where: str, limit: Rlimit) -> None:
+    if limit.type not in RLIMITS:
+        known = ", ".join(sorted(RLIMITS))
+        raise InvalidArgument(f"{where}.type: expected one of {known}, got {limit.type!r}")
+    for name, value in (("soft", limit.soft), ("hard", limit.hard)):
+        if not (0 <= value < 2**63 or value == RLIMIT_INFINITY):
+            raise InvalidArgument(f"{where}.{name}: expected 0 to {2**63 - 1}, got {value}")
+
+
+def _check_what_needs_namespaces(spec: Spec) -> None:
+    linux = spec.linux
+    if spec.hostname is not None and not spec.has_namespace("uts"):
+        raise InvalidArgument("hostname: needs a uts namespace, or it would be the host's")
+    if spec.domainname is not None and not spec.has_namespace("uts"):
+        raise InvalidArgument("domainname: needs a uts namespace, or it would be the host's")
+    if linux.time_offsets and not spec.new_namespace("time"):
+        raise InvalidArgument("linux.timeOffsets: needs a new time namespace")
+    if spec.new_namespace("user") and not (linux.uid_mappings and linux.gid_mappings):
+        raise InvalidArgument("linux.uidMappings, gidMappings: a new user namespace needs both")
+    if linux.uid_mappings and not spec.has_namespace("user"):
+        raise InvalidArgument("linux.uidMappings: needs a user namespace")
+
+
+def _check_namespaces(namespaces: tuple[NamespaceSpec, ...]) -> None:
+    if not any(namespace.type == "mount" for namespace in namespaces):
+        raise InvalidArgument(
+            "linux.namespaces: a mount namespace is needed, or the host's own root would change"
+        )
+    seen = set()
+    for i, namespace in enumerate(namespaces):
+        where = f"linux.namespaces[{i}]"
+        if namespace.type not in BY_TYPE:
+            known = ", ".join(sorted(BY_TYPE))
+            raise InvalidArgument(f"{where}.type: expected one of {known}, got {namespace.type!r}")
+        if namespace.type in seen:
+            raise InvalidArgument(f"{where}.type: {namespace.type} is listed twice")
+        if namespace.path is not None and not namespace.path.startswith("/"):
+            raise InvalidArgument(f"{where}.path: must be absolute, got {namespace.path!r}")
+        seen.add(namespace.type)
