@@ -16,6 +16,8 @@ import os
 import sys
 from _frozen_importlib import ModuleSpec  # importlib.machinery has it too, for 2 ms
 
+VERSION = "0.1.0"  # as in pyproject.toml
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -116,6 +116,9 @@ class Cgroup(Protocol):
     def frozen(self) -> bool:
         """Say whether they stand."""
 
+    def freezer(self) -> str:
+        """Name the file whose content says so: `freezer.is_frozen` reads it."""
+
     def processes(self) -> tuple[int, ...]:
         """List the processes, those of groups below among them."""
 

@@ -297,6 +297,11 @@ class V1Cgroup:
         freezer = self.controller("freezer")
         return bool(freezer and freezer.known("state", "") == "FROZEN")
 
+    def freezer(self) -> str:
+        """Name the file that says so."""
+        freezer = self.controller("freezer")
+        return str(freezer.filepath("freezer.state")) if freezer else ""
+
     # ---- limits
 
     def limit(self, resources: Resources) -> None:

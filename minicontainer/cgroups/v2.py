@@ -213,6 +213,10 @@ class V2Cgroup:
         """Say whether they stand."""
         return flat(self.read("cgroup.events")).get("frozen") == 1
 
+    def freezer(self) -> str:
+        """Name the file that says so."""
+        return f"{self.directory}/cgroup.freeze"
+
     # ---- limits
 
     def limit(self, resources: Resources) -> None:

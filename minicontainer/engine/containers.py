@@ -12,11 +12,12 @@ import os
 
 from minicontainer import jsontext, steps
 from minicontainer.cgroups.cgroup import open_cgroup
-from minicontainer.engine import attach, specs
+from minicontainer.engine import specs
 from minicontainer.errors import Error, InvalidArgument, KernelError, NotFound, Unsupported
 from minicontainer.kernel import capabilities, namespaces
 from minicontainer.record import Record
-from minicontainer.runtime import foreground, lifecycle
+from minicontainer.runtime import attach, foreground, lifecycle
+from minicontainer.runtime.context import Options
 from minicontainer.runtime.spec import Bundle, Spec
 from minicontainer.runtime.spec_check import check
 from minicontainer.runtime.state import State, Store, check_name
@@ -80,12 +81,11 @@ class Containers:
             directory = steps.take(make_directory, self._directories, identifier, config, undo)
             spec = specs.make_spec(config, identifier, directory, self._pid_of)
             check(spec)
-            steps.take(write_bundle, directory, spec)
-            bundle = Bundle(path=directory, spec=spec)
+            bundle = steps.take(write_bundle, directory, spec)
             if not (config.open_stdin or config.tty):
                 _read_nothing()
             ours, theirs = _socket_pair(undo) if config.tty else (None, None)
-            container = lifecycle.create(config.name, bundle, self._names, console=theirs)
+            container = lifecycle.create(config.name, bundle, self._names, Options(console=theirs))
             undo.callback(container.delete)
             if specs.is_on_bridge(config.host_config.network_mode):
                 steps.take(
@@ -209,9 +209,11 @@ def _write(path: str, text: str) -> None:
         raise KernelError(error.errno, error.strerror, f"write {path}") from None
 
 
-def write_bundle(directory: str, spec: Spec) -> None:
+def write_bundle(directory: str, spec: Spec) -> Bundle:
     """Write the specification as config.json, beside its root: an OCI bundle to be looked at."""
-    _write(os.path.join(directory, "config.json"), jsontext.dump(spec.to_json()) + "\n")
+    text = jsontext.dump(spec.to_json()) + "\n"
+    _write(os.path.join(directory, "config.json"), text)
+    return Bundle(path=directory, spec=spec, text=text)
 
 
 def connect_network(

@@ -14,7 +14,7 @@ from minicontainer.kernel import capabilities
 from minicontainer.kernel.namespaces import BY_TYPE, IdMap
 from minicontainer.kernel.process import RLIMITS
 from minicontainer.runtime import defaults, init, seccomp_profile
-from minicontainer.runtime.spec import OCI_VERSION, Mount, Root, Spec
+from minicontainer.runtime.spec import Mount, Root, Spec
 from minicontainer.runtime.spec_linux import Linux, NamespaceSpec
 from minicontainer.runtime.spec_process import (
     RLIMIT_INFINITY,
@@ -24,6 +24,7 @@ from minicontainer.runtime.spec_process import (
     Rlimit,
     User,
 )
+from minicontainer.runtime.state import OCI_VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

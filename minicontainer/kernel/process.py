@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import resource
 import select
-from errno import EINVAL
+from errno import EINVAL, ESRCH
 
 import _prctl  # python-prctl's C half; the other makes 200 properties when imported, in 0.6 ms
 
@@ -203,6 +203,46 @@ def pidfd_send_signal(pidfd: int, number: int) -> None:
         KernelError: ESRCH when it has ended, EPERM.
     """
     libc.call("pidfd_send_signal", pidfd, number, None, 0)
+
+
+def start_time(pid: int) -> int | None:
+    """Give when a process began, in clock ticks since boot; None when it has ended.
+
+    A number is given again to another process; the pair of number and start time is not. A zombie
+    has ended: nothing of it runs, it only waits for its parent to ask. See: proc_pid_stat(5).
+    """
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            # after the name, which is in brackets and may hold anything
+            fields = file.read().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def open_same(pid: int, started: int) -> int | None:
+    """Open the process that had *pid* and began at *started*; None when that one has ended.
+
+    Returns:
+        A pidfd. Opened first and checked then: from there on it can't become another's.
+    """
+    try:
+        pidfd = pidfd_open(pid)
+    except KernelError as error:
+        if error.errno in (ESRCH, EINVAL):  # EINVAL: a thread's number by now
+            return None
+        raise
+    if start_time(pid) == started:
+        return pidfd
+    os.close(pidfd)
+    return None
+
+
+def wait_gone(pidfd: int, timeout_s: float) -> bool:
+    """Wait for a process, anybody's child, to end; say whether it did: pidfd_open(2), "poll"."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(timeout_s * 1000))
 
 
 def wait_exit(pid: int) -> int:

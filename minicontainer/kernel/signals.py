@@ -29,7 +29,8 @@ NUMBERS: dict[str, int] = {
     for name, value in vars(_signal).items()
     if name.startswith("SIG") and name[3].isalpha() and isinstance(value, int)
 }
-CATCHABLE: frozenset[int] = frozenset(_signal.valid_signals()) - {SIGKILL, SIGSTOP}
+VALID: frozenset[int] = frozenset(_signal.valid_signals())
+CATCHABLE: frozenset[int] = VALID - {SIGKILL, SIGSTOP}
 
 handle: Callable[[int, Handler], Handler] = _signal.signal
 handler_of: Callable[[int], Handler] = _signal.getsignal

@@ -6,9 +6,10 @@ See: runtime-spec config-linux.md "Default Devices"; capabilities(7).
 from __future__ import annotations
 
 from minicontainer.cgroups.limits import DeviceRule, Resources
-from minicontainer.runtime.spec import OCI_VERSION, Mount, Root, Spec
+from minicontainer.runtime.spec import Mount, Root, Spec
 from minicontainer.runtime.spec_linux import Device, Linux, NamespaceSpec
 from minicontainer.runtime.spec_process import Capabilities, Process
+from minicontainer.runtime.state import OCI_VERSION
 
 # What root inside may do: own files, switch users, bind low ports; nothing that reaches the host.
 CAPABILITIES = (

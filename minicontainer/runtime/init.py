@@ -41,55 +41,14 @@ from minicontainer.runtime.sync import Failed, Go, Happened, Ready, Start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import NoReturn
 
-    from minicontainer.cgroups.cgroup import View
-    from minicontainer.runtime.spec import Bundle, Spec
+    from minicontainer.runtime.context import Init
+    from minicontainer.runtime.spec import Spec
     from minicontainer.runtime.sync import Channel
 
 EXIT_NOT_STARTED = 125
 WANTS_REAPER = "minicontainer.init"  # an annotation: --init
-
-
-class Init:
-    """What the steps work on, and what they learn on the way.
-
-    Args:
-        bundle: the container's.
-        channel: to the parent.
-        views: what a cgroup mount consists of.
-        program: the compiled seccomp filter, or b"".
-        console: the socket over which the terminal's master is sent, or None.
-        copies: detached mounts that the parent made, by place in the specification's list.
-        tasks_files: the `tasks` files of its v1 cgroups, path and descriptor.
-    """
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        channel: Channel,
-        views: tuple[View, ...],
-        program: bytes = b"",
-        console: Any = None,
-        copies: dict[int, int] | None = None,
-        tasks_files: tuple[tuple[str, int], ...] = (),
-    ) -> None:
-        self.bundle = bundle
-        self.spec = bundle.spec
-        self.channel = channel
-        self.views = views
-        self.filter = program
-        self.console = console
-        self.copies = copies or {}
-        self.tasks_files = tasks_files
-        self.root_fd = -1
-        self.executable = ""
-
-    @property
-    def env(self) -> dict[str, str]:
-        """The program's environment; a later setting of a name wins."""
-        pairs = (item.partition("=") for item in self.spec.process.env)
-        return {name: value for name, equals, value in pairs if equals}
 
 
 # --- the steps, in their order -----------------------------------------------------------------
@@ -243,7 +202,7 @@ def open_terminal(init: Init) -> None:
     """
     from minicontainer.runtime import console  # sockets and termios: 5 ms that few need
 
-    console.open_for(init.root_fd, init.console, init.spec.process)
+    console.open_for(init.root_fd, init.options.console, init.spec.process)
 
 
 def enter_rootfs(init: Init) -> None:
@@ -322,7 +281,10 @@ def report_ready(init: Init) -> None:
 
 
 def wait_for_start(init: Init) -> None:
-    """Wait until the parent says start: between create and start, networks are connected."""
+    """Wait until the parent, or `start` at the gate, says so: networks are connected meanwhile."""
+    if init.gate is not None:
+        init.channel.close()
+        init.channel = init.gate
     if not isinstance(init.channel.receive(), Start):
         os._exit(EXIT_NOT_STARTED)  # the parent is gone, or has given up
 
@@ -333,6 +295,8 @@ def die_with_parent(init: Init) -> None:
     After the change of ids, which clears this; and before a last look whether the parent is still
     there, because one that ended earlier sends no signal.
     """
+    if init.options.detached:
+        return  # nobody's foreground
     process.die_with_parent()
     if process.is_closed(init.channel.reads):
         os._exit(EXIT_NOT_STARTED)
@@ -410,7 +374,7 @@ def main(init: Init) -> NoReturn:
     try:
         os.umask(0)  # modes of files and directories are meant as they are written
         gc.disable()  # a collection would touch, and so copy, every page shared with the parent
-        process.close_all_but(_needed(init))
+        process.close_all_but(init.descriptors())
         pass_events_on(init.channel, "init")
         if isinstance(init.channel.receive(), Go):
             steps.follow(RECIPE, init.spec, init)
@@ -418,13 +382,6 @@ def main(init: Init) -> NoReturn:
         with contextlib.suppress(OSError):
             init.channel.send(failure(error))
     os._exit(EXIT_NOT_STARTED)
-
-
-def _needed(init: Init) -> set[int]:
-    """List the descriptors that the recipe works with; it closes those of the host on its way."""
-    console = () if init.console is None else (init.console.fileno(),)
-    tasks = (tasks_fd for _, tasks_fd in init.tasks_files)
-    return {init.channel.reads, init.channel.writes, *console, *tasks, *init.copies.values()}
 
 
 def pass_events_on(channel: Channel, actor: str) -> None:

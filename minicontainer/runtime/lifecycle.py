@@ -11,26 +11,26 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 
 from minicontainer import steps
 from minicontainer.cgroups.cgroup import open_cgroup
-from minicontainer.errors import Error, InitError, InvalidArgument, KernelError, Unsupported
+from minicontainer.errors import InitError, KernelError
 from minicontainer.kernel import namespaces, process, seccomp, signals
-from minicontainer.kernel.namespaces import NAMESPACES
-from minicontainer.runtime import foreground, init, rootfs
+from minicontainer.runtime import context, rootfs
+from minicontainer.runtime.context import Options
 from minicontainer.runtime.defaults import DENY_ALL_DEVICES, DEVICE_RULES
-from minicontainer.runtime.state import State
-from minicontainer.runtime.sync import Failed, Forked, Go, Happened, Ready, Start, channel_pair
+from minicontainer.runtime.spawn import copy_host_mounts, fork_init
+from minicontainer.runtime.state import State, default_cgroup
+from minicontainer.runtime.sync import Go, Ready, channel_pair, make_gate, next_message, start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import ExitStack
-    from typing import Any, NoReturn
 
     from minicontainer.cgroups.cgroup import Cgroup
     from minicontainer.kernel.seccomp import Seccomp
-    from minicontainer.record import Record
     from minicontainer.runtime.spec import Bundle, Spec
     from minicontainer.runtime.spec_linux import Linux
     from minicontainer.runtime.state import Store
@@ -82,13 +82,17 @@ class Container:
         """Take back all that was made for the container: processes, cgroup, name."""
         self._undo.close()
 
+    def leave(self) -> None:
+        """Let the container live on without this process: `control` finds it by its state."""
+        self._channel.close()
+        os.close(self.pidfd)
+
 
 def create(
     name: str,
     bundle: Bundle,
     store: Store,
-    *,
-    console: Any = None,
+    options: Options = context.DEFAULTS,
 ) -> Container:
     """Bring a container to `created`: isolated, set up, waiting for `start`.
 
@@ -96,22 +100,18 @@ def create(
         name: claimed in *store*.
         bundle: checked before.
         store: where its state is kept, and compiled filters.
-        console: a socket that gets the terminal's master, if the specification wants a terminal.
+        options: how its first process is begun.
     Raises:
         Conflict: the name is taken.
         InitError: a step failed inside;  KernelError: outside. Nothing is left behind.
     """
     spec = bundle.spec
     with contextlib.ExitStack() as undo:
-        steps.take(reserve_name, name, store, undo)
-        state = State(
-            id=name,
-            bundle=bundle.path,
-            cgroup=spec.linux.cgroups_path or f"/minicontainer-{name}",
-            annotations=spec.annotations,
-        )
-        store.save(state)
-        cgroup = steps.take(create_cgroup, state.cgroup, spec, undo)
+        claim = steps.take(reserve_name, name, store, undo)
+        cgroup = open_cgroup(spec.linux.cgroups_path or default_cgroup(name))
+        state = store.save(_creating(name, bundle, cgroup))
+        steps.take(create_cgroup, cgroup, spec, undo, claim)
+        store.write(name, "config.json", bundle.text)
         program, copies = b"", {}
         if spec.linux.seccomp:
             program = steps.take(compile_filter, spec.linux.seccomp, store)
@@ -120,176 +120,85 @@ def create(
         ours, theirs = channel_pair()
         undo.callback(ours.close)
         undo.callback(theirs.close)  # long closed by then, unless something fails
-        child = init.Init(
+        child = context.Init(
             bundle,
             theirs,
             cgroup.mounts(),
             program=program,
-            console=console,
+            options=options,
+            gate=_make_gate(store.directory(name), undo) if options.detached else None,
             copies=copies,
             tasks_files=cgroup.tasks_files(),
         )
         pid, pidfd = steps.take(fork_init, child, ours, cgroup)
         undo.callback(os.close, pidfd)
         undo.callback(steps.take, end_init, pid, pidfd)
-        theirs.close()
-        for _, tasks_fd in child.tasks_files:
-            os.close(tasks_fd)
+        child.close()
+        # Before it goes on: from here on `delete` knows whom to kill, should this process be gone.
+        state = store.save(
+            state.replace(
+                status="creating" if options.detached else "running",
+                pid=pid,
+                pid_started=process.start_time(pid) or 0,
+            )
+        )
         if spec.new_namespace("user"):
             steps.take(write_id_maps, pid, spec.linux)
         ours.send(Go())
         wait_for_ready(ours, pid)
-        created = store.save(state.replace(status="created", pid=pid))
-        return Container(created, pidfd, ours, cgroup, undo.pop_all())
+        return Container(state, pidfd, ours, cgroup, undo.pop_all())
 
 
-def reserve_name(name: str, store: Store, undo: ExitStack) -> None:
+def _creating(name: str, bundle: Bundle, cgroup: Cgroup) -> State:
+    now = time.time_ns()
+    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9))
+    return State(
+        id=name,
+        bundle=bundle.path,
+        rootfs=bundle.rootfs,
+        cgroup=cgroup.path,
+        freezer=cgroup.freezer(),
+        created=f"{seconds}.{now % 10**9:09}Z",
+        annotations=bundle.spec.annotations,
+    )
+
+
+def _make_gate(directory: str, undo: ExitStack) -> Channel:
+    """Make the gate at which init waits; this process's copy would keep it open."""
+    gate = make_gate(directory)
+    undo.callback(gate.close)
+    return gate
+
+
+def reserve_name(name: str, store: Store, undo: ExitStack) -> int:
     """Claim the container's name, by making its directory: mkdir(2) succeeds for one caller."""
     # The lock is given up last: until the name is free, nobody else may take it for abandoned.
-    undo.callback(os.close, store.reserve(name))
-    undo.callback(store.forget, name)
+    claim = store.reserve(name)
+    undo.callback(os.close, claim)
+    undo.callback(_while_claimed, claim, store.forget, name)
+    return claim
 
 
-def create_cgroup(path: str, spec: Spec, undo: ExitStack) -> Cgroup:
+def _while_claimed(claim: int, act: Callable[..., object], *args: object) -> None:
+    """Take something back, unless `delete --force` did: the name may be another container's."""
+    if os.fstat(claim).st_nlink:
+        act(*args)
+
+
+def create_cgroup(cgroup: Cgroup, spec: Spec, undo: ExitStack, claim: int) -> None:
     """Make the container's cgroup and set its limits, before any process is in it."""
-    cgroup = open_cgroup(path)
     cgroup.create()
-    undo.callback(steps.take, remove_cgroup, cgroup)
+    undo.callback(_while_claimed, claim, steps.take, remove_cgroup, cgroup)
     resources = spec.linux.resources
     cgroup.limit(resources.as_of(spec.oci_version))
     cgroup.allow_devices((DENY_ALL_DEVICES, *resources.devices, *DEVICE_RULES))
-    undo.callback(steps.take, end_processes, cgroup)
-    return cgroup
+    undo.callback(_while_claimed, claim, steps.take, end_processes, cgroup)
 
 
 def compile_filter(profile: Seccomp, store: Store) -> bytes:
     """Turn the seccomp profile into a program, or find the one compiled before."""
     seccomp.filter_flags(profile)  # refuses what init could only fail on
     return seccomp.cached_program(profile, os.path.join(store.root, ".filters"))
-
-
-def copy_host_mounts(spec: Spec, undo: ExitStack) -> dict[int, int]:
-    """Copy the mounts that only a process of the host can: detached, for init to put in place.
-
-    Those that show other owners, which the host's root alone may make; and those that stay linked
-    to the host's (slave, shared): in the container's mount namespace all links are cut.
-    """
-    found = {}
-    for i, mount in enumerate(spec.mounts):
-        if rootfs.comes_from_the_host(mount):
-            from minicontainer.runtime import idmaps  # few containers need it
-
-            copy = idmaps.open_mount if mount.uid_mappings else rootfs.open_source
-            found[i] = copy(mount)
-            undo.callback(os.close, found[i])
-    return found
-
-
-def fork_init(child: init.Init, ours: Channel, cgroup: Cgroup) -> tuple[int, int]:
-    """Fork the first process into its new namespaces, on cgroup v2 also straight into its cgroup.
-
-    All at once, by clone3(2): no moment at which it is in some of them.
-    """
-    linux = child.spec.linux
-    made = {namespace.type for namespace in linux.namespaces if not namespace.path}
-    flags = sum(row.flag for row in NAMESPACES if row.type in made and row.made == "clone")
-    cgroup_fd = cgroup.fd()
-    try:
-        joined = any(namespace.path for namespace in linux.namespaces)
-        if joined or any(row.type in made and row.made == "before" for row in NAMESPACES):
-            return _fork_by_joiner(child, ours, flags, cgroup_fd)
-        pid, pidfd = _clone(flags, cgroup_fd)
-        if pid == 0:
-            # or this process would keep alive the very pipes whose closing tells it of our end
-            ours.close()
-            init.main(child)
-        return pid, pidfd
-    finally:
-        if cgroup_fd is not None:
-            os.close(cgroup_fd)
-
-
-def _clone(flags: int, cgroup_fd: int | None) -> tuple[int, int]:
-    try:
-        return namespaces.clone3(flags, cgroup_fd=cgroup_fd)
-    except KernelError as error:
-        raise _refusal(error) from None
-
-
-def _refusal(error: KernelError) -> Error:
-    """Explain why the kernel makes no process in new namespaces."""
-    if error.errno == errno.EPERM:
-        return Unsupported(
-            "not permitted to make namespaces: this needs CAP_SYS_ADMIN, also for root: in a "
-            "container, start that one privileged (`minicontainer check` tells what is missing)"
-        )
-    if error.errno == errno.ENOSPC:
-        return Unsupported(
-            "no more namespaces: a limit of /proc/sys/user/max_*_namespaces is reached: raise it"
-        )
-    return error
-
-
-def _fork_by_joiner(
-    child: init.Init, ours: Channel, flags: int, cgroup_fd: int | None
-) -> tuple[int, int]:
-    """Fork a process that joins what is to be joined, and let it fork init as our own child.
-
-    Joining changes a process for good, and this one goes on on the host's side.
-    """
-    joiner = process.fork()
-    if joiner == 0:
-        ours.close()
-        _join_and_fork(child, flags, cgroup_fd)
-    child.channel.close()  # or a joiner that is killed would never be seen to be gone
-    try:
-        answer = _next(ours, joiner)
-    finally:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(joiner, 0)
-    if not isinstance(answer, Forked):
-        raise InitError("the joined namespaces gave no process")
-    return answer.pid, process.pidfd_open(answer.pid)
-
-
-def _join_and_fork(child: init.Init, flags: int, cgroup_fd: int | None) -> NoReturn:
-    try:
-        init.pass_events_on(child.channel, "joiner")
-        for row in NAMESPACES:
-            _enter(child.spec.linux, row)
-        pid, _ = _clone(flags | namespaces.CLONE_PARENT, cgroup_fd)
-        if pid == 0:
-            init.main(child)
-        child.channel.send(Forked(pid=pid))
-    except BaseException as error:  # the process ends here, and its parent says why
-        with contextlib.suppress(OSError):
-            child.channel.send(init.failure(error))
-    os._exit(0)
-
-
-def _enter(linux: Linux, row: namespaces.Namespace) -> None:
-    for asked in linux.namespaces:
-        if asked.type == row.type and asked.path:
-            _join(asked.path, row)
-        elif asked.type == row.type and row.made == "before":
-            namespaces.unshare(row.flag)
-            for clock, offset in linux.time_offsets.items():
-                namespaces.write_clock_offset(clock, offset.secs, offset.nanosecs)
-
-
-def _join(path: str, row: namespaces.Namespace) -> None:
-    fd = namespaces.open_namespace(path, row)
-    try:
-        namespaces.setns(fd, row)
-    except KernelError as error:
-        if error.errno == errno.EINVAL:
-            raise InvalidArgument(
-                f"{path} can't be joined: it is no {row.type} namespace, or one that this process "
-                "is in already (user) or is not below (pid)"
-            ) from None
-        raise
-    finally:
-        os.close(fd)
 
 
 def end_init(pid: int, pidfd: int) -> None:
@@ -323,55 +232,8 @@ def write_id_maps(pid: int, linux: Linux) -> None:
 
 def wait_for_ready(channel: Channel, pid: int) -> None:
     """Pass on init's events until it is ready; raise what went wrong inside."""
-    if not isinstance(_next(channel, pid), Ready):
+    if not isinstance(next_message(channel, pid), Ready):
         raise InitError("the container's first process broke the protocol")
-
-
-def start(pid: int, channel: Channel) -> None:
-    """Tell init to become the program, and wait until it has."""
-    with contextlib.suppress(BrokenPipeError):  # it died: reading says so
-        channel.send(Start())
-    # Not `_receive`: the program may run by now, and then a signal is for it to have.
-    while (message := channel.receive()) is not None:
-        _handle(message, pid)
-    channel.close()
-
-
-def _next(channel: Channel, pid: int) -> Record:
-    while (message := _receive(channel)) is not None:
-        if _handle(message, pid):
-            return message
-    raise InitError(_why_it_ended(pid))
-
-
-def _receive(channel: Channel) -> Record | None:
-    with foreground.waiting():
-        return channel.receive()
-
-
-def _handle(message: Record, pid: int) -> bool:
-    """Deal with events and failures; say whether the message is another one."""
-    if isinstance(message, Happened):
-        # The program's process, where init stays beside it, knows only its number inside.
-        known = message.event.actor != "program"
-        steps.deliver(message.event.replace(pid=pid if known else 0))
-        return False
-    if isinstance(message, Failed):
-        raise message.error()
-    return True
-
-
-def _why_it_ended(pid: int) -> str:
-    try:
-        status = process.wait_exit(pid)
-    except ChildProcessError:
-        status = 0
-    if status == 128 + signals.SIGKILL:
-        return (
-            "the container's first process was killed before its program ran: "
-            "if the memory limit is small, raise it"
-        )
-    return f"the container's first process ended before its program ran (status {status})"
 
 
 # The parent's steps, for who explains them; they are taken in `create` and `start`, in the order
@@ -388,19 +250,3 @@ STEPS = (
     end_processes,
     remove_cgroup,
 )  # fmt: skip
-
-
-def run(name: str, bundle: Bundle, store: Store, say: Callable[[str], None]) -> int:
-    """Create, start, wait and delete, with the caller's standard streams; give the exit status.
-
-    Args:
-        say: tells the user what happens besides.
-    Raises:
-        foreground.Interrupted: a signal came before the program ran.
-    """
-    with foreground.interruptible(), contextlib.ExitStack() as undo:
-        container = create(name, bundle, store)
-        undo.callback(container.delete)
-        container.start()
-        with foreground.passing_signals_on(container, say):
-            return container.wait()

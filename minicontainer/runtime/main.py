@@ -1,10 +1,9 @@
 """minicontainer-oci: the runtime's own command line, as runc's.
 
-    minicontainer-oci [--root DIR] run [--bundle DIR] ID
-    minicontainer-oci spec [--bundle DIR]
+    minicontainer-oci [--root DIR] create|start|run|state|kill|delete|… [OPTIONS] ID
 
-One straight path from here to the program: `lifecycle.create`, then `init`. Options are few, and
-argparse costs as much as the container's own start; so they are read by hand.
+One straight path from here to the program: `commands.create`, `lifecycle.create`, then `init`. Each
+command is a process of its own, and imports no more than it needs.
 """
 
 from __future__ import annotations
@@ -12,100 +11,158 @@ from __future__ import annotations
 import os
 import sys
 
+from minicontainer import steps
 from minicontainer.errors import Error, InvalidArgument, printable
 from minicontainer.kernel import signals
-from minicontainer.runtime import defaults, foreground, interpreter, lifecycle
-from minicontainer.runtime.spec import read_bundle
-from minicontainer.runtime.state import Store
+from minicontainer.runtime import command_line, foreground, interpreter
+from minicontainer.runtime.state import OCI_VERSION, Store
+from minicontainer.startup import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
+
+    from minicontainer.runtime.command_line import Asked
+    from minicontainer.steps import Event
 
 _ROOT = "/run/minicontainer-oci"
 _EXIT_ERROR = 1
 
-
-def run(options: dict[str, str], names: list[str]) -> int:
-    """Run a container in the foreground; give its program's exit status."""
-    if len(names) != 1:
-        raise InvalidArgument(
-            "run: expected one container ID: minicontainer-oci run [--bundle DIR] ID"
-        )
-    bundle = read_bundle(options.get("--bundle", "."))
-    if bundle.spec.process.terminal:
-        raise InvalidArgument(
-            "process.terminal: minicontainer-oci run passes no terminal on yet: set it to false, "
-            "or use `minicontainer run -t`"
-        )
-    return lifecycle.run(names[0], bundle, Store(options.get("--root", _ROOT)), _say)
-
-
-def _say(message: str) -> None:
-    sys.stderr.write(f"minicontainer-oci: {printable(message)}\n")
-
-
-def spec(options: dict[str, str], names: list[str]) -> int:
-    """Write a config.json to start from."""
-    if names:
-        raise InvalidArgument(f"spec: unexpected argument {names[0]!r}")
-    path = os.path.join(options.get("--bundle", "."), "config.json")
-    import json  # here: it indents, which `jsontext` does not
-
-    text = json.dumps(defaults.default_spec().to_json(), indent=4) + "\n"
-    try:
-        with open(path, "x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise InvalidArgument(f"{path} exists already: remove it first") from None
-    except OSError as error:
-        raise InvalidArgument(f"can't write {path}: {error.strerror}") from None
-    return 0
+# Where each command is; its module is imported when it is called.
+_FUNCTIONS = {
+    "create": ("create", "create"),
+    "run": ("create", "run"),
+    "start": ("control", "start"),
+    "state": ("control", "state"),
+    "kill": ("control", "kill"),
+    "delete": ("control", "delete"),
+    "list": ("control", "list_containers"),
+    "pause": ("control", "pause"),
+    "resume": ("control", "resume"),
+    "ps": ("processes", "ps"),
+    "spec": ("about", "spec"),
+    "checkpoint": ("about", "unsupported"),
+    "restore": ("about", "unsupported"),
+}
+# These put this interpreter, or a copy of its process, where a container can reach it.
+_ENTERING = ("create", "run", "exec")
 
 
-COMMANDS: dict[str, Callable[[dict[str, str], list[str]], int]] = {"run": run, "spec": spec}
-_OPTIONS = {"--root": "--root", "--bundle": "--bundle", "-b": "--bundle"}
+class Session:
+    """One call of the program: what its global options say, and where messages go.
+
+    Args:
+        overall: the global options.
+        command: the command's name.
+        environ: the caller's environment.
+    Raises:
+        InvalidArgument: an option's value makes no sense.
+    """
+
+    def __init__(self, overall: Asked, command: str, environ: Mapping[str, str]) -> None:
+        self.command = command
+        self.environ = environ
+        self.store = Store(os.path.abspath(overall.value("root", _ROOT)))
+        manager = overall.value("cgroup-manager", "cgroupfs")
+        if manager not in ("cgroupfs", "systemd"):
+            raise InvalidArgument(
+                f"--cgroup-manager: expected cgroupfs or systemd, got {manager!r}"
+            )
+        self.systemd_cgroup = overall.has("systemd-cgroup") or manager == "systemd"
+        if overall.has("debug") or overall.value("log-level") == "debug":
+            steps.listen(self._tell_event, "client")
+
+    def say(self, message: str) -> None:
+        """Tell the user one line."""
+        sys.stderr.write(f"{command_line.PROGRAM}: {printable(message)}\n")
+
+    def _tell_event(self, event: Event) -> None:
+        if event.call:
+            told = ", ".join(map(str, event.args))
+            self.say(f"{event.step or '-'}: {event.call}({told}) = {event.result} [{event.errno}]")
 
 
-def _parse(argv: list[str]) -> tuple[dict[str, str], list[str]]:
-    """Sort the command line into options, all of which take a value, and the rest."""
-    options: dict[str, str] = {}
-    rest: list[str] = []
-    todo = list(argv)
-    while todo:
-        word = todo.pop(0)
-        name, equals, value = word.partition("=")
-        if not word.startswith("-"):
-            rest.append(word)
-        elif name not in _OPTIONS:
-            raise InvalidArgument(f"unknown option {name}: see minicontainer-oci --help")
-        elif not equals and not todo:
-            raise InvalidArgument(f"option {name} needs a value")
+class _Log:
+    """The file that engines read errors from: one line each, the last error is the one.
+
+    Args:
+        overall: the global options.
+    """
+
+    def __init__(self, overall: Asked) -> None:
+        self._path = overall.value("log")
+        self._json = overall.value("log-format", "text") == "json"
+
+    def write(self, level: str, message: str) -> None:
+        """Append a line; a log that can't be written is not the reason to fail."""
+        if not self._path:
+            return
+        import time
+
+        from minicontainer import jsontext
+
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        if self._json:
+            line = jsontext.dump({"level": level, "msg": message, "time": now})
         else:
-            options[_OPTIONS[name]] = value if equals else todo.pop(0)
-    return options, rest
+            line = f'time="{now}" level={level} msg={jsontext.dump(message)}'
+        try:
+            with open(self._path, "a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            sys.stderr.write(f"{command_line.PROGRAM}: --log {self._path}: {error.strerror}\n")
+
+
+def _call(overall: Asked, command: str, asked: Asked, environ: Mapping[str, str]) -> int:
+    if overall.value("log-format", "text") not in ("text", "json"):
+        raise InvalidArgument(
+            f"--log-format: expected text or json, got {overall.value('log-format')!r}"
+        )
+    session = Session(overall, command, environ)
+    if command in _ENTERING:
+        interpreter.protect(sys.orig_argv, environ)
+    module_name, function = _FUNCTIONS[command]
+    module = __import__(f"minicontainer.runtime.commands.{module_name}", fromlist=(function,))
+    status: int = getattr(module, function)(session, asked)
+    return status
+
+
+def _print_version() -> None:
+    sys.stdout.write(f"{command_line.PROGRAM} version {VERSION}\nspec: {OCI_VERSION}\n")
+
+
+def _informed(overall: Asked, command: str, asked: Asked) -> bool:
+    """Answer --help and --version; say whether that was all."""
+    if command and asked.has("help"):
+        sys.stdout.write(f"{command_line.PROGRAM} {command_line.COMMANDS[command]}")
+    elif overall.has("version"):
+        _print_version()
+    elif overall.has("help"):
+        sys.stdout.write(f"{command_line.GLOBAL}\nCommands: {', '.join(command_line.COMMANDS)}\n")
+    else:
+        return False
+    return True
 
 
 def main() -> int:
     """Run the command line; give the exit status."""
-    argv = sys.argv[1:]
-    if not argv or "--help" in argv or "-h" in argv:
-        sys.stdout.write(f"{__doc__}\n")
-        return 0 if argv else _EXIT_ERROR
     # Until a container is begun, Ctrl-C ends this process without more ado.
     signals.handle(signals.SIGINT, signals.SIG_DFL)
+    log = _Log(command_line.Asked({}, []))
     try:
-        options, rest = _parse(argv)
-        if not rest or rest[0] not in COMMANDS:
-            known = ", ".join(COMMANDS)
-            raise InvalidArgument(f"expected a command ({known}), got {' '.join(rest) or 'none'}")
-        interpreter.protect(sys.orig_argv, os.environ)
-        return COMMANDS[rest[0]](options, rest[1:])
+        overall, command, asked = command_line.split(sys.argv[1:])
+        log = _Log(overall)
+        if _informed(overall, command, asked):
+            return 0
+        if not command:
+            raise InvalidArgument(f"no command: one of {', '.join(command_line.COMMANDS)}")
+        return _call(overall, command, asked, os.environ)
     except Error as error:
-        _say(str(error))
-        return _EXIT_ERROR
+        message = str(error)
     except OSError as error:
-        _say(f"{error.strerror}: {error.filename or 'no file is named'}")
-        return _EXIT_ERROR
+        message = f"{error.strerror}: {error.filename or 'no file is named'}"
     except foreground.Interrupted as interrupt:
         return 128 + interrupt.number
+    log.write("error", message)
+    sys.stderr.write(f"{command_line.PROGRAM}: {printable(message)}\n")
+    return _EXIT_ERROR

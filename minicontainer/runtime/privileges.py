@@ -15,7 +15,7 @@ from minicontainer.kernel import capabilities, process, seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from minicontainer.runtime.init import Init
+    from minicontainer.runtime.context import Init
 
 _UMASK = 0o022  # where the specification leaves it open
 

@@ -19,8 +19,6 @@ from minicontainer.runtime import spec_check
 from minicontainer.runtime.spec_linux import Linux
 from minicontainer.runtime.spec_process import Process
 
-OCI_VERSION = "1.3.0"
-
 
 class Root(Record):
     """The container's root file system; a relative path is below the bundle."""
@@ -99,11 +97,12 @@ class Bundle(Record):
 
     Args:
         path: the directory, absolute.
-        spec: what its config.json says.
+        spec: what its config.json says;  text: that file's content.
     """
 
     path: str
     spec: Spec
+    text: str
 
     @property
     def rootfs(self) -> str:
@@ -111,23 +110,26 @@ class Bundle(Record):
         return os.path.realpath(os.path.join(self.path, self.spec.root.path))
 
 
-def read_bundle(path: str) -> Bundle:
+def read_bundle(path: str, config: str = "config.json") -> Bundle:
     """Read and check the bundle at *path*.
 
+    Args:
+        config: its specification, if that is another file; a relative path is below *path*.
     Raises:
         NotFound: no bundle, no config.json, or no root file system there.
         InvalidArgument: it is no JSON, or says what makes no sense; the JSON path is named.
     """
     path = os.path.abspath(path)
-    config = os.path.join(path, "config.json")
+    config = os.path.join(path, config)
     try:
         with open(config, encoding="utf-8") as file:
-            document = jsontext.parse(file.read())
+            text = file.read()
+        document = jsontext.parse(text)
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"{config} does not exist: make one with `minicontainer-oci spec`") from None
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidArgument(f"{config} can't be read as JSON: {error}") from None
-    bundle = Bundle(path=path, spec=Spec.from_json(document))
+    bundle = Bundle(path=path, spec=Spec.from_json(document), text=text)
     spec_check.check(bundle.spec)
     if not os.path.isdir(bundle.rootfs):
         raise NotFound(f"root.path: {bundle.rootfs} is not a directory")

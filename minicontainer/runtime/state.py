@@ -1,8 +1,9 @@
 """Containers on disk: one directory a container, with its state and a lock.
 
 The directory's name is the container's, so making it claims the name: mkdir(2) succeeds once. Who
-runs a container in the foreground holds its lock; the kernel frees that when the process ends,
-however it ends, and so nobody mistakes a dead container for a running one.
+creates a container, or runs it in the foreground, holds its directory locked; the kernel frees that
+when the process ends, however it ends, and so nobody mistakes a dead container for a running one.
+Commands on a container that exists follow one another by a second lock, the file `lock`.
 
 See: runtime-spec runtime.md "State"; flock(2).
 """
@@ -14,16 +15,19 @@ import fcntl
 import os
 
 from minicontainer import jsontext
-from minicontainer.errors import Conflict, InvalidArgument, KernelError, Unsupported
+from minicontainer.errors import Conflict, InvalidArgument, KernelError, NotFound, Unsupported
 from minicontainer.record import NO_ENTRIES, Record
-from minicontainer.runtime.spec import OCI_VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from minicontainer.runtime.spec import Spec
+
+OCI_VERSION = "1.3.0"  # of the specification
 _NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+.-")
 _LONGEST_NAME = 255  # of a file: path components have no more
+_LOCK = "lock"
 
 
 class State(Record):
@@ -31,19 +35,39 @@ class State(Record):
 
     Args:
         id: its name.
-        status: creating, or created: from then on init is there.
+        status: creating; or running, of one that its creator holds in the foreground. What became
+            of it since, the kernel is asked: `control.status`.
         pid: of its first process, on the host; 0 before there is one.
-        bundle: the bundle's directory.
-        cgroup: its cgroup's path.
+        pid_started: when that one began, in clock ticks since boot: it tells it from a later
+            process with the same pid.
+        bundle: the bundle's directory;  rootfs: its root file system.
+        cgroup: its cgroup's path;  freezer: the file that says whether it is frozen.
+        created: when, by the wall clock: 2026-01-31T12:00:00.123456789Z.
+        owner: the user who created it.
     """
 
     oci_version: str = OCI_VERSION
     id: str
     status: str = "creating"
     pid: int = 0
+    pid_started: int = 0
     bundle: str
+    rootfs: str = ""
     cgroup: str
+    freezer: str = ""
+    created: str = ""
+    owner: str = ""
     annotations: dict[str, str] = NO_ENTRIES
+
+
+def default_cgroup(name: str) -> str:
+    """Name the cgroup of a container whose specification names none."""
+    return f"/minicontainer-{name}"
+
+
+def unknown(name: str) -> NotFound:
+    """Make the error for a container that is not there; engines look for these words."""
+    return NotFound(f"container {name} does not exist")
 
 
 def check_name(name: str) -> None:
@@ -98,37 +122,100 @@ class Store:
 
     def save(self, state: State) -> State:
         """Write the state so that a reader finds the old or the new one, whole."""
-        path = os.path.join(self.directory(state.id), "state.json")
+        self.write(state.id, "state.json", jsontext.dump(state.to_json()) + "\n")
+        return state
+
+    def write(self, name: str, file_name: str, text: str) -> None:
+        """Write a file of a container's directory so that a reader finds the old or the new one.
+
+        Raises:
+            KernelError: ENOSPC, EROFS, …
+        """
+        path = os.path.join(self.directory(name), file_name)
         draft = path + ".new"
         try:
             with open(draft, "w", encoding="utf-8") as file:
-                file.write(jsontext.dump(state.to_json()) + "\n")
+                file.write(text)
             os.rename(draft, path)
         except OSError as error:
             raise KernelError(error.errno, error.strerror, f"write {path}") from None
-        return state
 
     def load(self, name: str) -> State | None:
         """Read a container's state; None while there is none, or it is not whole."""
         try:
             with open(os.path.join(self.directory(name), "state.json"), encoding="utf-8") as file:
                 return State.from_json(jsontext.parse(file.read()))
-        except (OSError, ValueError, InvalidArgument):
+        except (OSError, ValueError, RecursionError, InvalidArgument):
             return None
+
+    def load_config(self, name: str) -> Spec:
+        """Read the specification that a container was made from, whatever became of its bundle.
+
+        Raises:
+            Conflict: it can't be read.
+        """
+        from minicontainer.runtime.spec import Spec  # few commands look at it: 2 ms
+
+        path = os.path.join(self.directory(name), "config.json")
+        try:
+            with open(path, encoding="utf-8") as file:
+                return Spec.from_json(jsontext.parse(file.read()))
+        except (OSError, ValueError, RecursionError, InvalidArgument) as error:
+            raise Conflict(f"container {name}: {path} can't be read: {error}") from None
+
+    def has_config(self, name: str) -> bool:
+        """Say whether it is there: it is written once the container's cgroup is its own."""
+        return os.path.exists(os.path.join(self.directory(name), "config.json"))
+
+    def names(self) -> list[str]:
+        """List the containers, by name."""
+        try:
+            found = os.listdir(self.root)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(name for name in found if name[0] != ".")  # those are not a container's
 
     def forget(self, name: str) -> None:
         """Remove a container's directory; nothing happens if it is gone."""
         _remove(self.directory(name))
 
+    @contextlib.contextmanager
+    def operating(self, name: str) -> Iterator[None]:
+        """Hold what makes commands that change a container follow one another; wait for it.
+
+        Raises:
+            NotFound: there is no such container, or another command removed it meanwhile.
+        """
+        check_name(name)
+        try:
+            fd = os.open(os.path.join(self.directory(name), _LOCK), os.O_RDWR | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            raise unknown(name) from None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.fstat(fd).st_nlink == 0:
+                raise unknown(name)
+            yield
+        finally:
+            os.close(fd)
+
+    def has_lock(self, name: str) -> bool:
+        """Say whether commands on a container can follow one another: not before it is reserved."""
+        return os.path.exists(os.path.join(self.directory(name), _LOCK))
+
+    def is_held(self, name: str) -> bool:
+        """Say whether a process still holds what `reserve` gave it."""
+        try:
+            os.close(_lock(self.directory(name)))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def abandoned(self) -> Iterator[str]:
         """Yield the containers whose holder is gone, each with its lock held meanwhile."""
-        try:
-            names = sorted(os.listdir(self.root))
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        for name in names:
-            if name.startswith("."):
-                continue  # not a container's: `check_name`
+        for name in self.names():
             try:
                 with _held(self.root):
                     lock = _lock(self.directory(name))
@@ -141,10 +228,12 @@ class Store:
 
 
 def _remove(directory: str) -> None:
-    """Remove a container's directory, which holds nothing but plain files."""
+    """Remove a container's directory, which holds nothing but plain files and pipes."""
     with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir(directory):
-            os.unlink(os.path.join(directory, name))
+        # The lock last: whoever waits for it then sees that the container is gone.
+        for name in sorted(os.listdir(directory), key=_LOCK.__eq__):
+            with contextlib.suppress(FileNotFoundError):  # another command removes it too
+                os.unlink(os.path.join(directory, name))
         os.rmdir(directory)
 
 
@@ -152,9 +241,10 @@ def _make_locked(directory: str) -> int:
     """Make a directory and lock it; there is none if that fails."""
     os.mkdir(directory, 0o711)
     try:
+        os.close(os.open(os.path.join(directory, _LOCK), os.O_CREAT | os.O_CLOEXEC, 0o600))
         return _lock(directory)
     except OSError:
-        os.rmdir(directory)
+        _remove(directory)
         raise
 
 

@@ -12,7 +12,10 @@
       │                                           │
       │ ◄──────────────────────────────── Failed  │  or at any point: step, call, errno, text
 
-Where namespaces must be joined first, a joiner stands between the two (`lifecycle.fork_init`): it
+Where init outlives who created it (`create`, then `start`), it waits for Start at a *gate*: two
+named pipes in the container's directory, which `start`, another process, opens.
+
+Where namespaces must be joined first, a joiner stands between the two (`spawn.fork_init`): it
 forks init as the parent's own child, says Forked, and ends.
 
 Two pipes carry one JSON object a line. They need no import, and a pipe whose writers are gone
@@ -21,11 +24,15 @@ reads as closed: that is how each side sees the other end, also by SIGKILL.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 
-from minicontainer import jsontext
-from minicontainer.errors import InitError
+from minicontainer import jsontext, steps
+from minicontainer.errors import InitError, KernelError
+from minicontainer.kernel import process, signals
 from minicontainer.record import Record
+from minicontainer.runtime import foreground
 from minicontainer.steps import Event
 
 
@@ -123,3 +130,90 @@ def channel_pair() -> tuple[Channel, Channel]:
     from_init, to_parent = os.pipe()
     from_parent, to_init = os.pipe()
     return Channel(from_init, to_init), Channel(from_parent, to_parent)
+
+
+_GATE = ("start", "started")  # the pipes' names: to init, and from it
+
+
+def make_gate(directory: str) -> Channel:
+    """Make the gate at which a detached container waits; give init's end of it.
+
+    Both pipes are opened for reading and writing, so that opening never waits for the other side,
+    and a start that is killed does not look like an end of what there is to read.
+    """
+    ends = []
+    for name in _GATE:
+        path = os.path.join(directory, name)
+        os.mkfifo(path, 0o600)
+        ends.append(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+    return Channel(*ends)
+
+
+def open_gate(directory: str) -> Channel | None:
+    """Open the gate from outside; None when nobody waits there: started already, or ended.
+
+    Whoever waits holds the pipes open, and execve(2) closes them: a pipe without a reader can't be
+    opened for writing. So the kernel knows, and no file that a killed command left half written.
+    """
+    start, started = (os.path.join(directory, name) for name in _GATE)
+    try:
+        writes = os.open(start, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.ENOENT):
+            return None
+        raise KernelError(error.errno, error.strerror, f"open {start}") from None
+    return Channel(os.open(started, os.O_RDONLY | os.O_CLOEXEC), writes)
+
+
+def start(pid: int, channel: Channel) -> None:
+    """Tell init to become the program, and wait until it has."""
+    with contextlib.suppress(BrokenPipeError):  # it died: reading says so
+        channel.send(Start())
+    # Not `_receive`: the program may run by now, and then a signal is for it to have.
+    while (message := channel.receive()) is not None:
+        _handle(message, pid)
+    channel.close()
+
+
+def next_message(channel: Channel, pid: int) -> Record:
+    """Wait for a message that is neither an event nor a failure.
+
+    Args:
+        pid: who sends it.
+    Raises:
+        InitError: what that process said went wrong; or it ended without a word.
+    """
+    while (message := _receive(channel)) is not None:
+        if _handle(message, pid):
+            return message
+    raise InitError(_why_it_ended(pid))
+
+
+def _receive(channel: Channel) -> Record | None:
+    with foreground.waiting():
+        return channel.receive()
+
+
+def _handle(message: Record, pid: int) -> bool:
+    """Deal with events and failures; say whether the message is another one."""
+    if isinstance(message, Happened):
+        # The program's process, where init stays beside it, knows only its number inside.
+        known = message.event.actor != "program"
+        steps.deliver(message.event.replace(pid=pid if known else 0))
+        return False
+    if isinstance(message, Failed):
+        raise message.error()
+    return True
+
+
+def _why_it_ended(pid: int) -> str:
+    try:
+        status = process.wait_exit(pid)
+    except ChildProcessError:
+        status = 0
+    if status == 128 + signals.SIGKILL:
+        return (
+            "the container's first process was killed before its program ran: "
+            "if the memory limit is small, raise it"
+        )
+    return f"the container's first process ended before its program ran (status {status})"

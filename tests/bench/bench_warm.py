@@ -31,7 +31,7 @@ def fork_to_exec(directory: str) -> list[float]:
     """Measure, in ms, from the fork of init until its program has been executed."""
     spec = defaults.default_spec()
     spec = spec.replace(process=spec.process.replace(terminal=False, args=("/bin/true",)))
-    bundle, store = Bundle(path=directory, spec=spec), Store(f"{directory}/state")
+    bundle, store = Bundle(path=directory, spec=spec, text="{}"), Store(f"{directory}/state")
     fork = namespaces.clone3
     forked = 0
 

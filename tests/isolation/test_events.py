@@ -42,6 +42,8 @@ from minicontainer.cli import containers
 from minicontainer.cli.main import exit_status_of
 from minicontainer.errors import Error
 from minicontainer.runtime import main
+from minicontainer.runtime.command_line import Asked
+from minicontainer.runtime.commands import create
 kept, command, *words = sys.argv[2:]
 events = open(kept, "w")
 steps.listen(lambda event: print(json.dumps(event.to_json()), file=events, flush=True), "client")
@@ -51,7 +53,8 @@ try:
         status = containers.run(words, dict(os.environ))
     else:
         root, bundle, name = words
-        status = main.run({"--root": root, "--bundle": bundle}, [name])
+        session = main.Session(Asked({"root": [root]}, []), "run", {})
+        status = create.run(session, Asked({"bundle": [bundle]}, [name]))
 except Error as error:
     print(error, file=sys.stderr)
     status = exit_status_of(error)

@@ -92,7 +92,7 @@ def test_a_state_is_read_as_it_was_written(store: Store) -> None:
     assert store.load("web") is None
     assert store.save(state) == state
     assert store.load("web") == state
-    assert os.listdir(store.directory("web")) == ["state.json"]
+    assert sorted(os.listdir(store.directory("web"))) == ["lock", "state.json"]
     os.close(lock)
 
 

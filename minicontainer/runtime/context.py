@@ -1,0 +1,94 @@
+"""What the recipe's steps work on: the container's first process, as its parent prepared it."""
+
+from __future__ import annotations
+
+import os
+
+from minicontainer.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from minicontainer.cgroups.cgroup import View
+    from minicontainer.runtime.spec import Bundle
+    from minicontainer.runtime.sync import Channel
+
+
+class Options(Record):
+    """How a container's first process is begun, beside what its specification says.
+
+    Args:
+        console: a socket that gets the terminal's master, if the specification wants a terminal.
+        detached: it outlives its parent, and waits for `start` from another process.
+        preserve_fds: how many of the caller's descriptors, from 3 on, the program inherits.
+    """
+
+    console: Any = None
+    detached: bool = False
+    preserve_fds: int = 0
+
+
+DEFAULTS = Options()
+
+
+class Init:
+    """What the steps work on, and what they learn on the way.
+
+    Args:
+        bundle: the container's.
+        channel: to the parent.
+        views: what a cgroup mount consists of.
+        program: the compiled seccomp filter, or b"".
+        options: how it is begun.
+        gate: where it waits for `start`, if its parent does not stay; None: for its parent.
+        copies: detached mounts that the parent made, by place in the specification's list.
+        tasks_files: the `tasks` files of its v1 cgroups, path and descriptor.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        channel: Channel,
+        views: tuple[View, ...],
+        program: bytes = b"",
+        options: Options = DEFAULTS,
+        gate: Channel | None = None,
+        copies: dict[int, int] | None = None,
+        tasks_files: tuple[tuple[str, int], ...] = (),
+    ) -> None:
+        self.bundle = bundle
+        self.spec = bundle.spec
+        self.channel = channel
+        self.views = views
+        self.filter = program
+        self.options = options
+        self.gate = gate
+        self.copies = copies or {}
+        self.tasks_files = tasks_files
+        self.root_fd = -1
+        self.executable = ""
+
+    def close(self) -> None:
+        """Close the parent's copies of what is init's alone."""
+        self.channel.close()
+        if self.gate is not None:
+            self.gate.close()
+        for _, tasks_fd in self.tasks_files:
+            os.close(tasks_fd)
+
+    def descriptors(self) -> set[int]:
+        """List those that the recipe works with; it closes those of the host on its way."""
+        options = self.options
+        console = () if options.console is None else (options.console.fileno(),)
+        channels = (self.channel,) if self.gate is None else (self.channel, self.gate)
+        pipes = (end for channel in channels for end in (channel.reads, channel.writes))
+        tasks = (tasks_fd for _, tasks_fd in self.tasks_files)
+        preserved = range(3, 3 + options.preserve_fds)
+        return {*pipes, *console, *tasks, *self.copies.values(), *preserved}
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The program's environment; a later setting of a name wins."""
+        pairs = (item.partition("=") for item in self.spec.process.env)
+        return {name: value for name, equals, value in pairs if equals}

@@ -1,0 +1,259 @@
+"""Containers that exist, found by their state: status, start, kill, delete, pause, resume.
+
+Whoever created the container is gone; what it is now is asked of the kernel, never believed from a
+file. Commands that change a container hold its lock, so that they follow one another.
+
+See: runtime-spec runtime.md "State", "Operations".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+
+from minicontainer import steps
+from minicontainer.cgroups.freezer import is_frozen
+from minicontainer.errors import Conflict, Error, KernelError
+from minicontainer.kernel import process, signals
+from minicontainer.runtime import sync
+from minicontainer.runtime.state import State, check_name, default_cgroup, unknown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from minicontainer.cgroups.cgroup import Cgroup
+    from minicontainer.runtime.state import Store
+
+_PATIENCE_S = 10  # for processes that were killed to be gone
+
+
+def load(store: Store, name: str) -> State:
+    """Read a container's state.
+
+    Raises:
+        NotFound: there is no such container.
+        Conflict: what is kept of it is not whole.
+    """
+    check_name(name)
+    state = store.load(name)
+    if state is not None:
+        return state
+    if not os.path.isdir(store.directory(name)):
+        raise unknown(name)
+    raise Conflict(
+        f"container {name}: its state in {store.directory(name)} is not whole: "
+        "remove it with `delete --force`"
+    )
+
+
+def status(state: State, store: Store) -> str:
+    """Say where a container is in its life: creating, created, running, paused or stopped."""
+    if not state.pid:
+        return "creating" if store.is_held(state.id) else "stopped"
+    if process.start_time(state.pid) != state.pid_started:
+        return "stopped"
+    if is_frozen(state.freezer):
+        return "paused"
+    gate = sync.open_gate(store.directory(state.id))
+    if gate is None:
+        return "running"
+    gate.close()
+    return "creating" if store.is_held(state.id) else "created"
+
+
+def start(name: str, store: Store) -> State:
+    """Let a created container's program run; return when execve(2) has happened.
+
+    Raises:
+        Conflict: it is not `created`: started already, paused, or ended.
+        InitError: the program could not be started.
+    """
+    with store.operating(name):
+        state = load(store, name)
+        gate = sync.open_gate(store.directory(name))
+        now = status(state, store)
+        if gate is None or now != "created":
+            raise Conflict(f"cannot start a container in the {now} state: {name}")
+        steps.take(sync.start, state.pid, gate)
+        return state
+
+
+def kill(name: str, store: Store, number: int, *, everyone: bool = False) -> None:
+    """Send a signal to a container's first process, or to all its processes.
+
+    Args:
+        everyone: all; also of a container that has ended, which may have left some.
+    Raises:
+        Conflict: its first process has ended.
+    """
+    state = load(store, name)
+    if everyone or (number == signals.SIGKILL and not _has_own_pids(state)):
+        _signal_all(_cgroup_of(state), number)
+        if everyone:
+            return
+    pidfd = process.open_same(state.pid, state.pid_started) if state.pid else None
+    if pidfd is None:
+        raise Conflict(f"container not running: {name} is {status(state, store)}")
+    try:
+        process.pidfd_send_signal(pidfd, number)
+    except KernelError as error:
+        if error.errno != errno.ESRCH:
+            raise
+        raise Conflict(f"container not running: {name} has just ended") from None
+    finally:
+        os.close(pidfd)
+    if number == signals.SIGKILL and is_frozen(state.freezer):
+        _cgroup_of(state).thaw()  # on v1 a frozen process dies only then
+
+
+def _has_own_pids(state: State) -> bool:
+    """Say whether its processes end with its first one: that is process 1 of their namespace."""
+    try:
+        theirs = os.stat(f"/proc/{state.pid}/ns/pid").st_ino
+    except OSError:
+        return True  # it has ended: nothing is left to decide
+    return theirs != os.stat("/proc/self/ns/pid").st_ino
+
+
+def _signal_all(cgroup: Cgroup, number: int) -> None:
+    if number == signals.SIGKILL:
+        cgroup.kill(_PATIENCE_S)
+        return
+    for pid in cgroup.processes():
+        with contextlib.suppress(KernelError):  # it ended meanwhile
+            pidfd = process.pidfd_open(pid)
+            try:
+                if pid in cgroup.processes():  # still the group's, and not another with its number
+                    process.pidfd_send_signal(pidfd, number)
+            finally:
+                os.close(pidfd)
+
+
+def _cgroup_of(state: State) -> Cgroup:
+    from minicontainer.cgroups.cgroup import open_cgroup  # here: not every command needs it
+
+    return open_cgroup(state.cgroup)
+
+
+def pause(name: str, store: Store) -> None:
+    """Freeze all processes of a container.
+
+    Raises:
+        Conflict: it is neither running nor created.
+    """
+    with _in_state(name, store, ("running", "created"), "pause") as state:
+        _cgroup_of(state).freeze()
+
+
+def resume(name: str, store: Store) -> None:
+    """Let a paused container run on.
+
+    Raises:
+        Conflict: it is not paused.
+    """
+    with _in_state(name, store, ("paused",), "resume") as state:
+        _cgroup_of(state).thaw()
+
+
+@contextlib.contextmanager
+def _in_state(name: str, store: Store, wanted: tuple[str, ...], verb: str) -> Iterator[State]:
+    with store.operating(name):
+        state = load(store, name)
+        now = status(state, store)
+        if now not in wanted:
+            raise Conflict(f"cannot {verb} container {name}: it is {now}, not {wanted[0]}")
+        yield state
+
+
+def processes(name: str, store: Store) -> tuple[int, ...]:
+    """List a container's processes, by their numbers on the host."""
+    return _cgroup_of(load(store, name)).processes()
+
+
+def delete(name: str, store: Store, *, force: bool = False) -> None:
+    """Remove what is left of a container: processes, cgroup, state.
+
+    Args:
+        force: kill it first if it runs; and one that is unknown is no error.
+    Raises:
+        NotFound: there is no such container.
+        Conflict: it runs, or is being created.
+    """
+    check_name(name)
+    if not os.path.isdir(store.directory(name)):
+        if force:
+            return
+        raise unknown(name)
+    with contextlib.ExitStack() as stack:
+        if store.has_lock(name):
+            stack.enter_context(store.operating(name))
+        elif store.is_held(name):
+            raise _being_created(name)
+        state = _deletable(name, store, force=force)
+        if state is not None:
+            _end(state)
+            _remove_cgroup(state, ours=bool(state.pid))
+        else:
+            _remove_cgroup(_salvaged(name, store), ours=store.has_config(name))
+        store.forget(name)
+
+
+def _being_created(name: str) -> Conflict:
+    return Conflict(f"container {name} is being created: wait, and try again")
+
+
+def _deletable(name: str, store: Store, *, force: bool) -> State | None:
+    """Check that a container may be deleted; give its state, None where that is broken."""
+    state = store.load(name)
+    if state is None:
+        if not force:
+            load(store, name)  # says what is wrong
+        return None
+    now = status(state, store)
+    if now == "creating":
+        raise _being_created(name)
+    if now not in ("stopped", "created") and not force:
+        raise Conflict(f"cannot delete container {name} that is not stopped: {now}")
+    return state
+
+
+def _salvaged(name: str, store: Store) -> State:
+    """Make up the state of a container whose own is broken: enough to find its cgroup."""
+    try:
+        path = store.load_config(name).linux.cgroups_path
+    except Error:
+        path = None
+    return State(id=name, bundle="", cgroup=path or default_cgroup(name))
+
+
+def _remove_cgroup(state: State, *, ours: bool) -> None:
+    """Remove the cgroup, with the processes in it if it is known to be the container's.
+
+    A create that was killed may have found one that is another's, and busy. Its own first process,
+    if it had come that far, ends when it finds its parent gone.
+    """
+    cgroup = _cgroup_of(state)
+    if ours:
+        cgroup.kill(_PATIENCE_S)
+        cgroup.remove()
+    else:
+        with contextlib.suppress(Conflict):
+            cgroup.remove()
+
+
+def _end(state: State) -> None:
+    """Kill the first process, and wait until it is gone."""
+    pidfd = process.open_same(state.pid, state.pid_started) if state.pid else None
+    if pidfd is None:
+        return
+    try:
+        with contextlib.suppress(KernelError):  # ESRCH: it ended by itself
+            process.pidfd_send_signal(pidfd, signals.SIGKILL)
+        if is_frozen(state.freezer):
+            _cgroup_of(state).thaw()
+        if not process.wait_gone(pidfd, _PATIENCE_S):
+            raise Conflict(f"container {state.id}: its process {state.pid} does not end")
+    finally:
+        os.close(pidfd)

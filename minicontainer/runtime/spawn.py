@@ -1,0 +1,154 @@
+"""How the container's first process comes to be: forked into its namespaces, or by a joiner.
+
+    new namespaces only     the parent clones init into all of them at once
+    some joined by path,    the parent forks a joiner, which joins, and clones init as the parent's
+    or a time namespace     own child: joining changes a process for good, and the parent goes on
+
+See: clone(2), setns(2), namespaces(7).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+
+from minicontainer.errors import Error, InitError, InvalidArgument, KernelError, Unsupported
+from minicontainer.kernel import namespaces, process
+from minicontainer.kernel.namespaces import NAMESPACES
+from minicontainer.runtime import context, init, rootfs
+from minicontainer.runtime.sync import Forked, next_message
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+    from typing import NoReturn
+
+    from minicontainer.cgroups.cgroup import Cgroup
+    from minicontainer.runtime.spec import Spec
+    from minicontainer.runtime.spec_linux import Linux
+    from minicontainer.runtime.sync import Channel
+
+
+def copy_host_mounts(spec: Spec, undo: ExitStack) -> dict[int, int]:
+    """Copy the mounts that only a process of the host can: detached, for init to put in place.
+
+    Those that show other owners, which the host's root alone may make; and those that stay linked
+    to the host's (slave, shared): in the container's mount namespace all links are cut.
+    """
+    found = {}
+    for i, mount in enumerate(spec.mounts):
+        if rootfs.comes_from_the_host(mount):
+            from minicontainer.runtime import idmaps  # few containers need it
+
+            copy = idmaps.open_mount if mount.uid_mappings else rootfs.open_source
+            found[i] = copy(mount)
+            undo.callback(os.close, found[i])
+    return found
+
+
+def fork_init(child: context.Init, ours: Channel, cgroup: Cgroup) -> tuple[int, int]:
+    """Fork the first process into its new namespaces, on cgroup v2 also straight into its cgroup.
+
+    All at once, by clone3(2): no moment at which it is in some of them.
+    """
+    linux = child.spec.linux
+    made = {namespace.type for namespace in linux.namespaces if not namespace.path}
+    flags = sum(row.flag for row in NAMESPACES if row.type in made and row.made == "clone")
+    cgroup_fd = cgroup.fd()
+    try:
+        joined = any(namespace.path for namespace in linux.namespaces)
+        if joined or any(row.type in made and row.made == "before" for row in NAMESPACES):
+            return _fork_by_joiner(child, ours, flags, cgroup_fd)
+        pid, pidfd = _clone(flags, cgroup_fd)
+        if pid == 0:
+            # or this process would keep alive the very pipes whose closing tells it of our end
+            ours.close()
+            init.main(child)
+        return pid, pidfd
+    finally:
+        if cgroup_fd is not None:
+            os.close(cgroup_fd)
+
+
+def _clone(flags: int, cgroup_fd: int | None) -> tuple[int, int]:
+    try:
+        return namespaces.clone3(flags, cgroup_fd=cgroup_fd)
+    except KernelError as error:
+        raise _refusal(error) from None
+
+
+def _refusal(error: KernelError) -> Error:
+    """Explain why the kernel makes no process in new namespaces."""
+    if error.errno == errno.EPERM:
+        return Unsupported(
+            "not permitted to make namespaces: this needs CAP_SYS_ADMIN, also for root: in a "
+            "container, start that one privileged (`minicontainer check` tells what is missing)"
+        )
+    if error.errno == errno.ENOSPC:
+        return Unsupported(
+            "no more namespaces: a limit of /proc/sys/user/max_*_namespaces is reached: raise it"
+        )
+    return error
+
+
+def _fork_by_joiner(
+    child: context.Init, ours: Channel, flags: int, cgroup_fd: int | None
+) -> tuple[int, int]:
+    """Fork a process that joins what is to be joined, and let it fork init as our own child.
+
+    Joining changes a process for good, and this one goes on on the host's side.
+    """
+    joiner = process.fork()
+    if joiner == 0:
+        ours.close()
+        _join_and_fork(child, flags, cgroup_fd)
+    child.channel.close()  # or a joiner that is killed would never be seen to be gone
+    try:
+        answer = next_message(ours, joiner)
+    finally:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(joiner, 0)
+    if not isinstance(answer, Forked):
+        raise InitError("the joined namespaces gave no process")
+    return answer.pid, process.pidfd_open(answer.pid)
+
+
+def _join_and_fork(child: context.Init, flags: int, cgroup_fd: int | None) -> NoReturn:
+    try:
+        init.pass_events_on(child.channel, "joiner")
+        for row in NAMESPACES:
+            _enter(child.spec.linux, row)
+        pid, _ = _clone(flags | namespaces.CLONE_PARENT, cgroup_fd)
+        if pid == 0:
+            init.main(child)
+        child.channel.send(Forked(pid=pid))
+    except BaseException as error:  # the process ends here, and its parent says why
+        with contextlib.suppress(OSError):
+            child.channel.send(init.failure(error))
+    os._exit(0)
+
+
+def _enter(linux: Linux, row: namespaces.Namespace) -> None:
+    for asked in linux.namespaces:
+        if asked.type == row.type and asked.path:
+            _join(asked.path, row)
+        elif asked.type == row.type and row.made == "before":
+            namespaces.unshare(row.flag)
+            for clock, offset in linux.time_offsets.items():
+                namespaces.write_clock_offset(clock, offset.secs, offset.nanosecs)
+
+
+def _join(path: str, row: namespaces.Namespace) -> None:
+    fd = namespaces.open_namespace(path, row)
+    try:
+        namespaces.setns(fd, row)
+    except KernelError as error:
+        if error.errno == errno.EINVAL:
+            raise InvalidArgument(
+                f"{path} can't be joined: it is no {row.type} namespace, or one that this process "
+                "is in already (user) or is not below (pid)"
+            ) from None
+        raise
+    finally:
+        os.close(fd)
