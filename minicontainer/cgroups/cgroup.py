@@ -143,6 +143,9 @@ class Cgroup(Protocol):
     def fd(self) -> int | None:
         """Open a descriptor for clone3(2)'s CLONE_INTO_CGROUP; None without a v2 hierarchy."""
 
+    def unified_path(self) -> str:
+        """Name the directory that `fd` opens; "" without a v2 hierarchy."""
+
     def tasks_files(self) -> tuple[tuple[str, int], ...]:
         """Open what is left to join for a child that clone3(2) put into `fd()`: v1's hierarchies.
 

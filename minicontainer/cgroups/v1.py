@@ -231,6 +231,10 @@ class V1Cgroup:
         """Open the v2 side of a hybrid host for clone3(2), which knows groups of v2 alone."""
         return self.unified.fd() if self.unified else None
 
+    def unified_path(self) -> str:
+        """Name the v2 directory of a hybrid host."""
+        return self.unified.directory if self.unified else ""
+
     def tasks_files(self) -> tuple[tuple[str, int], ...]:
         """Open the `tasks` file of every v1 hierarchy, for a process that moves itself in."""
         found = []

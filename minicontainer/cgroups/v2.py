@@ -153,6 +153,10 @@ class V2Cgroup:
         except OSError as error:
             raise NotFound(f"cgroup {self.path}: {error.strerror}") from None
 
+    def unified_path(self) -> str:
+        """Name the group's directory."""
+        return self.directory
+
     def tasks_files(self) -> tuple[tuple[str, int], ...]:
         """Open none: clone3(2) put the child into the one hierarchy that there is."""
         return ()

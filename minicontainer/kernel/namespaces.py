@@ -160,6 +160,23 @@ def setns(fd: int, namespace: Namespace) -> None:
     )  # fmt: skip
 
 
+def join_process(pidfd: int, flags: int) -> None:
+    """Join a process's namespaces of the kinds in *flags*, all or none: setns(2) by a pidfd.
+
+    A user namespace is joined first, whatever the order, and the rest with the rights in it. The
+    root and the working directory become those of the mount namespace.
+
+    Raises:
+        KernelError: ESRCH when the process has ended; EINVAL for the user namespace one is in.
+    """
+    libc.call(
+        "setns", pidfd, flags, object=_objects(flags), before=_before(flags),
+        after=lambda: _identities("self", flags),
+        shell="nsenter --target PID "
+        + " ".join(f"--{row.option}" for row in NAMESPACES if flags & row.flag),
+    )  # fmt: skip
+
+
 def _objects(flags: int) -> str:
     kinds = [namespace.type for namespace in NAMESPACES if flags & namespace.flag]
     return f"ns:{','.join(kinds)}" if kinds else ""

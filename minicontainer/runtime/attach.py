@@ -15,12 +15,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
 
-    from minicontainer.runtime.lifecycle import Container
+    from minicontainer.runtime.foreground import Running
 
 _BLOCK = 65536
 
 
-def proxy_terminal(container: Container, console: socket.socket, *, stdin: bool) -> None:
+def proxy_terminal(running: Running, console: socket.socket, *, stdin: bool) -> None:
     """Carry bytes between this process's terminal and the container's, until the container ends.
 
     Args:
@@ -39,7 +39,7 @@ def proxy_terminal(container: Container, console: socket.socket, *, stdin: bool)
             stack.enter_context(terminal.raw_mode(0))
         poll = select.poll()
         poll.register(master, select.POLLIN)
-        poll.register(container.pidfd, select.POLLIN)
+        poll.register(running.pidfd, select.POLLIN)
         if stdin:
             poll.register(0, select.POLLIN)
         while True:
@@ -48,7 +48,7 @@ def proxy_terminal(container: Container, console: socket.socket, *, stdin: bool)
                 poll.unregister(0)
             if master in ready and not _copy(master, 1):
                 poll.unregister(master)  # every holder of the other side is gone
-            elif container.pidfd in ready and master not in ready:
+            elif running.pidfd in ready and master not in ready:
                 return  # it has ended, and all that it wrote is out
 
 

@@ -95,6 +95,28 @@ Delete what is left of a container that has ended.
     --force -f              kill it first, if it runs; and don't complain if there is none
     --regex                 ID is a regular expression: all whose names it matches
 """,
+    "exec": """\
+exec [OPTIONS] ID PROGRAM [ARGUMENTS]
+
+Run another program in a container that runs.
+
+    --additional-gids -g GID…   also a member of this group
+    --apparmor PROFILE          confined by it
+    --cap -c NAME…              with this capability as well
+    --cgroup GROUP              in this cgroup, below the container's own
+    --console-socket FILE       a unix socket that gets the terminal's master
+    --cwd DIR                   the working directory
+    --detach -d                 return when the program runs
+    --env -e NAME=VALUE…        set a variable
+    --ignore-paused             start it, to wait until the container is resumed
+    --no-new-privs              nothing that it runs gains privileges
+    --pid-file FILE             write the process's number there
+    --preserve-fds N            pass descriptors 3 to 2+N on to the program
+    --process -p FILE           its description, as config.json has it: process
+    --process-label LABEL       confined by SELinux
+    --tty -t                    with a terminal
+    --user -u UID[:GID]         as this user
+""",
     "list": """\
 list [OPTIONS]
 
@@ -202,7 +224,7 @@ def options_of(text: str) -> Mapping[str, tuple[str, bool]]:
         takes_value = False
         for word in line.split():
             if not word.startswith("-"):
-                takes_value = word.rstrip("…").isupper()
+                takes_value = word[:1].isupper() and line[line.index(word) - 2] != " "
                 break
             names.append(word)
         for name in names:

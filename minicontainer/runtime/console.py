@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from minicontainer.runtime.spec_process import Process
 
 
-def open_for(root_fd: int, sock: socket.socket, asked: Process) -> None:
+def open_for(root_fd: int, sock: socket.socket, asked: Process, *, shown: bool = True) -> None:
     """Make a terminal the standard streams and the controlling terminal of this process.
 
     Args:
         root_fd: the container's root, with its devpts mounted at /dev/pts.
         sock: where the master goes, by SCM_RIGHTS.
         asked: for the window size and for the user who shall own it.
+        shown: whether it is the container's /dev/console too.
     """
     master = paths.open_in_root(root_fd, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
     slave = terminal.open_peer(master)
@@ -30,7 +31,8 @@ def open_for(root_fd: int, sock: socket.socket, asked: Process) -> None:
         terminal.set_window_size(slave, asked.console_size.height, asked.console_size.width)
     # tty(1) and ssh look at the owner; the mode and group came from the devpts mount
     files.change_owner_of(slave, asked.user.uid, -1, where="/dev/console")
-    _bind_console(root_fd, slave)
+    if shown:
+        _bind_console(root_fd, slave)
     terminal.send_descriptor(sock, master, "/dev/ptmx")
     os.close(master)
     sock.close()

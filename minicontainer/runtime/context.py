@@ -8,6 +8,7 @@ from minicontainer.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from minicontainer.cgroups.cgroup import View
@@ -55,7 +56,7 @@ class Init:
         options: Options = DEFAULTS,
         gate: Channel | None = None,
         copies: dict[int, int] | None = None,
-        tasks_files: tuple[tuple[str, int], ...] = (),
+        tasks_files: Iterable[tuple[str, int]] = (),
     ) -> None:
         self.bundle = bundle
         self.spec = bundle.spec
@@ -65,17 +66,17 @@ class Init:
         self.options = options
         self.gate = gate
         self.copies = copies or {}
-        self.tasks_files = tasks_files
+        self.tasks_files = list(tasks_files)
         self.root_fd = -1
         self.executable = ""
 
     def close(self) -> None:
-        """Close the parent's copies of what is init's alone."""
+        """Close the parent's copies of what is init's alone; twice is once."""
         self.channel.close()
         if self.gate is not None:
             self.gate.close()
-        for _, tasks_fd in self.tasks_files:
-            os.close(tasks_fd)
+        while self.tasks_files:
+            os.close(self.tasks_files.pop()[1])
 
     def descriptors(self) -> set[int]:
         """List those that the recipe works with; it closes those of the host on its way."""

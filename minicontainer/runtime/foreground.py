@@ -6,14 +6,14 @@ See: signal(7); Docker's `--sig-proxy`.
 from __future__ import annotations
 
 import contextlib
+import errno
 
-from minicontainer.kernel import signals
+from minicontainer.errors import KernelError
+from minicontainer.kernel import process, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from minicontainer.runtime.lifecycle import Container
 
 _PATIENCE = 3  # interrupts, as Docker's client
 _ENDS = (signals.SIGINT, signals.SIGQUIT, signals.SIGTERM, signals.SIGHUP)
@@ -33,6 +33,30 @@ class Interrupted(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(f"interrupted by signal {number}")
         self.number = number
+
+
+class Running:
+    """A process that this one is the parent of, and stays with.
+
+    Args:
+        pid, pidfd: its.
+    """
+
+    def __init__(self, pid: int, pidfd: int) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+
+    def signal(self, number: int) -> None:
+        """Send it a signal; nothing happens when it has ended."""
+        try:
+            process.pidfd_send_signal(self.pidfd, number)
+        except KernelError as error:
+            if error.errno != errno.ESRCH:
+                raise
+
+    def wait(self) -> int:
+        """Wait for it to end; give its exit status, 128+N for signal N."""
+        return process.wait_exit(self.pid)
 
 
 @contextlib.contextmanager
@@ -81,7 +105,7 @@ def waiting() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def passing_signals_on(container: Container, say: Callable[[str], None]) -> Iterator[None]:
+def passing_signals_on(running: Running, say: Callable[[str], None]) -> Iterator[None]:
     """Give the container what this process is sent meanwhile, and what was held back before.
 
     Process 1 of a PID namespace gets only signals that it has a handler for: a shell command such
@@ -94,11 +118,11 @@ def passing_signals_on(container: Container, say: Callable[[str], None]) -> Iter
 
     def pass_on(number: int, _: object) -> None:
         nonlocal interrupts
-        container.signal(number)
+        running.signal(number)
         interrupts += number in (signals.SIGINT, signals.SIGTERM)
         if interrupts == _PATIENCE:
             say(f"got {_PATIENCE} SIGTERM/SIGINTs, killing the container")
-            container.signal(signals.SIGKILL)
+            running.signal(signals.SIGKILL)
 
     with _handled(_PASSED_ON, pass_on):
         signals.unblock(_PASSED_ON)

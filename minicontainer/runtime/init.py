@@ -41,11 +41,14 @@ from minicontainer.runtime.sync import Failed, Go, Happened, Ready, Start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from minicontainer.runtime.context import Init
     from minicontainer.runtime.spec import Spec
     from minicontainer.runtime.sync import Channel
+
+    Recipe = tuple[Callable[[Init], None], ...]
 
 EXIT_NOT_STARTED = 125
 WANTS_REAPER = "minicontainer.init"  # an annotation: --init
@@ -220,14 +223,20 @@ def enter_rootfs(init: Init) -> None:
 
 
 def enter_directory(init: Init) -> None:
-    """Change to the working directory, made if it is missing, and check that it is in the root.
+    """Make the working directory if it is missing, and change to it."""
+    cwd = init.spec.process.cwd
+    with contextlib.suppress(KernelError):  # a read-only root: chdir then says what is missing
+        os.close(paths.make_in_root(init.root_fd, cwd, directory=True))
+    change_directory(init)
+
+
+def change_directory(init: Init) -> None:
+    """Change to the working directory, and check that it is in the root.
 
     A descriptor of the host left open by somebody would make /proc/self/fd/N a way out:
     CVE-2024-21626. getcwd(2) then starts with "(unreachable)" or fails.
     """
     cwd = init.spec.process.cwd
-    with contextlib.suppress(KernelError):  # a read-only root: chdir then says what is missing
-        os.close(paths.make_in_root(init.root_fd, cwd, directory=True))
     try:
         os.chdir(cwd)
         inside = os.getcwd().startswith("/")
@@ -366,7 +375,7 @@ RECIPE = (
 )  # fmt: skip
 
 
-def main(init: Init) -> NoReturn:
+def main(init: Init, recipe: Recipe = RECIPE) -> NoReturn:
     """Follow the recipe in the forked child; it ends in execve(2), or in `os._exit`.
 
     Nothing of the parent's may run here: no exit handlers, no flushing of its buffers.
@@ -377,7 +386,7 @@ def main(init: Init) -> NoReturn:
         process.close_all_but(init.descriptors())
         pass_events_on(init.channel, "init")
         if isinstance(init.channel.receive(), Go):
-            steps.follow(RECIPE, init.spec, init)
+            steps.follow(recipe, init.spec, init)
     except BaseException as error:  # the process ends here, and its parent says why
         with contextlib.suppress(OSError):
             init.channel.send(failure(error))

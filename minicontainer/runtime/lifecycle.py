@@ -9,7 +9,6 @@ See: runtime-spec runtime.md "Lifecycle"; the child's side is `init`.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import time
 
@@ -20,6 +19,7 @@ from minicontainer.kernel import namespaces, process, seccomp, signals
 from minicontainer.runtime import context, rootfs
 from minicontainer.runtime.context import Options
 from minicontainer.runtime.defaults import DENY_ALL_DEVICES, DEVICE_RULES
+from minicontainer.runtime.foreground import Running
 from minicontainer.runtime.spawn import copy_host_mounts, fork_init
 from minicontainer.runtime.state import State, default_cgroup
 from minicontainer.runtime.sync import Go, Ready, channel_pair, make_gate, next_message, start
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from minicontainer.runtime.sync import Channel
 
 
-class Container:
+class Container(Running):
     """A container that this process created and holds.
 
     Args:
@@ -51,9 +51,8 @@ class Container:
     def __init__(
         self, state: State, pidfd: int, channel: Channel, cgroup: Cgroup, undo: ExitStack
     ) -> None:
+        super().__init__(state.pid, pidfd)
         self.state = state
-        self.pid = state.pid
-        self.pidfd = pidfd
         self.cgroup = cgroup
         self._channel = channel
         self._undo = undo
@@ -65,18 +64,6 @@ class Container:
             InitError: the program could not be started.
         """
         steps.take(start, self.pid, self._channel)
-
-    def signal(self, number: int) -> None:
-        """Send a signal to the first process; nothing happens when it has ended."""
-        try:
-            process.pidfd_send_signal(self.pidfd, number)
-        except KernelError as error:
-            if error.errno != errno.ESRCH:
-                raise
-
-    def wait(self) -> int:
-        """Wait for the first process to end; give its exit status, 128+N for signal N."""
-        return process.wait_exit(self.pid)
 
     def delete(self) -> None:
         """Take back all that was made for the container: processes, cgroup, name."""
@@ -112,36 +99,16 @@ def create(
         state = store.save(_creating(name, bundle, cgroup))
         steps.take(create_cgroup, cgroup, spec, undo, claim)
         store.write(name, "config.json", bundle.text)
-        program, copies = b"", {}
-        if spec.linux.seccomp:
-            program = steps.take(compile_filter, spec.linux.seccomp, store)
-        if any(map(rootfs.comes_from_the_host, spec.mounts)):
-            copies = steps.take(copy_host_mounts, spec, undo)
         ours, theirs = channel_pair()
         undo.callback(ours.close)
         undo.callback(theirs.close)  # long closed by then, unless something fails
-        child = context.Init(
-            bundle,
-            theirs,
-            cgroup.mounts(),
-            program=program,
-            options=options,
-            gate=_make_gate(store.directory(name), undo) if options.detached else None,
-            copies=copies,
-            tasks_files=cgroup.tasks_files(),
-        )
+        child = _prepare_init(bundle, cgroup, theirs, store, options, name, undo)
         pid, pidfd = steps.take(fork_init, child, ours, cgroup)
         undo.callback(os.close, pidfd)
         undo.callback(steps.take, end_init, pid, pidfd)
-        child.close()
         # Before it goes on: from here on `delete` knows whom to kill, should this process be gone.
-        state = store.save(
-            state.replace(
-                status="creating" if options.detached else "running",
-                pid=pid,
-                pid_started=process.start_time(pid) or 0,
-            )
-        )
+        state = store.save(_forked(state, pid, child, cgroup))
+        child.close()
         if spec.new_namespace("user"):
             steps.take(write_id_maps, pid, spec.linux)
         ours.send(Go())
@@ -160,6 +127,44 @@ def _creating(name: str, bundle: Bundle, cgroup: Cgroup) -> State:
         freezer=cgroup.freezer(),
         created=f"{seconds}.{now % 10**9:09}Z",
         annotations=bundle.spec.annotations,
+    )
+
+
+def _prepare_init(
+    bundle: Bundle,
+    cgroup: Cgroup,
+    channel: Channel,
+    store: Store,
+    options: Options,
+    name: str,
+    undo: ExitStack,
+) -> context.Init:
+    """Gather what the first process can't get for itself, and finds when it is forked."""
+    spec = bundle.spec
+    program, copies = b"", {}
+    if spec.linux.seccomp:
+        program = steps.take(compile_filter, spec.linux.seccomp, store)
+    if any(map(rootfs.comes_from_the_host, spec.mounts)):
+        copies = steps.take(copy_host_mounts, spec, undo)
+    return context.Init(
+        bundle,
+        channel,
+        cgroup.mounts(),
+        program=program,
+        options=options,
+        gate=_make_gate(store.directory(name), undo) if options.detached else None,
+        copies=copies,
+        tasks_files=cgroup.tasks_files(),
+    )
+
+
+def _forked(state: State, pid: int, child: context.Init, cgroup: Cgroup) -> State:
+    return state.replace(
+        status="creating" if child.options.detached else "running",
+        pid=pid,
+        pid_started=process.start_time(pid) or 0,
+        tasks=tuple(path for path, _ in child.tasks_files),
+        unified=cgroup.unified_path(),
     )
 
 

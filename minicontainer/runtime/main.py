@@ -32,6 +32,7 @@ _EXIT_ERROR = 1
 _FUNCTIONS = {
     "create": ("create", "create"),
     "run": ("create", "run"),
+    "exec": ("processes", "execute"),
     "start": ("control", "start"),
     "state": ("control", "state"),
     "kill": ("control", "kill"),

@@ -21,10 +21,12 @@ from minicontainer.runtime.sync import Forked, next_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import ExitStack
     from typing import NoReturn
 
     from minicontainer.cgroups.cgroup import Cgroup
+    from minicontainer.runtime.init import Recipe
     from minicontainer.runtime.spec import Spec
     from minicontainer.runtime.spec_linux import Linux
     from minicontainer.runtime.sync import Channel
@@ -59,7 +61,7 @@ def fork_init(child: context.Init, ours: Channel, cgroup: Cgroup) -> tuple[int, 
     try:
         joined = any(namespace.path for namespace in linux.namespaces)
         if joined or any(row.type in made and row.made == "before" for row in NAMESPACES):
-            return _fork_by_joiner(child, ours, flags, cgroup_fd)
+            return fork_by_joiner(child, ours, lambda: _enter_all(linux), flags, cgroup_fd)
         pid, pidfd = _clone(flags, cgroup_fd)
         if pid == 0:
             # or this process would keep alive the very pipes whose closing tells it of our end
@@ -92,17 +94,30 @@ def _refusal(error: KernelError) -> Error:
     return error
 
 
-def _fork_by_joiner(
-    child: context.Init, ours: Channel, flags: int, cgroup_fd: int | None
+def fork_by_joiner(
+    child: context.Init,
+    ours: Channel,
+    join: Callable[[], None],
+    flags: int,
+    cgroup_fd: int | None,
+    recipe: Recipe = init.RECIPE,
 ) -> tuple[int, int]:
     """Fork a process that joins what is to be joined, and let it fork init as our own child.
 
     Joining changes a process for good, and this one goes on on the host's side.
+
+    Args:
+        join: called in that process.
+        flags: CLONE_NEW… flags of what is new.
+        cgroup_fd: the v2 cgroup to be born in, or None.
+        recipe: what the child follows.
+    Returns:
+        The child's pid and pidfd.
     """
     joiner = process.fork()
     if joiner == 0:
         ours.close()
-        _join_and_fork(child, flags, cgroup_fd)
+        _join_and_fork(child, join, flags, cgroup_fd, recipe)
     child.channel.close()  # or a joiner that is killed would never be seen to be gone
     try:
         answer = next_message(ours, joiner)
@@ -114,19 +129,32 @@ def _fork_by_joiner(
     return answer.pid, process.pidfd_open(answer.pid)
 
 
-def _join_and_fork(child: context.Init, flags: int, cgroup_fd: int | None) -> NoReturn:
+def _join_and_fork(
+    child: context.Init,
+    join: Callable[[], None],
+    flags: int,
+    cgroup_fd: int | None,
+    recipe: Recipe,
+) -> NoReturn:
     try:
         init.pass_events_on(child.channel, "joiner")
-        for row in NAMESPACES:
-            _enter(child.spec.linux, row)
+        # The child inherits this, and must not be traced from the PID namespace it is born into
+        # for a single moment: it still holds what the host gave it.
+        process.set_dumpable(False)
+        join()
         pid, _ = _clone(flags | namespaces.CLONE_PARENT, cgroup_fd)
         if pid == 0:
-            init.main(child)
+            init.main(child, recipe)
         child.channel.send(Forked(pid=pid))
     except BaseException as error:  # the process ends here, and its parent says why
         with contextlib.suppress(OSError):
             child.channel.send(init.failure(error))
     os._exit(0)
+
+
+def _enter_all(linux: Linux) -> None:
+    for row in NAMESPACES:
+        _enter(linux, row)
 
 
 def _enter(linux: Linux, row: namespaces.Namespace) -> None:

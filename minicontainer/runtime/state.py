@@ -42,6 +42,8 @@ class State(Record):
             process with the same pid.
         bundle: the bundle's directory;  rootfs: its root file system.
         cgroup: its cgroup's path;  freezer: the file that says whether it is frozen.
+        tasks: what a process writes 0 to in order to join its v1 cgroups;  unified: its cgroup
+            v2 directory, "" without one.
         created: when, by the wall clock: 2026-01-31T12:00:00.123456789Z.
         owner: the user who created it.
     """
@@ -55,6 +57,8 @@ class State(Record):
     rootfs: str = ""
     cgroup: str
     freezer: str = ""
+    tasks: tuple[str, ...] = ()
+    unified: str = ""
     created: str = ""
     owner: str = ""
     annotations: dict[str, str] = NO_ENTRIES

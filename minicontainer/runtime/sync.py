@@ -169,6 +169,15 @@ def start(pid: int, channel: Channel) -> None:
     """Tell init to become the program, and wait until it has."""
     with contextlib.suppress(BrokenPipeError):  # it died: reading says so
         channel.send(Start())
+    wait_for_program(pid, channel)
+
+
+def wait_for_program(pid: int, channel: Channel) -> None:
+    """Wait until a process has become its program, or raise what it says went wrong.
+
+    Args:
+        pid: the process's;  channel: to it; closed then.
+    """
     # Not `_receive`: the program may run by now, and then a signal is for it to have.
     while (message := channel.receive()) is not None:
         _handle(message, pid)

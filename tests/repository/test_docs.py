@@ -7,7 +7,7 @@ import re
 from minicontainer import steps
 from minicontainer.cli.run_options import run_parser
 from minicontainer.engine import containers
-from minicontainer.runtime import init, lifecycle
+from minicontainer.runtime import enter, init, lifecycle
 from tests.conftest import CHECKOUT
 
 ARCHITECTURE = (CHECKOUT / "docs/explanation/architecture.md").read_text()
@@ -30,6 +30,14 @@ def test_the_page_names_every_step_of_the_parent() -> None:
     """The engine's steps stand around the runtime's."""
     told = set(rows_below("The parent's steps"))
     assert told == {steps.step_name(step) for step in (*containers.STEPS, *lifecycle.STEPS)}
+
+
+def test_the_page_names_the_steps_of_exec() -> None:
+    """Those that the container's own program does not have."""
+    own = {steps.step_name(step) for step in init.RECIPE}
+    assert rows_below("exec: another program in a container") == [
+        name for step in enter.RECIPE if (name := steps.step_name(step)) not in own
+    ]
 
 
 def test_the_reference_names_every_option() -> None:

@@ -1,16 +1,115 @@
-"""ps: what runs in a container."""
+"""exec, ps: more programs in a container, and what runs there."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
-from minicontainer.errors import InvalidArgument, Unsupported
+from minicontainer import jsontext
+from minicontainer.errors import InvalidArgument, NotFound, Unsupported
 from minicontainer.runtime import control
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minicontainer.runtime.command_line import Asked
     from minicontainer.runtime.main import Session
+    from minicontainer.runtime.spec import Spec
+    from minicontainer.runtime.spec_process import Capabilities, Process, User
+
+
+def execute(session: Session, asked: Asked) -> int:
+    """Start a program in a container; wait for it, unless it shall be detached."""
+    from minicontainer.runtime import context, enter, foreground
+    from minicontainer.runtime.commands import handover
+    from minicontainer.runtime.spec import Bundle
+
+    if not asked.arguments:
+        raise InvalidArgument("expected a container ID and a program")
+    name, *words = asked.arguments
+    detached = asked.has("detach")
+    with foreground.interruptible(), contextlib.ExitStack() as undo:
+        state, pidfd = enter.hold(name, session.store, undo, paused=asked.has("ignore-paused"))
+        spec = session.store.load_config(name)
+        preserved, told = handover.preserved_descriptors(asked, session.environ)
+        program = _described(asked, words, spec)
+        program = program.replace(env=(*program.env, *told))
+        ours, theirs = handover.console(program, asked, undo, detached=detached)
+        bundle = Bundle(path=state.bundle, spec=spec.replace(process=program), text="")
+        options = context.Options(console=theirs, detached=detached, preserve_fds=preserved)
+        running = enter.start(state, pidfd, bundle, session.store, options, asked.value("cgroup"))
+        handover.write_pid_file(asked, running.pid)
+        return 0 if detached else handover.follow(session, running, ours)
+
+
+def _described(asked: Asked, words: list[str], spec: Spec) -> Process:
+    """Say what shall run: from a file, or the container's own process with what is different."""
+    from minicontainer.runtime.spec_check import check
+    from minicontainer.runtime.spec_process import Process
+
+    if asked.has("process"):
+        found = Process.from_json(_read_json(asked.value("process")), "process")
+    else:
+        if not words:
+            raise InvalidArgument("expected a program to run in the container, or --process FILE")
+        found = _changed(spec.process, asked, tuple(words))
+    if asked.has("tty"):
+        found = found.replace(terminal=True)
+    check(spec.replace(process=found))
+    return found
+
+
+def _read_json(path: str) -> object:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return jsontext.parse(file.read())
+    except OSError as error:
+        raise NotFound(f"--process {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgument(f"--process {path} can't be read as JSON: {error}") from None
+
+
+def _changed(own: Process, asked: Asked, words: tuple[str, ...]) -> Process:
+    user = _user(asked.value("user"), own.user) if asked.has("user") else own.user
+    groups = tuple(_id("additional-gids", gid) for gid in asked.values("additional-gids"))
+    return own.replace(
+        args=words,
+        terminal=asked.has("tty"),
+        cwd=asked.value("cwd") or own.cwd,
+        env=(*own.env, *asked.values("env")),
+        user=user.replace(additional_gids=(*user.additional_gids, *groups)),
+        capabilities=_with_capabilities(own, asked.values("cap")),
+        no_new_privileges=own.no_new_privileges or asked.has("no-new-privs"),
+        apparmor_profile=asked.value("apparmor") or own.apparmor_profile,
+        selinux_label=asked.value("process-label") or own.selinux_label,
+    )
+
+
+def _with_capabilities(own: Process, names: list[str]) -> Capabilities | None:
+    """Add capabilities to the sets that count now, and never to the inheritable one: what the
+    program runs would inherit them. See: CVE-2022-29162.
+    """
+    if not names:
+        return own.capabilities
+    from minicontainer.runtime.spec_process import Capabilities
+
+    held = own.capabilities or Capabilities()
+    return held.replace(
+        bounding=(*held.bounding, *names),
+        effective=(*held.effective, *names),
+        permitted=(*held.permitted, *names),
+    )
+
+
+def _user(text: str, own: User) -> User:
+    """Read UID[:GID]; without GID it is group 0, as runc has it."""
+    uid, colon, gid = text.partition(":")
+    return own.replace(uid=_id("user", uid), gid=_id("user", gid) if colon else 0)
+
+
+def _id(option: str, text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):  # int() would take -1, 1_0 and blanks
+        raise InvalidArgument(f"--{option}: expected a number, got {text!r}")
+    return int(text)
 
 
 def ps(session: Session, asked: Asked) -> int:

@@ -1,0 +1,111 @@
+"""What a caller of create, run and exec hands over and gets back: descriptors, terminal, pid file.
+
+See: runc(8) "--console-socket", "--preserve-fds"; sd_listen_fds(3); unix(7).
+"""
+
+from __future__ import annotations
+
+import os
+
+from minicontainer.errors import InvalidArgument, KernelError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping
+    from contextlib import ExitStack
+
+    from minicontainer.runtime.command_line import Asked
+    from minicontainer.runtime.foreground import Running
+    from minicontainer.runtime.main import Session
+    from minicontainer.runtime.spec_process import Process
+
+
+def preserved_descriptors(asked: Asked, environ: Mapping[str, str]) -> tuple[int, tuple[str, ...]]:
+    """Say how many descriptors the program inherits, from 3 on, and what it is told of them.
+
+    Sockets that systemd opened for the program are among them: sd_listen_fds(3) looks for those
+    from 3 on, and at two variables.
+
+    Returns:
+        The number, and settings for the program's environment.
+    Raises:
+        InvalidArgument: one of them is not open.
+    """
+    count, listening = asked.number("preserve-fds"), environ.get("LISTEN_FDS", "")
+    told: tuple[str, ...] = ()
+    if listening.isdecimal():
+        count, told = count + int(listening), (f"LISTEN_FDS={listening}", "LISTEN_PID=1")
+    for fd in range(3, 3 + count):
+        try:
+            os.fstat(fd)
+        except OSError:
+            raise InvalidArgument(f"--preserve-fds: descriptor {fd} is not open") from None
+    return count, told
+
+
+def console(
+    process: Process, asked: Asked, undo: ExitStack, *, detached: bool
+) -> tuple[socket.socket | None, socket.socket | None]:
+    """Find out where the terminal's master goes: to the console socket's owner, or to us.
+
+    Returns:
+        Our end, if it is for us; and the container's, if there is a terminal.
+    Raises:
+        InvalidArgument: options and process.terminal don't fit together.
+        KernelError: nobody listens at the console socket.
+    """
+    given = asked.value("console-socket")
+    if process.terminal and detached and not given:
+        raise InvalidArgument(
+            "process.terminal: a detached process needs --console-socket, or nobody would have "
+            "its terminal"
+        )
+    if given and not (process.terminal and detached):
+        raise InvalidArgument("--console-socket: only for a detached process with a terminal")
+    if not process.terminal:
+        return None, None
+    import socket  # 5 ms that only a terminal costs
+
+    if not given:
+        ours, theirs = socket.socketpair()
+        undo.callback(ours.close)
+        undo.callback(theirs.close)
+        return ours, theirs
+    connected = socket.socket(socket.AF_UNIX)
+    undo.callback(connected.close)
+    try:
+        connected.connect(given)
+    except OSError as error:
+        raise KernelError(error.errno, error.strerror, f"--console-socket {given}") from None
+    return None, connected
+
+
+def write_pid_file(asked: Asked, pid: int) -> None:
+    """Write the number so that a reader finds the whole of it, or no file: rename(2).
+
+    Raises:
+        KernelError: the file can't be written.
+    """
+    path = asked.value("pid-file")
+    if not path:
+        return
+    draft = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}")
+    try:
+        with open(draft, "w", encoding="ascii") as file:
+            file.write(str(pid))
+        os.rename(draft, path)
+    except OSError as error:
+        raise KernelError(error.errno, error.strerror, f"--pid-file {path}") from None
+
+
+def follow(session: Session, running: Running, ours: socket.socket | None) -> int:
+    """Stay with a program in the foreground: signals, terminal, exit status."""
+    from minicontainer.runtime import foreground
+
+    with foreground.passing_signals_on(running, session.say):
+        if ours is not None:
+            from minicontainer.runtime import attach  # only with a terminal
+
+            attach.proxy_terminal(running, ours, stdin=True)
+        return running.wait()

@@ -1,0 +1,190 @@
+"""exec: another program in a container that runs.
+
+A child joins the container's namespaces by a pidfd of its first process, taken before anything was
+checked, and forks the program as this process's own child: setns(2) moves only children into
+another PID namespace, and whoever waits for the program must be its parent. The steps are those of
+the container's own program, but for what exists already.
+
+    exec            joiner                      program
+     │ fork ────────► │ setns: all namespaces     │
+     │                │ clone3 (CLONE_PARENT) ──► │ follows RECIPE
+     │ ◄──── Forked   │                           │ execve
+     │ ◄───────────────────────────────(closed)   │
+
+See: setns(2), pid_namespaces(7); runc(8) "exec"; CVE-2016-9962, CVE-2022-29162.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+from minicontainer import steps
+from minicontainer.errors import Conflict, InitError, KernelError
+from minicontainer.kernel import files, namespaces, process
+from minicontainer.kernel.namespaces import BY_TYPE
+from minicontainer.runtime import context, control, init, privileges, sync
+from minicontainer.runtime.foreground import Running
+from minicontainer.runtime.lifecycle import compile_filter, end_init
+from minicontainer.runtime.spawn import fork_by_joiner
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from minicontainer.runtime.spec import Bundle
+    from minicontainer.runtime.state import State, Store
+
+_RUNNING = ("running", "created")
+
+
+def hold(name: str, store: Store, undo: ExitStack, *, paused: bool = False) -> tuple[State, int]:
+    """Take hold of a container that a program can be started in.
+
+    Args:
+        paused: whether it may be paused: the program then waits as well, and so does the caller.
+    Returns:
+        Its state, and a pidfd of its first process.
+    Raises:
+        Conflict: it does not run.
+    """
+    state = control.load(store, name)
+    pidfd = process.open_same(state.pid, state.pid_started) if state.pid else None
+    now = control.status(state, store)
+    if pidfd is not None:
+        undo.callback(os.close, pidfd)
+    if pidfd is None or now not in (*_RUNNING, *(("paused",) if paused else ())):
+        raise Conflict(f"cannot exec in a {now} container: {name}")
+    return state, pidfd
+
+
+def start(
+    state: State,
+    pidfd: int,
+    bundle: Bundle,
+    store: Store,
+    options: context.Options,
+    sub_group: str = "",
+) -> Running:
+    """Start a program in a container; return when execve(2) has happened.
+
+    Args:
+        state, pidfd: as `hold` gave them.
+        bundle: the container's specification, with the new program as its process.
+        options: how it is begun.
+        sub_group: the cgroup, below the container's own.
+    Raises:
+        InitError: the program could not be started.
+    """
+    spec = bundle.spec
+    if spec.process.terminal:
+        from minicontainer.runtime import console  # noqa: F401  # for `open_own_terminal`
+    with contextlib.ExitStack() as undo:
+        program = compile_filter(spec.linux.seccomp, store) if spec.linux.seccomp else b""
+        ours, theirs = sync.channel_pair()
+        undo.callback(ours.close)
+        undo.callback(theirs.close)
+        child = context.Init(
+            bundle, theirs, (), program=program, options=options,
+            tasks_files=_open_tasks(state, sub_group),
+        )  # fmt: skip
+        undo.callback(child.close)
+        group_fd = _open_group(state, sub_group)
+        if group_fd is not None:
+            undo.callback(os.close, group_fd)
+        wanted = {namespace.type for namespace in spec.linux.namespaces}
+        flags = sum(row.flag for kind, row in BY_TYPE.items() if kind in wanted)
+        ours.send(sync.Go())
+        pid, program_pidfd = fork_by_joiner(
+            child, ours, lambda: _join(pidfd, flags), 0, group_fd, RECIPE
+        )
+        with contextlib.ExitStack() as half_made:
+            half_made.callback(os.close, program_pidfd)
+            half_made.callback(end_init, pid, program_pidfd)
+            child.close()
+            sync.wait_for_program(pid, ours)
+            half_made.pop_all()
+        return Running(pid, program_pidfd)
+
+
+def _join(pidfd: int, flags: int) -> None:
+    # From here on the files are the container's: what is still to be imported must fail.
+    sys.meta_path.clear()
+    try:
+        namespaces.join_process(pidfd, flags)
+    except KernelError as error:
+        raise InitError(f"the container's namespaces can't be joined: {error}") from None
+
+
+def _open_tasks(state: State, sub_group: str) -> tuple[tuple[str, int], ...]:
+    """Open what joins the container's v1 cgroups."""
+    found = []
+    for path in state.tasks:
+        directory, _, name = path.rpartition("/")
+        inside = _below(directory, sub_group)
+        found.append((f"{inside}/{name}", files.open_for_writing(f"{inside}/{name}")))
+    return tuple(found)
+
+
+def _open_group(state: State, sub_group: str) -> int | None:
+    """Open the container's v2 cgroup, or that of its first process: systemd in a container divides
+    its group, and one that passes controllers on can have no processes of its own.
+    """
+    if not state.unified:
+        return None
+    directory = _below(state.unified, sub_group)
+    if not sub_group and files.read_file(f"{directory}/cgroup.subtree_control").strip():
+        mount_point = state.unified.removesuffix(state.cgroup)
+        for line in files.read_file(f"/proc/{state.pid}/cgroup").splitlines():
+            if line.startswith("0::"):
+                directory = mount_point + line[3:]
+    return os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _below(directory: str, sub_group: str) -> str:
+    """Name a group below another."""
+    if ".." in sub_group.split("/"):
+        raise Conflict(f"--cgroup {sub_group}: must be below the container's own")
+    found = os.path.join(directory, sub_group.strip("/")) if sub_group else directory
+    if not os.path.isdir(found):
+        raise Conflict(f"--cgroup {sub_group}: the container has no such cgroup")
+    return found
+
+
+# --- the steps that differ from those of the container's own program -----------------------------
+
+
+def open_root(init: context.Init) -> None:
+    """Take hold of the root, which is the container's: setns(2) changed it."""
+    init.root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+@steps.needed_if(lambda spec: spec.process.terminal)
+def open_own_terminal(init: context.Init) -> None:
+    """Open a pseudo-terminal from the container's devpts, for this program alone."""
+    from minicontainer.runtime import console  # imported by `start`: here nothing can be
+
+    console.open_for(init.root_fd, init.options.console, init.spec.process, shown=False)
+
+
+RECIPE = (
+    init.join_cgroups,           # the limits hold from here on
+    init.reset_signals,
+    init.forbid_tracing,         # the joiner did; changing the name goes with it
+    init.become_root_inside,
+    init.start_session,
+    init.set_oom_score,
+    init.set_rlimits,
+    open_root,
+    open_own_terminal,
+    init.change_directory,       # nothing is made: the container is what it is
+    init.find_program,
+    privileges.forbid_new_privileges,
+    privileges.filter_if_privileged,
+    privileges.drop_bounding_set,
+    privileges.become_user,
+    privileges.set_capabilities,
+    privileges.filter_if_unprivileged,
+    init.run_program,
+)  # fmt: skip
