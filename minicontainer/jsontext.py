@@ -77,3 +77,23 @@ def dump(value: Any) -> str:
         None, str, _json.encode_basestring_ascii, None, ": ", ", ", False, False, False
     )
     return "".join(encoder(value, 0))
+
+
+def pretty(value: Any, indent: str = "    ", margin: str = "\n") -> str:
+    """Write a value as JSON for people: a line for every member.
+
+    Args:
+        value: as for `dump`.
+        indent: blanks for every level.
+        margin: the line's end and the blanks it stands behind.
+    """
+    if not value or not isinstance(value, (dict, list)):
+        return dump(value)
+    deeper = margin + indent
+    if isinstance(value, dict):
+        parts = [f"{dump(key)}: {pretty(item, indent, deeper)}" for key, item in value.items()]
+        opening, closing = "{}"
+    else:
+        parts = [pretty(item, indent, deeper) for item in value]
+        opening, closing = "[]"
+    return f"{opening}{deeper}{f',{deeper}'.join(parts)}{margin}{closing}"

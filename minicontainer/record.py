@@ -114,6 +114,11 @@ class Record:
         """List the names of the fields."""
         return tuple(cls._fields)
 
+    @classmethod
+    def json_names(cls) -> tuple[str, ...]:
+        """List the names of the fields as JSON has them."""
+        return tuple(cls._json_names.values())
+
     def replace(self, **changes: Any) -> Self:
         """Make a copy with some fields changed."""
         return type(self)(**{**self._values(), **changes})

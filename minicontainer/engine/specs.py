@@ -13,7 +13,7 @@ from minicontainer.errors import InvalidArgument
 from minicontainer.kernel import capabilities
 from minicontainer.kernel.namespaces import BY_TYPE, IdMap
 from minicontainer.kernel.process import RLIMITS
-from minicontainer.runtime import defaults, init, seccomp_profile
+from minicontainer.runtime import context, defaults, seccomp_profile
 from minicontainer.runtime.spec import Mount, Root, Spec
 from minicontainer.runtime.spec_linux import Linux, NamespaceSpec
 from minicontainer.runtime.spec_process import (
@@ -102,7 +102,7 @@ def make_spec(
             *_etc_mounts(directory),
             *volumes.mounts_for(host),
         ),
-        annotations={init.WANTS_REAPER: "true"} if host.init else {},
+        annotations={context.WANTS_REAPER: "true"} if host.init else {},
         linux=Linux(
             namespaces=namespaces,
             uid_mappings=mapped,

@@ -150,6 +150,11 @@ Write a config.json to start from.
     --bundle -b DIR         where (.)
     --rootless              for an ordinary user
 """,
+    "features": """\
+features
+
+Print what this runtime can do, as JSON.
+""",
     "checkpoint": """\
 checkpoint ID
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from minicontainer.runtime.spec import Bundle
     from minicontainer.runtime.sync import Channel
 
+WANTS_REAPER = "minicontainer.init"  # an annotation: --init
+
 
 class Options(Record):
     """How a container's first process is begun, beside what its specification says.

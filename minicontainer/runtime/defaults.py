@@ -6,6 +6,7 @@ See: runtime-spec config-linux.md "Default Devices"; capabilities(7).
 from __future__ import annotations
 
 from minicontainer.cgroups.limits import DeviceRule, Resources
+from minicontainer.kernel.namespaces import IdMap
 from minicontainer.runtime.spec import Mount, Root, Spec
 from minicontainer.runtime.spec_linux import Device, Linux, NamespaceSpec
 from minicontainer.runtime.spec_process import Capabilities, Process
@@ -88,6 +89,37 @@ MOUNTS = (
 
 NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "cgroup")
 ENVIRONMENT = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",)
+
+
+def rootless_spec(uid: int, gid: int) -> Spec:
+    """Make a specification for an ordinary user: root inside is that user outside.
+
+    Without what a user may not: a group of the host's for terminals, a sysfs of another's network,
+    device rules.
+
+    Args:
+        uid, gid: the user's ids.
+    """
+    spec = default_spec()
+    mounts = [
+        mount.replace(options=tuple(word for word in mount.options if word != "gid=5"))
+        for mount in spec.mounts
+        if mount.type != "sysfs"
+    ]
+    sysfs = Mount(
+        destination="/sys", type="none", source="/sys", options=("rbind", *_NO_FILES, "ro")
+    )
+    before_cgroup = [mount.type for mount in mounts].index("cgroup")
+    kinds = (*(kind for kind in NAMESPACES if kind != "network"), "user")
+    linux = spec.linux.replace(
+        namespaces=tuple(NamespaceSpec(type=kind) for kind in kinds),
+        uid_mappings=(IdMap(container_id=0, host_id=uid, size=1),),
+        gid_mappings=(IdMap(container_id=0, host_id=gid, size=1),),
+        resources=Resources(),
+    )
+    return spec.replace(
+        mounts=(*mounts[:before_cgroup], sysfs, *mounts[before_cgroup:]), linux=linux
+    )
 
 
 def default_spec() -> Spec:

@@ -28,6 +28,7 @@ from minicontainer.kernel import (
     signals,
 )
 from minicontainer.runtime import programs, reaper, rootfs
+from minicontainer.runtime.context import WANTS_REAPER
 from minicontainer.runtime.privileges import (
     become_user,
     drop_bounding_set,
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     Recipe = tuple[Callable[[Init], None], ...]
 
 EXIT_NOT_STARTED = 125
-WANTS_REAPER = "minicontainer.init"  # an annotation: --init
 
 
 # --- the steps, in their order -----------------------------------------------------------------

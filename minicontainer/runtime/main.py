@@ -42,6 +42,7 @@ _FUNCTIONS = {
     "resume": ("control", "resume"),
     "ps": ("processes", "ps"),
     "spec": ("about", "spec"),
+    "features": ("about", "features"),
     "checkpoint": ("about", "unsupported"),
     "restore": ("about", "unsupported"),
 }

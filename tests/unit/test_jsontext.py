@@ -123,3 +123,9 @@ def test_what_is_no_json_is_written_as_its_text() -> None:
     assert by_json(jsontext.dump({"path": b"x"})) == {"path": "b'x'"}
     with pytest.raises(ValueError, match="JSON compliant"):
         jsontext.dump(float("nan"))
+
+
+def test_a_value_for_people_is_what_json_writes() -> None:
+    """With its indentation, and the same value when it is read."""
+    value = {"a": [1, {"b": []}, "x\n"], "c": {}, "d": None, "e": {"f": [True, 1.5]}}
+    assert jsontext.pretty(value) == json.dumps(value, indent=4)

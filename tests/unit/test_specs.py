@@ -14,6 +14,7 @@ from minicontainer.cli.run_options import config_from, run_parser
 from minicontainer.engine import specs
 from minicontainer.errors import InvalidArgument, NotFound
 from minicontainer.runtime import defaults
+from minicontainer.runtime.features import features
 from minicontainer.runtime.spec import Spec
 from minicontainer.runtime.spec_check import check
 
@@ -56,8 +57,8 @@ def test_a_specification_makes_sense_and_survives_its_file(options: tuple[str, .
     assert Spec.from_json(jsontext.parse(jsontext.dump(spec.to_json()))) == spec
 
 
-def schema_errors(document: Any) -> list[str]:
-    """Hold a document against the OCI's own schema."""
+def schema_errors(document: Any, name: str = "config-schema.json") -> list[str]:
+    """Hold a document against one of the OCI's own schemas."""
     directory = Path(os.environ["MINICONTAINER_SPECS"], "runtime-spec")
     jsonschema = pytest.importorskip("jsonschema", reason="needs jsonschema")
     from referencing import Registry, Resource
@@ -67,7 +68,7 @@ def schema_errors(document: Any) -> list[str]:
         (file.name, Resource.from_contents(json.loads(file.read_text()), DRAFT4))
         for file in directory.glob("*.json")
     )
-    schema = {"$ref": "config-schema.json"}
+    schema = {"$ref": name}
     validator = jsonschema.Draft4Validator(schema, registry=registry)
     return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(document)]
 
@@ -90,7 +91,16 @@ def test_the_default_specification_is_one_by_the_schema() -> None:
     """What `minicontainer-oci spec` writes; and the control, that a wrong one is found."""
     document = defaults.default_spec().to_json()
     assert schema_errors(document) == []
+    assert schema_errors(defaults.rootless_spec(1000, 1000).to_json()) == []
     assert schema_errors({**document, "process": {"cwd": 1}}) != []
+
+
+@needs_schema
+def test_the_features_are_by_the_schema() -> None:
+    """So an engine can read them; and the control."""
+    assert schema_errors(features(), "features-schema.json") == []
+    wrong = {**features(), "hooks": "all"}
+    assert schema_errors(wrong, "features-schema.json") != []
 
 
 def test_the_defaults_are_dockers() -> None:

@@ -1,9 +1,11 @@
-"""spec, checkpoint, restore: commands that touch no container."""
+"""spec, features, checkpoint, restore: commands that touch no container."""
 
 from __future__ import annotations
 
 import os
+import sys
 
+from minicontainer import jsontext
 from minicontainer.errors import InvalidArgument, Unsupported
 from minicontainer.runtime import defaults
 
@@ -18,9 +20,8 @@ def spec(session: Session, asked: Asked) -> int:
     if asked.arguments:
         raise InvalidArgument(f"unexpected argument {asked.arguments[0]!r}")
     path = os.path.join(asked.value("bundle", "."), "config.json")
-    import json  # here: it indents, which `jsontext` does not
-
-    text = json.dumps(defaults.default_spec().to_json(), indent=4) + "\n"
+    made = defaults.rootless_spec(os.geteuid(), os.getegid()) if asked.has("rootless") else None
+    text = jsontext.pretty((made or defaults.default_spec()).to_json()) + "\n"
     try:
         with open(path, "x", encoding="utf-8") as file:
             file.write(text)
@@ -28,6 +29,14 @@ def spec(session: Session, asked: Asked) -> int:
         raise InvalidArgument(f"{path} exists already: remove it first") from None
     except OSError as error:
         raise InvalidArgument(f"can't write {path}: {error.strerror}") from None
+    return 0
+
+
+def features(session: Session, asked: Asked) -> int:
+    """Print what this runtime can do."""
+    from minicontainer.runtime.features import features as described  # with every table
+
+    sys.stdout.write(jsontext.pretty(described()) + "\n")
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from minicontainer import jsontext
 from minicontainer.errors import Error, InvalidArgument
 from minicontainer.kernel import signals
 from minicontainer.runtime import control
@@ -28,10 +29,8 @@ def start(session: Session, asked: Asked) -> int:
 
 def state(session: Session, asked: Asked) -> int:
     """Print a container's state."""
-    import json  # here: it indents, which `jsontext` does not
-
     found = control.load(session.store, asked.only_argument())
-    sys.stdout.write(json.dumps(_described(found, session.store), indent=2) + "\n")
+    sys.stdout.write(jsontext.pretty(_described(found, session.store)) + "\n")
     return 0
 
 
@@ -107,9 +106,7 @@ def list_containers(session: Session, asked: Asked) -> int:
     if asked.has("quiet"):
         sys.stdout.write("".join(f"{row['id']}\n" for row in found))
     elif how == "json":
-        import json
-
-        sys.stdout.write(json.dumps(found) + "\n")
+        sys.stdout.write(jsontext.dump(found) + "\n")
     elif how == "table":
         rows = [_COLUMNS, *(tuple(str(row[column]) for column in _COLUMNS) for row in found)]
         sys.stdout.write(table([tuple(map(str.upper, rows[0])), *rows[1:]]))
