@@ -119,6 +119,11 @@ class Record:
         """List the names of the fields as JSON has them."""
         return tuple(cls._json_names.values())
 
+    @classmethod
+    def json_types(cls) -> dict[str, Any]:
+        """Give the types of the fields by their JSON names."""
+        return {cls._json_names[field]: kind for field, kind in cls._types().items()}
+
     def replace(self, **changes: Any) -> Self:
         """Make a copy with some fields changed."""
         return type(self)(**{**self._values(), **changes})

@@ -89,15 +89,17 @@ def kill(name: str, store: Store, number: int, *, everyone: bool = False) -> Non
         Conflict: its first process has ended.
     """
     state = load(store, name)
-    if everyone or (number == signals.SIGKILL and not _has_own_pids(state)):
+    if everyone:
         _signal_all(_cgroup_of(state), number)
-        if everyone:
-            return
+        return
     pidfd = process.open_same(state.pid, state.pid_started) if state.pid else None
     if pidfd is None:
         raise Conflict(f"container not running: {name} is {status(state, store)}")
     try:
-        process.pidfd_send_signal(pidfd, number)
+        if number == signals.SIGKILL and not _has_own_pids(state):
+            _signal_all(_cgroup_of(state), number)
+        else:
+            process.pidfd_send_signal(pidfd, number)
     except KernelError as error:
         if error.errno != errno.ESRCH:
             raise

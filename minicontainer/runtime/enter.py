@@ -185,6 +185,7 @@ RECIPE = (
     privileges.drop_bounding_set,
     privileges.become_user,
     privileges.set_capabilities,
+    init.announce_program,
     privileges.filter_if_unprivileged,
     init.run_program,
 )  # fmt: skip

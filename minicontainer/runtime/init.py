@@ -38,7 +38,7 @@ from minicontainer.runtime.privileges import (
     set_capabilities,
 )
 from minicontainer.runtime.spec_process import RLIMIT_INFINITY
-from minicontainer.runtime.sync import Failed, Go, Happened, Ready, Start
+from minicontainer.runtime.sync import Failed, Go, Happened, Leaving, Ready, Start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -298,6 +298,14 @@ def wait_for_start(init: Init) -> None:
         os._exit(EXIT_NOT_STARTED)  # the parent is gone, or has given up
 
 
+def announce_program(init: Init) -> None:
+    """Tell who waits that only execve is left: then a closed channel means that it happened.
+
+    Before a filter that comes last: it may forbid write(2).
+    """
+    init.channel.send(Leaving())
+
+
 def die_with_parent(init: Init) -> None:
     """Be killed if the parent is: it waits in the foreground, and leaves no orphan.
 
@@ -368,6 +376,7 @@ RECIPE = (
     set_capabilities,        # after setuid(2), which clears them
     report_ready,
     wait_for_start,
+    announce_program,        # the last word
     filter_if_unprivileged,
     die_with_parent,
     stay_as_reaper,          # with --init it goes no further: its child takes the last step

@@ -8,6 +8,7 @@
       │ ◄───────────────────────────────── Ready  │  waits before the program
       │ connects its network                      │
       │ Start ──────────────────────────────────► │
+      │ ◄──────────────────────────── Leaving ─── │  what follows can't tell of itself
       │ ◄───────────────────────────── (closed)   │  execve: the channel is close-on-exec
       │                                           │
       │ ◄──────────────────────────────── Failed  │  or at any point: step, call, errno, text
@@ -60,6 +61,10 @@ class Start(Record):
     """To init: become the program."""
 
 
+class Leaving(Record):
+    """From init: what is left to do ends in execve(2)."""
+
+
 class Failed(Record):
     """From init: what went wrong; it ends with that.
 
@@ -79,7 +84,7 @@ class Failed(Record):
 
 
 _TYPES: dict[str, type[Record]] = {
-    kind.__name__: kind for kind in (Go, Forked, Happened, Ready, Start, Failed)
+    kind.__name__: kind for kind in (Go, Forked, Happened, Ready, Start, Leaving, Failed)
 }
 
 
@@ -179,9 +184,13 @@ def wait_for_program(pid: int, channel: Channel) -> None:
         pid: the process's;  channel: to it; closed then.
     """
     # Not `_receive`: the program may run by now, and then a signal is for it to have.
+    leaving = False
     while (message := channel.receive()) is not None:
-        _handle(message, pid)
+        if _handle(message, pid):
+            leaving = isinstance(message, Leaving)
     channel.close()
+    if not leaving:  # it was killed before it came so far
+        raise InitError(_why_it_ended(pid))
 
 
 def next_message(channel: Channel, pid: int) -> Record:

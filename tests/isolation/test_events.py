@@ -43,7 +43,7 @@ from minicontainer.cli.main import exit_status_of
 from minicontainer.errors import Error
 from minicontainer.runtime import main
 from minicontainer.runtime.command_line import Asked
-from minicontainer.runtime.commands import create
+from minicontainer.runtime.commands import create, processes
 kept, command, *words = sys.argv[2:]
 events = open(kept, "w")
 steps.listen(lambda event: print(json.dumps(event.to_json()), file=events, flush=True), "client")
@@ -51,6 +51,10 @@ os.mkdir(kept + ".begin")
 try:
     if command == "run":
         status = containers.run(words, dict(os.environ))
+    elif command == "exec":
+        root, *arguments = words
+        session = main.Session(Asked({"root": [root]}, []), "exec", {})
+        status = processes.execute(session, Asked({}, arguments))
     else:
         root, bundle, name = words
         session = main.Session(Asked({"root": [root]}, []), "run", {})
@@ -272,6 +276,17 @@ def test_a_bundle(bundles: Bundles, change: Callable[[Spec], object]) -> None:
     """What a bundle can ask for, and the command can't."""
     comparison = compare_bundle(bundles, change)
     assert comparison.done.returncode == 0, comparison.done.stderr
+    comparison.check()
+
+
+@pytest.mark.parametrize("change", [lambda _: None], ids=["default"])
+def test_exec(bundles: Bundles, change: Callable[[Spec], object]) -> None:
+    """A joiner enters all namespaces at once, and the program takes its own steps."""
+    running = bundles.start("echo ready; sleep 600", change)
+    root, name = str(bundles.directory / "state"), str(running.state["id"])
+    comparison = Comparison(bundles.directory, ["exec", root, name, *TRUE])
+    assert comparison.done.returncode == 0, comparison.done.stderr
+    assert {event.actor for event in comparison.events} == {"client", "joiner", "init"}
     comparison.check()
 
 
