@@ -202,7 +202,7 @@ class Asked:
             InvalidArgument: it is none.
         """
         text = self.value(option, str(otherwise))
-        if not text.lstrip("-").isdecimal():
+        if not (text.isascii() and text.removeprefix("-").isdecimal()):
             raise InvalidArgument(f"--{option}: expected a whole number, got {text!r}")
         return int(text)
 

@@ -29,7 +29,7 @@ _ROOT = "/run/minicontainer-oci"
 _EXIT_ERROR = 1
 
 # Where each command is; its module is imported when it is called.
-_FUNCTIONS = {
+FUNCTIONS = {
     "create": ("create", "create"),
     "run": ("create", "run"),
     "exec": ("processes", "execute"),
@@ -123,7 +123,7 @@ def _call(overall: Asked, command: str, asked: Asked, environ: Mapping[str, str]
     session = Session(overall, command, environ)
     if command in _ENTERING:
         interpreter.protect(sys.orig_argv, environ)
-    module_name, function = _FUNCTIONS[command]
+    module_name, function = FUNCTIONS[command]
     module = __import__(f"minicontainer.runtime.commands.{module_name}", fromlist=(function,))
     status: int = getattr(module, function)(session, asked)
     return status
