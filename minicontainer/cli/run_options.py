@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 
+from minicontainer import quantities
 from minicontainer.cli import values
 from minicontainer.engine.config import ContainerConfig, HostConfig
 from minicontainer.errors import Error, InvalidArgument
@@ -67,18 +68,18 @@ OPTIONS = (
            read=values.tmpfs, help="mount a tmpfs"),
     Option(words=("--read-only",), field="readonly_rootfs",
            help="make the root file system read-only"),
-    Option(words=("-m", "--memory"), field="memory", metavar="BYTES", default=0, read=values.size,
-           help="memory limit: 64m, 1g"),
+    Option(words=("-m", "--memory"), field="memory", metavar="BYTES", default=0,
+           read=quantities.size, help="memory limit: 64m, 1g"),
     Option(words=("--memory-swap",), field="memory_swap", metavar="BYTES", default=0,
-           read=values.size_or_unlimited, help="limit of memory and swap together; -1: none"),
+           read=quantities.size_or_unlimited, help="limit of memory and swap together; -1: none"),
     Option(words=("--cpus",), field="nano_cpus", metavar="N", default=0, read=values.nano_cpus,
            help="how many processors' time it gets: 0.5"),
     Option(words=("-c", "--cpu-shares"), field="cpu_shares", metavar="N", default=0,
-           read=values.whole_number, help="its share of busy processors, of 1024"),
+           read=quantities.whole_number, help="its share of busy processors, of 1024"),
     Option(words=("--cpuset-cpus",), field="cpuset_cpus", metavar="LIST",
            help="processors it may use: 0-3,5"),
     Option(words=("--pids-limit",), field="pids_limit", metavar="N", default=0,
-           read=values.whole_number, help="most processes at once; -1: no limit"),
+           read=quantities.whole_number, help="most processes at once; -1: no limit"),
     Option(words=("--net", "--network"), field="network_mode", metavar="MODE", default="bridge",
            help="network: bridge (default), none, host, container:NAME, ns:PATH"),
     Option(words=("--cap-add",), field="cap_add", metavar="CAP", repeated=True,

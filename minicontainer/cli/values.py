@@ -1,51 +1,20 @@
-"""Values on the command line, as Docker writes them: sizes, limits, lists of key=value.
+"""Values on the command line, as Docker writes them: devices, mounts, lists of key=value.
 
-Each function is a `type` for argparse: it takes the text, and raises InvalidArgument.
+Each function is a `type` for argparse: it takes the text, and raises InvalidArgument. Sizes and
+numbers are read by `quantities`.
 """
 
 from __future__ import annotations
 
 from minicontainer.engine.config import DeviceMapping, MountRequest, Ulimit
 from minicontainer.errors import InvalidArgument
+from minicontainer.quantities import size, whole_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-_HIGHEST = 2**63 - 1  # the kernel's counters
-
-
-def size(text: str) -> int:
-    """Read a number of bytes: 64m, 1.5g, 4096; a b or ib may follow the unit."""
-    word = text.strip().lower()
-    for ending in ("ib", "b"):
-        if len(word) > 1 and word.endswith(ending) and word[-len(ending) - 1] in _UNITS:
-            word = word.removesuffix(ending)
-            break
-    unit: int = _UNITS.get(word[-1:], 0)
-    number = word[:-1] if unit else word
-    whole, _, part = number.partition(".")
-    if not (whole.isascii() and whole.isdecimal() and (part or "0").isdecimal()):
-        raise InvalidArgument(f"invalid size: '{text}': use a number with b, k, m, g or t: 64m")
-    scale = 10 ** len(part)  # whole numbers all the way: a float would round
-    value: int = (int(whole) * scale + int(part or "0")) * (unit or 1) // scale
-    if value > _HIGHEST:
-        raise InvalidArgument(f"invalid size: '{text}': more than the kernel can count")
-    return value
-
-
-def size_or_unlimited(text: str) -> int:
-    """Read a size, or -1 for no limit."""
-    return -1 if text == "-1" else size(text)
-
-
-def whole_number(text: str) -> int:
-    """Read a number, which may be negative."""
-    digits = text.removeprefix("-")
-    if not (digits.isascii() and digits.isdecimal()):
-        raise InvalidArgument(f"invalid number: '{text}'")
-    return int(text)
+_HIGHEST = 2**63 - 1  # of a resource limit
 
 
 def nano_cpus(text: str) -> int:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minicontainer import quantities
 from minicontainer.cli import values
 from minicontainer.engine.config import DeviceMapping, MountRequest, Ulimit
 from minicontainer.errors import InvalidArgument
@@ -23,32 +24,54 @@ HIGHEST = 2**63 - 1
 def test_a_size_is_its_number_in_its_unit(number: int, unit: str, ending: str) -> None:
     """In either case, with or without the b that means bytes."""
     text = f"{number}{unit}{ending if unit not in ('', 'b') else ''}"
-    assert values.size(text) == values.size(text.upper()) == number << UNITS[unit]
+    assert quantities.size(text) == quantities.size(text.upper()) == number << UNITS[unit]
 
 
 @given(st.decimals(0, 1000, places=3), st.sampled_from(sorted(UNITS)))
 def test_a_size_may_have_a_point(number: Any, unit: str) -> None:
     """What is left of a byte is cut off; nothing is rounded on the way."""
-    assert values.size(f"{number}{unit}") == int(number * 2 ** UNITS[unit])
+    assert quantities.size(f"{number}{unit}") == int(number * 2 ** UNITS[unit])
 
 
 @given(st.integers(HIGHEST + 1))
 def test_a_size_that_the_kernel_can_not_count_is_refused(number: int) -> None:
     """It would be cut to 64 bits without a word."""
     with pytest.raises(InvalidArgument, match="more than the kernel can count"):
-        values.size(str(number))
-    assert values.size(str(HIGHEST)) == HIGHEST
+        quantities.size(str(number))
+    assert quantities.size(str(HIGHEST)) == HIGHEST
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("5s", 5),
+        ("500ms", 0.5),
+        ("1m30s", 90),
+        ("1.5h", 5400),
+        (".5s", 0.5),
+        ("1h2m3s4ms", 3723.004),
+    ],
+)
+def test_a_time_is_the_sum_of_its_parts(text: str, seconds: float) -> None:
+    """As Go's time.ParseDuration reads them, which engines write for."""
+    assert quantities.duration_s(text) == pytest.approx(seconds)
 
 
 REFUSED: list[tuple[Callable[[str], object], str, list[str]]] = [
     (
-        values.size,
+        quantities.size,
         "invalid size",
-        ["", " ", "x", "12x", "-1", "1.5.5", ".5", "k", "1kk", "1e3", "0x10", "+1", "1 m",
+        ["", " ", "x", "ib", "12x", "-1", "1.5.5", ".5", "k", "1kk", "1e3", "0x10", "+1", "1 m",
          "\u0661", "1_0"],
     ),
-    (values.size_or_unlimited, "invalid size", ["-2", "--1", ""]),
-    (values.whole_number, "invalid number", ["", "-", "1.0", "x", "+1", " 1", "\u0663", "--1"]),
+    (quantities.size_or_unlimited, "invalid size", ["-2", "--1", ""]),
+    (quantities.natural_number, "invalid number", ["-1", "x", "1.0"]),
+    (
+        quantities.duration_s,
+        "invalid time",
+        ["", "5", "s", "0s", "-5s", "5 s", "5x", "1.2.3s", ".s", "5s5", "ms5", "\u0661s"],
+    ),
+    (quantities.whole_number, "invalid number", ["", "-", "1.0", "x", "+1", " 1", "\u0663", "--1"]),
     (values.nano_cpus, "invalid number of CPUs", ["", ".", "-1", "abc", "1e3", "0.1234567891",
          "\u0661"]),
     (
@@ -98,7 +121,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 @given(st.integers(-(2**70), 2**70))
 def test_a_whole_number_is_itself(number: int) -> None:
     """Negative too: -1 is no limit."""
-    assert values.whole_number(str(number)) == number
+    assert quantities.whole_number(str(number)) == number
 
 
 @given(st.integers(0, 10**12))
