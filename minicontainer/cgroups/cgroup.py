@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Literal, Protocol
 
     from minicontainer.cgroups.limits import DeviceRule, Resources
+    from minicontainer.cgroups.oom import OomWatch
     from minicontainer.cgroups.stats import Stats
 else:
     Protocol = object
@@ -102,6 +103,13 @@ class Cgroup(Protocol):
 
     def oom_kills(self) -> int:
         """Count the processes that were killed because a memory limit was met."""
+
+    def watch_oom(self) -> OomWatch:
+        """Be told of each time from now on that the memory was not enough.
+
+        Raises:
+            Unsupported: there is no memory controller.
+        """
 
     def freeze(self) -> None:
         """Stop all processes where they are, and return when they stand.

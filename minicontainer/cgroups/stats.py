@@ -5,7 +5,16 @@ A counter that this kernel, or this cgroup version, does not keep is None.
 
 from __future__ import annotations
 
-from minicontainer.record import Record
+from minicontainer.record import NO_ENTRIES, Record
+
+
+class Counter(Record):
+    """Bytes of one kind of memory: now, at most ever, the limit, and how often that was met."""
+
+    usage: int = 0
+    peak: int | None = None
+    limit: int | None = None
+    failures: int = 0
 
 
 class MemoryUse(Record):
@@ -18,6 +27,8 @@ class MemoryUse(Record):
         failures: how often the limit was met, and pages had to be reclaimed.
         oom_kills: processes killed because nothing more could be reclaimed.
         detail: every line of memory.stat.
+        both: memory and swap together;  kernel: the kernel's part of the memory;  kernel_tcp:
+            buffers of TCP sockets. These are counted apart by cgroup v1 only.
     """
 
     usage: int = 0
@@ -28,6 +39,9 @@ class MemoryUse(Record):
     failures: int = 0
     oom_kills: int = 0
     detail: dict[str, int]
+    both: Counter | None = None
+    kernel: Counter | None = None
+    kernel_tcp: Counter | None = None
 
 
 class CpuUse(Record):
@@ -35,7 +49,7 @@ class CpuUse(Record):
 
     Args:
         usage_ns: altogether;  user_ns, system_ns: its two parts.
-        per_cpu_ns: by processor; cgroup v1 only.
+        per_cpu_ns, per_cpu_user_ns, per_cpu_system_ns: the same by processor; cgroup v1 only.
         periods: of the quota that have passed;  throttled_periods: in how many of them it was
             used up;  throttled_ns: how long processes then had to wait.
     """
@@ -44,9 +58,24 @@ class CpuUse(Record):
     user_ns: int = 0
     system_ns: int = 0
     per_cpu_ns: tuple[int, ...] = ()
+    per_cpu_user_ns: tuple[int, ...] = ()
+    per_cpu_system_ns: tuple[int, ...] = ()
     periods: int = 0
     throttled_periods: int = 0
     throttled_ns: int = 0
+
+
+class CpusetUse(Record):
+    """Where processes may run.
+
+    Args:
+        cpus, mems: processors and memory nodes, as lists like 0-2,7.
+        switches: cgroup v1's other files, by name: cpu_exclusive.
+    """
+
+    cpus: str = ""
+    mems: str = ""
+    switches: dict[str, int] = NO_ENTRIES
 
 
 class PidsUse(Record):
@@ -70,6 +99,7 @@ class HugepageUse(Record):
     """Bytes in huge pages of one size; failures is how often the limit was met."""
 
     usage: int = 0
+    peak: int | None = None
     limit: int | None = None
     failures: int = 0
 
@@ -104,6 +134,7 @@ class Stats(Record):
 
     memory: MemoryUse
     cpu: CpuUse
+    cpuset: CpusetUse = CpusetUse()
     pids: PidsUse
     devices: tuple[DeviceUse, ...]
     hugepages: dict[str, HugepageUse]

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from minicontainer.cgroups.control_files import Limit
     from minicontainer.cgroups.hierarchies import Hierarchies
     from minicontainer.cgroups.limits import DeviceRule, Resources
+    from minicontainer.cgroups.oom import OomWatch
     from minicontainer.cgroups.stats import Stats
 
 _FREEZE_TIMEOUT_S = 10
@@ -78,6 +79,14 @@ class CpuAcct(OurController, controllers.CpuAcctController):  # type: ignore[mis
 
     usage_user = IntegerFile("cpuacct.usage_user", readonly=True)
     usage_sys = IntegerFile("cpuacct.usage_sys", readonly=True)
+
+    def by_processor(self, mode: str) -> tuple[int, ...]:
+        """Read the nanoseconds of each processor in one mode: user or sys."""
+        try:
+            text = self.get_property(f"cpuacct.usage_percpu_{mode}")
+        except KernelError:  # before Linux 4.7
+            return ()
+        return tuple(map(int, text.split()))
 
 
 class Cpu(OurController, controllers.CpuController):  # type: ignore[misc]  # no types
@@ -402,6 +411,16 @@ class V1Cgroup:
         """Count the processes that were killed because a memory limit was met."""
         memory = self.controller("memory")
         return int(memory.known("oom_control", {}).get("oom_kill", 0)) if memory else 0
+
+    def watch_oom(self) -> OomWatch:
+        """Be told of each time from now on that the memory was not enough."""
+        from minicontainer.cgroups.oom import V1Watch
+
+        self._require_group()
+        memory = self.controller("memory")
+        if not memory:
+            raise refusals.of_missing_controller("memory", "oom", " ".join(self._mount_points))
+        return V1Watch(memory.node.full_path, self.path)
 
     def stats(self) -> Stats:
         """Read all counters."""

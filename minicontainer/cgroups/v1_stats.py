@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from minicontainer.cgroups import directories, v2_stats
 from minicontainer.cgroups.stats import (
+    Counter,
+    CpusetUse,
     CpuUse,
     DeviceUse,
     HugepageUse,
@@ -16,10 +18,19 @@ from minicontainer.cgroups.stats import (
     limited,
     nested,
 )
+from minicontainer.errors import KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from minicontainer.cgroups.v1 import V1Cgroup
+
+# Files of the cpuset controller, beside the two lists.
+_SWITCHES = (
+    "cpu_exclusive", "mem_hardwall", "mem_exclusive", "memory_migrate", "memory_spread_page",
+    "memory_spread_slab", "memory_pressure", "sched_load_balance", "sched_relax_domain_level",
+)  # fmt: skip
 
 
 def read(group: V1Cgroup) -> Stats:
@@ -28,6 +39,7 @@ def read(group: V1Cgroup) -> Stats:
     return Stats(
         memory=_memory(group),
         cpu=_cpu(group),
+        cpuset=_cpuset(group),
         pids=_pids(group),
         devices=_devices(group),
         hugepages=_hugepages(group),
@@ -40,18 +52,34 @@ def _memory(group: V1Cgroup) -> MemoryUse:
     memory = group.controller("memory")
     if not memory:
         return MemoryUse(detail={})
-    usage, with_swap = memory.usage_in_bytes, memory.known("memsw_usage_in_bytes", None)
+    usage, both = memory.usage_in_bytes, _counter(memory, "memory.memsw")
     return MemoryUse(
         usage=usage,
         peak=memory.max_usage_in_bytes,
         limit=limited(memory.limit_in_bytes),
-        swap=None if with_swap is None else max(0, with_swap - usage),
-        swap_limit=limited(memory.known("memsw_limit_in_bytes", None)),
+        swap=max(0, both.usage - usage) if both else None,
+        swap_limit=both.limit if both else None,
         # of two equal limits the kernel meets that of the sum first
-        failures=memory.failcnt + memory.known("memsw_failcnt", 0),
+        failures=memory.failcnt + (both.failures if both else 0),
         oom_kills=group.oom_kills(),
         detail=memory.stat,
+        both=both,
+        kernel=_counter(memory, "memory.kmem"),
+        kernel_tcp=_counter(memory, "memory.kmem.tcp"),
     )
+
+
+def _counter(memory: Any, kind: str) -> Counter | None:
+    """Read the files of one kind of memory; None where the kernel does not count it apart."""
+    try:
+        numbers = [
+            int(memory.get_property(f"{kind}.{name}"))
+            for name in ("usage_in_bytes", "max_usage_in_bytes", "limit_in_bytes", "failcnt")
+        ]
+    except KernelError:
+        return None
+    usage, peak, limit, failures = numbers
+    return Counter(usage=usage, peak=peak, limit=limited(limit), failures=failures)
 
 
 def _cpu(group: V1Cgroup) -> CpuUse:
@@ -62,9 +90,22 @@ def _cpu(group: V1Cgroup) -> CpuUse:
         user_ns=account.known("usage_user", 0) if account else 0,
         system_ns=account.known("usage_sys", 0) if account else 0,
         per_cpu_ns=tuple(account.usage_percpu) if account else (),
+        per_cpu_user_ns=account.by_processor("user") if account else (),
+        per_cpu_system_ns=account.by_processor("sys") if account else (),
         periods=told.get("nr_periods", 0),
         throttled_periods=told.get("nr_throttled", 0),
         throttled_ns=told.get("throttled_time", 0),
+    )
+
+
+def _cpuset(group: V1Cgroup) -> CpusetUse:
+    cpuset = group.controller("cpuset")
+    if not cpuset:
+        return CpusetUse()
+    return CpusetUse(
+        cpus=cpuset.get_property("cpuset.cpus"),
+        mems=cpuset.get_property("cpuset.mems"),
+        switches={name: int(cpuset.get_property(f"cpuset.{name}")) for name in _SWITCHES},
     )
 
 
@@ -102,6 +143,7 @@ def _hugepages(group: V1Cgroup) -> dict[str, HugepageUse]:
     return {
         size: HugepageUse(
             usage=int(hugetlb.get_property(f"hugetlb.{size}.usage_in_bytes")),
+            peak=int(hugetlb.get_property(f"hugetlb.{size}.max_usage_in_bytes")),
             limit=limited(int(hugetlb.get_property(f"hugetlb.{size}.limit_in_bytes"))),
             failures=int(hugetlb.get_property(f"hugetlb.{size}.failcnt")),
         )

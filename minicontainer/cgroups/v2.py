@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from minicontainer.cgroups.hierarchies import Hierarchy
     from minicontainer.cgroups.limits import DeviceRule, Resources
+    from minicontainer.cgroups.oom import OomWatch
     from minicontainer.cgroups.stats import Stats
 
 # What a container gets where the host has it: for its limits, and for `stats`.
@@ -309,6 +310,15 @@ class V2Cgroup:
     def oom_kills(self) -> int:
         """Count the processes that were killed because a memory limit was met."""
         return flat(self.read("memory.events")).get("oom_kill", 0)
+
+    def watch_oom(self) -> OomWatch:
+        """Be told of each time from now on that the memory was not enough."""
+        from minicontainer.cgroups.oom import V2Watch
+
+        self._require_group()
+        if not self.read("memory.events"):
+            self._require("memory", "oom")
+        return V2Watch(self.directory)
 
     def stats(self) -> Stats:
         """Read all counters."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from minicontainer.cgroups import directories
 from minicontainer.cgroups.control_files import flat
 from minicontainer.cgroups.stats import (
+    CpusetUse,
     CpuUse,
     DeviceUse,
     HugepageUse,
@@ -30,6 +31,9 @@ def read(group: V2Cgroup) -> Stats:
     return Stats(
         memory=_memory(group),
         cpu=_cpu(group),
+        cpuset=CpusetUse(
+            cpus=group.read("cpuset.cpus.effective"), mems=group.read("cpuset.mems.effective")
+        ),
         pids=PidsUse(current=_number(group, "pids.current") or 0, limit=_number(group, "pids.max")),
         devices=_devices(group),
         hugepages=hugepages(group),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import time
 from pathlib import Path
 
@@ -63,6 +64,26 @@ def test_a_memory_limit_goes_up_and_down(group: Cgroup) -> None:
         assert group.stats().memory.limit == limit
     group.limit(Resources(memory=Memory(limit=-1)))
     assert group.stats().memory.limit is None
+
+
+def test_a_want_of_memory_is_told(group: Cgroup, start: Start) -> None:
+    """To who watches, each time; and not before, nor when the group is removed."""
+    group.limit(Resources(memory=Memory(limit=32 * MIB, swap=32 * MIB)))
+    watch = group.watch_oom()
+    try:
+        poll = select.poll()
+        poll.register(watch.fd, watch.events)
+        assert said(start(group, "print('in', flush=True)")) == "in"
+        assert not watch.happened()
+        for _ in range(2):
+            program = start(group, USE_64_MIB)
+            assert program.wait() == -9
+            assert poll.poll(20_000)
+            assert watch.happened()
+        group.remove()
+        assert not watch.happened()
+    finally:
+        watch.close()
 
 
 # ---- pids

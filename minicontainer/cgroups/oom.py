@@ -1,0 +1,111 @@
+"""Being told when a cgroup runs out of memory.
+
+v1 writes to an event descriptor when it looks for a process to kill; v2 counts the killed in
+memory.events, and wakes who polls that file.
+
+See: kernel cgroup-v1/memory.rst "OOM Control"; cgroup-v2.rst "memory.events"; eventfd(2).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+
+from minicontainer.cgroups.control_files import flat
+from minicontainer.errors import KernelError
+from minicontainer.kernel import files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object
+
+
+class OomWatch(Protocol):
+    """Tells of each time that the memory was not enough.
+
+    Attributes:
+        fd: to be polled for *events*.
+    """
+
+    fd: int
+    events: int
+
+    def happened(self) -> bool:
+        """Say whether it came to that since the last time."""
+
+    def close(self) -> None:
+        """Stop watching."""
+
+
+class V1Watch:
+    """Watch by an event descriptor.
+
+    Args:
+        directory: of the group, in the memory controller's hierarchy;  path: its name.
+    """
+
+    events = select.POLLIN
+
+    def __init__(self, directory: str, path: str) -> None:
+        self._directory = directory
+        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            control = os.open(f"{directory}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                files.write_file(
+                    f"{directory}/cgroup.event_control", f"{self.fd} {control}",
+                    object=f"cgroup:{path}/cgroup.event_control",
+                )  # fmt: skip
+            finally:
+                os.close(control)
+        except OSError as error:
+            os.close(self.fd)
+            raise KernelError(error.errno, error.strerror, f"watch {directory}") from None
+
+    def happened(self) -> bool:
+        """Say whether it came to that; the removal of the group is told in the same way."""
+        try:
+            os.eventfd_read(self.fd)
+        except BlockingIOError:
+            return False
+        return os.path.exists(self._directory)
+
+    def close(self) -> None:
+        """Stop watching: the kernel forgets it with the descriptor."""
+        os.close(self.fd)
+
+
+class V2Watch:
+    """Watch by the count of the killed.
+
+    Args:
+        directory: of the group.
+    """
+
+    events = select.POLLPRI
+
+    def __init__(self, directory: str) -> None:
+        path = f"{directory}/memory.events"
+        try:
+            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise KernelError(error.errno, error.strerror, f"watch {path}") from None
+        self._seen = self._count()
+
+    def _count(self) -> int:
+        try:
+            # reading also ends the state of being woken, which poll(2) would tell of again
+            return flat(os.pread(self.fd, 4096, 0).decode()).get("oom_kill", 0)
+        except OSError:  # the group is gone
+            return self._seen
+
+    def happened(self) -> bool:
+        """Say whether it came to that."""
+        before, self._seen = self._seen, self._count()
+        return self._seen > before
+
+    def close(self) -> None:
+        """Stop watching."""
+        os.close(self.fd)
