@@ -10,6 +10,10 @@ from __future__ import annotations
 
 from minicontainer.record import Record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 class Memory(Record, json={"kernel_tcp": "kernelTCP", "disable_oom_killer": "disableOOMKiller"}):
     """Limits of the memory controller, in bytes.
@@ -31,7 +35,7 @@ class Memory(Record, json={"kernel_tcp": "kernelTCP", "disable_oom_killer": "dis
     kernel_tcp: int | None = None
     swappiness: int | None = None
     disable_oom_killer: bool | None = None
-    check_before_update: bool = False
+    check_before_update: bool | None = None
 
 
 class Cpu(Record):
@@ -185,6 +189,12 @@ class Resources(Record, json={"block_io": "blockIO"}):
         if self.pids and self.pids.limit == 0 and version < [1, 3]:
             return self.replace(pids=None)
         return self
+
+    @classmethod
+    def of_parts(cls, parts: dict[str, dict[str, object]]) -> Resources:
+        """Make the limits named by part and field: {"memory": {"limit": 4096}}."""
+        made: dict[str, Any] = {part: _PARTS[part](**fields) for part, fields in parts.items()}
+        return cls(**made)
 
     @classmethod
     def json_path(cls, field: str) -> str:

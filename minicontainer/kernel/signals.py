@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Handler = Callable[[int, FrameType | None], object] | int
 
-SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGTERM = 1, 2, 3, 9, 15
+SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGPIPE, SIGTERM = 1, 2, 3, 9, 13, 15
 SIGCHLD: int = _signal.SIGCHLD  # this one and the next differ between architectures
 SIGSTOP: int = _signal.SIGSTOP
 SIGTTOU: int = _signal.SIGTTOU

@@ -142,6 +142,40 @@ resume ID
 
 Let a paused container run on.
 """,
+    "update": """\
+update [OPTIONS] ID
+
+Change the limits of a container; those not named stay as they are.
+
+    --resources -r FILE     linux.resources as JSON, - for stdin; no other option counts
+    --memory BYTES          memory: 64m, 1g; -1 for no limit
+    --memory-swap BYTES     memory and swap together
+    --memory-reservation BYTES  what is reclaimed last when the host runs short
+    --kernel-memory BYTES   ignored: part of --memory
+    --kernel-memory-tcp BYTES   ignored: part of --memory
+    --cpu-share N           weight among siblings when processors are short, of 1024
+    --cpu-period N          microseconds
+    --cpu-quota N           microseconds of processor time in each period; -1 for no limit
+    --cpu-burst N           microseconds that may be saved up from earlier periods
+    --cpu-idle N            1: run only when nothing else wants to
+    --cpu-rt-period N       microseconds
+    --cpu-rt-runtime N      microseconds for real-time tasks in each of these periods
+    --cpuset-cpus LIST      processors: 0-2,7
+    --cpuset-mems LIST      memory nodes
+    --pids-limit N          tasks at once; -1 for no limit
+    --blkio-weight N        share of block devices among siblings, 10 to 1000
+    --l3-cache-schema TEXT  not supported
+    --mem-bw-schema TEXT    not supported
+""",
+    "events": """\
+events [OPTIONS] ID
+
+Print as JSON what a container has used, a line at each interval, and when memory was not
+enough; until it ends.
+
+    --stats                 print one line and return
+    --interval TIME         5s, 500ms, 1m30s (5s)
+""",
     "spec": """\
 spec [OPTIONS]
 

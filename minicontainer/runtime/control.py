@@ -90,14 +90,14 @@ def kill(name: str, store: Store, number: int, *, everyone: bool = False) -> Non
     """
     state = load(store, name)
     if everyone:
-        _signal_all(_cgroup_of(state), number)
+        _signal_all(cgroup_of(state), number)
         return
     pidfd = process.open_same(state.pid, state.pid_started) if state.pid else None
     if pidfd is None:
         raise Conflict(f"container not running: {name} is {status(state, store)}")
     try:
         if number == signals.SIGKILL and not _has_own_pids(state):
-            _signal_all(_cgroup_of(state), number)
+            _signal_all(cgroup_of(state), number)
         else:
             process.pidfd_send_signal(pidfd, number)
     except KernelError as error:
@@ -107,7 +107,7 @@ def kill(name: str, store: Store, number: int, *, everyone: bool = False) -> Non
     finally:
         os.close(pidfd)
     if number == signals.SIGKILL and is_frozen(state.freezer):
-        _cgroup_of(state).thaw()  # on v1 a frozen process dies only then
+        cgroup_of(state).thaw()  # on v1 a frozen process dies only then
 
 
 def _has_own_pids(state: State) -> bool:
@@ -133,7 +133,8 @@ def _signal_all(cgroup: Cgroup, number: int) -> None:
                 os.close(pidfd)
 
 
-def _cgroup_of(state: State) -> Cgroup:
+def cgroup_of(state: State) -> Cgroup:
+    """Take hold of a container's cgroup, whether it is still there or not."""
     from minicontainer.cgroups.cgroup import open_cgroup  # here: not every command needs it
 
     return open_cgroup(state.cgroup)
@@ -146,7 +147,7 @@ def pause(name: str, store: Store) -> None:
         Conflict: it is neither running nor created.
     """
     with _in_state(name, store, ("running", "created"), "pause") as state:
-        _cgroup_of(state).freeze()
+        cgroup_of(state).freeze()
 
 
 def resume(name: str, store: Store) -> None:
@@ -156,7 +157,7 @@ def resume(name: str, store: Store) -> None:
         Conflict: it is not paused.
     """
     with _in_state(name, store, ("paused",), "resume") as state:
-        _cgroup_of(state).thaw()
+        cgroup_of(state).thaw()
 
 
 @contextlib.contextmanager
@@ -171,7 +172,7 @@ def _in_state(name: str, store: Store, wanted: tuple[str, ...], verb: str) -> It
 
 def processes(name: str, store: Store) -> tuple[int, ...]:
     """List a container's processes, by their numbers on the host."""
-    return _cgroup_of(load(store, name)).processes()
+    return cgroup_of(load(store, name)).processes()
 
 
 def delete(name: str, store: Store, *, force: bool = False) -> None:
@@ -236,7 +237,7 @@ def _remove_cgroup(state: State, *, ours: bool) -> None:
     A create that was killed may have found one that is another's, and busy. Its own first process,
     if it had come that far, ends when it finds its parent gone.
     """
-    cgroup = _cgroup_of(state)
+    cgroup = cgroup_of(state)
     if ours:
         cgroup.kill(_PATIENCE_S)
         cgroup.remove()
@@ -254,7 +255,7 @@ def _end(state: State) -> None:
         with contextlib.suppress(KernelError):  # ESRCH: it ended by itself
             process.pidfd_send_signal(pidfd, signals.SIGKILL)
         if is_frozen(state.freezer):
-            _cgroup_of(state).thaw()
+            cgroup_of(state).thaw()
         if not process.wait_gone(pidfd, _PATIENCE_S):
             raise Conflict(f"container {state.id}: its process {state.pid} does not end")
     finally:

@@ -41,6 +41,8 @@ FUNCTIONS = {
     "pause": ("control", "pause"),
     "resume": ("control", "resume"),
     "ps": ("processes", "ps"),
+    "update": ("limits", "update"),
+    "events": ("limits", "events"),
     "spec": ("about", "spec"),
     "features": ("about", "features"),
     "checkpoint": ("about", "unsupported"),
