@@ -45,7 +45,6 @@ class State(Record):
         tasks: what a process writes 0 to in order to join its v1 cgroups;  unified: its cgroup
             v2 directory, "" without one.
         created: when, by the wall clock: 2026-01-31T12:00:00.123456789Z.
-        owner: the user who created it.
     """
 
     oci_version: str = OCI_VERSION
@@ -60,7 +59,6 @@ class State(Record):
     tasks: tuple[str, ...] = ()
     unified: str = ""
     created: str = ""
-    owner: str = ""
     annotations: dict[str, str] = NO_ENTRIES
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import sys
 
 from minicontainer import jsontext
@@ -46,8 +48,16 @@ def _described(found: State, store: Store) -> dict[str, Any]:
         "rootfs": found.rootfs,
         "created": found.created,
         "annotations": dict(found.annotations),
-        "owner": found.owner,
+        "owner": _owner(store.directory(found.id)),
     }
+
+
+def _owner(directory: str) -> str:
+    """Name the user who created a container: its directory is theirs."""
+    try:
+        return pwd.getpwuid(os.stat(directory).st_uid).pw_name
+    except (OSError, KeyError):
+        return ""
 
 
 def kill(session: Session, asked: Asked) -> int:
