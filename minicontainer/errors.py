@@ -20,6 +20,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
+def shortened(text: str, most: int = 256) -> str:
+    """Cut a text that came from outside, so that a message stays one that is read."""
+    return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
+
+
 class Error(Exception):
     """The root of everything that this project raises on purpose."""
 

@@ -124,7 +124,7 @@ def parse(mountinfo: str, own_groups: str) -> Hierarchies:
     found: dict[str, Hierarchy] = {}  # by mount point
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
-        root, mount_point = map(_unescaped, before.split(" ", 5)[3:5])
+        root, mount_point = map(unescaped, before.split(" ", 5)[3:5])
         # What is mounted later hides what was mounted there and below before.
         if found:
             found = {
@@ -159,7 +159,7 @@ def _one_mount_each(found: list[Hierarchy]) -> Hierarchies:
     return Hierarchies(v1=tuple(chosen.values()), unified=unified)
 
 
-def _unescaped(text: str) -> str:
+def unescaped(text: str) -> str:
     r"""Undo the octal escapes of mountinfo: \040 is a space."""
     first, *rest = text.split("\\")
     return first + "".join(chr(int(part[:3], 8)) + part[3:] for part in rest)

@@ -397,7 +397,6 @@ class V1Cgroup:
                     name=name,
                     source=hierarchy.mount_point + self.path,
                     filesystem="cgroup",
-                    options=",".join(hierarchy.controllers),
                     links=tuple(c for c in hierarchy.controllers if c != name and "=" not in c),
                 )
             )

@@ -303,7 +303,7 @@ class V2Cgroup:
 
     def mounts(self) -> tuple[View, ...]:
         """Say what the container's /sys/fs/cgroup consists of: this group."""
-        return (View(name="", source=self.directory, filesystem="cgroup2"),)
+        return (View(name="", source=self.directory, filesystem="cgroup2", hierarchy=self._top),)
 
     # ---- counters
 

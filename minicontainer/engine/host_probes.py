@@ -28,6 +28,7 @@ from minicontainer.network.links import Links
 from minicontainer.record import Record
 from minicontainer.runtime import idmaps, interpreter
 from minicontainer.runtime.spec import Mount
+from minicontainer.runtime.spec_linux import Linux
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -245,7 +246,8 @@ def _idmap(data_root: str) -> str:
             Mount(
                 destination="/", type="bind", source=place, options=("bind",),
                 uid_mappings=ids, gid_mappings=ids,
-            )
+            ),
+            Linux(),
         )
     )  # fmt: skip
     return f"made, of {place}"

@@ -10,7 +10,7 @@ import stat
 
 from minicontainer.cgroups.limits import DeviceRule
 from minicontainer.errors import InvalidArgument
-from minicontainer.kernel.mounts import OPTIONS
+from minicontainer.kernel.mount_options import OPTIONS
 from minicontainer.runtime.spec import Mount
 from minicontainer.runtime.spec_linux import Device
 

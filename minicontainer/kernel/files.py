@@ -6,12 +6,26 @@ is made inside a container's root, goes through here.
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from minicontainer.errors import KernelError
 from minicontainer.kernel import libc
 
-_AT_SYMLINK_NOFOLLOW = 0x100
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_AT_EMPTY_PATH = 0x1000
+
+
+@contextlib.contextmanager
+def opened(fd: int) -> Iterator[int]:
+    """Close *fd* at the end of a with block."""
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def open_for_writing(path: str, *, at: int | None = None) -> int:
@@ -130,32 +144,82 @@ def make_symlink(target: str, path: str, *, at: int, where: str) -> None:
     )  # fmt: skip
 
 
-def change_owner(name: str, uid: int, gid: int, *, at: int, where: str) -> None:
-    """fchownat(2) below the directory *at*; of a link itself, not of where it leads.
-
-    Args:
-        where: the whole path as the container will see it, for the event alone.
-    Raises:
-        KernelError: EPERM, EINVAL for an id that this user namespace does not map.
-    """
-    libc.noted(
-        "fchownat", (at, name, uid, gid, _AT_SYMLINK_NOFOLLOW),
-        lambda: os.chown(name, uid, gid, dir_fd=at, follow_symlinks=False),
-        object=f"file:{where}", after=f"{uid}:{gid}", shell=f"chown -h {uid}:{gid} {where}",
-    )  # fmt: skip
-
-
 def change_owner_of(fd: int, uid: int, gid: int, *, where: str) -> None:
-    """fchown(2); -1 leaves that id as it is.
+    """fchownat(2) of the file behind a descriptor, whatever its name leads to by now.
 
     Args:
+        fd: O_PATH is enough, which fchown(2) would not take: a device needs not be opened for it.
+        uid, gid: -1 leaves that id as it is.
         where: the file's path as the container will see it, for the event alone.
     Raises:
         KernelError: EPERM, EINVAL for an id that this user namespace does not map.
     """
+    libc.call(
+        "fchownat", fd, "", uid, gid, _AT_EMPTY_PATH,
+        object=f"file:{where}", after=lambda: f"{uid}:{gid}".removesuffix(":-1"),
+        shell=f"chown {uid}:{gid} {where}".replace(":-1", ""),
+    )  # fmt: skip
+
+
+def change_mode_of(fd: int, mode: int, *, where: str) -> None:
+    """fchmod(2).
+
+    Args:
+        where: the file's path as the container will see it, for the event alone.
+    Raises:
+        KernelError: EPERM for a file of somebody else.
+    """
     libc.noted(
-        "fchown", (fd, uid, gid), lambda: os.fchown(fd, uid, gid),
-        object=f"file:{where}", after=f"{uid}:{gid}".removesuffix(":-1"),
+        "fchmod", (fd, mode), lambda: os.fchmod(fd, mode),
+        object=f"file:{where}", after=f"{mode:o}", shell=f"chmod {mode:o} {where}",
+    )  # fmt: skip
+
+
+def set_attribute_of(fd: int, name: str, value: bytes, *, where: str) -> None:
+    """fsetxattr(2).
+
+    Args:
+        where: the file's path as the container will see it, for the event alone.
+    Raises:
+        KernelError: ENOTSUP where the filesystem keeps no such attributes, EPERM.
+    See: xattr(7).
+    """
+    libc.noted(
+        "fsetxattr", (fd, name, os.fsdecode(value), len(value), 0),
+        lambda: os.setxattr(fd, name, value),
+        object=f"file:{where}", after=name,
+    )  # fmt: skip
+
+
+def make_link(source: str, path: str, *, source_at: int, at: int, where: str) -> None:
+    """linkat(2): another name for a file; of a symbolic link, for the link itself.
+
+    Args:
+        source, source_at: the present name, and the directory that has it;  path, at: the new one.
+        where: the whole new path as the container will see it, for the event alone.
+    Raises:
+        KernelError: EEXIST, EXDEV, EMLINK.
+    """
+    libc.noted(
+        "linkat", (source_at, source, at, path, 0),
+        lambda: os.link(
+            source, path, src_dir_fd=source_at, dst_dir_fd=at, follow_symlinks=False
+        ),
+        object=f"file:{where}", shell=f"ln {source} {where}",
+    )  # fmt: skip
+
+
+def remove_file(path: str, *, at: int, where: str) -> None:
+    """unlinkat(2) below the directory *at*.
+
+    Args:
+        where: the whole path as the container will see it, for the event alone.
+    Raises:
+        KernelError: ENOENT, EISDIR, EBUSY for a mount point.
+    """
+    libc.noted(
+        "unlinkat", (at, path, 0), lambda: os.unlink(path, dir_fd=at),
+        object=f"file:{where}", shell=f"rm {where}",
     )  # fmt: skip
 
 

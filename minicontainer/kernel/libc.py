@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import c_char_p, c_int, c_long, c_size_t, c_ulong
+from ctypes import c_char_p, c_int, c_long, c_size_t, c_uint, c_ulong
 
 from minicontainer import steps
-from minicontainer.errors import KernelError
+from minicontainer.errors import KernelError, shortened
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ _libc.setsid.argtypes = ()
 _libc.sethostname.argtypes = (c_char_p, c_size_t)
 _libc.setdomainname.argtypes = (c_char_p, c_size_t)
 _libc.prctl.argtypes = (c_int, c_ulong, c_ulong, c_ulong, c_ulong)
+_libc.chroot.argtypes = (c_char_p,)
+_libc.fchownat.argtypes = (c_int, c_char_p, c_uint, c_uint, c_int)
 
 # Calls that glibc 2.36 has no function for, or that must not go through its function: clone3 (it
 # refuses to be a fork), capset (libcap's alone). The numbers of calls added since 2018 are the
@@ -126,7 +128,8 @@ def noted(
         object=object, before=before, after=None if text else after, shell=shell,
     )  # fmt: skip
     if text:
-        raise KernelError(errno, text, f"{name}({', '.join(map(str, args))})")
+        told = ", ".join(shortened(str(arg)) for arg in args)
+        raise KernelError(errno, text, f"{name}({told})")
 
 
 def _make(name: str, args: tuple[Argument, ...]) -> tuple[int, int]:
@@ -141,7 +144,7 @@ def _make(name: str, args: tuple[Argument, ...]) -> tuple[int, int]:
 
 
 def _failure(name: str, args: tuple[Argument, ...], errno: int) -> KernelError:
-    told = ", ".join(str(_shown(arg)) for arg in args)
+    told = ", ".join(shortened(str(_shown(arg))) for arg in args)
     return KernelError(errno, os.strerror(errno), f"{name}({told})")
 
 

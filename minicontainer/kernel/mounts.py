@@ -1,4 +1,4 @@
-"""Mounts: the old calls, the new ones, and the table of options.
+"""Mounts: the old calls, and the new ones.
 
 The new calls (fsopen, fsmount, open_tree, mount_setattr, move_mount; Linux 5.2 to 5.12) work on
 descriptors: a mount is made ready while nobody can see it, and then put onto a place that was
@@ -9,9 +9,11 @@ See: mount(2), mount_setattr(2), mount_namespaces(7).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 
+from minicontainer.errors import KernelError
 from minicontainer.kernel import libc
 from minicontainer.record import Record
 
@@ -19,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+AT_SYMLINK_NOFOLLOW = 0x100
 AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
 OPEN_TREE_CLONE = 0x1
@@ -35,13 +38,21 @@ MS_RDONLY = 0x1
 MS_NOSUID = 0x2
 MS_NODEV = 0x4
 MS_NOEXEC = 0x8
-MS_REMOUNT = 0x20
+MS_SYNCHRONOUS = 0x10
+MS_MANDLOCK = 0x40
+MS_DIRSYNC = 0x80
+MS_NOSYMFOLLOW = 0x100
+MS_NOATIME = 0x400
+MS_NODIRATIME = 0x800
 MS_BIND = 0x1000
+MS_MOVE = 0x2000
 MS_REC = 0x4000
 MS_UNBINDABLE = 1 << 17
 MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 MS_SHARED = 1 << 20
+MS_STRICTATIME = 1 << 24
+MS_LAZYTIME = 1 << 25
 
 MNT_DETACH = 0x2
 
@@ -58,130 +69,38 @@ MOUNT_ATTR_NOSYMFOLLOW = 0x200000
 
 AT_FDCWD = -100
 
-
-class Option(Record):
-    """A word of a mount's options and what it changes: one row of the table.
-
-    Args:
-        set, clear: attributes of this mount, MOUNT_ATTR_… bits.
-        filesystem: the flag it gives to the filesystem itself, through fsconfig(2).
-        propagation: MS_PRIVATE and its kin, with MS_REC for a whole tree.
-        bind: MS_BIND, or MS_BIND|MS_REC.
-    """
-
-    set: int = 0
-    clear: int = 0
-    filesystem: str = ""
-    propagation: int = 0
-    bind: int = 0
-
-
-_ATTRIBUTES = {
-    "ro": Option(set=MOUNT_ATTR_RDONLY),
-    "rw": Option(clear=MOUNT_ATTR_RDONLY),
-    "nosuid": Option(set=MOUNT_ATTR_NOSUID),
-    "suid": Option(clear=MOUNT_ATTR_NOSUID),
-    "nodev": Option(set=MOUNT_ATTR_NODEV),
-    "dev": Option(clear=MOUNT_ATTR_NODEV),
-    "noexec": Option(set=MOUNT_ATTR_NOEXEC),
-    "exec": Option(clear=MOUNT_ATTR_NOEXEC),
-    "nodiratime": Option(set=MOUNT_ATTR_NODIRATIME),
-    "diratime": Option(clear=MOUNT_ATTR_NODIRATIME),
-    "nosymfollow": Option(set=MOUNT_ATTR_NOSYMFOLLOW),
-    "symfollow": Option(clear=MOUNT_ATTR_NOSYMFOLLOW),
-    # Setting one of these must clear the whole field: mount_setattr(2).
-    "noatime": Option(set=MOUNT_ATTR_NOATIME, clear=MOUNT_ATTR__ATIME),
-    "strictatime": Option(set=MOUNT_ATTR_STRICTATIME, clear=MOUNT_ATTR__ATIME),
-    "relatime": Option(clear=MOUNT_ATTR__ATIME),
-    "atime": Option(clear=MOUNT_ATTR__ATIME),
-    "norelatime": Option(clear=MOUNT_ATTR__ATIME),
-    "nostrictatime": Option(clear=MOUNT_ATTR__ATIME),
+# What a filesystem is told by the new calls and by mount(2). fsconfig(2) takes values of up to 255
+# bytes, and each as one option; mount(2) takes a page with all of them, parted by commas.
+LONGEST_FSCONFIG = 255
+LONGEST_DATA = os.sysconf("SC_PAGESIZE") - 1
+_OLD_FLAGS = {
+    "ro": MS_RDONLY,
+    "sync": MS_SYNCHRONOUS,
+    "dirsync": MS_DIRSYNC,
+    "mand": MS_MANDLOCK,
+    "lazytime": MS_LAZYTIME,
 }
-OPTIONS = {
-    **_ATTRIBUTES,
-    "defaults": Option(),
-    "bind": Option(bind=MS_BIND),
-    "rbind": Option(bind=MS_BIND | MS_REC),
-    "sync": Option(filesystem="sync"),
-    "async": Option(filesystem="async"),
-    "dirsync": Option(filesystem="dirsync"),
-    "lazytime": Option(filesystem="lazytime"),
-    "nolazytime": Option(filesystem="nolazytime"),
-    "mand": Option(filesystem="mand"),
-    "nomand": Option(filesystem="nomand"),
-    "private": Option(propagation=MS_PRIVATE),
-    "rprivate": Option(propagation=MS_PRIVATE | MS_REC),
-    "slave": Option(propagation=MS_SLAVE),
-    "rslave": Option(propagation=MS_SLAVE | MS_REC),
-    "shared": Option(propagation=MS_SHARED),
-    "rshared": Option(propagation=MS_SHARED | MS_REC),
-    "unbindable": Option(propagation=MS_UNBINDABLE),
-    "runbindable": Option(propagation=MS_UNBINDABLE | MS_REC),
+_OLD_ATTRIBUTES = {
+    MOUNT_ATTR_RDONLY: MS_RDONLY,
+    MOUNT_ATTR_NOSUID: MS_NOSUID,
+    MOUNT_ATTR_NODEV: MS_NODEV,
+    MOUNT_ATTR_NOEXEC: MS_NOEXEC,
+    MOUNT_ATTR_NOATIME: MS_NOATIME,
+    MOUNT_ATTR_STRICTATIME: MS_STRICTATIME,
+    MOUNT_ATTR_NODIRATIME: MS_NODIRATIME,
+    MOUNT_ATTR_NOSYMFOLLOW: MS_NOSYMFOLLOW,
 }
-# rro, rnosuid, …: the same attribute for a whole tree of mounts, by mount_setattr(AT_RECURSIVE)
-RECURSIVE_OPTIONS = {f"r{word}": option for word, option in _ATTRIBUTES.items()}
 
 
 class Attributes(Record):
-    """Attributes to set and to clear, in the order of the words that asked for them."""
+    """Attributes to set and to clear: MOUNT_ATTR_… bits."""
 
     set: int = 0
     clear: int = 0
 
-    def then(self, option: Option) -> Attributes:
+    def then(self, set: int, clear: int) -> Attributes:
         """Add a later word: it wins over earlier ones, as in mount(8)."""
-        return Attributes(
-            set=self.set & ~option.clear | option.set,
-            clear=self.clear & ~option.set | option.clear,
-        )
-
-
-class Options(Record):
-    """The options of one mount, sorted by the call that takes them.
-
-    Args:
-        attributes: of this mount; recursive: of every mount in its tree.
-        flags, data: for the filesystem: words, and key=value pairs.
-        propagation: MS_… values, in order.
-        bind: 0, MS_BIND or MS_BIND|MS_REC.
-    """
-
-    attributes: Attributes = Attributes()
-    recursive: Attributes = Attributes()
-    flags: tuple[str, ...] = ()
-    data: tuple[str, ...] = ()
-    propagation: tuple[int, ...] = ()
-    bind: int = 0
-
-
-def parse_options(words: Iterable[str]) -> Options:
-    """Sort the words of a mount's options; unknown ones belong to the filesystem."""
-    attributes = recursive = Attributes()
-    flags: list[str] = []
-    data: list[str] = []
-    propagation: list[int] = []
-    bind = 0
-    for word in words:
-        option = OPTIONS.get(word)
-        if option is None and word in RECURSIVE_OPTIONS:
-            recursive = recursive.then(RECURSIVE_OPTIONS[word])
-        elif option is None:
-            data.append(word)
-        else:
-            attributes = attributes.then(option)
-            bind |= option.bind
-            if option.filesystem:
-                flags.append(option.filesystem)
-            if option.propagation:
-                propagation.append(option.propagation)
-    return Options(
-        attributes=attributes,
-        recursive=recursive,
-        flags=tuple(flags),
-        data=tuple(data),
-        propagation=tuple(propagation),
-        bind=bind,
-    )
+        return Attributes(set=self.set & ~clear | set, clear=self.clear & ~set | clear)
 
 
 class _MountAttr(ctypes.Structure):
@@ -202,6 +121,7 @@ def mount(
     flags: int,
     data: str | None = None,
     *,
+    where: str = "",
     shell: str | None = None,
 ) -> None:
     """mount(2), the old call: for what the new ones can't do.
@@ -209,10 +129,24 @@ def mount(
     Args:
         source, fstype, data: None where the kind of mount has no use for it.
         flags: MS_… bits.
+        where: the place's name, if *target* does not tell it; for the event alone.
     Raises:
         KernelError: EPERM, EBUSY, ENODEV (no such filesystem), EINVAL.
     """
-    libc.call("mount", source, target, fstype, flags, data, object=f"mount:{target}", shell=shell)
+    libc.call(
+        "mount", source, target, fstype, flags, data,
+        object=f"mount:{where or target}", shell=shell,
+    )  # fmt: skip
+
+
+def old_flags(flags: Iterable[str], attributes: int) -> int:
+    """Turn the words for a filesystem, and a mount's attributes, into the flags of mount(2)."""
+    found = 0
+    for word in flags:
+        found |= _OLD_FLAGS[word]
+    for bit, flag in _OLD_ATTRIBUTES.items():
+        found |= flag if attributes & bit else 0
+    return found
 
 
 def umount2(target: str, flags: int = 0) -> None:
@@ -243,12 +177,24 @@ def pivot_root(new_root: str, put_old: str) -> None:
     )  # fmt: skip
 
 
-def open_tree(path: str, *, recursive: bool = False, at: int = AT_FDCWD) -> int:
+def chroot(path: str) -> None:
+    """chroot(2): change this process's idea of "/", and not the mount tree.
+
+    Raises:
+        KernelError: EPERM without CAP_SYS_CHROOT.
+    """
+    libc.call("chroot", path, shell=f"chroot {path}")
+
+
+def open_tree(
+    path: str, *, recursive: bool = False, at: int = AT_FDCWD, follow: bool = True
+) -> int:
     """Copy the mount at *path*, detached from every mount namespace: what a bind mount starts as.
 
     Args:
         path: what to bind; "" for the descriptor *at* itself.
         recursive: with the mounts below it.
+        follow: a symbolic link at the path's end; else it is itself what is copied.
     Returns:
         A descriptor for `mount_setattr` and `move_mount`.
     See: open_tree(2).
@@ -256,6 +202,7 @@ def open_tree(path: str, *, recursive: bool = False, at: int = AT_FDCWD) -> int:
     flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC
     flags |= AT_RECURSIVE if recursive else 0
     flags |= AT_EMPTY_PATH if path == "" else 0
+    flags |= 0 if follow else AT_SYMLINK_NOFOLLOW
     return libc.call("open_tree", at, path, flags)
 
 
@@ -292,8 +239,18 @@ def new_filesystem(
                 libc.call("fsconfig", context, FSCONFIG_SET_FLAG, key, None, 0)
         libc.call("fsconfig", context, FSCONFIG_CMD_CREATE, None, None, 0)
         return libc.call("fsmount", context, FSMOUNT_CLOEXEC, attributes)
+    except KernelError as error:
+        reason = _told_by(context)
+        raise KernelError(error.errno, reason or error.strerror, error.filename) from None
     finally:
         os.close(context)
+
+
+def _told_by(context: int) -> str:
+    """Read why the kernel refused, in its own words: lines such as "e tmpfs: Bad value for 'x'"."""
+    with contextlib.suppress(OSError):  # ENODATA: it said nothing
+        return os.read(context, 1024).decode(errors="replace").strip().partition(" ")[2]
+    return ""
 
 
 def mount_setattr(

@@ -15,15 +15,39 @@ import errno
 import os
 import stat
 
-from minicontainer.errors import KernelError
+from minicontainer.errors import KernelError, shortened
 from minicontainer.kernel import files, libc
 
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
 _MOST_LINKS = 40  # as the kernel follows: path_resolution(7)
 _MOST_TRIES = 128
+
+
+class Root:
+    """A directory that shall be a root, and what it is called on the host.
+
+    Args:
+        fd: its descriptor.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.path = _name_of(fd)
+
+    def inside(self, fd: int) -> str:
+        """Say where a descriptor's file is, as a process in this root would.
+
+        Where it is, and not what it was called: links may have led there.
+        """
+        return "/" + _name_of(fd).removeprefix(self.path).lstrip("/")
+
+
+def _name_of(fd: int) -> str:
+    return os.readlink(f"/proc/self/fd/{fd}")
 
 
 class _OpenHow(ctypes.Structure):
@@ -47,7 +71,7 @@ def openat2(dir_fd: int, path: str, flags: int, resolve: int, mode: int = 0) -> 
     try:
         return libc.quiet_call("openat2", dir_fd, path, how, ctypes.sizeof(how))
     except KernelError as error:
-        raise KernelError(error.errno, error.strerror, f"openat2({path})") from None
+        raise KernelError(error.errno, error.strerror, f"openat2({shortened(path)})") from None
 
 
 def open_in_root(root_fd: int, path: str, flags: int = os.O_PATH, resolve: int = 0) -> int:
@@ -68,10 +92,10 @@ def open_in_root(root_fd: int, path: str, flags: int = os.O_PATH, resolve: int =
             # then can't tell whether it stayed inside, and asks to try again.
             if error.errno != errno.EAGAIN:
                 raise
-    raise KernelError(errno.EAGAIN, os.strerror(errno.EAGAIN), f"openat2({path})")
+    raise KernelError(errno.EAGAIN, os.strerror(errno.EAGAIN), f"openat2({shortened(path)})")
 
 
-def make_in_root(root_fd: int, path: str, *, directory: bool) -> int:
+def make_in_root(root_fd: int, path: str, *, directory: bool, follow: bool = True) -> int:
     """Open *path* inside the root, making what is missing of it.
 
     Links on the way are followed inside the root, also when they point to what does not exist
@@ -79,13 +103,15 @@ def make_in_root(root_fd: int, path: str, *, directory: bool) -> int:
 
     Args:
         directory: make the last part as a directory, else as an empty file.
+        follow: a link at the path's end; else that is what is opened.
     Returns:
         An O_PATH descriptor of what is there.
     Raises:
         KernelError: ELOOP, ENOTDIR, EROFS and what else mkdirat(2) and mknodat(2) say.
     """
+    flags = os.O_PATH | (0 if follow else os.O_NOFOLLOW)
     try:
-        return open_in_root(root_fd, path)
+        return open_in_root(root_fd, path, flags)
     except KernelError as error:
         if error.errno != errno.ENOENT:
             raise
@@ -110,11 +136,32 @@ def make_in_root(root_fd: int, path: str, *, directory: bool) -> int:
             continue
         links += 1
         if links > _MOST_LINKS:
-            raise KernelError(errno.ELOOP, os.strerror(errno.ELOOP), f"resolve {path}")
+            raise KernelError(errno.ELOOP, os.strerror(errno.ELOOP), f"resolve {shortened(path)}")
         if target.startswith("/"):
             done = []
         todo = _parts(target) + todo
-    return open_in_root(root_fd, "/".join(done) or ".")
+    return open_in_root(root_fd, "/".join(done) or ".", flags)
+
+
+def make_file_in(directory: int, name: str, *, where: str) -> int:
+    """Open the file *name* of a directory, made if it is missing, as a place to mount on.
+
+    Args:
+        directory: opened before; no link in it is followed.
+        where: the whole path as the container will see it, for the event alone.
+    Returns:
+        An O_PATH descriptor.
+    Raises:
+        KernelError: ELOOP if there is a symbolic link of that name.
+    """
+    resolve = RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH
+    try:
+        return openat2(directory, name, os.O_PATH, resolve)
+    except KernelError as error:
+        if error.errno != errno.ENOENT:
+            raise
+    _make(directory, name, where, directory=False)
+    return openat2(directory, name, os.O_PATH, resolve)
 
 
 def make_plain_in_root(root_fd: int, path: str, *, directory: bool) -> int:
@@ -156,22 +203,55 @@ def _link_or_make(parent: int, name: str, where: str, *, directory: bool) -> str
     try:
         found = os.stat(name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
-        try:
-            if directory:
-                files.make_dir(name, at=parent, where=where)
-            else:
-                files.make_node(
-                    name, 0o644 | stat.S_IFREG, at=parent, where=where, shell=f"touch {where}"
-                )
-        except KernelError as error:
-            if error.errno != errno.EEXIST:  # somebody else made it: as good
-                raise
+        _make(parent, name, where, directory=directory)
         return None
     if stat.S_ISLNK(found.st_mode):
         return os.readlink(name, dir_fd=parent)
     return None
 
 
+def _make(parent: int, name: str, where: str, *, directory: bool) -> None:
+    try:
+        if directory:
+            files.make_dir(name, at=parent, where=where)
+        else:
+            mode = 0o644 | stat.S_IFREG
+            files.make_node(name, mode, at=parent, where=where, shell=f"touch {where}")
+    except KernelError as error:
+        if error.errno != errno.EEXIST:  # somebody else made it: as good
+            raise
+
+
 def is_directory(fd: int) -> bool:
     """Say whether a descriptor is a directory's."""
     return stat.S_ISDIR(os.fstat(fd).st_mode)
+
+
+def is_device(fd: int, major: int, minor: int) -> bool:
+    """Say whether a descriptor is that character device's."""
+    found = os.fstat(fd)
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(major, minor)
+
+
+def open_device(root_fd: int, path: str, major: int, minor: int) -> int | None:
+    """Open a character device inside the root, for reading and writing, if it is the one meant.
+
+    Looked at twice: to open another device could do something by itself, and what is opened in the
+    end may no longer be what was seen first.
+
+    Returns:
+        None if something else is there.
+    Raises:
+        KernelError: ENOENT, ENOTDIR, EACCES on a mount that is nodev.
+    """
+    with files.opened(open_in_root(root_fd, path, os.O_PATH | os.O_NOFOLLOW)) as seen:
+        if not is_device(seen, major, minor):
+            return None
+    # not blocking: another terminal could wait for its modem
+    flags = os.O_RDWR | os.O_NOCTTY | os.O_NOFOLLOW | os.O_NONBLOCK
+    fd = open_in_root(root_fd, path, flags)
+    if not is_device(fd, major, minor):
+        os.close(fd)
+        return None
+    os.set_blocking(fd, True)
+    return fd

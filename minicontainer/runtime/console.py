@@ -1,12 +1,14 @@
 """The container's terminal: opened inside, its master sent to whoever asked for it.
 
-See: pty(7); runtime-spec config.md "Process", terminal.
+See: pty(7); runtime-spec config.md "Process", terminal; CVE-2025-52565, CVE-2026-88264.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 
+from minicontainer.errors import InvalidArgument, KernelError
 from minicontainer.kernel import files, mounts, paths, terminal
 
 TYPE_CHECKING = False
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     import socket
 
     from minicontainer.runtime.spec_process import Process
+
+_PTMX = (5, 2)
 
 
 def open_for(root_fd: int, sock: socket.socket, asked: Process, *, shown: bool = True) -> None:
@@ -24,8 +28,10 @@ def open_for(root_fd: int, sock: socket.socket, asked: Process, *, shown: bool =
         sock: where the master goes, by SCM_RIGHTS.
         asked: for the window size and for the user who shall own it.
         shown: whether it is the container's /dev/console too.
+    Raises:
+        InvalidArgument: there is no devpts, or no place for /dev/console.
     """
-    master = paths.open_in_root(root_fd, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
+    master = _open_master(root_fd)
     slave = terminal.open_peer(master)
     if asked.console_size is not None:
         terminal.set_window_size(slave, asked.console_size.height, asked.console_size.width)
@@ -42,10 +48,35 @@ def open_for(root_fd: int, sock: socket.socket, asked: Process, *, shown: bool =
     terminal.become_controlling(0)
 
 
+def _open_master(root_fd: int) -> int:
+    """Open the multiplexer of the container's devpts, and no other device of that name."""
+    try:
+        master = paths.open_device(root_fd, "/dev/pts/ptmx", *_PTMX)
+    except KernelError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise
+        raise InvalidArgument(
+            "process.terminal: needs a mount of type devpts at /dev/pts"
+        ) from None
+    if master is None:
+        raise InvalidArgument("process.terminal: /dev/pts/ptmx is not a terminal multiplexer")
+    return master
+
+
 def _bind_console(root_fd: int, slave: int) -> None:
-    """Show the terminal as /dev/console too, on a file that is no link: CVE-2025-52565."""
-    place = paths.make_plain_in_root(root_fd, "/dev/console", directory=False)
-    tree = mounts.open_tree(f"/proc/self/fd/{slave}")
-    mounts.move_mount(tree, place, where="/dev/console")
-    os.close(tree)
-    os.close(place)
+    """Show the terminal as /dev/console too: on the file of that name in /dev itself, and no link.
+
+    What is bound is the terminal's own descriptor, and not its name under /dev/pts.
+    """
+    with files.opened(paths.open_in_root(root_fd, "/dev", os.O_PATH | os.O_DIRECTORY)) as dev:
+        try:
+            place = paths.make_file_in(dev, "console", where="/dev/console")
+        except KernelError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise InvalidArgument(
+                "/dev/console is a symbolic link in the root file system: the terminal is shown "
+                "on a real file only"
+            ) from None
+    with files.opened(place), files.opened(mounts.open_tree(f"/proc/self/fd/{slave}")) as tree:
+        mounts.move_mount(tree, place, where="/dev/console")

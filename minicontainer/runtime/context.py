@@ -25,11 +25,13 @@ class Options(Record):
         console: a socket that gets the terminal's master, if the specification wants a terminal.
         detached: it outlives its parent, and waits for `start` from another process.
         preserve_fds: how many of the caller's descriptors, from 3 on, the program inherits.
+        no_pivot: the root is changed by chroot(2), for hosts whose own root is a ramfs.
     """
 
     console: Any = None
     detached: bool = False
     preserve_fds: int = 0
+    no_pivot: bool = False
 
 
 DEFAULTS = Options()
@@ -70,6 +72,8 @@ class Init:
         self.copies = copies or {}
         self.tasks_files = list(tasks_files)
         self.root_fd = -1
+        self.unfinished: list[int] = []  # mounts that become read-only when all is in them
+        self.null_fd = -1  # the null device on a mount where it can't be changed
         self.executable = ""
 
     def close(self) -> None:
@@ -87,8 +91,8 @@ class Init:
         channels = (self.channel,) if self.gate is None else (self.channel, self.gate)
         pipes = (end for channel in channels for end in (channel.reads, channel.writes))
         tasks = (tasks_fd for _, tasks_fd in self.tasks_files)
-        preserved = range(3, 3 + options.preserve_fds)
-        return {*pipes, *console, *tasks, *self.copies.values(), *preserved}
+        others = (*self.copies.values(), *range(3, 3 + options.preserve_fds))
+        return {*pipes, *console, *tasks, *others, *({self.null_fd} - {-1})}
 
     @property
     def env(self) -> dict[str, str]:

@@ -24,7 +24,7 @@ from minicontainer import steps
 from minicontainer.errors import Conflict, InitError, KernelError
 from minicontainer.kernel import files, namespaces, process
 from minicontainer.kernel.namespaces import BY_TYPE
-from minicontainer.runtime import context, control, init, privileges, sync
+from minicontainer.runtime import context, control, init, privileges, rootfs, streams, sync
 from minicontainer.runtime.foreground import Running
 from minicontainer.runtime.lifecycle import compile_filter, end_init
 from minicontainer.runtime.spawn import fork_by_joiner
@@ -89,6 +89,9 @@ def start(
             bundle, theirs, (), program=program, options=options,
             tasks_files=_open_tasks(state, sub_group),
         )  # fmt: skip
+        if streams.has_null():
+            child.null_fd = streams.open_spare()  # from inside the host's can't be reached
+            undo.callback(os.close, child.null_fd)
         undo.callback(child.close)
         group_fd = _open_group(state, sub_group)
         if group_fd is not None:
@@ -168,6 +171,12 @@ def open_own_terminal(init: context.Init) -> None:
     console.open_for(init.root_fd, init.options.console, init.spec.process, shown=False)
 
 
+def settle_streams(init: context.Init) -> None:
+    """Make the standard streams the container's own, as for its first program."""
+    streams.replace_null(init.root_fd, lambda: init.null_fd)
+    streams.give_pipes(init.spec.process.user.uid, os.fstat(init.channel.reads).st_dev)
+
+
 RECIPE = (
     init.join_cgroups,           # the limits hold from here on
     init.reset_signals,
@@ -178,7 +187,8 @@ RECIPE = (
     init.set_rlimits,
     open_root,
     open_own_terminal,
-    init.change_directory,       # nothing is made: the container is what it is
+    settle_streams,
+    rootfs.change_directory,     # nothing is made: the container is what it is
     init.find_program,
     privileges.forbid_new_privileges,
     privileges.filter_if_privileged,

@@ -8,7 +8,7 @@ See: runtime-spec features.md, features-linux.md.
 
 from __future__ import annotations
 
-from minicontainer.kernel import capabilities, mounts, seccomp, seccomp_compiler
+from minicontainer.kernel import capabilities, mount_options, seccomp, seccomp_compiler
 from minicontainer.kernel.namespaces import NAMESPACES
 from minicontainer.runtime.context import WANTS_REAPER
 from minicontainer.runtime.spec import Hooks
@@ -28,7 +28,7 @@ def features() -> dict[str, Any]:
         "ociVersionMin": _OLDEST_VERSION,
         "ociVersionMax": OCI_VERSION,
         "hooks": list(Hooks.json_names()),
-        "mountOptions": sorted((*mounts.OPTIONS, *mounts.RECURSIVE_OPTIONS)),
+        "mountOptions": sorted((*mount_options.OPTIONS, *mount_options.RECURSIVE_OPTIONS)),
         "linux": _linux(),
         "annotations": {"minicontainer.version": VERSION},
         "potentiallyUnsafeConfigAnnotations": [WANTS_REAPER],

@@ -10,9 +10,12 @@ See: mount_setattr(2) "ID-mapped mounts".
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 
-from minicontainer.kernel import mounts, namespaces
+from minicontainer.errors import KernelError
+from minicontainer.kernel import files, mounts, namespaces
+from minicontainer.runtime import binds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,23 +23,53 @@ if TYPE_CHECKING:
 
     from minicontainer.kernel.namespaces import IdMap
     from minicontainer.runtime.spec import Mount
+    from minicontainer.runtime.spec_linux import Linux
 
 
-def open_mount(mount: Mount) -> int:
+def open_mount(mount: Mount, linux: Linux) -> int:
     """Make the detached, id-mapped copy of what *mount* shall show.
 
+    Args:
+        mount: its own maps are used; where it has none, the container's are.
+        linux: for those.
     Returns:
         A descriptor for move_mount(2).
     Raises:
-        KernelError: EINVAL when the filesystem knows no id-mapped mounts.
+        KernelError: EINVAL when a filesystem below it knows no id-mapped mounts.
     """
-    options = mounts.parse_options(mount.options)
-    recursive = bool(options.bind & mounts.MS_REC)
-    tree = mounts.open_tree(mount.source or "", recursive=recursive)
-    with _user_namespace(mount.uid_mappings, mount.gid_mappings) as userns:
-        attributes = mounts.Attributes(set=mounts.MOUNT_ATTR_IDMAP)
-        mounts.mount_setattr(tree, attributes, userns_fd=userns)
+    tree = binds.open_source(mount)
+    recursive = "ridmap" in mount.options
+    attributes = mounts.Attributes(set=mounts.MOUNT_ATTR_IDMAP)
+    try:
+        with _maps_for(mount, linux) as userns:
+            mounts.mount_setattr(tree, attributes, userns_fd=userns, recursive=recursive)
+    except KernelError as error:
+        os.close(tree)
+        if error.errno != errno.EINVAL:
+            raise
+        raise KernelError(
+            error.errno,
+            "its filesystem (or one mounted below it, with ridmap) can't show other owners; ext4, "
+            "xfs, btrfs and tmpfs of newer kernels can, unless they do already",
+            f"id-mapped mount of {mount.source}",
+        ) from None
     return tree
+
+
+@contextlib.contextmanager
+def _maps_for(mount: Mount, linux: Linux) -> Iterator[int]:
+    """Give a user namespace with the maps that a mount shall have."""
+    joined = [space.path for space in linux.namespaces if space.type == "user" and space.path]
+    if mount.uid_mappings:
+        with _user_namespace(mount.uid_mappings, mount.gid_mappings) as userns:
+            yield userns
+    elif joined:
+        fd = namespaces.open_namespace(joined[0], namespaces.BY_TYPE["user"])
+        with files.opened(fd):
+            yield fd
+    else:
+        with _user_namespace(linux.uid_mappings, linux.gid_mappings) as userns:
+            yield userns
 
 
 @contextlib.contextmanager
@@ -50,11 +83,10 @@ def _user_namespace(uids: tuple[IdMap, ...], gids: tuple[IdMap, ...]) -> Iterato
         os._exit(0)
     try:
         namespaces.write_id_maps(pid, uids, gids)
-        fd = namespaces.open_namespace(f"/proc/{pid}/ns/user", namespaces.BY_TYPE["user"])
-        try:
+        with files.opened(
+            namespaces.open_namespace(f"/proc/{pid}/ns/user", namespaces.BY_TYPE["user"])
+        ) as fd:
             yield fd
-        finally:
-            os.close(fd)
     finally:
         for fd in (held, holder, pidfd):
             os.close(fd)

@@ -14,20 +14,17 @@ import contextlib
 import errno
 import gc
 import os
-import sys
 
 from minicontainer import steps
-from minicontainer.errors import Error, InitError, KernelError
+from minicontainer.errors import Error, KernelError
 from minicontainer.kernel import (
     files,
     interfaces,
-    mounts,
     namespaces,
-    paths,
     process,
     signals,
 )
-from minicontainer.runtime import programs, reaper, rootfs
+from minicontainer.runtime import programs, reaper
 from minicontainer.runtime.context import WANTS_REAPER
 from minicontainer.runtime.privileges import (
     become_user,
@@ -36,6 +33,19 @@ from minicontainer.runtime.privileges import (
     filter_if_unprivileged,
     forbid_new_privileges,
     set_capabilities,
+)
+from minicontainer.runtime.rootfs import (
+    enter_directory,
+    enter_rootfs,
+    isolate_mounts,
+    make_devices,
+    make_rootfs_readonly,
+    mount_filesystems,
+    mount_rootfs,
+    open_terminal,
+    protect_paths,
+    settle_streams,
+    spread_mounts,
 )
 from minicontainer.runtime.spec_process import RLIMIT_INFINITY
 from minicontainer.runtime.sync import Failed, Go, Happened, Leaving, Ready, Start
@@ -46,7 +56,6 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from minicontainer.runtime.context import Init
-    from minicontainer.runtime.spec import Spec
     from minicontainer.runtime.sync import Channel
 
     Recipe = tuple[Callable[[Init], None], ...]
@@ -141,121 +150,6 @@ def unshare_cgroup(init: Init) -> None:
     that moment, and only now are we in the container's. See: cgroup_namespaces(7).
     """
     namespaces.unshare(namespaces.CLONE_NEWCGROUP)
-
-
-def isolate_mounts(init: Init) -> None:
-    """Cut the mount namespace off from the host's, before the first mount.
-
-    A new mount namespace is a copy whose mounts are still peers of the host's: every mount made
-    here would appear there too. See: mount_namespaces(7) "Shared subtrees".
-    """
-    # A shared copy would carry our mounts to the host; as a slave it only receives.
-    word = _propagation(init.spec).replace("shared", "slave")
-    word = word if word.startswith("r") else f"r{word}"
-    mounts.mount(None, "/", None, mounts.OPTIONS[word].propagation, shell=f"mount --make-{word} /")
-
-
-def _propagation(spec: Spec) -> str:
-    return spec.linux.rootfs_propagation or "rprivate"
-
-
-def mount_rootfs(init: Init) -> None:
-    """Make the root file system a mount: an overlay over the image, or a bind of the directory.
-
-    pivot_root(2) wants a mount point, and the image tree must not be written to.
-    """
-    layers = [
-        (mount, init.copies.get(i))
-        for i, mount in enumerate(init.spec.mounts)
-        if mount.destination == "/"
-    ]
-    rootfs.mount_root(
-        init.bundle.rootfs, layers, mounts.OPTIONS[_propagation(init.spec)].propagation
-    )
-    init.root_fd = rootfs.open_directory(init.bundle.rootfs)
-
-
-def mount_filesystems(init: Init) -> None:
-    """Make the specification's mounts, in its order: proc, /dev, /sys, volumes, ….
-
-    While the host's tree is still there to bind from, and before the root changes.
-    """
-    for i, mount in enumerate(init.spec.mounts):
-        if mount.destination == "/":
-            continue
-        try:
-            rootfs.mount_one(init.root_fd, mount, init.views, init.copies.get(i))
-        except KernelError as error:
-            raise KernelError(
-                error.errno, error.strerror, f"mount {mount.destination}: {error.filename}"
-            ) from None
-
-
-def make_devices(init: Init) -> None:
-    """Make /dev/null and its kin, and links such as /dev/stdin, on the tmpfs that is /dev now."""
-    own_users = init.spec.has_namespace("user")
-    rootfs.make_devices(init.root_fd, init.spec.linux.devices, by_bind=own_users)
-
-
-@steps.needed_if(lambda spec: spec.process.terminal)
-def open_terminal(init: Init) -> None:
-    """Open a pseudo-terminal of the container's own devpts, and send its master to the parent.
-
-    From the container's instance, so that its name under /dev/pts is right inside.
-    """
-    from minicontainer.runtime import console  # sockets and termios: 5 ms that few need
-
-    console.open_for(init.root_fd, init.options.console, init.spec.process)
-
-
-def enter_rootfs(init: Init) -> None:
-    """Change the root with pivot_root(2) and drop the host's tree.
-
-    Not chroot(2): that leaves the host's mounts in the namespace, and a process with
-    CAP_SYS_CHROOT walks out of it.
-    """
-    # From here on the files are the container's: whatever is still to be imported must fail, and
-    # not run code that its image brought along.
-    sys.meta_path.clear()
-    rootfs.enter(init.bundle.rootfs)
-    os.close(init.root_fd)
-    init.root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-def enter_directory(init: Init) -> None:
-    """Make the working directory if it is missing, and change to it."""
-    cwd = init.spec.process.cwd
-    with contextlib.suppress(KernelError):  # a read-only root: chdir then says what is missing
-        os.close(paths.make_in_root(init.root_fd, cwd, directory=True))
-    change_directory(init)
-
-
-def change_directory(init: Init) -> None:
-    """Change to the working directory, and check that it is in the root.
-
-    A descriptor of the host left open by somebody would make /proc/self/fd/N a way out:
-    CVE-2024-21626. getcwd(2) then starts with "(unreachable)" or fails.
-    """
-    cwd = init.spec.process.cwd
-    try:
-        os.chdir(cwd)
-        inside = os.getcwd().startswith("/")
-    except OSError as error:
-        raise KernelError(error.errno, error.strerror, f"chdir to cwd {cwd}") from None
-    if not inside:
-        raise InitError(f"cwd {cwd} is outside of the container's root file system")
-
-
-def protect_paths(init: Init) -> None:
-    """Hide or write-protect what tells about the host: the paths are the container's own now."""
-    rootfs.make_readonly(init.root_fd, init.spec.linux.readonly_paths)
-    rootfs.mask(init.root_fd, init.spec.linux.masked_paths)
-
-
-@steps.needed_if(lambda spec: spec.root.readonly)
-def make_rootfs_readonly(init: Init) -> None:
-    """Make the root read-only, after the last mount point in it was made."""
-    rootfs.remount_root_readonly(init.root_fd)
 
 
 @steps.needed_if(lambda spec: spec.hostname is not None)
@@ -361,10 +255,12 @@ RECIPE = (
     mount_filesystems,
     make_devices,            # on the /dev that was just mounted
     open_terminal,
+    settle_streams,          # while the host's null device is there
     enter_rootfs,
     enter_directory,         # while one that is missing can still be made
     protect_paths,           # now that the paths are the container's own
     make_rootfs_readonly,
+    spread_mounts,           # nothing is mounted in the root any more
     set_hostname,
     set_domainname,
     raise_loopback,

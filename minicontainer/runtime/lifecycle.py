@@ -16,7 +16,7 @@ from minicontainer import steps
 from minicontainer.cgroups.cgroup import open_cgroup
 from minicontainer.errors import InitError, KernelError
 from minicontainer.kernel import namespaces, process, seccomp, signals
-from minicontainer.runtime import context, rootfs
+from minicontainer.runtime import binds, context
 from minicontainer.runtime.context import Options
 from minicontainer.runtime.defaults import DENY_ALL_DEVICES, DEVICE_RULES
 from minicontainer.runtime.foreground import Running
@@ -144,8 +144,8 @@ def _prepare_init(
     program, copies = b"", {}
     if spec.linux.seccomp:
         program = steps.take(compile_filter, spec.linux.seccomp, store)
-    if any(map(rootfs.comes_from_the_host, spec.mounts)):
-        copies = steps.take(copy_host_mounts, spec, undo)
+    if any(map(binds.comes_from_the_host, spec.mounts)):
+        copies = steps.take(copy_host_mounts, bundle, undo)
     return context.Init(
         bundle,
         channel,

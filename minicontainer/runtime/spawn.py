@@ -16,7 +16,7 @@ import os
 from minicontainer.errors import Error, InitError, InvalidArgument, KernelError, Unsupported
 from minicontainer.kernel import namespaces, process
 from minicontainer.kernel.namespaces import NAMESPACES
-from minicontainer.runtime import context, init, rootfs
+from minicontainer.runtime import binds, context, init
 from minicontainer.runtime.sync import Forked, next_message
 
 TYPE_CHECKING = False
@@ -27,24 +27,27 @@ if TYPE_CHECKING:
 
     from minicontainer.cgroups.cgroup import Cgroup
     from minicontainer.runtime.init import Recipe
-    from minicontainer.runtime.spec import Spec
+    from minicontainer.runtime.spec import Bundle
     from minicontainer.runtime.spec_linux import Linux
     from minicontainer.runtime.sync import Channel
 
 
-def copy_host_mounts(spec: Spec, undo: ExitStack) -> dict[int, int]:
+def copy_host_mounts(bundle: Bundle, undo: ExitStack) -> dict[int, int]:
     """Copy the mounts that only a process of the host can: detached, for init to put in place.
 
     Those that show other owners, which the host's root alone may make; and those that stay linked
     to the host's (slave, shared): in the container's mount namespace all links are cut.
     """
     found = {}
-    for i, mount in enumerate(spec.mounts):
-        if rootfs.comes_from_the_host(mount):
-            from minicontainer.runtime import idmaps  # few containers need it
+    for i, asked in enumerate(bundle.spec.mounts):
+        if binds.comes_from_the_host(asked):
+            mount = binds.located(asked, bundle.path)
+            if binds.is_id_mapped(mount):
+                from minicontainer.runtime import idmaps  # few containers need it
 
-            copy = idmaps.open_mount if mount.uid_mappings else rootfs.open_source
-            found[i] = copy(mount)
+                found[i] = idmaps.open_mount(mount, bundle.spec.linux)
+            else:
+                found[i] = binds.open_source(mount)
             undo.callback(os.close, found[i])
     return found
 

@@ -8,7 +8,7 @@ See: runtime-spec config.md, config-linux.md.
 from __future__ import annotations
 
 from minicontainer.errors import InvalidArgument
-from minicontainer.kernel.mounts import OPTIONS
+from minicontainer.kernel.mount_options import OPTIONS, parse_options
 from minicontainer.kernel.namespaces import BY_TYPE
 from minicontainer.kernel.process import RLIMITS
 from minicontainer.runtime.spec_process import RLIMIT_INFINITY
@@ -17,12 +17,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from minicontainer.runtime.spec import Spec
+    from minicontainer.kernel.namespaces import IdMap
+    from minicontainer.runtime.spec import Mount, Spec
     from minicontainer.runtime.spec_linux import NamespaceSpec
     from minicontainer.runtime.spec_process import Rlimit
 
 PROPAGATIONS = tuple(word for word, option in OPTIONS.items() if option.propagation)
 
+_DEVICE_TYPES = ("c", "u", "b", "p")
 _HIGHEST_ID = 2**32 - 2  # the last one means "no change" to setresuid(2)
 _HIGHEST_SIZE = 2**16 - 1  # struct winsize
 _HIGHEST_MAJOR, _HIGHEST_MINOR = 2**12 - 1, 2**20 - 1  # the kernel's dev_t
@@ -46,9 +48,14 @@ def check(spec: Spec) -> None:
             raise InvalidArgument(f"{where}: expected {low} to {high}, got {value}")
     for i, limit in enumerate(spec.process.rlimits):
         _check_rlimit(f"process.rlimits[{i}]", limit)
+    for i, device in enumerate(spec.linux.devices):
+        if device.type not in _DEVICE_TYPES:
+            raise InvalidArgument(
+                f"linux.devices[{i}].type: expected one of {', '.join(_DEVICE_TYPES)}, "
+                f"got {device.type!r}"
+            )
     for i, mount in enumerate(spec.mounts):
-        if not mount.destination:
-            raise InvalidArgument(f"mounts[{i}].destination: must be a path")
+        _check_mount(f"mounts[{i}]", mount, spec)
     if spec.linux.rootfs_propagation not in (None, *PROPAGATIONS):
         raise InvalidArgument(
             f"linux.rootfsPropagation: expected one of {', '.join(PROPAGATIONS)}, "
@@ -80,12 +87,18 @@ def _numbers(spec: Spec) -> Iterator[tuple[str, int | None, int, int]]:
         yield f"linux.devices[{i}].minor", device.minor, 0, _HIGHEST_MINOR
         yield f"linux.devices[{i}].uid", device.uid, 0, _HIGHEST_ID
         yield f"linux.devices[{i}].gid", device.gid, 0, _HIGHEST_ID
-    for name, runs in (("uid", linux.uid_mappings), ("gid", linux.gid_mappings)):
-        for i, run in enumerate(runs):
-            where = f"linux.{name}Mappings[{i}]"
-            yield f"{where}.containerID", run.container_id, 0, _HIGHEST_ID
-            yield f"{where}.hostID", run.host_id, 0, _HIGHEST_ID
-            yield f"{where}.size", run.size, 1, _HIGHEST_ID
+    yield from _ids("linux.uidMappings", linux.uid_mappings)
+    yield from _ids("linux.gidMappings", linux.gid_mappings)
+    for i, mount in enumerate(spec.mounts):
+        yield from _ids(f"mounts[{i}].uidMappings", mount.uid_mappings)
+        yield from _ids(f"mounts[{i}].gidMappings", mount.gid_mappings)
+
+
+def _ids(where: str, runs: tuple[IdMap, ...]) -> Iterator[tuple[str, int | None, int, int]]:
+    for i, run in enumerate(runs):
+        yield f"{where}[{i}].containerID", run.container_id, 0, _HIGHEST_ID
+        yield f"{where}[{i}].hostID", run.host_id, 0, _HIGHEST_ID
+        yield f"{where}[{i}].size", run.size, 1, _HIGHEST_ID
 
 
 def _check_rlimit(where: str, limit: Rlimit) -> None:
@@ -95,6 +108,22 @@ def _check_rlimit(where: str, limit: Rlimit) -> None:
     for name, value in (("soft", limit.soft), ("hard", limit.hard)):
         if not (0 <= value < 2**63 or value == RLIMIT_INFINITY):
             raise InvalidArgument(f"{where}.{name}: expected 0 to {2**63 - 1}, got {value}")
+
+
+def _check_mount(where: str, mount: Mount, spec: Spec) -> None:
+    if not mount.destination:
+        raise InvalidArgument(f"{where}.destination: must be a path")
+    options = parse_options(mount.options, mount.type)
+    mapped = "idmap" in options.asked or "ridmap" in options.asked
+    if bool(mount.uid_mappings) != bool(mount.gid_mappings):
+        raise InvalidArgument(f"{where}.uidMappings, gidMappings: a mount with one needs both")
+    if (mapped or mount.uid_mappings) and not options.bind:
+        raise InvalidArgument(f"{where}: only a bind mount can show other owners (idmap)")
+    if mapped and not mount.uid_mappings and not spec.has_namespace("user"):
+        raise InvalidArgument(
+            f"{where}.options: idmap needs uidMappings and gidMappings, or a user namespace whose "
+            "maps to take"
+        )
 
 
 def _check_what_needs_namespaces(spec: Spec) -> None:

@@ -18,6 +18,8 @@ from tests.conftest import Result, command
 
 from .conftest import Bundle, assert_one_line
 
+_MAP = [{"containerID": 0, "hostID": 100_000, "size": 1}]
+
 
 def refused(bundle: Bundle, says: str) -> None:
     """See that the bundle does not run, that one line says why, and that nothing is left."""
@@ -112,7 +114,7 @@ def test_every_value_of_the_wrong_type_is_named(bundle: Bundle) -> None:
         (
             "mounts",
             [{"destination": "/x", "type": "tmpfs", "source": "x", "options": ["a" * 70_000]}],
-            "/x: a mount option is longer than 255 bytes",
+            "/x: the mount options are longer than the 4095 bytes that the kernel takes",
         ),
         ("linux.namespaces", [], "linux.namespaces: a mount namespace is needed"),
         (
@@ -138,11 +140,50 @@ def test_every_value_of_the_wrong_type_is_named(bundle: Bundle) -> None:
         ("linux.resources.memory.limit", "1g", "linux.resources.memory.limit: expected a whole"),
         ("linux.resources.cpu.cpus", "999", "linux.resources.cpu.cpus: '999'"),
         (
+            "mounts",
+            [{"destination": "d" * 70_000, "type": "tmpfs", "source": "x"}],
+            "d… (70000 characters): openat2(",
+        ),
+        (
+            "mounts",
+            [{"destination": "/x", "source": "/usr", "options": ["bind", "idmap"]}],
+            "mounts[0].options: idmap needs uidMappings and gidMappings",
+        ),
+        (
+            "mounts",
+            [{"destination": "/x", "type": "tmpfs", "uidMappings": _MAP, "gidMappings": _MAP}],
+            "mounts[0]: only a bind mount can show other owners",
+        ),
+        (
+            "mounts",
+            [{"destination": "/x", "type": "bind", "source": "/usr", "uidMappings": _MAP}],
+            "mounts[0].uidMappings, gidMappings: a mount with one needs both",
+        ),
+        (
+            "mounts",
+            [{"destination": "/nowhere", "options": ["remount", "ro"]}],
+            "mount /nowhere: openat2(/nowhere): No such file",
+        ),
+        (
+            "mounts",
+            [{"destination": "/bin", "options": ["remount", "ro"]}],
+            "/bin: nothing is mounted there that a remount could change",
+        ),
+        (
+            "mounts",
+            [{"destination": "/", "options": ["remount", "size=1m"]}],
+            "/: a remount can't change 'size=1m'",
+        ),
+        (
             "linux.devices",
             [{"path": "/dev/x", "type": "c", "major": 2**40}],
             "linux.devices[0].major: expected 0 to 4095",
         ),
-        ("linux.devices", [{"path": "/dev/x", "type": "z"}], "/dev/x: a device is of type"),
+        (
+            "linux.devices",
+            [{"path": "/dev/x", "type": "z"}],
+            "linux.devices[0].type: expected one of",
+        ),
         ("linux.seccomp", {"defaultAction": "what"}, "linux.seccomp.defaultAction"),
         ("process.args[0]", "nosuch", "exec: 'nosuch': executable file not found in $PATH"),
     ],

@@ -154,10 +154,8 @@ def test_a_null_device_that_is_none_masks_nothing(bundles: Bundles, tree: Path) 
         _rooted(tree)(config)
         config["mounts"] = [row for row in config["mounts"] if row["destination"] == "/proc"]
 
-    result = bundles("cat /proc/keys", change)
-    assert result.output == ""
-    assert result.status == 1
-    assert "is not the null device" in result.errors or "Too many levels" in result.errors
+    result = bundles("cat /proc/keys && stat -c '%t %T' /proc/keys", change)
+    assert result.output == "1 3\n", result.errors  # a null device of another place hides it
     assert Path("/proc/sys/kernel/core_pattern").read_text() == before
 
 

@@ -7,6 +7,7 @@ import re
 from minicontainer import steps
 from minicontainer.cli.run_options import run_parser
 from minicontainer.engine import containers
+from minicontainer.kernel.mount_options import OPTIONS, RECURSIVE_OPTIONS
 from minicontainer.runtime import enter, init, lifecycle
 from tests.conftest import CHECKOUT
 
@@ -48,6 +49,14 @@ def test_the_reference_names_every_option() -> None:
     }
     table = page.partition("## Exit status")[0]
     assert known == set(re.findall(r"`(--?[a-z][a-z-]*)", table))
+
+
+def test_the_reference_names_every_mount_option() -> None:
+    """The table of words is the code's."""
+    page = (CHECKOUT / "docs/reference/mounts.md").read_text()
+    cells = re.findall(r"^\| (`.*?) \|", page, flags=re.MULTILINE)
+    named = [word for cell in cells for word in re.findall(r"`([a-z-]+)`", cell)]
+    assert sorted(named) == sorted((*OPTIONS, *RECURSIVE_OPTIONS))
 
 
 def test_every_file_a_page_points_to_exists() -> None:

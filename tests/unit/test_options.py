@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minicontainer.kernel import mounts
-from minicontainer.kernel.mounts import OPTIONS, RECURSIVE_OPTIONS, Attributes, parse_options
+from minicontainer.kernel.mount_options import OPTIONS, RECURSIVE_OPTIONS, parse_options
+from minicontainer.kernel.mounts import Attributes
 
 ATTRIBUTES = [word for word, option in OPTIONS.items() if option.set or option.clear]
 ATIME = mounts.MOUNT_ATTR__ATIME
@@ -25,20 +26,39 @@ EXPECTED = {
 }  # fmt: skip
 
 
+# What asks for what a new mount is by itself, or for nothing: mount(8).
+NOTHING = {"defaults", "silent", "loud", "iversion", "noiversion"}
+DEFAULTS = {"async": "sync", "nodirsync": "dirsync", "nolazytime": "lazytime", "nomand": "mand"}
+
+
 @pytest.mark.parametrize("word", OPTIONS)
 def test_every_word_does_something_and_one_thing(word: str) -> None:
-    """To the mount, to the filesystem, to the propagation, or it makes a bind."""
-    found = parse_options([word])
+    """To the mount, to the filesystem, to the propagation, it makes a bind, or asks the runtime."""
+    found = parse_options((word,))
     changed = [
         found.attributes != Attributes(),
-        found.flags != (),
+        found.flags != () and word != "ro",  # of the mount, and of its filesystem: mount(2)
         found.propagation != (),
         found.bind != 0,
+        found.asked != (),
     ]
-    assert sum(changed) == (word != "defaults")
+    assert sum(changed) == (word not in NOTHING and word not in DEFAULTS)
     assert found.data == ()
     if word in EXPECTED:
         assert (found.attributes.set, found.attributes.clear) == EXPECTED[word]
+
+
+@pytest.mark.parametrize(("word", "other"), [*DEFAULTS.items(), ("rw", "ro")])
+def test_a_word_takes_another_back(word: str, other: str) -> None:
+    """A later one, that is."""
+    assert parse_options((other, word)).flags == ()
+    assert parse_options((word, other)).flags == (other,)
+
+
+@pytest.mark.parametrize(("fstype", "bind"), [("bind", 0x1000), ("rbind", 0x5000), ("none", 0)])
+def test_a_type_can_say_bind(fstype: str, bind: int) -> None:
+    """As the word does, for who writes `type: bind` and no option."""
+    assert parse_options(("ro",), fstype).bind == bind
 
 
 def test_the_table_of_attributes_is_whole() -> None:
@@ -49,8 +69,8 @@ def test_the_table_of_attributes_is_whole() -> None:
 @pytest.mark.parametrize("word", ATTRIBUTES)
 def test_an_r_before_a_word_means_the_whole_tree(word: str) -> None:
     """`rro` and its kin; a word that is one already, such as `relatime`, keeps its meaning."""
-    found = parse_options([f"r{word}"])
-    assert found.recursive == parse_options([word]).attributes
+    found = parse_options((f"r{word}",))
+    assert found.recursive == parse_options((word,)).attributes
     assert found.attributes == Attributes()
     assert f"r{word}" in RECURSIVE_OPTIONS
 
@@ -70,7 +90,7 @@ def test_an_r_before_a_word_means_the_whole_tree(word: str) -> None:
 )
 def test_propagation(word: str, kind: int) -> None:
     """With an r for the whole tree: mount_namespaces(7)."""
-    assert parse_options([word]).propagation == (kind,)
+    assert parse_options((word,)).propagation == (kind,)
 
 
 @given(st.lists(st.sampled_from(ATTRIBUTES)), st.integers(0, ALL_BITS))
@@ -79,14 +99,14 @@ def test_a_later_word_wins(words: list[str], before: int) -> None:
     expected = before
     for word in words:
         expected = expected & ~OPTIONS[word].clear | OPTIONS[word].set
-    found = parse_options(words).attributes
+    found = parse_options(tuple(words)).attributes
     assert before & ~found.clear | found.set == expected
 
 
 @given(st.lists(st.sampled_from(ATTRIBUTES)))
 def test_the_kernel_takes_what_comes_out(words: list[str]) -> None:
     """mount_setattr(2): a bit is set or cleared, and the access times are cleared as a whole."""
-    found = parse_options(words).attributes
+    found = parse_options(tuple(words)).attributes
     assert found.set & found.clear & ~ATIME == 0
     assert found.clear & ATIME in (0, ATIME)
     assert not found.set & ATIME or found.clear & ATIME
@@ -96,8 +116,9 @@ def test_the_kernel_takes_what_comes_out(words: list[str]) -> None:
 @pytest.mark.parametrize("words", list(itertools.permutations(["ro", "rro", "size=1m", "rbind"])))
 def test_each_word_finds_its_call(words: tuple[str, ...]) -> None:
     """Whatever the order; what the table does not know is the filesystem's."""
-    found = parse_options(words)
+    found = parse_options(tuple(words))
     assert found.attributes == found.recursive == Attributes(set=1)
+    assert found.flags == ("ro",)
     assert found.data == ("size=1m",)
     assert found.bind == mounts.MS_BIND | mounts.MS_REC
 
@@ -106,4 +127,4 @@ def test_each_word_finds_its_call(words: tuple[str, ...]) -> None:
 def test_any_words_are_sorted(words: list[str]) -> None:
     """Unknown ones keep their order: the filesystem may care."""
     unknown = [word for word in words if word not in OPTIONS and word not in RECURSIVE_OPTIONS]
-    assert list(parse_options(words).data) == unknown
+    assert list(parse_options(tuple(words)).data) == unknown

@@ -60,7 +60,12 @@ def _create(
         process = process.replace(env=(*process.env, *told))
         bundle = bundle.replace(spec=bundle.spec.replace(process=process))
     ours, theirs = handover.console(process, asked, undo, detached=detached)
-    options = Options(console=theirs, detached=detached, preserve_fds=preserved)
+    options = Options(
+        console=theirs,
+        detached=detached,
+        preserve_fds=preserved,
+        no_pivot=asked.has("no-pivot"),
+    )
     container = lifecycle.create(name, bundle, session.store, options)
     undo.callback(container.delete)
     handover.write_pid_file(asked, container.pid)

@@ -1,0 +1,171 @@
+"""The words of a mount's options: one table, and their sorting by the call that takes them.
+
+See: mount(8), mount_setattr(2), fsconfig(2); runtime-spec config.md "Linux mount options".
+"""
+
+from __future__ import annotations
+
+import functools
+
+from minicontainer.kernel.mounts import (
+    MOUNT_ATTR__ATIME,
+    MOUNT_ATTR_NOATIME,
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NODIRATIME,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_NOSYMFOLLOW,
+    MOUNT_ATTR_RDONLY,
+    MOUNT_ATTR_STRICTATIME,
+    MS_BIND,
+    MS_PRIVATE,
+    MS_REC,
+    MS_SHARED,
+    MS_SLAVE,
+    MS_UNBINDABLE,
+    Attributes,
+)
+from minicontainer.record import Record
+
+
+class Option(Record):
+    """A word of a mount's options and what it changes: one row of the table.
+
+    Args:
+        set, clear: attributes of this mount, MOUNT_ATTR_… bits.
+        filesystem: the flag it gives to the filesystem itself, through fsconfig(2).
+        takes_back: such a flag, given by an earlier word; a new filesystem has none by itself.
+        propagation: MS_PRIVATE and its kin, with MS_REC for a whole tree.
+        bind: MS_BIND, or MS_BIND|MS_REC.
+        runtime: it is for whoever makes the mount: no call takes it.
+    """
+
+    set: int = 0
+    clear: int = 0
+    filesystem: str = ""
+    takes_back: str = ""
+    propagation: int = 0
+    bind: int = 0
+    runtime: bool = False
+
+
+_ATTRIBUTES = {
+    "ro": Option(set=MOUNT_ATTR_RDONLY, filesystem="ro"),
+    "rw": Option(clear=MOUNT_ATTR_RDONLY, takes_back="ro"),
+    "nosuid": Option(set=MOUNT_ATTR_NOSUID),
+    "suid": Option(clear=MOUNT_ATTR_NOSUID),
+    "nodev": Option(set=MOUNT_ATTR_NODEV),
+    "dev": Option(clear=MOUNT_ATTR_NODEV),
+    "noexec": Option(set=MOUNT_ATTR_NOEXEC),
+    "exec": Option(clear=MOUNT_ATTR_NOEXEC),
+    "nodiratime": Option(set=MOUNT_ATTR_NODIRATIME),
+    "diratime": Option(clear=MOUNT_ATTR_NODIRATIME),
+    "nosymfollow": Option(set=MOUNT_ATTR_NOSYMFOLLOW),
+    "symfollow": Option(clear=MOUNT_ATTR_NOSYMFOLLOW),
+    # Setting one of these must clear the whole field: mount_setattr(2).
+    "noatime": Option(set=MOUNT_ATTR_NOATIME, clear=MOUNT_ATTR__ATIME),
+    "strictatime": Option(set=MOUNT_ATTR_STRICTATIME, clear=MOUNT_ATTR__ATIME),
+    "relatime": Option(clear=MOUNT_ATTR__ATIME),
+    "atime": Option(clear=MOUNT_ATTR__ATIME),
+    "norelatime": Option(clear=MOUNT_ATTR__ATIME),
+    "nostrictatime": Option(clear=MOUNT_ATTR__ATIME),
+}
+OPTIONS = {
+    **_ATTRIBUTES,
+    "bind": Option(bind=MS_BIND),
+    "rbind": Option(bind=MS_BIND | MS_REC),
+    "sync": Option(filesystem="sync"),
+    "async": Option(takes_back="sync"),
+    "dirsync": Option(filesystem="dirsync"),
+    "nodirsync": Option(takes_back="dirsync"),
+    "lazytime": Option(filesystem="lazytime"),
+    "nolazytime": Option(takes_back="lazytime"),
+    "mand": Option(filesystem="mand"),
+    "nomand": Option(takes_back="mand"),
+    "private": Option(propagation=MS_PRIVATE),
+    "rprivate": Option(propagation=MS_PRIVATE | MS_REC),
+    "slave": Option(propagation=MS_SLAVE),
+    "rslave": Option(propagation=MS_SLAVE | MS_REC),
+    "shared": Option(propagation=MS_SHARED),
+    "rshared": Option(propagation=MS_SHARED | MS_REC),
+    "unbindable": Option(propagation=MS_UNBINDABLE),
+    "runbindable": Option(propagation=MS_UNBINDABLE | MS_REC),
+    "remount": Option(runtime=True),
+    "tmpcopyup": Option(runtime=True),
+    "idmap": Option(runtime=True),
+    "ridmap": Option(runtime=True),
+    "src-nofollow": Option(runtime=True),
+    "dest-nofollow": Option(runtime=True),
+    "copy-symlink": Option(runtime=True),
+    # Words that mount(8) knows, and that ask for nothing: the kernel's own choice, what it says in
+    # its log, a counter that filesystems keep by themselves.
+    "defaults": Option(),
+    "silent": Option(),
+    "loud": Option(),
+    "iversion": Option(),
+    "noiversion": Option(),
+}
+# rro, rnosuid, …: the same attribute for a whole tree of mounts, by mount_setattr(AT_RECURSIVE)
+RECURSIVE_OPTIONS = {f"r{word}": option for word, option in _ATTRIBUTES.items()}
+
+
+class Options(Record):
+    """The options of one mount, sorted by the call that takes them.
+
+    Args:
+        attributes: of this mount; recursive: of every mount in its tree.
+        flags, data: for the filesystem: words, and key=value pairs.
+        propagation: MS_… values, in order.
+        bind: 0, MS_BIND or MS_BIND|MS_REC.
+        asked: words for whoever makes the mount: remount, idmap, ….
+    """
+
+    attributes: Attributes = Attributes()
+    recursive: Attributes = Attributes()
+    flags: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    propagation: tuple[int, ...] = ()
+    bind: int = 0
+    asked: tuple[str, ...] = ()
+
+
+@functools.cache
+def parse_options(words: tuple[str, ...], fstype: str | None = None) -> Options:
+    """Sort the words of a mount's options; unknown ones belong to the filesystem.
+
+    Cached: parent and init both ask, and init is forked with what its parent knows.
+
+    Args:
+        words: as the specification has them.
+        fstype: the mount's type; bind and rbind are, as a type, what they are as a word.
+    """
+    attributes = recursive = Attributes()
+    flags: list[str] = []
+    data: list[str] = []
+    propagation: list[int] = []
+    asked: list[str] = []
+    bind = OPTIONS[fstype].bind if fstype in ("bind", "rbind") else 0
+    for word in words:
+        option = OPTIONS.get(word)
+        if option is None and word in RECURSIVE_OPTIONS:
+            option = RECURSIVE_OPTIONS[word]
+            recursive = recursive.then(option.set, option.clear)
+            continue
+        if option is None:
+            data.append(word)
+            continue
+        attributes = attributes.then(option.set, option.clear)
+        bind |= option.bind
+        flags = [flag for flag in flags if flag != option.takes_back]
+        flags += filter(None, (option.filesystem,))
+        propagation += filter(None, (option.propagation,))
+        asked += (word,) if option.runtime else ()
+    return Options(
+        attributes=attributes,
+        recursive=recursive,
+        flags=tuple(flags),
+        data=tuple(data),
+        propagation=tuple(propagation),
+        bind=bind,
+        asked=tuple(asked),
+    )

@@ -1,0 +1,153 @@
+"""tmpcopyup: a tmpfs that begins with what the directory below it holds.
+
+Both trees are walked by descriptor, and no link is followed: another container may change the
+source meanwhile. What is copied is then the one or the other, and never a file from elsewhere.
+
+See: openat(2), sendfile(2), xattr(7); the option is runc's and crun's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+
+from minicontainer.errors import KernelError
+from minicontainer.kernel import files
+
+_PIECE = 1 << 24  # bytes a call
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def copy_tree(source: int, target: int, where: str, *, keep_mode: bool) -> None:
+    """Copy what is in a directory, with owners, modes, times, attributes, links and devices.
+
+    What is mounted below the source is not copied: its mount points are, as empty directories.
+
+    Args:
+        source: the directory's descriptor; O_PATH is enough.
+        target: an empty directory that nobody else sees yet.
+        where: its path as the container will see it, for events and errors.
+        keep_mode: of the target itself, which the mount's options gave it.
+    Raises:
+        KernelError: ENOSPC when the tmpfs is smaller than what it shall hold, and others.
+    """
+    try:
+        with files.opened(_reopened(source, os.O_DIRECTORY)) as directory:
+            mode = stat.S_IMODE(os.fstat(target).st_mode)
+            with files.opened(_reopened(target, os.O_DIRECTORY)) as top:
+                _Copy(os.fstat(directory).st_dev, top).directory(directory, top, where)
+                if keep_mode:
+                    files.change_mode_of(top, mode, where=where)
+    except KernelError:
+        raise
+    except OSError as error:
+        name = error.filename or "a file"
+        raise KernelError(error.errno, error.strerror, f"tmpcopyup to {where}: {name}") from None
+
+
+def _reopened(fd: int, flags: int) -> int:
+    """Open what a descriptor stands for once more, to read it: no name is looked up again."""
+    return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | flags)
+
+
+class _Copy:
+    """One copy, and the files of several names that it has met.
+
+    Args:
+        device: what the source's directories are on.
+        top: the target.
+    """
+
+    def __init__(self, device: int, top: int) -> None:
+        self._device = device
+        self._top = top
+        self._met: dict[tuple[int, int], str] = {}  # where below the top the first name is
+
+    def directory(self, source: int, target: int, where: str, below: str = "") -> None:
+        """Copy an open directory into another.
+
+        Args:
+            below: where in the top the target is.
+        """
+        for name in os.listdir(source):
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                there = os.open(name, _LOOK, dir_fd=source)
+                with files.opened(there):
+                    self._entry(there, target, name, where, below)
+        _copy_attributes(source, target, where)
+
+    def _entry(self, source: int, parent: int, name: str, above: str, below: str) -> None:
+        found, where, place = os.fstat(source), f"{above}/{name}", os.path.join(below, name)
+        kind = stat.S_IFMT(found.st_mode)
+        first = self._met.get((found.st_dev, found.st_ino))
+        if kind == stat.S_IFDIR:
+            files.make_dir(name, at=parent, where=where)
+            with files.opened(os.open(name, _DIRECTORY, dir_fd=parent)) as made:
+                if found.st_dev == self._device:
+                    with files.opened(_reopened(source, os.O_DIRECTORY)) as directory:
+                        self.directory(directory, made, where, place)
+            return
+        if first is not None:
+            files.make_link(first, name, source_at=self._top, at=parent, where=where)
+            return
+        if kind == stat.S_IFREG:
+            _copy_file(source, parent, name, where)
+        else:
+            _copy_special(source, parent, name, where)
+        if found.st_nlink > 1:
+            self._met[found.st_dev, found.st_ino] = place
+
+
+def _copy_file(source: int, parent: int, name: str, where: str) -> None:
+    with (
+        files.opened(_reopened(source, 0)) as read,
+        files.opened(os.open(name, _NEW, 0o600, dir_fd=parent)) as made,
+    ):
+        while os.sendfile(made, read, None, _PIECE):
+            pass
+        _copy_attributes(read, made, where)
+
+
+def _copy_special(source: int, parent: int, name: str, where: str) -> None:
+    """Copy a symbolic link, a device, a fifo or a socket."""
+    found = os.fstat(source)
+    if stat.S_ISLNK(found.st_mode):
+        files.make_symlink(os.readlink("", dir_fd=source), name, at=parent, where=where)
+    else:
+        files.make_node(
+            name, found.st_mode, found.st_rdev, at=parent, where=where,
+            shell=f"mknod -m {stat.S_IMODE(found.st_mode):o} {where}",
+        )  # fmt: skip
+    with files.opened(os.open(name, _LOOK, dir_fd=parent)) as made:
+        _copy_owner(made, found, where)
+    times = (found.st_atime_ns, found.st_mtime_ns)
+    os.utime(name, ns=times, dir_fd=parent, follow_symlinks=False)
+
+
+def _copy_attributes(source: int, target: int, where: str) -> None:
+    """Copy owner, mode, extended attributes and times, in the order in which they stay."""
+    found = os.fstat(source)
+    _copy_owner(target, found, where)
+    # chown(2) clears set-user-ID, a write clears file capabilities
+    files.change_mode_of(target, stat.S_IMODE(found.st_mode), where=where)
+    for name in os.listxattr(source):
+        try:
+            files.set_attribute_of(target, name, os.getxattr(source, name), where=where)
+        except KernelError as error:  # tmpfs has no such attributes, or they are the host root's
+            if error.errno not in (errno.ENOTSUP, errno.EPERM):
+                raise
+    os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def _copy_owner(target: int, found: os.stat_result, where: str) -> None:
+    if (found.st_uid, found.st_gid) == (os.geteuid(), os.getegid()):
+        return
+    try:
+        files.change_owner_of(target, found.st_uid, found.st_gid, where=where)
+    except KernelError as error:  # somebody whom this user namespace does not know
+        if error.errno not in (errno.EINVAL, errno.EPERM):
+            raise
