@@ -23,13 +23,15 @@ class Options(Record):
 
     Args:
         console: a socket that gets the terminal's master, if the specification wants a terminal.
-        detached: it outlives its parent, and waits for `start` from another process.
+        detached: it outlives its parent.
+        gated: its parent leaves before the program runs: it waits for another process, `start`.
         preserve_fds: how many of the caller's descriptors, from 3 on, the program inherits.
         no_pivot: the root is changed by chroot(2), for hosts whose own root is a ramfs.
     """
 
     console: Any = None
     detached: bool = False
+    gated: bool = False
     preserve_fds: int = 0
     no_pivot: bool = False
 

@@ -152,7 +152,7 @@ def _prepare_init(
         cgroup.mounts(),
         program=program,
         options=options,
-        gate=_make_gate(store.directory(name), undo) if options.detached else None,
+        gate=_make_gate(store.directory(name), undo) if options.gated else None,
         copies=copies,
         tasks_files=cgroup.tasks_files(),
     )

@@ -141,7 +141,7 @@ _GATE = ("start", "started")  # the pipes' names: to init, and from it
 
 
 def make_gate(directory: str) -> Channel:
-    """Make the gate at which a detached container waits; give init's end of it.
+    """Make the gate at which a created container waits; give init's end of it.
 
     Both pipes are opened for reading and writing, so that opening never waits for the other side,
     and a start that is killed does not look like an end of what there is to read.

@@ -63,6 +63,7 @@ def _create(
     options = Options(
         console=theirs,
         detached=detached,
+        gated=session.command == "create",
         preserve_fds=preserved,
         no_pivot=asked.has("no-pivot"),
     )
