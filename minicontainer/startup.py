@@ -72,6 +72,7 @@ def begin(bundle: str = "") -> None:
     """
     # Until somebody catches it, Ctrl-C shall end this process without a traceback.
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    _open_standard_files()
     try:
         with open(bundle, "rb") as file:
             version, modules = marshal.loads(file.read())
@@ -81,10 +82,29 @@ def begin(bundle: str = "") -> None:
         sys.meta_path.insert(0, BundleFinder(modules))
 
 
+def _open_standard_files() -> None:
+    """Put /dev/null where the caller has closed its input, output or errors.
+
+    The next file to be opened would take that number, and every program started would inherit it.
+    """
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open("/dev/null", os.O_RDWR), True)  # the lowest number: fd
+            setattr(sys, name, open(fd, mode, closefd=False))  # noqa: SIM115 until the process ends
+
+
 def end(status: int) -> NoReturn:
     """End the process at once: taking the interpreter apart costs 2 ms and does nothing for us."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:  # whoever read it has seen enough
+        status = status or 1
+    except OSError as error:
+        os.write(2, f"minicontainer: can't write the output: {error.strerror}\n".encode())
+        status = status or 1
     os._exit(status)
 
 
