@@ -34,7 +34,10 @@ def preserved_descriptors(asked: Asked, environ: Mapping[str, str]) -> tuple[int
     """
     count, listening = asked.number("preserve-fds"), environ.get("LISTEN_FDS", "")
     told: tuple[str, ...] = ()
-    if listening.isdecimal():
+    if count < 0:
+        raise InvalidArgument(f"--preserve-fds: expected 0 or more, got {count}")
+    # They may be meant for a process before us, and only have come down with the environment.
+    if listening.isdecimal() and environ.get("LISTEN_PID") == str(os.getpid()):
         count, told = count + int(listening), (f"LISTEN_FDS={listening}", "LISTEN_PID=1")
     for fd in range(3, 3 + count):
         try:
