@@ -203,6 +203,8 @@ Not there yet.
 
 # Everything after the first argument of these is another program's.
 _STOP_EARLY = ("exec", "ps")
+# Whatever options these are given, the answer is that they are not there.
+_NOT_THERE = ("checkpoint", "restore")
 
 
 class Asked:
@@ -322,4 +324,6 @@ def split(words: Sequence[str]) -> tuple[Asked, str, Asked]:
         raise InvalidArgument(f"no such command: {name}: one of {', '.join(COMMANDS)}")
     if "--help" in rest[:1] or "-h" in rest[:1]:
         return overall, name, Asked({"help": [""]}, [])
+    if name in _NOT_THERE:
+        return overall, name, Asked({}, rest)
     return overall, name, parse(COMMANDS[name], rest, stop_early=name in _STOP_EARLY)
