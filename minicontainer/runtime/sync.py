@@ -161,13 +161,16 @@ def open_gate(directory: str) -> Channel | None:
     opened for writing. So the kernel knows, and no file that a killed command left half written.
     """
     start, started = (os.path.join(directory, name) for name in _GATE)
+    writes = -1
     try:
         writes = os.open(start, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return Channel(os.open(started, os.O_RDONLY | os.O_CLOEXEC), writes)
     except OSError as error:
+        if writes >= 0:
+            os.close(writes)
         if error.errno in (errno.ENXIO, errno.ENOENT):
             return None
-        raise KernelError(error.errno, error.strerror, f"open {start}") from None
-    return Channel(os.open(started, os.O_RDONLY | os.O_CLOEXEC), writes)
+        raise KernelError(error.errno, error.strerror, f"open {error.filename}") from None
 
 
 def start(pid: int, channel: Channel) -> None:
