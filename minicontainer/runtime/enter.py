@@ -98,7 +98,6 @@ def start(
             undo.callback(os.close, group_fd)
         wanted = {namespace.type for namespace in spec.linux.namespaces}
         flags = sum(row.flag for kind, row in BY_TYPE.items() if kind in wanted)
-        ours.send(sync.Go())
         pid, program_pidfd = fork_by_joiner(
             child, ours, lambda: _join(pidfd, flags), 0, group_fd, RECIPE
         )
@@ -106,6 +105,7 @@ def start(
             half_made.callback(os.close, program_pidfd)
             half_made.callback(end_init, pid, program_pidfd)
             child.close()
+            sync.go(ours)  # not earlier, or the program could speak before its joiner has
             sync.wait_for_program(pid, ours)
             half_made.pop_all()
         return Running(pid, program_pidfd)

@@ -22,7 +22,7 @@ from minicontainer.runtime.defaults import DENY_ALL_DEVICES, DEVICE_RULES
 from minicontainer.runtime.foreground import Running
 from minicontainer.runtime.spawn import copy_host_mounts, fork_init
 from minicontainer.runtime.state import State, default_cgroup
-from minicontainer.runtime.sync import Go, Ready, channel_pair, make_gate, next_message, start
+from minicontainer.runtime.sync import Ready, channel_pair, go, make_gate, next_message, start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def create(
         child.close()
         if spec.new_namespace("user"):
             steps.take(write_id_maps, pid, spec.linux)
-        ours.send(Go())
+        go(ours)
         wait_for_ready(ours, pid)
         return Container(state, pidfd, ours, cgroup, undo.pop_all())
 

@@ -173,6 +173,12 @@ def open_gate(directory: str) -> Channel | None:
         raise KernelError(error.errno, error.strerror, f"open {error.filename}") from None
 
 
+def go(channel: Channel) -> None:
+    """Tell the forked process to begin."""
+    with contextlib.suppress(BrokenPipeError):  # it died: reading says so
+        channel.send(Go())
+
+
 def start(pid: int, channel: Channel) -> None:
     """Tell init to become the program, and wait until it has."""
     with contextlib.suppress(BrokenPipeError):  # it died: reading says so
