@@ -73,7 +73,7 @@ def start(
         state, pidfd: as `hold` gave them.
         bundle: the container's specification, with the new program as its process.
         options: how it is begun.
-        sub_group: the cgroup, below the container's own.
+        sub_group: the cgroup, below the container's own; `pids,cpu:NAME` for these alone on v1.
     Raises:
         InitError: the program could not be started.
     """
@@ -123,11 +123,29 @@ def _join(pidfd: int, flags: int) -> None:
 def _open_tasks(state: State, sub_group: str) -> tuple[tuple[str, int], ...]:
     """Open what joins the container's v1 cgroups."""
     found = []
+    named, colon, below = sub_group.rpartition(":")
+    moved = _v1_hierarchies(named.split(",")) if colon else ()
     for path in state.tasks:
         directory, _, name = path.rpartition("/")
-        inside = _below(directory, sub_group)
-        found.append((f"{inside}/{name}", files.open_for_writing(f"{inside}/{name}")))
+        if not colon or directory.removesuffix(state.cgroup) in moved:
+            directory = _below(directory, below)
+        found.append((f"{directory}/{name}", files.open_for_writing(f"{directory}/{name}")))
     return tuple(found)
+
+
+def _v1_hierarchies(controllers: list[str]) -> list[str]:
+    """Find where v1 controllers are mounted."""
+    from minicontainer.cgroups import hierarchies  # few calls name any
+
+    places = {
+        name: hierarchy.mount_point
+        for hierarchy in hierarchies.mounted().v1
+        for name in hierarchy.controllers
+    }
+    for name in controllers:
+        if name not in places:
+            raise Conflict(f"--cgroup {name}:…: cgroup v1 has no controller {name} here")
+    return [places[name] for name in controllers]
 
 
 def _open_group(state: State, sub_group: str) -> int | None:
@@ -136,6 +154,8 @@ def _open_group(state: State, sub_group: str) -> int | None:
     """
     if not state.unified:
         return None
+    if ":" in sub_group:
+        sub_group = ""  # of v1 controllers
     directory = _below(state.unified, sub_group)
     if not sub_group and files.read_file(f"{directory}/cgroup.subtree_control").strip():
         mount_point = state.unified.removesuffix(state.cgroup)
