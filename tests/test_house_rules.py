@@ -43,6 +43,7 @@ LIBRARY_HOMES = {
     "_prctl": ("kernel/process.py", "kernel/capabilities.py"),
     "pyseccomp": ("kernel/seccomp*.py",),
     "cgroupspy": ("cgroups/v1.py",),
+    "jeepney": ("cgroups/systemd_bus.py",),
     "pyroute2": ("network/links.py",),
     "httpx": ("images/registry.py",),
 }
@@ -53,8 +54,8 @@ LONGEST_FUNCTION = 50  # without its docstring
 # What would make a start slow: each costs between 3 and 200 ms to import.
 SLOW_TO_IMPORT = {
     "argparse", "asyncio", "cgroupspy", "dataclasses", "email", "hashlib", "http", "inspect",
-    "logging", "multiprocessing", "pathlib", "pyroute2", "pyseccomp", "shutil", "site", "ssl",
-    "subprocess", "tempfile", "threading", "typing", "urllib",
+    "jeepney", "logging", "multiprocessing", "pathlib", "pyroute2", "pyseccomp", "shutil", "site",
+    "ssl", "subprocess", "tempfile", "threading", "typing", "urllib",
 }  # fmt: skip
 
 THE_END = re.compile(r"# .*\b(process|thread|request) ends here\b")

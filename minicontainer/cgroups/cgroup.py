@@ -19,11 +19,13 @@ from minicontainer.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Literal, Protocol
+    from typing import Any, Literal, Protocol
 
     from minicontainer.cgroups.limits import DeviceRule, Resources
     from minicontainer.cgroups.oom import OomWatch
     from minicontainer.cgroups.stats import Stats
+    from minicontainer.cgroups.v1 import V1Cgroup
+    from minicontainer.cgroups.v2 import V2Cgroup
 else:
     Protocol = object
 
@@ -74,6 +76,16 @@ class Cgroup(Protocol):
 
         Raises:
             NotFound: the process has ended.
+        """
+
+    def adopt(self, pid: int) -> None:
+        """Take in the container's first process, if it was not made inside.
+
+        It is systemd's way, who makes a group around a process: until then there is none, and
+        limits are only noted. The others have nothing to do here.
+
+        Raises:
+            Conflict: systemd could not make the group.
         """
 
     def limit(self, resources: Resources) -> None:
@@ -155,6 +167,9 @@ class Cgroup(Protocol):
     def unified_path(self) -> str:
         """Name the directory that `fd` opens; "" without a v2 hierarchy."""
 
+    def tasks_paths(self) -> tuple[str, ...]:
+        """Name the files that `tasks_files` opens, once the group is there."""
+
     def tasks_files(self) -> tuple[tuple[str, int], ...]:
         """Open what is left to join for a child that clone3(2) put into `fd()`: v1's hierarchies.
 
@@ -168,10 +183,12 @@ class Cgroup(Protocol):
         """Say what the container's /sys/fs/cgroup consists of."""
 
 
-def open_cgroup(path: str) -> Cgroup:
+def open_cgroup(path: str, manager: str = "cgroupfs") -> Cgroup:
     """Take hold of a cgroup, whether it exists yet or not.
 
     Args:
+        manager: who makes it: cgroupfs, that is this project itself; or systemd, whose paths are
+            slice:prefix:name, or what `Cgroup.path` then was.
         path: absolute: counted from where the hierarchies are mounted; or relative to this
             process's own cgroup, on v2 to the one above that. See runtime-spec config-linux.md,
             "Cgroups Path".
@@ -180,11 +197,21 @@ def open_cgroup(path: str) -> Cgroup:
         Unsupported: no hierarchy is mounted.
     """
     found = hierarchies.mounted()
-    resolved = found.resolve(path)
+    if manager != "systemd":
+        return _driver(found, found.resolve(path))
+    from minicontainer.cgroups.systemd import SystemdCgroup, unit_of
+
+    unit = unit_of(path)
+    made: Any = SystemdCgroup(unit, _driver(found, found.resolve(unit.path)))
+    return made  # type: ignore[no-any-return]  # what it has not itself it passes on
+
+
+def _driver(found: hierarchies.Hierarchies, path: str) -> V1Cgroup | V2Cgroup:
+    """Choose the driver for a group's files."""
     if found.version == "v2" and found.unified:
         from minicontainer.cgroups.v2 import V2Cgroup
 
-        return V2Cgroup(found.unified, resolved)
+        return V2Cgroup(found.unified, path)
     from minicontainer.cgroups.v1 import V1Cgroup  # only here: it brings cgroupspy with it
 
-    return V1Cgroup(found, resolved)
+    return V1Cgroup(found, path)

@@ -199,6 +199,15 @@ class V1Cgroup:
                 self.unified.make_directory()
             undo.pop_all()
 
+    def complete(self) -> None:
+        """Make the groups that are missing, where another has made some and put a process in."""
+        for hierarchy in self._hierarchies:
+            directories.make(hierarchy.mount_point, self.path)
+            if "cpuset" in hierarchy.controllers:
+                self._inherit_cpuset(self.path)
+        if self.unified:
+            directories.make(self.unified.top, self.path)
+
     def _inherit_cpuset(self, path: str) -> None:
         """Copy processors and memory nodes from above where a group has none: none takes no task.
 
@@ -236,6 +245,9 @@ class V1Cgroup:
         if self.unified:
             self.unified.add(pid)
 
+    def adopt(self, pid: int) -> None:
+        """Do nothing: the process puts itself into `tasks_files`."""
+
     def fd(self) -> int | None:
         """Open the v2 side of a hybrid host for clone3(2), which knows groups of v2 alone."""
         return self.unified.fd() if self.unified else None
@@ -244,13 +256,13 @@ class V1Cgroup:
         """Name the v2 directory of a hybrid host."""
         return self.unified.directory if self.unified else ""
 
+    def tasks_paths(self) -> tuple[str, ...]:
+        """Name the `tasks` file of every v1 hierarchy."""
+        return tuple(f"{h.mount_point}{self.path}/tasks" for h in self._hierarchies)
+
     def tasks_files(self) -> tuple[tuple[str, int], ...]:
         """Open the `tasks` file of every v1 hierarchy, for a process that moves itself in."""
-        found = []
-        for hierarchy in self._hierarchies:
-            path = f"{hierarchy.mount_point}{self.path}/tasks"
-            found.append((path, files.open_for_writing(path)))
-        return tuple(found)
+        return tuple((path, files.open_for_writing(path)) for path in self.tasks_paths())
 
     def processes(self) -> tuple[int, ...]:
         """List the processes, those of groups below among them."""
@@ -324,8 +336,8 @@ class V1Cgroup:
             raise Unsupported(
                 "linux.resources.unified: this host has cgroup v1: use the other fields"
             )
-        control_files.check_use(resources, self._read("memory.usage_in_bytes"))
-        control_files.apply(resources, self.path, self._is_v2, self._write_limit, self._read)
+        control_files.check_use(resources, self.read("memory.usage_in_bytes"))
+        control_files.apply(resources, self.path, self._is_v2, self._write_limit, self.read)
 
     def _is_v2(self, row: Limit) -> bool:
         """Say whether only the v2 hierarchy has a row's controller, as hugetlb on some hosts."""
@@ -346,7 +358,7 @@ class V1Cgroup:
         else:
             raise refusals.of_missing_controller(name, where, " ".join(self._mount_points))
 
-    def _read(self, file: str) -> str:
+    def read(self, file: str) -> str:
         """Read a control file, ../ one above; "" if there is none."""
         controller = self.controller(file.removeprefix("../").partition(".")[0])
         if not controller:

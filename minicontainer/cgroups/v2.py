@@ -43,7 +43,7 @@ class V2Cgroup:
     def __init__(self, hierarchy: Hierarchy, path: str) -> None:
         self.path = path
         self.directory = hierarchy.mount_point + path
-        self._top = hierarchy.mount_point
+        self.top = hierarchy.mount_point
 
     def _require_group(self) -> None:
         if not os.path.exists(self.directory):
@@ -54,6 +54,10 @@ class V2Cgroup:
     def create(self) -> None:
         """Make the group, with every controller this host has."""
         self.make_directory()
+        self.complete()
+
+    def complete(self) -> None:
+        """Have all controllers passed on to the group."""
         try:
             self._pass_down(CONTROLLERS)
         except KernelError as error:
@@ -72,12 +76,12 @@ class V2Cgroup:
         Raises:
             Conflict: it exists, and has processes.
         """
-        if not directories.make(self._top, self.path) and self.processes():
+        if not directories.make(self.top, self.path) and self.processes():
             raise directories.occupied(self.path)
 
     def remove(self, timeout_s: float = 5) -> None:
         """Remove the group, those below, and this project's empty ones above."""
-        directories.remove(self._top, self.path, timeout_s)
+        directories.remove(self.top, self.path, timeout_s)
 
     def _pass_down(self, wanted: tuple[str, ...]) -> None:
         """Enable controllers in all groups above, so that this one has them.
@@ -88,14 +92,14 @@ class V2Cgroup:
             KernelError: of a group that can't: EBUSY if it has processes.
         """
         above = self.path.split("/")[1:-1]
-        parent = "/".join([self._top, *above])
+        parent = "/".join([self.top, *above])
         missing = set(wanted) - set(files.read_file(f"{parent}/cgroup.subtree_control").split())
         if not missing:
             return
-        missing &= set(files.read_file(f"{self._top}/cgroup.controllers").split())
+        missing &= set(files.read_file(f"{self.top}/cgroup.controllers").split())
         for depth in range(len(above) + 1):
             level = "/" + "/".join(above[:depth])
-            file = f"{self._top}{level.rstrip('/')}/cgroup.subtree_control"
+            file = f"{self.top}{level.rstrip('/')}/cgroup.subtree_control"
             lacking = sorted(missing - set(files.read_file(file).split()))
             if lacking:
                 self._enable(file, level, " ".join(f"+{name}" for name in lacking))
@@ -116,7 +120,7 @@ class V2Cgroup:
 
     def _top_is_a_group(self) -> bool:
         """Say whether the mount shows a part of the host's tree: its real root has no type."""
-        return os.path.exists(f"{self._top}/cgroup.type")
+        return os.path.exists(f"{self.top}/cgroup.type")
 
     def _empty_top(self) -> None:
         """Move the processes at the top into a leaf, /init: only leaves may have processes.
@@ -125,14 +129,14 @@ class V2Cgroup:
         image for Docker in Docker does so, under that name.
         """
         for _ in range(10):  # they may fork meanwhile
-            pids = files.read_file(f"{self._top}/cgroup.procs").split()
+            pids = files.read_file(f"{self.top}/cgroup.procs").split()
             if not pids or "0" in pids:  # 0: one of another PID namespace, which can't be named
                 return
-            directories.make(self._top, "/init")
+            directories.make(self.top, "/init")
             for pid in pids:
                 try:
                     files.write_file(
-                        f"{self._top}/init/cgroup.procs", pid, object="cgroup:/init/cgroup.procs"
+                        f"{self.top}/init/cgroup.procs", pid, object="cgroup:/init/cgroup.procs"
                     )
                 except KernelError as error:
                     if error.errno != errno.ESRCH:
@@ -147,6 +151,9 @@ class V2Cgroup:
         except KernelError as error:
             raise refusals.of_process(error, self.path, pid) from None
 
+    def adopt(self, pid: int) -> None:
+        """Do nothing: clone3(2) made the process inside."""
+
     def fd(self) -> int:
         """Open a descriptor for CLONE_INTO_CGROUP."""
         try:
@@ -157,6 +164,10 @@ class V2Cgroup:
     def unified_path(self) -> str:
         """Name the group's directory."""
         return self.directory
+
+    def tasks_paths(self) -> tuple[str, ...]:
+        """Name none: v2 has one hierarchy."""
+        return ()
 
     def tasks_files(self) -> tuple[tuple[str, int], ...]:
         """Open none: clone3(2) put the child into the one hierarchy that there is."""
@@ -231,7 +242,7 @@ class V2Cgroup:
 
     def has(self, controller: str) -> bool:
         """Say whether this hierarchy has a controller at all."""
-        return controller in files.read_file(f"{self._top}/cgroup.controllers").split()
+        return controller in files.read_file(f"{self.top}/cgroup.controllers").split()
 
     def write_limit(self, where: str, file: str, text: str) -> None:
         """Write a limit; if its file is missing, have the controller passed on to this group first.
@@ -254,13 +265,13 @@ class V2Cgroup:
         """Have a controller here, or say why not."""
         self._require_group()
         if not self.has(controller):
-            available = files.read_file(f"{self._top}/cgroup.controllers").strip()
+            available = files.read_file(f"{self.top}/cgroup.controllers").strip()
             raise refusals.of_missing_controller(controller, where, available)
         try:
             self._pass_down((controller,))
         except KernelError as error:
             level = (error.filename or "").removeprefix("write(").partition("/cgroup.subtree")[0]
-            level = level.removeprefix(self._top) or "/"
+            level = level.removeprefix(self.top) or "/"
             raise refusals.of_enabling(error, controller, where, level) from None
 
     def allow_devices(self, rules: Iterable[DeviceRule]) -> None:
@@ -303,7 +314,7 @@ class V2Cgroup:
 
     def mounts(self) -> tuple[View, ...]:
         """Say what the container's /sys/fs/cgroup consists of: this group."""
-        return (View(name="", source=self.directory, filesystem="cgroup2", hierarchy=self._top),)
+        return (View(name="", source=self.directory, filesystem="cgroup2", hierarchy=self.top),)
 
     # ---- counters
 

@@ -26,6 +26,7 @@ class Options(Record):
         detached: it outlives its parent.
         gated: its parent leaves before the program runs: it waits for another process, `start`.
         preserve_fds: how many of the caller's descriptors, from 3 on, the program inherits.
+        cgroup_manager: who makes its cgroup: cgroupfs, this project itself; or systemd.
         no_pivot: the root is changed by chroot(2), for hosts whose own root is a ramfs.
     """
 
@@ -33,6 +34,7 @@ class Options(Record):
     detached: bool = False
     gated: bool = False
     preserve_fds: int = 0
+    cgroup_manager: str = "cgroupfs"
     no_pivot: bool = False
 
 

@@ -137,7 +137,7 @@ def cgroup_of(state: State) -> Cgroup:
     """Take hold of a container's cgroup, whether it is still there or not."""
     from minicontainer.cgroups.cgroup import open_cgroup  # here: not every command needs it
 
-    return open_cgroup(state.cgroup)
+    return open_cgroup(state.cgroup, state.cgroup_manager)
 
 
 def pause(name: str, store: Store) -> None:
@@ -228,7 +228,9 @@ def _salvaged(name: str, store: Store) -> State:
         path = store.load_config(name).linux.cgroups_path
     except Error:
         path = None
-    return State(id=name, bundle="", cgroup=path or default_cgroup(name))
+    manager = "systemd" if path and path.count(":") == 2 and path[0] != "/" else "cgroupfs"
+    cgroup = path or default_cgroup(name, manager)
+    return State(id=name, bundle="", cgroup=cgroup, cgroup_manager=manager)
 
 
 def _remove_cgroup(state: State, *, ours: bool) -> None:

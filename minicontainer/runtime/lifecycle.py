@@ -95,8 +95,9 @@ def create(
     spec = bundle.spec
     with contextlib.ExitStack() as undo:
         claim = steps.take(reserve_name, name, store, undo)
-        cgroup = open_cgroup(spec.linux.cgroups_path or default_cgroup(name))
-        state = store.save(_creating(name, bundle, cgroup))
+        manager = options.cgroup_manager
+        cgroup = open_cgroup(spec.linux.cgroups_path or default_cgroup(name, manager), manager)
+        state = store.save(_creating(name, bundle, cgroup, manager))
         steps.take(create_cgroup, cgroup, spec, undo, claim)
         store.write(name, "config.json", bundle.text)
         ours, theirs = channel_pair()
@@ -109,6 +110,8 @@ def create(
         # Before it goes on: from here on `delete` knows whom to kill, should this process be gone.
         state = store.save(_forked(state, pid, child, cgroup))
         child.close()
+        if manager == "systemd":
+            steps.take(adopt_init, pid, cgroup)
         if spec.new_namespace("user"):
             steps.take(write_id_maps, pid, spec.linux)
         go(ours)
@@ -116,7 +119,7 @@ def create(
         return Container(state, pidfd, ours, cgroup, undo.pop_all())
 
 
-def _creating(name: str, bundle: Bundle, cgroup: Cgroup) -> State:
+def _creating(name: str, bundle: Bundle, cgroup: Cgroup, manager: str) -> State:
     now = time.time_ns()
     seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9))
     return State(
@@ -124,6 +127,7 @@ def _creating(name: str, bundle: Bundle, cgroup: Cgroup) -> State:
         bundle=bundle.path,
         rootfs=bundle.rootfs,
         cgroup=cgroup.path,
+        cgroup_manager=manager,
         freezer=cgroup.freezer(),
         created=f"{seconds}.{now % 10**9:09}Z",
         annotations=bundle.spec.annotations,
@@ -163,7 +167,7 @@ def _forked(state: State, pid: int, child: context.Init, cgroup: Cgroup) -> Stat
         status="creating" if child.options.detached else "running",
         pid=pid,
         pid_started=process.start_time(pid) or 0,
-        tasks=tuple(path for path, _ in child.tasks_files),
+        tasks=cgroup.tasks_paths(),
         unified=cgroup.unified_path(),
     )
 
@@ -198,6 +202,11 @@ def create_cgroup(cgroup: Cgroup, spec: Spec, undo: ExitStack, claim: int) -> No
     cgroup.limit(resources.as_of(spec.oci_version))
     cgroup.allow_devices((DENY_ALL_DEVICES, *resources.devices, *DEVICE_RULES))
     undo.callback(_while_claimed, claim, steps.take, end_processes, cgroup)
+
+
+def adopt_init(pid: int, cgroup: Cgroup) -> None:
+    """Have systemd make the cgroup: around the first process, which waits, with all limits."""
+    cgroup.adopt(pid)
 
 
 def compile_filter(profile: Seccomp, store: Store) -> bytes:
@@ -249,6 +258,7 @@ STEPS = (
     compile_filter,
     copy_host_mounts,
     fork_init,
+    adopt_init,
     write_id_maps,
     start,
     end_init,        # from here on: what is taken back, in the end or when a step failed

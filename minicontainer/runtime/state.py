@@ -41,7 +41,8 @@ class State(Record):
         pid_started: when that one began, in clock ticks since boot: it tells it from a later
             process with the same pid.
         bundle: the bundle's directory;  rootfs: its root file system.
-        cgroup: its cgroup's path;  freezer: the file that says whether it is frozen.
+        cgroup: its cgroup's path;  cgroup_manager: who makes it: `open_cgroup`.
+        freezer: the file that says whether it is frozen.
         tasks: what a process writes 0 to in order to join its v1 cgroups;  unified: its cgroup
             v2 directory, "" without one.
         created: when, by the wall clock: 2026-01-31T12:00:00.123456789Z.
@@ -55,6 +56,7 @@ class State(Record):
     bundle: str
     rootfs: str = ""
     cgroup: str
+    cgroup_manager: str = "cgroupfs"
     freezer: str = ""
     tasks: tuple[str, ...] = ()
     unified: str = ""
@@ -62,9 +64,13 @@ class State(Record):
     annotations: dict[str, str] = NO_ENTRIES
 
 
-def default_cgroup(name: str) -> str:
-    """Name the cgroup of a container whose specification names none."""
-    return f"/minicontainer-{name}"
+def default_cgroup(name: str, manager: str) -> str:
+    """Name the cgroup of a container whose specification names none.
+
+    Args:
+        manager: who makes it: `open_cgroup`.
+    """
+    return f":minicontainer:{name}" if manager == "systemd" else f"/minicontainer-{name}"
 
 
 def unknown(name: str) -> NotFound:

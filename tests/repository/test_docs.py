@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 from minicontainer import steps
+from minicontainer.cgroups.control_files import LIMITS
+from minicontainer.cgroups.limits import Resources
 from minicontainer.cli.run_options import run_parser
 from minicontainer.engine import containers
 from minicontainer.kernel.mount_options import OPTIONS, RECURSIVE_OPTIONS
@@ -57,6 +59,18 @@ def test_the_reference_names_every_mount_option() -> None:
     cells = re.findall(r"^\| (`.*?) \|", page, flags=re.MULTILINE)
     named = [word for cell in cells for word in re.findall(r"`([a-z-]+)`", cell)]
     assert sorted(named) == sorted((*OPTIONS, *RECURSIVE_OPTIONS))
+
+
+def test_the_reference_has_the_table_of_limits() -> None:
+    """Field, file on v1, file on v2, in the code's order."""
+    page = (CHECKOUT / "docs/reference/limits.md").read_text()
+    told = re.findall(
+        r"^\| `([\w.]+)` \| `([^`]+)` \| (?:`([^`]+)`|—) \|", page, flags=re.MULTILINE
+    )
+    assert told == [
+        (Resources.json_path(row.field).removeprefix("linux.resources."), row.v1, row.v2 or "")
+        for row in LIMITS
+    ]
 
 
 def test_every_file_a_page_points_to_exists() -> None:

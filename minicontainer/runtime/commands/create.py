@@ -65,6 +65,7 @@ def _create(
         detached=detached,
         gated=session.command == "create",
         preserve_fds=preserved,
+        cgroup_manager="systemd" if session.systemd_cgroup else "cgroupfs",
         no_pivot=asked.has("no-pivot"),
     )
     container = lifecycle.create(name, bundle, session.store, options)

@@ -1,0 +1,246 @@
+"""Cgroups that systemd makes: a transient scope around a container's first process.
+
+systemd wants to be the only one who makes groups in its tree. So it is asked for a unit, with the
+limits that it knows as properties; it makes the group, in the slice that was named, and delegates
+it. The control files are then written as by the other drivers: they know more limits, and finer.
+
+A scope is made around processes that exist: `create` notes what is wanted, and `adopt` does it.
+
+See: systemd.scope(5), systemd.resource-control(5); systemd's docs/CGROUP_DELEGATION.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from minicontainer.cgroups.systemd_properties import device_properties, properties
+from minicontainer.errors import Conflict, Error, InvalidArgument
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from minicontainer.cgroups.limits import DeviceRule, Resources
+    from minicontainer.cgroups.systemd_bus import SystemdBus
+    from minicontainer.cgroups.v1 import V1Cgroup
+    from minicontainer.cgroups.v2 import V2Cgroup
+
+_DEFAULT_SLICE, _ROOT_SLICE = "system.slice", "-.slice"
+_UNIT_CHARACTERS = frozenset(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\\@"
+)  # systemd.unit(5)
+_LONGEST_UNIT = 255
+
+
+class Unit:
+    """A unit's name, and where its cgroup is.
+
+    Args:
+        name: docker-0123.scope;  slice: the one that it is in.
+    """
+
+    def __init__(self, name: str, slice: str) -> None:
+        self.name = name
+        self.slice = slice
+
+    @property
+    def path(self) -> str:
+        """The group's path: a-b.slice is in a.slice."""
+        if self.slice == _ROOT_SLICE:
+            return f"/{self.name}"
+        parts = self.slice.removesuffix(".slice").split("-")
+        above = "".join(f"/{'-'.join(parts[: i + 1])}.slice" for i in range(len(parts)))
+        return f"{above}/{self.name}"
+
+
+def unit_of(path: str) -> Unit:
+    """Read what cgroupsPath says, `slice:prefix:name`; or `Unit.path`, as a state keeps it.
+
+    Raises:
+        InvalidArgument: it is neither, or names what systemd can't have.
+    """
+    if path.startswith("/") and path.endswith(".scope"):
+        above, _, name = path.rpartition("/")
+        unit = Unit(name, above.rpartition("/")[2] or _ROOT_SLICE)
+    else:
+        parts = path.split(":")
+        if len(parts) != 3 or not parts[2]:
+            raise InvalidArgument(
+                f"linux.cgroupsPath: expected slice:prefix:name for systemd, got {path!r}"
+            )
+        slice, prefix, name = parts
+        slice = {"": _DEFAULT_SLICE, "-": _ROOT_SLICE}.get(slice, slice)
+        # a container's name may hold a plus sign, which systemd writes so
+        scope = "-".join(filter(None, (prefix, name))).replace("+", "\\x2b")
+        unit = Unit(f"{scope}.scope", slice)
+    _check(unit)
+    return unit
+
+
+def _check(unit: Unit) -> None:
+    if unit.name.endswith(".slice.scope"):
+        raise InvalidArgument("linux.cgroupsPath: its name is a slice: a container is in a scope")
+    inner = unit.slice.removesuffix(".slice")
+    if inner == unit.slice or not (inner == "-" or all(inner.split("-"))):
+        raise InvalidArgument(
+            f"linux.cgroupsPath: {unit.slice!r} is no slice: expected a name such as "
+            "machine.slice or user-1000.slice"
+        )
+    for word in (unit.slice, unit.name):
+        if set(word) - _UNIT_CHARACTERS or len(word) > _LONGEST_UNIT:
+            raise InvalidArgument(
+                f"linux.cgroupsPath: systemd takes no unit {word!r}: use letters, digits and "
+                f"- _ . @, at most {_LONGEST_UNIT} of them"
+            )
+
+
+class SystemdCgroup:
+    """The cgroup of a scope. What is not here is done by the driver of its files.
+
+    Args:
+        unit: the scope.
+        files: the driver for `unit.path`.
+    """
+
+    def __init__(self, unit: Unit, files: V1Cgroup | V2Cgroup) -> None:
+        self._unit = unit
+        self._files = files
+        self._awaited = False  # between create and adopt
+        self._resources: Resources | None = None
+        self._rules: list[DeviceRule] = []
+
+    def __getattr__(self, name: str) -> Any:
+        """Pass everything else on: freezing, counters, processes are matters of files."""
+        return getattr(self._files, name)
+
+    def _bus(self) -> SystemdBus:
+        from minicontainer.cgroups.systemd_bus import SystemdBus  # 10 ms: jeepney, sockets
+
+        return SystemdBus()
+
+    def create(self) -> None:
+        """Note that the scope is to be made; limits set from here on come with it.
+
+        Raises:
+            Unsupported: systemd does not run here.
+            Conflict: the group is there, and has processes.
+        """
+        from minicontainer.cgroups.systemd_bus import require_systemd
+
+        require_systemd()
+        if self._files.processes():
+            raise Conflict(f"unit {self._unit.name} exists and has processes: use another name")
+        self._awaited = True
+
+    def limit(self, resources: Resources) -> None:
+        """Set the limits that are named: as properties, and in the files."""
+        if self._awaited:
+            self._resources = resources
+            return
+        changed = properties(resources, self._files.version, self._files.read)
+        # The files first: the kernel refuses what makes no sense, and then nothing has changed.
+        self._files.limit(resources)
+        if changed:
+            with self._bus() as bus:
+                bus.call(
+                    "SetUnitProperties", "sba(sv)", self._unit.name, True, changed,
+                    shell=f"systemctl set-property --runtime {self._unit.name} …",
+                )  # fmt: skip
+            self._files.limit(resources)  # systemd has written them again, more coarsely
+
+    def allow_devices(self, rules: Iterable[DeviceRule]) -> None:
+        """Let these devices be used and no others."""
+        if self._awaited:
+            self._rules = list(rules)
+        else:
+            self._files.allow_devices(rules)
+
+    def fd(self) -> int | None:
+        """Open a descriptor for clone3(2); None while systemd has not made the group."""
+        return None if self._awaited else self._files.fd()
+
+    def tasks_files(self) -> tuple[tuple[str, int], ...]:
+        """Open v1's `tasks` files; none while systemd has not made the groups."""
+        return () if self._awaited else self._files.tasks_files()
+
+    def adopt(self, pid: int) -> None:
+        """Have systemd make the scope around a process, and set the limits.
+
+        Raises:
+            Conflict: there is such a unit already, or systemd could not make it.
+            InvalidArgument, Unsupported: a limit is not to be had.
+        """
+        with self._bus() as bus:
+            self._start(bus, pid)
+        self._awaited = False
+        # Where systemd keeps no group (v1's freezer, cpuset …), or passes a controller not on.
+        self._files.complete()
+        self._files.add(pid)
+        if self._resources:
+            self._files.limit(self._resources)
+        self._files.allow_devices(self._rules)
+
+    def _start(self, bus: SystemdBus, pid: int) -> None:
+        v2 = self._files.version == "v2"
+        wanted: list[tuple[str, tuple[str, Any]]] = [
+            ("Description", ("s", f"container {self._unit.name}")),
+            ("Slice", ("s", self._unit.slice)),
+            ("Delegate", ("b", True)),
+            ("PIDs", ("au", [pid])),
+            ("DefaultDependencies", ("b", False)),
+            ("MemoryAccounting", ("b", True)),
+            ("CPUAccounting", ("b", True)),
+            ("IOAccounting" if v2 else "BlockIOAccounting", ("b", True)),
+            ("TasksAccounting", ("b", True)),
+        ]
+        if not v2:
+            # v1's list of devices is systemd's to write, at every reload; on v2 ours is a program
+            # beside systemd's own, and stays.
+            wanted += device_properties(self._rules)
+        if self._resources:
+            wanted += properties(self._resources, self._files.version, self._files.read)
+        self._run_start(bus, wanted)
+
+    def _run_start(self, bus: SystemdBus, wanted: list[tuple[str, tuple[str, Any]]]) -> None:
+        from minicontainer.cgroups.systemd_bus import RefusedError
+
+        for last in (False, True):
+            try:
+                return bus.run_job(
+                    "StartTransientUnit", "ssa(sv)a(sa(sv))", self._unit.name, "replace", wanted,
+                    [], shell=f"systemd-run --scope --slice={self._unit.slice} --unit="
+                    f"{self._unit.name} …",
+                )  # fmt: skip
+            except RefusedError as error:
+                if not error.name.endswith(".UnitExists") or last:
+                    raise _explained(error, self._unit) from None
+            # what is left of one that failed
+            with contextlib.suppress(RefusedError):
+                bus.call("ResetFailedUnit", "s", self._unit.name)
+        return None
+
+    def remove(self, timeout_s: float = 5) -> None:
+        """Stop the scope, and remove the group and those below; nothing happens if it is gone."""
+        from minicontainer.cgroups.systemd_bus import RefusedError
+
+        with self._bus() as bus:
+            with contextlib.suppress(RefusedError):  # it ended with its last process
+                bus.run_job(
+                    "StopUnit", "ss", self._unit.name, "replace",
+                    shell=f"systemctl stop {self._unit.name}",
+                )  # fmt: skip
+            with contextlib.suppress(RefusedError):
+                bus.call("ResetFailedUnit", "s", self._unit.name)
+        self._awaited = False
+        self._files.remove(timeout_s)
+
+
+def _explained(error: Error, unit: Unit) -> Error:
+    """Say why systemd refuses a scope."""
+    name = str(getattr(error, "name", ""))
+    if name.endswith(".UnitExists"):
+        return Conflict(f"unit {unit.name} exists already: remove it, or use another name")
+    if name.endswith((".InvalidArgs", ".PropertyReadOnly")):
+        return InvalidArgument(f"systemd does not take {unit.name}: {error}")
+    return error
