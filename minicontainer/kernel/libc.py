@@ -29,6 +29,8 @@ _libc.setns.argtypes = (c_int, c_int)
 _libc.setsid.argtypes = ()
 _libc.sethostname.argtypes = (c_char_p, c_size_t)
 _libc.setdomainname.argtypes = (c_char_p, c_size_t)
+_libc.fstatfs.argtypes = (c_int, c_char_p)
+_libc.personality.argtypes = (c_ulong,)
 _libc.prctl.argtypes = (c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _libc.chroot.argtypes = (c_char_p,)
 _libc.fchownat.argtypes = (c_int, c_char_p, c_uint, c_uint, c_int)
@@ -50,9 +52,15 @@ _SYSCALL_NUMBERS = {
     "mount_setattr": 442,
 }
 _OLDER_SYSCALL_NUMBERS = {
-    "x86_64": {"pivot_root": 155, "capget": 125, "capset": 126, "seccomp": 317, "bpf": 321},
-    "aarch64": {"pivot_root": 41, "capget": 90, "capset": 91, "seccomp": 277, "bpf": 280},
-}
+    "x86_64": {
+        "pivot_root": 155, "capget": 125, "capset": 126, "seccomp": 317, "bpf": 321,
+        "sched_setattr": 314, "ioprio_set": 251, "set_mempolicy": 238, "keyctl": 250,
+    },
+    "aarch64": {
+        "pivot_root": 41, "capget": 90, "capset": 91, "seccomp": 277, "bpf": 280,
+        "sched_setattr": 274, "ioprio_set": 30, "set_mempolicy": 237, "keyctl": 219,
+    },
+}  # fmt: skip
 _SYSCALL_NUMBERS |= _OLDER_SYSCALL_NUMBERS.get(os.uname().machine, {})
 _libc.syscall.restype = c_long
 

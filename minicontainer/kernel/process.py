@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _MOST_FDS = 0xFFFFFFFF
 
+PERSONALITIES = {"LINUX": 0x0, "LINUX32": 0x8}
+
 RLIMITS = {name: value for name, value in vars(resource).items() if name.startswith("RLIMIT_")} | {
     # the module names those that libc does; the kernel has these too: getrlimit(2)
     "RLIMIT_LOCKS": 10,
@@ -128,6 +130,11 @@ def set_uid(uid: int) -> None:
         "setresuid", (uid, uid, uid), lambda: os.setresuid(uid, uid, uid),
         object="process:uid", before=str(os.geteuid()), after=str(uid),
     )  # fmt: skip
+
+
+def set_personality(domain: int) -> None:
+    """personality(2): which kind of Linux this process sees, and those that it makes."""
+    libc.call("personality", domain, object="process:personality", after=lambda: f"{domain:#x}")
 
 
 def new_group() -> None:

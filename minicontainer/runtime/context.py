@@ -28,6 +28,7 @@ class Options(Record):
         preserve_fds: how many of the caller's descriptors, from 3 on, the program inherits.
         cgroup_manager: who makes its cgroup: cgroupfs, this project itself; or systemd.
         no_pivot: the root is changed by chroot(2), for hosts whose own root is a ramfs.
+        new_keyring: it leaves the caller's session keyring.
     """
 
     console: Any = None
@@ -36,6 +37,7 @@ class Options(Record):
     preserve_fds: int = 0
     cgroup_manager: str = "cgroupfs"
     no_pivot: bool = False
+    new_keyring: bool = True
 
 
 DEFAULTS = Options()
@@ -45,7 +47,7 @@ class Init:
     """What the steps work on, and what they learn on the way.
 
     Args:
-        bundle: the container's.
+        name: the container's;  bundle: and its bundle.
         channel: to the parent.
         views: what a cgroup mount consists of.
         program: the compiled seccomp filter, or b"".
@@ -57,6 +59,7 @@ class Init:
 
     def __init__(
         self,
+        name: str,
         bundle: Bundle,
         channel: Channel,
         views: tuple[View, ...],
@@ -66,6 +69,7 @@ class Init:
         copies: dict[int, int] | None = None,
         tasks_files: Iterable[tuple[str, int]] = (),
     ) -> None:
+        self.name = name
         self.bundle = bundle
         self.spec = bundle.spec
         self.channel = channel

@@ -24,7 +24,16 @@ from minicontainer import steps
 from minicontainer.errors import Conflict, InitError, KernelError
 from minicontainer.kernel import files, namespaces, process
 from minicontainer.kernel.namespaces import BY_TYPE
-from minicontainer.runtime import context, control, init, privileges, rootfs, streams, sync
+from minicontainer.runtime import (
+    attributes,
+    context,
+    control,
+    init,
+    privileges,
+    rootfs,
+    streams,
+    sync,
+)
 from minicontainer.runtime.foreground import Running
 from minicontainer.runtime.lifecycle import compile_filter, end_init
 from minicontainer.runtime.spawn import fork_by_joiner
@@ -86,7 +95,7 @@ def start(
         undo.callback(ours.close)
         undo.callback(theirs.close)
         child = context.Init(
-            bundle, theirs, (), program=program, options=options,
+            state.id, bundle, theirs, (), program=program, options=options,
             tasks_files=_open_tasks(state, sub_group),
         )  # fmt: skip
         if streams.has_null():
@@ -99,7 +108,7 @@ def start(
         wanted = {namespace.type for namespace in spec.linux.namespaces}
         flags = sum(row.flag for kind, row in BY_TYPE.items() if kind in wanted)
         pid, program_pidfd = fork_by_joiner(
-            child, ours, lambda: _join(pidfd, flags), 0, group_fd, RECIPE
+            child, ours, lambda: _join(child, pidfd, flags), 0, group_fd, RECIPE
         )
         with contextlib.ExitStack() as half_made:
             half_made.callback(os.close, program_pidfd)
@@ -111,7 +120,9 @@ def start(
         return Running(pid, program_pidfd)
 
 
-def _join(pidfd: int, flags: int) -> None:
+def _join(child: context.Init, pidfd: int, flags: int) -> None:
+    if child.spec.process.exec_cpu_affinity:
+        steps.take(attributes.set_initial_affinity, child)
     # From here on the files are the container's: what is still to be imported must fail.
     sys.meta_path.clear()
     try:
@@ -199,17 +210,24 @@ def settle_streams(init: context.Init) -> None:
 
 RECIPE = (
     init.join_cgroups,           # the limits hold from here on
+    attributes.set_final_affinity,  # the cgroup has its own idea of the processors
     init.reset_signals,
     init.forbid_tracing,         # the joiner did; changing the name goes with it
     init.become_root_inside,
     init.start_session,
-    init.set_oom_score,
+    attributes.join_keyring,
+    attributes.set_oom_score,
     init.set_rlimits,
     open_root,
     open_own_terminal,
     settle_streams,
     rootfs.change_directory,     # nothing is made: the container is what it is
     init.find_program,
+    attributes.set_scheduler,
+    attributes.set_io_priority,
+    attributes.set_memory_policy,
+    attributes.set_personality,
+    attributes.set_labels,
     privileges.forbid_new_privileges,
     privileges.filter_if_privileged,
     privileges.drop_bounding_set,

@@ -25,6 +25,16 @@ from minicontainer.kernel import (
     signals,
 )
 from minicontainer.runtime import programs, reaper
+from minicontainer.runtime.attributes import (
+    join_keyring,
+    set_io_priority,
+    set_labels,
+    set_memory_policy,
+    set_oom_score,
+    set_personality,
+    set_scheduler,
+    set_sysctls,
+)
 from minicontainer.runtime.context import WANTS_REAPER
 from minicontainer.runtime.privileges import (
     become_user,
@@ -116,12 +126,6 @@ def become_root_inside(init: Init) -> None:
 def start_session(init: Init) -> None:
     """Leave the caller's session: its Ctrl-C and its terminal are not the container's."""
     process.new_session()
-
-
-@steps.needed_if(lambda spec: spec.process.oom_score_adj is not None)
-def set_oom_score(init: Init) -> None:
-    """Tell the kernel how gladly to kill this process when memory runs out: proc(5)."""
-    files.write_file("/proc/self/oom_score_adj", str(init.spec.process.oom_score_adj))
 
 
 @steps.needed_if(lambda spec: spec.process.rlimits)
@@ -247,8 +251,10 @@ RECIPE = (
     forbid_tracing,          # before anything of the container could look at us
     become_root_inside,
     start_session,
+    join_keyring,
     set_oom_score,
     set_rlimits,
+    set_sysctls,             # in our own namespaces, as root of them
     unshare_cgroup,
     isolate_mounts,          # before the first mount, or the host would see it
     mount_rootfs,
@@ -265,6 +271,11 @@ RECIPE = (
     set_domainname,
     raise_loopback,
     find_program,            # here, so that a missing one fails `create` and not `start`
+    set_scheduler,           # these while capabilities are held, and no filter forbids them
+    set_io_priority,
+    set_memory_policy,
+    set_personality,
+    set_labels,              # before no_new_privs, which would forbid the change
     forbid_new_privileges,
     filter_if_privileged,
     drop_bounding_set,       # while CAP_SETPCAP is held

@@ -151,6 +151,7 @@ def _prepare_init(
     if any(map(binds.comes_from_the_host, spec.mounts)):
         copies = steps.take(copy_host_mounts, bundle, undo)
     return context.Init(
+        name,
         bundle,
         channel,
         cgroup.mounts(),

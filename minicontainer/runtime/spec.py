@@ -19,6 +19,12 @@ from minicontainer.runtime import spec_check
 from minicontainer.runtime.spec_linux import Linux
 from minicontainer.runtime.spec_process import Process
 
+_LONGEST = 16 << 20  # characters of a config.json: engines' are a thousandth of that
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 class Root(Record):
     """The container's root file system; a relative path is below the bundle."""
@@ -68,6 +74,12 @@ class Hooks(Record):
     start_container: tuple[Hook, ...] = ()
     poststart: tuple[Hook, ...] = ()
     poststop: tuple[Hook, ...] = ()
+
+    def listed(self) -> Iterator[tuple[str, Hook]]:
+        """Yield every hook after its JSON path."""
+        for field in self.fields():
+            for i, hook in enumerate(getattr(self, field)):
+                yield f"hooks.{self._json_names[field]}[{i}]", hook
 
 
 class Spec(Record):
@@ -123,7 +135,9 @@ def read_bundle(path: str, config: str = "config.json") -> Bundle:
     config = os.path.join(path, config)
     try:
         with open(config, encoding="utf-8") as file:
-            text = file.read()
+            text = file.read(_LONGEST + 1)
+        if len(text) > _LONGEST:
+            raise InvalidArgument(f"{config} is longer than {_LONGEST >> 20} MiB")
         document = jsontext.parse(text)
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"{config} does not exist: make one with `minicontainer-oci spec`") from None

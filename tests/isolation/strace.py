@@ -28,8 +28,9 @@ TRACED = (
     "mount_setattr", "sethostname", "setdomainname", "setuid", "setgid", "setreuid", "setregid",
     "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups", "capset", "prctl", "seccomp",
     "prlimit64", "setrlimit", "setpriority", "sched_setaffinity", "sched_setscheduler",
-    "sched_setattr", "ioprio_set", "bpf", "ioctl", "keyctl", "setsid", "setpgid", "kill", "tkill",
-    "tgkill", "pidfd_send_signal", "mknod", "mknodat", "mkdir", "mkdirat", "rmdir", "unlink",
+    "sched_setattr", "ioprio_set", "set_mempolicy", "personality", "bpf", "ioctl", "keyctl",
+    "setsid", "setpgid", "kill", "tkill", "tgkill", "pidfd_send_signal",
+    "mknod", "mknodat", "mkdir", "mkdirat", "rmdir", "unlink",
     "unlinkat", "symlink", "symlinkat", "link", "linkat", "rename", "renameat", "renameat2",
     "chmod", "fchmod", "fchmodat", "chown", "fchown", "lchown", "fchownat", "setxattr",
     "fsetxattr", "lsetxattr", "write", "pwrite64", "writev", "sendto", "sendmsg",
@@ -40,6 +41,7 @@ ANSWERS = ("recvfrom", "recvmsg")
 _WRITES = {"write", "pwrite64", "writev"}
 _FILES = {*TRACED[TRACED.index("mknod") : TRACED.index("write")]}
 _STATE_DIRECTORIES = ("/proc/", "/sys/")
+_STATE_FILE = re.compile(r"/proc/|/sys/|/\d+/")  # the last in a procfs that is mounted nowhere
 _OPEN_TREE_CLONE = 0x1
 _CLONE_THREAD = 0x10000
 _CLONE_VFORK = 0x4000
@@ -73,7 +75,7 @@ class Number(int):
     path = ""
 
 
-_LINE = re.compile(r"(\w+)\((.*)\) += (-?\d+)(?:<.*>)?(?: (E[A-Z0-9]+) \(.*\))?$")
+_LINE = re.compile(r"(\w+)\((.*)\) += (-?\d+)(?:<.*>)?(?: (E[A-Z0-9]+) \(.*\)| \(.*\))?$")
 _TOKEN = re.compile(
     r'"(?:[^"\\]|\\.)*"|/\*.*?\*/|<[^<>]*(?:->[^<>]*)?>(?:\(deleted\))?|=>|[][{}(),=|]|[^][{}(),=|"<\s/]+'
 )
@@ -100,7 +102,7 @@ def read(trace: str, pid: int, *, inside: bool) -> Iterator[Call]:
         if _changes_state(name, args, text, inside):
             shaped = _SHAPES.get(name, _as_they_are)(args)
             if name == "write":
-                shaped = (shaped[0].replace(f"/proc/{pid}/", "/proc/self/"), *shaped[1:])
+                shaped = (_proc_self(shaped[0], pid), *shaped[1:])
             if name in ("sendto", "sendmsg"):
                 code = _netlink_answer(text, lines[i + 1 :])
                 yield Call(_netlink_type(text), shaped, -1 if code else 0, code)
@@ -177,7 +179,7 @@ def _changes_state(name: str, args: list[Any], text: str, inside: bool) -> bool:
         case _ if name in _FILES:
             return inside or _place(args).startswith(_STATE_DIRECTORIES)
         case _:
-            return name not in _WRITES or args[0].path.startswith(_STATE_DIRECTORIES)
+            return name not in _WRITES or bool(_STATE_FILE.match(args[0].path))
 
 
 def _name(arg: object) -> str:
@@ -210,6 +212,22 @@ def _netlink_type(text: str) -> str:
 
 def _as_they_are(args: list[Any]) -> tuple[Any, ...]:
     return tuple(_fields(arg) if isinstance(arg, dict) else arg for arg in args)
+
+
+def _proc_self(path: str, pid: int) -> str:
+    """Name a file of /proc as events do: by `self`, and as if its instance were mounted there."""
+    path = path.replace(f"/proc/{pid}/", "/proc/self/")
+    path = re.sub(r"^/\d+/", "/proc/self/", path)
+    return re.sub(r"^/sys/(?=(net|kernel|fs/mqueue|user)/)", "/proc/sys/", path)
+
+
+def _bits(words: tuple[int, ...]) -> list[int]:
+    return [
+        bit
+        for i, word in enumerate(words)
+        for bit in range(64 * i, 64 * i + 64)
+        if word >> bit - 64 * i & 1
+    ]
 
 
 def _fields(structure: dict[str, Any]) -> dict[str, int]:
@@ -262,6 +280,8 @@ _SHAPES: dict[str, Callable[[list[Any]], tuple[Any, ...]]] = {
     "clone": lambda args: (),
     "clone3": lambda args: (_clone_flags(args),),
     "write": lambda args: (args[0].path, args[1]),
+    "ioprio_set": lambda args: tuple(args[:3]),  # what the third is made of comes after it
+    "set_mempolicy": lambda args: (args[0], ",".join(map(str, _bits(args[1])))),
     "prctl": _prctl,
     "capset": _capset,
     "prlimit64": lambda args: (args[0], args[1].name, *args[2].values()),

@@ -260,6 +260,11 @@ def _everything(spec: Spec) -> None:
         process["capabilities"][kind] = [CAP_NET_RAW, "CAP_KILL"]
     process["rlimits"] = [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]
     process["oomScoreAdj"] = 100
+    process["scheduler"] = {"policy": "SCHED_BATCH", "nice": 5}
+    process["ioPriority"] = {"class": "IOPRIO_CLASS_BE", "priority": 5}
+    spec["linux"]["memoryPolicy"] = {"mode": "MPOL_BIND", "nodes": "0"}
+    spec["linux"]["personality"] = {"domain": "LINUX32"}
+    spec["linux"]["sysctl"] = {"net.ipv4.ip_forward": "1", "kernel.shmmax": "4096"}
     process["user"] = {"uid": 5, "gid": 6, "additionalGids": [7, 8]}
     spec["domainname"] = "example"
     device = {"path": "/dev/owned", "type": "c", "major": 1, "minor": 3, "uid": 5, "gid": 6}

@@ -162,7 +162,7 @@ def test_an_id_that_is_not_mapped_can_not_be_used(bundles: Bundles) -> None:
 
     result = bundles("true", mapped)
     assert result.status == 1
-    assert "setresuid(1, 1, 1): Invalid argument" in result.errors
+    assert "process.user.uid: 1 is not in linux.uidMappings" in result.errors
 
 
 def test_a_bundle_can_join_one(bundles: Bundles, run: Run) -> None:

@@ -67,6 +67,7 @@ def _create(
         preserve_fds=preserved,
         cgroup_manager="systemd" if session.systemd_cgroup else "cgroupfs",
         no_pivot=asked.has("no-pivot"),
+        new_keyring=not asked.has("no-new-keyring"),
     )
     container = lifecycle.create(name, bundle, session.store, options)
     undo.callback(container.delete)

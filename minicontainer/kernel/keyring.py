@@ -1,0 +1,44 @@
+"""The session keyring: secrets that the kernel keeps for a login, or for a container.
+
+A process inherits the one of whoever started it, and with it what that one may read: tickets of
+Kerberos, keys of encrypted directories.
+
+See: keyrings(7), session-keyring(7), keyctl(2).
+"""
+
+from __future__ import annotations
+
+from minicontainer.kernel import libc
+
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+_KEYCTL_SETPERM = 5
+# What a new one grants: all to its possessors, and to its owner view, read and link.
+_PERMISSIONS = 0x3F130000
+_KEY_USR_SEARCH = 0x080000
+_KEY_OTH_SEARCH = 0x000008
+
+
+def join_session(name: str) -> int:
+    """Leave the session keyring for the one of that name, made if it is missing; give its number.
+
+    Raises:
+        KernelError: ENOSYS where the kernel has no keyrings; EDQUOT, EACCES.
+    """
+    return libc.call(
+        "keyctl", _KEYCTL_JOIN_SESSION_KEYRING, name,
+        object="process:session-keyring", after=lambda: name, shell=f"keyctl session {name}",
+    )  # fmt: skip
+
+
+def let_find(keyring: int, *, others: bool) -> None:
+    """Let processes of the owner find a keyring by its name, to join it.
+
+    Args:
+        others: and those of other users.
+    """
+    permissions = _PERMISSIONS | (_KEY_OTH_SEARCH if others else _KEY_USR_SEARCH)
+    libc.call(
+        "keyctl", _KEYCTL_SETPERM, keyring, permissions,
+        object=f"keyring:{keyring}", after=lambda: f"{permissions:#x}",
+        shell=f"keyctl setperm {keyring} {permissions:#x}",
+    )  # fmt: skip

@@ -1,0 +1,91 @@
+"""A procfs of one's own, to write what only files in /proc take: attributes, labels, sysctls.
+
+What stands at /proc is whatever was mounted there: a container's may be a tmpfs, or have a file of
+its image over `attr/exec`, and what is written then goes nowhere, or to a file of somebody's
+choosing. A new instance that was never mounted anywhere has nothing over it.
+
+See: proc(5), fsopen(2), openat2(2); CVE-2019-16884, CVE-2019-19921, CVE-2025-52881.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import sys
+
+from minicontainer.errors import KernelError, Unsupported
+from minicontainer.kernel import files, libc, mounts, paths
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PROC_SUPER_MAGIC = 0x9FA0
+_ROOT_INODE = 1
+_STATFS_SIZE = 256  # more than struct statfs has; its first field is a long, the type
+_STAY = (
+    paths.RESOLVE_BENEATH
+    | paths.RESOLVE_NO_XDEV
+    | paths.RESOLVE_NO_MAGICLINKS
+    | paths.RESOLVE_NO_SYMLINKS
+)
+
+
+@contextlib.contextmanager
+def opened() -> Iterator[int]:
+    """Give the root directory of a procfs; it is one of the PID namespace that this process is in.
+
+    A detached one; where that is not permitted (a user namespace that may not see all of the
+    host's), the one at /proc, which then must be one, and whole: `write` crosses no mount in it.
+
+    Raises:
+        Unsupported: what is at /proc is no procfs.
+    """
+    proc_fd = _open()
+    try:
+        yield proc_fd
+    finally:
+        os.close(proc_fd)
+
+
+def _open() -> int:
+    try:
+        return mounts.new_filesystem("proc", "proc")
+    except KernelError as error:
+        if error.errno != errno.EPERM:
+            raise
+    proc_fd = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    if _type_of(proc_fd) == _PROC_SUPER_MAGIC and os.fstat(proc_fd).st_ino == _ROOT_INODE:
+        return proc_fd
+    os.close(proc_fd)
+    raise Unsupported("/proc is no procfs, so nothing can be set through it: mount one there")
+
+
+def _type_of(fd: int) -> int:
+    """Ask which kind of filesystem a file is on: fstatfs(2)."""
+    found = ctypes.create_string_buffer(_STATFS_SIZE)
+    libc.quiet_call("fstatfs", fd, found)
+    return int.from_bytes(found.raw[: ctypes.sizeof(ctypes.c_long)], sys.byteorder)
+
+
+def write(
+    proc_fd: int, path: str, text: str, *, object: str | None = None, shell: str | None = None
+) -> None:
+    """Write to a file of a procfs, with nothing mounted over it and no link on the way to it.
+
+    Args:
+        path: below its root: self/oom_score_adj, sys/net/ipv4/ip_forward.
+        object, shell: for the event; see `steps.Event`.
+    Raises:
+        KernelError: ENOENT, EACCES, EINVAL, …; EXDEV where another mount covers it.
+    """
+    first, slash, rest = path.partition("/")
+    # `self` is a link, to this process's number in that PID namespace
+    real = f"{os.readlink(first, dir_fd=proc_fd)}{slash}{rest}" if first == "self" else path
+    fd = paths.openat2(proc_fd, real, os.O_WRONLY, _STAY)
+    try:
+        files.write_open_file(fd, f"/proc/{path}", text, object=object, shell=shell)
+    finally:
+        os.close(fd)

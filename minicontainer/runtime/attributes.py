@@ -1,0 +1,181 @@
+"""The recipe's steps that give the process attributes, and its namespaces parameters, few ask for.
+
+Each is one field of the specification and one call. What is written to /proc goes through a procfs
+of our own. Modules that only few containers need are imported where they are used, and were loaded
+when the specification was checked (`attribute_check`): once the root is the container's, nothing
+can be.
+
+See: runtime-spec config.md "Linux Process", config-linux.md; proc(5).
+"""
+
+from __future__ import annotations
+
+import errno
+
+from minicontainer import steps
+from minicontainer.errors import KernelError, Unsupported
+from minicontainer.kernel import keyring, process, procfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minicontainer.runtime.context import Init
+
+
+def join_keyring(init: Init) -> None:
+    """Leave the caller's session keyring, with the secrets in it, for one of the container's own.
+
+    As root of the container, whose it shall be, and before anything runs in it. See: keyrings(7).
+    """
+    if not init.options.new_keyring:
+        return
+    label = init.spec.process.selinux_label
+    if label:  # of keys that are made from here on: this one, that is
+        _label("self/attr/keycreate", label)
+    try:
+        number = keyring.join_session(f"_ses.{init.name}")
+        # A later `exec` finds it by its name; in a user namespace as root of that, another user.
+        keyring.let_find(number, others=init.spec.has_namespace("user"))
+    except KernelError as error:
+        if error.errno == errno.EDQUOT:
+            raise Unsupported(
+                f"{error}: /proc/sys/kernel/keys says how many keys a user may have: raise it, "
+                "or use --no-new-keyring"
+            ) from None
+        if error.errno != errno.ENOSYS:  # no keyrings, no secrets in them
+            raise
+    if label:
+        _label("self/attr/keycreate", "")
+
+
+@steps.needed_if(lambda spec: spec.process.exec_cpu_affinity)
+def set_initial_affinity(init: Init) -> None:
+    """Choose the processors of a program for `exec`, before it is in the container's cgroup.
+
+    A cpuset of the cgroup may change them when it gets there.
+    """
+    _set_affinity(init, "initial")
+
+
+@steps.needed_if(lambda spec: spec.process.exec_cpu_affinity)
+def set_final_affinity(init: Init) -> None:
+    """Choose the processors of a program for `exec`, now that its cgroup has had its say."""
+    _set_affinity(init, "final")
+
+
+def _set_affinity(init: Init, field: str) -> None:
+    from minicontainer.kernel import scheduling
+    from minicontainer.runtime import attribute_check
+
+    asked = init.spec.process.exec_cpu_affinity
+    cpus = attribute_check.cpus_of(asked, field) if asked else frozenset()
+    if cpus:
+        scheduling.set_affinity(cpus)
+
+
+@steps.needed_if(lambda spec: spec.process.oom_score_adj is not None)
+def set_oom_score(init: Init) -> None:
+    """Tell the kernel how gladly to kill this process when memory runs out: proc(5)."""
+    score = init.spec.process.oom_score_adj
+    try:
+        with procfs.opened() as proc_fd:
+            procfs.write(proc_fd, "self/oom_score_adj", str(score))
+    except KernelError as error:
+        if error.errno != errno.EACCES:
+            raise
+        raise KernelError(
+            error.errno, "lower than here, which only CAP_SYS_RESOURCE permits: ask for more",
+            f"process.oomScoreAdj {score}",
+        ) from None  # fmt: skip
+
+
+@steps.needed_if(lambda spec: spec.linux.sysctl)
+def set_sysctls(init: Init) -> None:
+    """Set kernel parameters of the container's own namespaces, which this process is in by now.
+
+    While the host's /proc may still serve, and the capabilities over the namespaces are held.
+    """
+    from minicontainer.kernel import sysctls
+
+    with procfs.opened() as proc_fd:
+        for name, value in init.spec.linux.sysctl.items():
+            path = sysctls.path_of(name)
+            try:
+                procfs.write(
+                    proc_fd, f"sys/{path}", value,
+                    object=f"sysctl:{path}", shell=f"sysctl -w {name}={value!r}",
+                )  # fmt: skip
+            except KernelError as error:
+                if error.errno == errno.ENOENT:
+                    raise Unsupported(f"linux.sysctl.{name}: this kernel has no such one") from None
+                raise KernelError(
+                    error.errno, f"the kernel does not take {value!r}: {error.strerror}",
+                    f"linux.sysctl.{name}",
+                ) from None  # fmt: skip
+
+
+@steps.needed_if(lambda spec: spec.process.scheduler)
+def set_scheduler(init: Init) -> None:
+    """Choose how processors are shared, while CAP_SYS_NICE is held; see sched(7)."""
+    from minicontainer.kernel import scheduling
+
+    asked = init.spec.process.scheduler
+    if asked is not None:
+        scheduling.set_scheduler(
+            asked.policy, nice=asked.nice, priority=asked.priority, flags=asked.flags,
+            runtime=asked.runtime, deadline=asked.deadline, period=asked.period,
+        )  # fmt: skip
+
+
+@steps.needed_if(lambda spec: spec.process.io_priority)
+def set_io_priority(init: Init) -> None:
+    """Choose whose turn it is at a disk, while CAP_SYS_NICE is held; see ioprio_set(2)."""
+    from minicontainer.kernel import scheduling
+
+    asked = init.spec.process.io_priority
+    if asked is not None:
+        scheduling.set_io_priority(asked.io_class, asked.priority)
+
+
+@steps.needed_if(lambda spec: spec.linux.memory_policy)
+def set_memory_policy(init: Init) -> None:
+    """Choose the memory nodes of the program's pages: in its cgroup, which limits them too."""
+    from minicontainer.kernel import memory_policy, scheduling
+
+    asked = init.spec.linux.memory_policy
+    if asked is not None:
+        nodes = scheduling.parse_list(asked.nodes, memory_policy.HIGHEST_NODE)
+        memory_policy.set_mempolicy(asked.mode, nodes, asked.flags)
+
+
+@steps.needed_if(lambda spec: spec.linux.personality)
+def set_personality(init: Init) -> None:
+    """Choose which kind of Linux the program sees: LINUX32 makes uname(2) tell of 32 bits."""
+    asked = init.spec.linux.personality
+    if asked is not None:
+        process.set_personality(process.PERSONALITIES[asked.domain])
+
+
+@steps.needed_if(lambda spec: spec.process.apparmor_profile or spec.process.selinux_label)
+def set_labels(init: Init) -> None:
+    """Say under which AppArmor profile or SELinux label execve(2) shall put the program.
+
+    Before no_new_privs, which would forbid the change; and late, because until then a hook's
+    execve(2) would take it.
+    """
+    asked = init.spec.process
+    if asked.selinux_label:
+        _label("self/attr/exec", asked.selinux_label)
+    if asked.apparmor_profile:
+        text = f"exec {asked.apparmor_profile}"
+        try:
+            _label("self/attr/apparmor/exec", text)
+        except KernelError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            _label("self/attr/exec", text)  # before Linux 5.8
+
+
+def _label(file: str, text: str) -> None:
+    """Write to a file under attr/ of this process: the security module in charge judges it."""
+    with procfs.opened() as proc_fd:
+        procfs.write(proc_fd, file, text, object="process:label")

@@ -1,0 +1,204 @@
+"""Attributes of the program's process, as the kernel tells of them from outside.
+
+See: runtime-spec config.md "Linux Process"; sched_setattr(2), ioprio_set(2), set_mempolicy(2).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.isolation.conftest import Bundles, Spec, status_of
+
+WAIT = "echo ready; sleep 60"
+SCHED_GETATTR, IOPRIO_GET = (315, 252) if os.uname().machine == "x86_64" else (275, 31)
+
+
+class SchedAttr(ctypes.Structure):
+    """Struct sched_attr, as sched_getattr(2) fills it."""
+
+    _fields_ = (
+        ("size", ctypes.c_uint32),
+        ("policy", ctypes.c_uint32),
+        ("flags", ctypes.c_uint64),
+        ("nice", ctypes.c_int32),
+        ("priority", ctypes.c_uint32),
+        ("runtime", ctypes.c_uint64),
+        ("deadline", ctypes.c_uint64),
+        ("period", ctypes.c_uint64),
+    )
+
+
+def scheduler_of(pid: int) -> tuple[int, int, int]:
+    """Ask the kernel for a process's policy, nice value and flags."""
+    attr = SchedAttr()
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.syscall(SCHED_GETATTR, pid, ctypes.byref(attr), ctypes.sizeof(attr), 0) == 0
+    return attr.policy, attr.nice, attr.flags
+
+
+def io_priority_of(pid: int) -> tuple[int, int]:
+    """Ask the kernel for a process's I/O class and the priority in it."""
+    value = ctypes.CDLL(None).syscall(IOPRIO_GET, 1, pid)
+    return value >> 13, value & 0x1FFF
+
+
+def memory_policies_of(pid: int) -> set[str]:
+    """Read the policies of a process's mappings: numa_maps of proc(5)."""
+    lines = Path(f"/proc/{pid}/numa_maps").read_text().splitlines()
+    return {line.split()[1] for line in lines}
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"policy": "SCHED_BATCH", "nice": 7}, (3, 7, 0)),
+        ({"policy": "SCHED_IDLE"}, (5, 0, 0)),
+        ({"policy": "SCHED_OTHER", "nice": 3, "flags": ["SCHED_FLAG_RESET_ON_FORK"]}, (0, 3, 1)),
+    ],
+)
+def test_the_scheduler(
+    bundles: Bundles, asked: dict[str, object], expected: tuple[int, int, int]
+) -> None:
+    """Policy, nice value and flags of the program are what was asked for."""
+    running = bundles.start(WAIT, lambda spec: spec["process"].update(scheduler=asked))
+    assert scheduler_of(running.pid) == expected
+
+
+def test_without_a_scheduler_it_is_the_callers(bundles: Bundles) -> None:
+    """The control."""
+    running = bundles.start(WAIT)
+    assert scheduler_of(running.pid) == scheduler_of(os.getpid())
+
+
+def test_a_scheduler_that_the_kernel_refuses(bundles: Bundles) -> None:
+    """SCHED_ISO has a number, and nothing behind it."""
+    done = bundles("true", lambda spec: spec["process"].update(scheduler={"policy": "SCHED_ISO"}))
+    assert done.status == 1
+    assert "sched_setattr(0, {" in done.errors
+    assert "Invalid argument" in done.errors
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"class": "IOPRIO_CLASS_BE", "priority": 6}, (2, 6)),
+        ({"class": "IOPRIO_CLASS_IDLE"}, (3, 0)),
+        ({"class": "IOPRIO_CLASS_RT", "priority": 2}, (1, 2)),
+    ],
+)
+def test_the_io_priority(
+    bundles: Bundles, asked: dict[str, object], expected: tuple[int, int]
+) -> None:
+    """Class and priority at disks."""
+    running = bundles.start(WAIT, lambda spec: spec["process"].update(ioPriority=asked))
+    assert io_priority_of(running.pid) == expected
+
+
+def test_without_an_io_priority_it_is_the_callers(bundles: Bundles) -> None:
+    """The control."""
+    assert io_priority_of(bundles.start(WAIT).pid) == io_priority_of(os.getpid())
+
+
+def numa_maps() -> None:
+    """Skip where the kernel knows no memory nodes."""
+    if not os.path.exists("/proc/self/numa_maps"):
+        pytest.skip("this kernel has no memory nodes (CONFIG_NUMA)")
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"mode": "MPOL_BIND", "nodes": "0"}, "bind:0"),
+        ({"mode": "MPOL_INTERLEAVE", "nodes": "0-0"}, "interleave:0"),
+        ({"mode": "MPOL_PREFERRED", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]},
+         "prefer=static:0"),
+        ({"mode": "MPOL_LOCAL"}, "local"),
+    ],
+)  # fmt: skip
+def test_the_memory_policy(bundles: Bundles, asked: dict[str, object], expected: str) -> None:
+    """Every mapping of the program follows it; vDSO and the like have none."""
+    numa_maps()
+    running = bundles.start(WAIT, lambda spec: spec["linux"].update(memoryPolicy=asked))
+    assert expected in memory_policies_of(running.pid)
+
+
+def test_without_a_memory_policy_it_is_the_default(bundles: Bundles) -> None:
+    """The control."""
+    numa_maps()
+    assert memory_policies_of(bundles.start(WAIT).pid) == {"default"}
+
+
+def test_a_memory_node_that_is_not_there(bundles: Bundles) -> None:
+    """The kernel says so."""
+    numa_maps()
+
+    def change(spec: Spec) -> None:
+        spec["linux"]["memoryPolicy"] = {"mode": "MPOL_BIND", "nodes": "1000"}
+
+    done = bundles("true", change)
+    assert done.status == 1
+    assert "set_mempolicy(2, 1000): Invalid argument" in done.errors
+
+
+def linux32(spec: Spec) -> None:
+    """Ask for the personality that tells of 32 bits."""
+    spec["linux"]["personality"] = {"domain": "LINUX32"}
+
+
+def test_the_personality(bundles: Bundles) -> None:
+    """A program that asks which machine this is hears of one with 32 bits."""
+    running = bundles.start(WAIT, linux32)
+    assert Path(f"/proc/{running.pid}/personality").read_text().strip() == "00000008"
+    assert bundles("uname -m", linux32).output.strip() != os.uname().machine
+
+
+def test_without_a_personality(bundles: Bundles) -> None:
+    """The control."""
+    running = bundles.start(WAIT)
+    assert Path(f"/proc/{running.pid}/personality").read_text().strip() == "00000000"
+    assert bundles("uname -m").output.strip() == os.uname().machine
+
+
+def test_umask_and_additional_groups(bundles: Bundles) -> None:
+    """As the kernel keeps them, and nothing of the caller's."""
+
+    def change(spec: Spec) -> None:
+        spec["process"]["user"] = {
+            "uid": 5, "gid": 6, "umask": 0o027, "additionalGids": [7, 4294967294],
+        }  # fmt: skip
+
+    status = status_of(bundles.start(WAIT, change).pid)
+    assert (status["Umask"], status["Groups"].split()) == ("0027", ["7", "4294967294"])
+    assert (status["Uid"].split(), status["Gid"].split()) == (["5"] * 4, ["6"] * 4)
+
+
+def test_without_them_umask_and_groups_are_plain(bundles: Bundles) -> None:
+    """The control: a usual mask, and no group but the first."""
+    status = status_of(bundles.start(WAIT).pid)
+    assert (status["Umask"], status["Groups"].split()) == ("0022", [])
+
+
+@pytest.mark.parametrize("score", [0, 1, 345, 1000])
+def test_the_oom_score(bundles: Bundles, score: int) -> None:
+    """The kernel's own record, for each score (going below the caller's takes privilege)."""
+    running = bundles.start(WAIT, lambda spec: spec["process"].update(oomScoreAdj=score))
+    assert Path(f"/proc/{running.pid}/oom_score_adj").read_text().strip() == str(score)
+
+
+def test_an_oom_score_that_is_not_permitted(bundles: Bundles) -> None:
+    """In a user namespace nobody may go below what it was."""
+
+    def change(spec: Spec) -> None:
+        spec["process"]["oomScoreAdj"] = -1000
+        spec["process"]["user"] = {"uid": 0, "gid": 0}
+        spec["linux"]["namespaces"].append({"type": "user"})
+        maps = [{"containerID": 0, "hostID": 100_000, "size": 1000}]
+        spec["linux"] |= {"uidMappings": maps, "gidMappings": maps}
+
+    done = bundles("true", change)
+    assert done.status == 1
+    assert "process.oomScoreAdj -1000: lower than here" in done.errors
