@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from minicontainer.kernel import scheduling
+from tests.conftest import PATIENCE_S, command
 from tests.isolation.conftest import Bundles, Spec, status_of
 
 WAIT = "echo ready; sleep 60"
@@ -202,3 +206,67 @@ def test_an_oom_score_that_is_not_permitted(bundles: Bundles) -> None:
     done = bundles("true", change)
     assert done.status == 1
     assert "process.oomScoreAdj -1000: lower than here" in done.errors
+
+
+# -- a program that exec starts -------------------------------------------------------------------
+
+LOOK_AT_SELF = (
+    "cat /proc/self/stat /proc/self/oom_score_adj /proc/self/personality; "
+    "grep Cpus_allowed_list: /proc/self/status"
+)
+NICE, POLICY = 18, 40  # in /proc/PID/stat, from 0
+
+
+def look_by_exec(bundles: Bundles, change: Callable[[Spec], object]) -> list[str]:
+    """Start a container, and another program in it; give the lines that this one prints."""
+    running = bundles.start(WAIT, change)
+    name = str(running.state["id"])
+    done = subprocess.run(
+        [*command("minicontainer-oci"), "--root", str(bundles.directory / "state"), "exec", name,
+         "/bin/sh", "-c", LOOK_AT_SELF],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def test_exec_takes_the_containers_attributes(bundles: Bundles) -> None:
+    """Those of config.json's process hold for later programs too, each set by itself."""
+
+    def change(spec: Spec) -> None:
+        linux32(spec)
+        spec["process"] |= {
+            "oomScoreAdj": 234,
+            "scheduler": {"policy": "SCHED_BATCH", "nice": 4},
+        }
+
+    stat, score, personality, _ = look_by_exec(bundles, change)
+    fields = stat.split()
+    assert (fields[NICE], fields[POLICY]) == ("4", "3")
+    assert (score, personality) == ("234", "00000008")
+
+
+def test_exec_runs_on_the_processors_that_are_its_own(bundles: Bundles) -> None:
+    """The first of those there are; and all of them, where nothing is asked: the control."""
+    allowed = sorted(os.sched_getaffinity(0))
+    if len(allowed) < 2:
+        pytest.skip("needs two processors")
+
+    def change(spec: Spec) -> None:
+        spec["process"]["execCPUAffinity"] = {"initial": f"{allowed[1]}", "final": f"{allowed[0]}"}
+
+    *_, chosen = look_by_exec(bundles, change)
+    assert chosen.split()[1] == str(allowed[0])
+    *_, every = look_by_exec(bundles, lambda _: None)
+    assert scheduling.parse_list(every.split()[1], 8191) == set(allowed)
+
+
+def test_exec_keeps_the_initial_processors_without_final_ones(bundles: Bundles) -> None:
+    """On these the program stays, unless its cgroup has a cpuset of its own."""
+    allowed = sorted(os.sched_getaffinity(0))
+
+    def change(spec: Spec) -> None:
+        spec["process"]["execCPUAffinity"] = {"initial": f"{allowed[-1]}"}
+
+    *_, chosen = look_by_exec(bundles, change)
+    assert scheduling.parse_list(chosen.split()[1], 8191) <= set(allowed)
