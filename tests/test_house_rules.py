@@ -26,7 +26,7 @@ ALL_PYTHON = [*SOURCES, *sorted((ROOT / "tests").rglob("*.py"))]
 
 # Bottom to top. A row imports from the rows below it, a package also from itself.
 ROWS = (
-    {"errors", "jsontext", "quantities", "record", "startup", "steps"},
+    {"errors", "jsontext", "modules", "quantities", "record", "startup", "steps"},
     {"kernel"},
     {"cgroups"},
     {"runtime", "images", "network"},

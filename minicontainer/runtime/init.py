@@ -241,7 +241,6 @@ def _run_as_child(init: Init) -> None:
 
 def run_program(init: Init) -> None:
     """Become the program."""
-    gc.enable()
     process.run_program(init.executable, init.spec.process.args, init.env)
 
 

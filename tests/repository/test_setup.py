@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+BUNDLE = ROOT / ".venv/libexec/minicontainer/modules"
 LAUNCHERS = ("minicontainer", "minicontainer-oci")
 
 
@@ -57,6 +59,43 @@ def test_a_launcher_finds_the_project_and_what_it_needs() -> None:
     interpreter = lines[0].removeprefix("#!").split()[0]
     found = subprocess.run([interpreter, "-IS", "-c", look], capture_output=True, text=True)
     assert found.stdout.strip() == str(ROOT / "minicontainer/__init__.py"), found.stderr
+
+
+def run_launcher(text: str, tmp_path: Path, *arguments: str) -> str:
+    """Run a launcher of this text; give what it prints."""
+    path = tmp_path / "launcher"
+    path.write_text(text)
+    path.chmod(0o755)
+    done = subprocess.run([path, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\0\0\0\5", b"\0\0\0\2N.", b"another version"])
+def test_a_launcher_does_without_a_bundle(tmp_path: Path, content: bytes | None) -> None:
+    """One that is missing, cut off, or another interpreter's: the sources are there."""
+    text = "\n".join(launcher("minicontainer-oci"))
+    expected = run_launcher(text, tmp_path, "--version")
+    bundle = tmp_path / "bundle"
+    if content == b"another version":
+        content = BUNDLE.read_bytes().replace(sys.version.encode(), b"4" * len(sys.version))
+    if content is not None:
+        bundle.write_bytes(content)
+    text = text.replace(str(BUNDLE), str(bundle))
+    assert run_launcher(text, tmp_path, "--version") == expected
+    text = text.replace("startup.end(", "print(sys.meta_path[0].__name__); (")
+    assert run_launcher(text, tmp_path, "--version").startswith("BuiltinImporter")
+
+
+def test_a_launcher_takes_the_start_path_from_its_bundle(tmp_path: Path) -> None:
+    """Whatever a command imports is in there, or is built in: no directory is looked into."""
+    show = "print(*sys.path_importer_cache)"
+    lines = launcher("minicontainer-oci")
+    bare = run_launcher(f"{lines[0]}\nimport sys; {show}", tmp_path)
+    text = "\n".join(lines).replace("startup.end(main())", f"main(); {show}")
+    used = run_launcher(text, tmp_path, "--root", str(tmp_path / "root"), "list", "--quiet")
+    assert set(used.split()) == set(bare.split())
 
 
 @pytest.mark.parametrize(
