@@ -284,7 +284,7 @@ def test_a_bundle(bundles: Bundles, change: Callable[[Spec], object]) -> None:
     comparison.check()
 
 
-@pytest.mark.parametrize("change", [lambda _: None], ids=["default"])
+@pytest.mark.parametrize("change", [lambda _: None, _everything], ids=["default", "everything"])
 def test_exec(bundles: Bundles, change: Callable[[Spec], object]) -> None:
     """A joiner enters all namespaces at once, and the program takes its own steps."""
     running = bundles.start("echo ready; sleep 600", change)
