@@ -6,7 +6,6 @@ from here.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 
 from minicontainer.cgroups import refusals
@@ -34,6 +33,7 @@ from minicontainer.cgroups.conversions import (
     weight_of_shares,
 )
 from minicontainer.cgroups.limits import Resources
+from minicontainer.contexts import suppress
 from minicontainer.errors import Conflict, Error, InvalidArgument, KernelError, Unsupported
 
 TYPE_CHECKING = False
@@ -220,7 +220,7 @@ class _Changes:
         """
         for change in reversed(self._made):
             if "\n" not in change.before:
-                with contextlib.suppress(Error):  # the caller tells why it came to this
+                with suppress(Error):  # the caller tells why it came to this
                     self._write(change.where, change.file, change.before or "\n")
 
     def _explained(self, error: KernelError, change: _Change) -> Error:

@@ -11,9 +11,8 @@ See: systemd.scope(5), systemd.resource-control(5); systemd's docs/CGROUP_DELEGA
 
 from __future__ import annotations
 
-import contextlib
-
 from minicontainer.cgroups.systemd_properties import device_properties, properties
+from minicontainer.contexts import suppress
 from minicontainer.errors import Conflict, Error, InvalidArgument
 
 TYPE_CHECKING = False
@@ -216,7 +215,7 @@ class SystemdCgroup:
                 if not error.name.endswith(".UnitExists") or last:
                     raise _explained(error, self._unit) from None
             # what is left of one that failed
-            with contextlib.suppress(RefusedError):
+            with suppress(RefusedError):
                 bus.call("ResetFailedUnit", "s", self._unit.name)
         return None
 
@@ -225,12 +224,12 @@ class SystemdCgroup:
         from minicontainer.cgroups.systemd_bus import RefusedError
 
         with self._bus() as bus:
-            with contextlib.suppress(RefusedError):  # it ended with its last process
+            with suppress(RefusedError):  # it ended with its last process
                 bus.run_job(
                     "StopUnit", "ss", self._unit.name, "replace",
                     shell=f"systemctl stop {self._unit.name}",
                 )  # fmt: skip
-            with contextlib.suppress(RefusedError):
+            with suppress(RefusedError):
                 bus.call("ResetFailedUnit", "s", self._unit.name)
         self._awaited = False
         self._files.remove(timeout_s)

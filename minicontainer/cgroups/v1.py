@@ -11,19 +11,28 @@ used there. See: kernel admin-guide/cgroup-v1/.
 
 from __future__ import annotations
 
+import _collections_abc
 import errno
 import os
+import sys
 import time
-from contextlib import ExitStack
-
-from cgroupspy import controllers
-from cgroupspy.interfaces import BaseFileInterface, IntegerFile
 
 from minicontainer.cgroups import control_files, directories, refusals
 from minicontainer.cgroups.cgroup import View
 from minicontainer.cgroups.v2 import V2Cgroup
+from minicontainer.contexts import ExitStack
 from minicontainer.errors import Conflict, KernelError, NotFound, Unsupported
 from minicontainer.kernel import files
+
+# cgroupspy takes one name from collections.abc; the package around that takes a start 1 ms. So the
+# module stands there without it, for as long as these imports last.
+_had_abc = "collections.abc" in sys.modules
+sys.modules.setdefault("collections.abc", _collections_abc)
+from cgroupspy import controllers  # noqa: E402
+from cgroupspy.interfaces import BaseFileInterface, IntegerFile  # noqa: E402
+
+if not _had_abc:
+    del sys.modules["collections.abc"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ See: capabilities(7).
 from __future__ import annotations
 
 import ctypes
-from functools import partial
 
 import _prctl  # as in `process`
 
@@ -102,19 +101,22 @@ def limit_bounding(keep: int) -> None:
     held = own_bounding()
     for bit in range(held.bit_length()):
         if held >> bit & 1 and not keep >> bit & 1:
-            name = NAMES[bit] if bit < len(NAMES) else str(bit)
-            libc.noted(
-                "prctl", ("PR_CAPBSET_DROP", name),
-                partial(_drop_bounding, bit),
-                object=f"capability:bounding:{name}", shell=f"capsh --drop={name.lower()}",
-            )  # fmt: skip
+            _drop_bounding(bit)
 
 
 def _drop_bounding(bit: int) -> None:
-    if bit <= _prctl.CAP_LAST_CAP:
-        _prctl.prctl(_prctl.PR_CAPBSET_DROP, bit)
-    else:  # a newer kernel's
-        libc.quiet_call("prctl", _prctl.PR_CAPBSET_DROP, bit, 0, 0, 0)
+    name = NAMES[bit] if bit < len(NAMES) else str(bit)
+
+    def act() -> None:
+        if bit <= _prctl.CAP_LAST_CAP:
+            _prctl.prctl(_prctl.PR_CAPBSET_DROP, bit)
+        else:  # a newer kernel's
+            libc.quiet_call("prctl", _prctl.PR_CAPBSET_DROP, bit, 0, 0, 0)
+
+    libc.noted(
+        "prctl", ("PR_CAPBSET_DROP", name), act,
+        object=f"capability:bounding:{name}", shell=f"capsh --drop={name.lower()}",
+    )  # fmt: skip
 
 
 def set_sets(effective: int, permitted: int, inheritable: int) -> None:

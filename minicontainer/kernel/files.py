@@ -6,9 +6,9 @@ is made inside a container's root, goes through here.
 
 from __future__ import annotations
 
-import contextlib
 import os
 
+from minicontainer.contexts import contextmanager
 from minicontainer.errors import KernelError
 from minicontainer.kernel import libc
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _AT_EMPTY_PATH = 0x1000
 
 
-@contextlib.contextmanager
+@contextmanager
 def opened(fd: int) -> Iterator[int]:
     """Close *fd* at the end of a with block."""
     try:

@@ -6,7 +6,6 @@ See: set_mempolicy(2), numa(7).
 from __future__ import annotations
 
 import sys
-from functools import partial
 
 from minicontainer.kernel import libc
 
@@ -48,8 +47,8 @@ def set_mempolicy(mode: str, nodes: frozenset[int], flags: Iterable[str] = ()) -
     # the kernel reads one bit less than it is told
     given = (mask.to_bytes(_MASK_SIZE, sys.byteorder), _MASK_SIZE * 8 + 1) if nodes else (None, 0)
     listed = ",".join(map(str, sorted(nodes)))
-    act = partial(libc.quiet_call, "set_mempolicy", number, *given)
     libc.noted(
-        "set_mempolicy", (number, listed), act,
+        "set_mempolicy", (number, listed),
+        lambda: libc.quiet_call("set_mempolicy", number, *given),
         object="process:mempolicy", after=f"{mode} {listed}".strip(),
     )  # fmt: skip

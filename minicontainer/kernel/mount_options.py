@@ -5,8 +5,6 @@ See: mount(8), mount_setattr(2), fsconfig(2); runtime-spec config.md "Linux moun
 
 from __future__ import annotations
 
-import functools
-
 from minicontainer.kernel.mounts import (
     MOUNT_ATTR__ATIME,
     MOUNT_ATTR_NOATIME,
@@ -129,16 +127,25 @@ class Options(Record):
     asked: tuple[str, ...] = ()
 
 
-@functools.cache
+_parsed: dict[tuple[tuple[str, ...], str | None], Options] = {}
+
+
 def parse_options(words: tuple[str, ...], fstype: str | None = None) -> Options:
     """Sort the words of a mount's options; unknown ones belong to the filesystem.
 
-    Cached: parent and init both ask, and init is forked with what its parent knows.
+    Once: parent and init both ask, and init is forked with what its parent knows.
 
     Args:
         words: as the specification has them.
         fstype: the mount's type; bind and rbind are, as a type, what they are as a word.
     """
+    asked = words, fstype
+    if asked not in _parsed:
+        _parsed[asked] = _parse(words, fstype)
+    return _parsed[asked]
+
+
+def _parse(words: tuple[str, ...], fstype: str | None) -> Options:
     attributes = recursive = Attributes()
     flags: list[str] = []
     data: list[str] = []

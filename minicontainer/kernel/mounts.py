@@ -9,10 +9,10 @@ See: mount(2), mount_setattr(2), mount_namespaces(7).
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 
+from minicontainer.contexts import suppress
 from minicontainer.errors import KernelError
 from minicontainer.kernel import libc
 from minicontainer.record import Record
@@ -248,7 +248,7 @@ def new_filesystem(
 
 def _told_by(context: int) -> str:
     """Read why the kernel refused, in its own words: lines such as "e tmpfs: Bad value for 'x'"."""
-    with contextlib.suppress(OSError):  # ENODATA: it said nothing
+    with suppress(OSError):  # ENODATA: it said nothing
         return os.read(context, 1024).decode(errors="replace").strip().partition(" ")[2]
     return ""
 

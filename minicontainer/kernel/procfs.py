@@ -9,12 +9,12 @@ See: proc(5), fsopen(2), openat2(2); CVE-2019-16884, CVE-2019-19921, CVE-2025-52
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import os
 import sys
 
+from minicontainer.contexts import contextmanager
 from minicontainer.errors import KernelError, Unsupported
 from minicontainer.kernel import files, libc, mounts, paths
 
@@ -33,7 +33,7 @@ _STAY = (
 )
 
 
-@contextlib.contextmanager
+@contextmanager
 def opened() -> Iterator[int]:
     """Give the root directory of a procfs; it is one of the PID namespace that this process is in.
 

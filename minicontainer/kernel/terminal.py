@@ -6,7 +6,6 @@ See: pty(7), devpts (kernel doc filesystems/devpts.rst), termios(3), ioctl_tty(2
 from __future__ import annotations
 
 import array
-import contextlib
 import fcntl
 import os
 import socket
@@ -14,6 +13,7 @@ import struct
 import termios
 import tty
 
+from minicontainer.contexts import contextmanager
 from minicontainer.errors import NotFound
 from minicontainer.kernel import libc, signals
 
@@ -79,7 +79,7 @@ def set_window_size(fd: int, rows: int, columns: int) -> None:
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
-@contextlib.contextmanager
+@contextmanager
 def raw_mode(fd: int) -> Iterator[None]:
     """Pass every key on as it is, meanwhile: echo, lines and signals are the other side's work."""
     before = termios.tcgetattr(fd)

@@ -5,10 +5,10 @@ See: pty(7), tty_ioctl(4).
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 
+from minicontainer.contexts import ExitStack
 from minicontainer.kernel import signals
 
 TYPE_CHECKING = False
@@ -30,7 +30,7 @@ def proxy_terminal(running: Running, console: socket.socket, *, stdin: bool) -> 
     from minicontainer.kernel import terminal  # termios and sockets: only with a terminal
 
     master = terminal.receive_descriptor(console)
-    with contextlib.ExitStack() as stack:
+    with ExitStack() as stack:
         stack.callback(os.close, master)
         if os.isatty(0):
             _follow_window_size(master)

@@ -8,12 +8,12 @@ See: runtime-spec runtime.md "State", "Operations".
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 
 from minicontainer import steps
 from minicontainer.cgroups.freezer import is_frozen
+from minicontainer.contexts import ExitStack, contextmanager, suppress
 from minicontainer.errors import Conflict, Error, KernelError
 from minicontainer.kernel import process, signals
 from minicontainer.runtime import sync
@@ -124,7 +124,7 @@ def _signal_all(cgroup: Cgroup, number: int) -> None:
         cgroup.kill(_PATIENCE_S)
         return
     for pid in cgroup.processes():
-        with contextlib.suppress(KernelError):  # it ended meanwhile
+        with suppress(KernelError):  # it ended meanwhile
             pidfd = process.pidfd_open(pid)
             try:
                 if pid in cgroup.processes():  # still the group's, and not another with its number
@@ -160,7 +160,7 @@ def resume(name: str, store: Store) -> None:
         cgroup_of(state).thaw()
 
 
-@contextlib.contextmanager
+@contextmanager
 def _in_state(name: str, store: Store, wanted: tuple[str, ...], verb: str) -> Iterator[State]:
     with store.operating(name):
         state = load(store, name)
@@ -189,7 +189,7 @@ def delete(name: str, store: Store, *, force: bool = False) -> None:
         if force:
             return
         raise unknown(name)
-    with contextlib.ExitStack() as stack:
+    with ExitStack() as stack:
         if store.has_lock(name):
             stack.enter_context(store.operating(name))
         elif store.is_held(name):
@@ -244,7 +244,7 @@ def _remove_cgroup(state: State, *, ours: bool) -> None:
         cgroup.kill(_PATIENCE_S)
         cgroup.remove()
     else:
-        with contextlib.suppress(Conflict):
+        with suppress(Conflict):
             cgroup.remove()
 
 
@@ -254,7 +254,7 @@ def _end(state: State) -> None:
     if pidfd is None:
         return
     try:
-        with contextlib.suppress(KernelError):  # ESRCH: it ended by itself
+        with suppress(KernelError):  # ESRCH: it ended by itself
             process.pidfd_send_signal(pidfd, signals.SIGKILL)
         if is_frozen(state.freezer):
             cgroup_of(state).thaw()

@@ -8,11 +8,11 @@ See: openat(2), sendfile(2), xattr(7); the option is runc's and crun's.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
 
+from minicontainer.contexts import suppress
 from minicontainer.errors import KernelError
 from minicontainer.kernel import files
 
@@ -74,7 +74,7 @@ class _Copy:
             below: where in the top the target is.
         """
         for name in os.listdir(source):
-            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            with suppress(FileNotFoundError):  # removed meanwhile
                 there = os.open(name, _LOOK, dir_fd=source)
                 with files.opened(there):
                     self._entry(there, target, name, where, below)

@@ -16,11 +16,11 @@ See: setns(2), pid_namespaces(7); runc(8) "exec"; CVE-2016-9962, CVE-2022-29162.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 
 from minicontainer import steps
+from minicontainer.contexts import ExitStack
 from minicontainer.errors import Conflict, InitError, KernelError
 from minicontainer.kernel import files, namespaces, process
 from minicontainer.kernel.namespaces import BY_TYPE
@@ -40,8 +40,6 @@ from minicontainer.runtime.spawn import fork_by_joiner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from contextlib import ExitStack
-
     from minicontainer.runtime.spec import Bundle
     from minicontainer.runtime.state import State, Store
 
@@ -89,7 +87,7 @@ def start(
     spec = bundle.spec
     if spec.process.terminal:
         from minicontainer.runtime import console  # noqa: F401  # for `open_own_terminal`
-    with contextlib.ExitStack() as undo:
+    with ExitStack() as undo:
         program = compile_filter(spec.linux.seccomp, store) if spec.linux.seccomp else b""
         ours, theirs = sync.channel_pair()
         undo.callback(ours.close)
@@ -110,7 +108,7 @@ def start(
         pid, program_pidfd = fork_by_joiner(
             child, ours, lambda: _join(child, pidfd, flags), 0, group_fd, RECIPE
         )
-        with contextlib.ExitStack() as half_made:
+        with ExitStack() as half_made:
             half_made.callback(os.close, program_pidfd)
             half_made.callback(end_init, pid, program_pidfd)
             child.close()

@@ -5,9 +5,9 @@ See: signal(7); Docker's `--sig-proxy`.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 
+from minicontainer.contexts import contextmanager
 from minicontainer.errors import KernelError
 from minicontainer.kernel import process, signals
 
@@ -59,7 +59,7 @@ class Running:
         return process.wait_exit(self.pid)
 
 
-@contextlib.contextmanager
+@contextmanager
 def interruptible() -> Iterator[None]:
     """Hold signals back; while `waiting`, those that end a process become `Interrupted`.
 
@@ -74,7 +74,7 @@ def _interrupt(number: int, _: object) -> None:
     raise Interrupted(number)
 
 
-@contextlib.contextmanager
+@contextmanager
 def _handled(numbers: tuple[int, ...], handler: signals.Handler) -> Iterator[None]:
     """Give signals another meaning, and hold back all that may be passed on."""
     mask = signals.block(_PASSED_ON)
@@ -88,7 +88,7 @@ def _handled(numbers: tuple[int, ...], handler: signals.Handler) -> Iterator[Non
         signals.set_mask(mask)
 
 
-@contextlib.contextmanager
+@contextmanager
 def waiting() -> Iterator[None]:
     """Let a signal in, where `interruptible` holds it back: nothing is half made here.
 
@@ -104,7 +104,7 @@ def waiting() -> Iterator[None]:
         signals.set_mask(mask)
 
 
-@contextlib.contextmanager
+@contextmanager
 def passing_signals_on(running: Running, say: Callable[[str], None]) -> Iterator[None]:
     """Give the container what this process is sent meanwhile, and what was held back before.
 

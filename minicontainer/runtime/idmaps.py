@@ -9,10 +9,10 @@ See: mount_setattr(2) "ID-mapped mounts".
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 
+from minicontainer.contexts import contextmanager
 from minicontainer.errors import KernelError
 from minicontainer.kernel import files, mounts, namespaces
 from minicontainer.runtime import binds
@@ -56,7 +56,7 @@ def open_mount(mount: Mount, linux: Linux) -> int:
     return tree
 
 
-@contextlib.contextmanager
+@contextmanager
 def _maps_for(mount: Mount, linux: Linux) -> Iterator[int]:
     """Give a user namespace with the maps that a mount shall have."""
     joined = [space.path for space in linux.namespaces if space.type == "user" and space.path]
@@ -72,7 +72,7 @@ def _maps_for(mount: Mount, linux: Linux) -> Iterator[int]:
             yield userns
 
 
-@contextlib.contextmanager
+@contextmanager
 def _user_namespace(uids: tuple[IdMap, ...], gids: tuple[IdMap, ...]) -> Iterator[int]:
     """Give a user namespace that exists only for its maps: an empty process holds it meanwhile."""
     held, holder = os.pipe()

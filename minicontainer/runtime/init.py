@@ -10,12 +10,12 @@ See: namespaces(7), pivot_root(2), capabilities(7), seccomp(2); runtime-spec run
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import gc
 import os
 
 from minicontainer import steps
+from minicontainer.contexts import suppress
 from minicontainer.errors import Error, KernelError
 from minicontainer.kernel import (
     files,
@@ -303,7 +303,7 @@ def main(init: Init, recipe: Recipe = RECIPE) -> NoReturn:
         if isinstance(init.channel.receive(), Go):
             steps.follow(recipe, init.spec, init)
     except BaseException as error:  # the process ends here, and its parent says why
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             init.channel.send(failure(error))
     os._exit(EXIT_NOT_STARTED)
 

@@ -9,11 +9,11 @@ read-only mount, and every start checks that it was.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
 
+from minicontainer.contexts import ExitStack
 from minicontainer.errors import KernelError, Unsupported
 from minicontainer.kernel import mounts
 
@@ -51,7 +51,7 @@ def protect(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     if path.endswith(PRIVATE_COPY):
         _mount_over_itself(path)
         os.execve(path, list(argv), environ)
-    with contextlib.ExitStack() as stack:
+    with ExitStack() as stack:
         tree = _readonly_mount(path)
         stack.callback(os.close, tree)
         os.execve(tree, list(argv), environ)

@@ -8,12 +8,12 @@ See: runtime-spec runtime.md "Lifecycle"; the child's side is `init`.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 
 from minicontainer import steps
 from minicontainer.cgroups.cgroup import open_cgroup
+from minicontainer.contexts import ExitStack, suppress
 from minicontainer.errors import InitError, KernelError
 from minicontainer.kernel import namespaces, process, seccomp, signals
 from minicontainer.runtime import binds, context
@@ -27,7 +27,6 @@ from minicontainer.runtime.sync import Ready, channel_pair, go, make_gate, next_
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import ExitStack
 
     from minicontainer.cgroups.cgroup import Cgroup
     from minicontainer.kernel.seccomp import Seccomp
@@ -93,7 +92,7 @@ def create(
         InitError: a step failed inside;  KernelError: outside. Nothing is left behind.
     """
     spec = bundle.spec
-    with contextlib.ExitStack() as undo:
+    with ExitStack() as undo:
         claim = steps.take(reserve_name, name, store, undo)
         manager = options.cgroup_manager
         cgroup = open_cgroup(spec.linux.cgroups_path or default_cgroup(name, manager), manager)
@@ -221,9 +220,9 @@ def end_init(pid: int, pidfd: int) -> None:
 
     By a descriptor that was opened when it was forked: its number may be another's by now.
     """
-    with contextlib.suppress(KernelError):
+    with suppress(KernelError):
         process.pidfd_send_signal(pidfd, signals.SIGKILL)
-    with contextlib.suppress(ChildProcessError):
+    with suppress(ChildProcessError):
         os.waitpid(pid, 0)
 
 

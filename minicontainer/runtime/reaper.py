@@ -7,9 +7,9 @@ zombie. See: pid_namespaces(7) "The namespace init process", wait(2).
 
 from __future__ import annotations
 
-import contextlib
 import os
 
+from minicontainer.contexts import suppress
 from minicontainer.kernel import process, signals
 
 TYPE_CHECKING = False
@@ -58,7 +58,7 @@ def run(
             if status is not None:
                 os._exit(status)
         elif number not in _OWN:
-            with contextlib.suppress(ProcessLookupError):
+            with suppress(ProcessLookupError):
                 os.kill(child, number)
 
 

@@ -11,13 +11,13 @@ See: pivot_root(2), mount_namespaces(7); runtime-spec config.md "Root", "Mounts"
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import sys
 
 from minicontainer import steps
 from minicontainer.cgroups.hierarchies import unescaped
+from minicontainer.contexts import suppress
 from minicontainer.errors import InitError, InvalidArgument, KernelError, shortened
 from minicontainer.kernel import files, mounts, paths
 from minicontainer.kernel.mount_options import OPTIONS, parse_options
@@ -219,7 +219,7 @@ def _hide_full_mounts(root: str) -> None:
 def enter_directory(init: Init) -> None:
     """Make the working directory if it is missing, and change to it."""
     cwd = init.spec.process.cwd
-    with contextlib.suppress(KernelError):  # a read-only root: chdir then says what is missing
+    with suppress(KernelError):  # a read-only root: chdir then says what is missing
         os.close(paths.make_in_root(init.root_fd, cwd, directory=True))
     change_directory(init)
 

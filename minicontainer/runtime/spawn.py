@@ -9,10 +9,10 @@ See: clone(2), setns(2), namespaces(7).
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 
+from minicontainer.contexts import suppress
 from minicontainer.errors import Error, InitError, InvalidArgument, KernelError, Unsupported
 from minicontainer.kernel import namespaces, process
 from minicontainer.kernel.namespaces import NAMESPACES
@@ -22,10 +22,10 @@ from minicontainer.runtime.sync import Forked, next_message
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import ExitStack
     from typing import NoReturn
 
     from minicontainer.cgroups.cgroup import Cgroup
+    from minicontainer.contexts import ExitStack
     from minicontainer.runtime.init import Recipe
     from minicontainer.runtime.spec import Bundle
     from minicontainer.runtime.spec_linux import Linux
@@ -125,7 +125,7 @@ def fork_by_joiner(
     try:
         answer = next_message(ours, joiner)
     finally:
-        with contextlib.suppress(ChildProcessError):
+        with suppress(ChildProcessError):
             os.waitpid(joiner, 0)
     if not isinstance(answer, Forked):
         raise InitError("the joined namespaces gave no process")
@@ -150,7 +150,7 @@ def _join_and_fork(
             init.main(child, recipe)
         child.channel.send(Forked(pid=pid))
     except BaseException as error:  # the process ends here, and its parent says why
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             child.channel.send(init.failure(error))
     os._exit(0)
 

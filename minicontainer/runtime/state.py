@@ -10,11 +10,11 @@ See: runtime-spec runtime.md "State"; flock(2).
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 
 from minicontainer import jsontext
+from minicontainer.contexts import contextmanager, suppress
 from minicontainer.errors import Conflict, InvalidArgument, KernelError, NotFound, Unsupported
 from minicontainer.record import NO_ENTRIES, Record
 
@@ -187,7 +187,7 @@ class Store:
         """Remove a container's directory; nothing happens if it is gone."""
         _remove(self.directory(name))
 
-    @contextlib.contextmanager
+    @contextmanager
     def operating(self, name: str) -> Iterator[None]:
         """Hold what makes commands that change a container follow one another; wait for it.
 
@@ -237,10 +237,10 @@ class Store:
 
 def _remove(directory: str) -> None:
     """Remove a container's directory, which holds nothing but plain files and pipes."""
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         # The lock last: whoever waits for it then sees that the container is gone.
         for name in sorted(os.listdir(directory), key=_LOCK.__eq__):
-            with contextlib.suppress(FileNotFoundError):  # another command removes it too
+            with suppress(FileNotFoundError):  # another command removes it too
                 os.unlink(os.path.join(directory, name))
         os.rmdir(directory)
 
@@ -256,7 +256,7 @@ def _make_locked(directory: str) -> int:
         raise
 
 
-@contextlib.contextmanager
+@contextmanager
 def _held(directory: str) -> Iterator[None]:
     """Hold the lock of the directory of all containers, for a moment; wait for it if need be."""
     fd = _open(directory)

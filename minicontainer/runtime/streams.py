@@ -5,9 +5,9 @@ See: runtime-spec config.md "Process"; CVE-2026-88265.
 
 from __future__ import annotations
 
-import contextlib
 import os
 
+from minicontainer.contexts import suppress
 from minicontainer.errors import KernelError
 from minicontainer.kernel import files, paths
 from minicontainer.runtime import devices
@@ -70,9 +70,7 @@ def give_pipes(uid: int, pipes: int) -> None:
         pipes: the device number of such pipes' filesystem, as fstat(2) of one tells it.
     """
     for stream in _STREAMS:
-        with contextlib.suppress(
-            OSError
-        ):  # not open; or its owner is unknown to this user namespace
+        with suppress(OSError):  # not open; or its owner is unknown to this user namespace
             found = os.fstat(stream)
             if found.st_dev == pipes and found.st_uid != uid:
                 files.change_owner_of(stream, uid, -1, where=f"/proc/self/fd/{stream}")

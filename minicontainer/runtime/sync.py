@@ -25,11 +25,11 @@ reads as closed: that is how each side sees the other end, also by SIGKILL.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 
 from minicontainer import jsontext, steps
+from minicontainer.contexts import suppress
 from minicontainer.errors import InitError, KernelError
 from minicontainer.kernel import process, signals
 from minicontainer.record import Record
@@ -175,13 +175,13 @@ def open_gate(directory: str) -> Channel | None:
 
 def go(channel: Channel) -> None:
     """Tell the forked process to begin."""
-    with contextlib.suppress(BrokenPipeError):  # it died: reading says so
+    with suppress(BrokenPipeError):  # it died: reading says so
         channel.send(Go())
 
 
 def start(pid: int, channel: Channel) -> None:
     """Tell init to become the program, and wait until it has."""
-    with contextlib.suppress(BrokenPipeError):  # it died: reading says so
+    with suppress(BrokenPipeError):  # it died: reading says so
         channel.send(Start())
     wait_for_program(pid, channel)
 

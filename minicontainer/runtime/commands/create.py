@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-
+from minicontainer.contexts import ExitStack
 from minicontainer.runtime import foreground, lifecycle
 from minicontainer.runtime.commands import handover
 from minicontainer.runtime.context import Options
@@ -12,7 +11,6 @@ from minicontainer.runtime.spec import read_bundle
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from contextlib import ExitStack
 
     from minicontainer.runtime.command_line import Asked
     from minicontainer.runtime.lifecycle import Container
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 
 def create(session: Session, asked: Asked) -> int:
     """Create a container; return while it waits."""
-    with foreground.interruptible(), contextlib.ExitStack() as undo:
+    with foreground.interruptible(), ExitStack() as undo:
         container, _ = _create(session, asked, undo, detached=True)
         undo.pop_all()
         container.leave()
@@ -31,7 +29,7 @@ def create(session: Session, asked: Asked) -> int:
 def run(session: Session, asked: Asked) -> int:
     """Create and start a container; wait for it and delete it, unless it shall be detached."""
     detached = asked.has("detach")
-    with foreground.interruptible(), contextlib.ExitStack() as undo:
+    with foreground.interruptible(), ExitStack() as undo:
         container, console = _create(session, asked, undo, detached=detached)
         container.start()
         if detached:

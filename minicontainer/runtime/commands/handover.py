@@ -13,8 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
-    from contextlib import ExitStack
 
+    from minicontainer.contexts import ExitStack
     from minicontainer.runtime.command_line import Asked
     from minicontainer.runtime.foreground import Running
     from minicontainer.runtime.main import Session

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 
 from minicontainer import jsontext
+from minicontainer.contexts import ExitStack
 from minicontainer.errors import InvalidArgument, NotFound, Unsupported
 from minicontainer.runtime import control
 
@@ -27,7 +27,7 @@ def execute(session: Session, asked: Asked) -> int:
         raise InvalidArgument("expected a container ID and a program")
     name, *words = asked.arguments
     detached = asked.has("detach")
-    with foreground.interruptible(), contextlib.ExitStack() as undo:
+    with foreground.interruptible(), ExitStack() as undo:
         state, pidfd = enter.hold(name, session.store, undo, paused=asked.has("ignore-paused"))
         spec = session.store.load_config(name)
         preserved, told = handover.preserved_descriptors(asked, session.environ)
