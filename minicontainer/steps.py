@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import time
 
+from minicontainer.errors import KernelError, shortened
 from minicontainer.record import Record
 
 TYPE_CHECKING = False
@@ -129,6 +130,39 @@ def note(
             shell=shell,
         )
     )
+
+
+def noted(
+    name: str,
+    args: tuple[object, ...],
+    act: Callable[[], object],
+    *,
+    object: str | None = None,
+    before: str | None = None,
+    after: str | None = None,
+    shell: str | None = None,
+) -> None:
+    """Do what Python or a library has a function for; note it as the call that it makes.
+
+    Args:
+        name, args: the system call, as it will be made.
+        act: makes it; a number that it returns is the call's result, everything else stands for
+            0; an OSError that it raises becomes a KernelError.
+        object, before, after, shell: for the event; see `Event`.
+    """
+    errno, text = 0, ""
+    try:
+        returned = act()
+        result = returned if isinstance(returned, int) else 0
+    except OSError as error:
+        result, errno, text = -1, error.errno or 0, error.strerror or str(error)
+    note(
+        name, args, result, errno,
+        object=object, before=before, after=None if text else after, shell=shell,
+    )  # fmt: skip
+    if text:
+        told = ", ".join(shortened(str(arg)) for arg in args)
+        raise KernelError(errno, text, f"{name}({told})")
 
 
 def deliver(event: Event) -> None:

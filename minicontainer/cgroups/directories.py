@@ -8,7 +8,7 @@ import time
 
 from minicontainer.cgroups import refusals
 from minicontainer.errors import Conflict, KernelError
-from minicontainer.kernel import files, libc, signals
+from minicontainer.kernel import files, pidfds, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -138,10 +138,7 @@ def kill_one_by_one(directory: str) -> None:
     try:
         for pid in held.keys() & set(processes(directory)):
             try:
-                libc.call(
-                    "pidfd_send_signal", held[pid], signals.SIGKILL, None, 0,
-                    object=f"process:{pid}", shell=f"kill -KILL {pid}",
-                )  # fmt: skip
+                pidfds.pidfd_send_signal(held[pid], signals.SIGKILL, pid)
             except KernelError as error:
                 if error.errno != errno.ESRCH:
                     raise

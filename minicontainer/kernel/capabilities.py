@@ -113,7 +113,7 @@ def _drop_bounding(bit: int) -> None:
         else:  # a newer kernel's
             libc.quiet_call("prctl", _prctl.PR_CAPBSET_DROP, bit, 0, 0, 0)
 
-    libc.noted(
+    steps.noted(
         "prctl", ("PR_CAPBSET_DROP", name), act,
         object=f"capability:bounding:{name}", shell=f"capsh --drop={name.lower()}",
     )  # fmt: skip
@@ -169,7 +169,7 @@ def set_ambient(mask: int) -> None:
 
 def _prctl_ambient(operation: str, bit: int, *name: str) -> None:
     """Make the call by number, since python-prctl has none for it; note it by name, as others."""
-    libc.noted(
+    steps.noted(
         "prctl", ("PR_CAP_AMBIENT", operation, *name),
         lambda: libc.quiet_call("prctl", _PR_CAP_AMBIENT, _AMBIENT[operation], bit, 0, 0),
         object=":".join(("capability:ambient", *name)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from minicontainer import steps
 from minicontainer.contexts import contextmanager
 from minicontainer.errors import KernelError
 from minicontainer.kernel import libc
@@ -51,7 +52,7 @@ def write_open_file(
         KernelError: control files answer EINVAL, EBUSY, EPERM, … here.
     """
     data = text.encode()
-    libc.noted(
+    steps.noted(
         "write", (path, text), lambda: os.write(fd, data),
         object=object, shell=shell or f"echo {text.strip()!r} > {path}",
     )  # fmt: skip
@@ -115,7 +116,7 @@ def make_dir(
         KernelError: EEXIST among others.
     """
     call, args = ("mkdir", (path, mode)) if at is None else ("mkdirat", (at, path, mode))
-    libc.noted(
+    steps.noted(
         call, args, lambda: os.mkdir(path, mode, dir_fd=at),
         object=object or f"file:{where or path}", shell=f"mkdir {where or path}",
     )  # fmt: skip
@@ -127,7 +128,7 @@ def remove_dir(path: str, *, object: str | None = None) -> None:
     Raises:
         KernelError: ENOTEMPTY, EBUSY (a cgroup with processes), ENOENT.
     """
-    libc.noted("rmdir", (path,), lambda: os.rmdir(path), object=object, shell=f"rmdir {path}")
+    steps.noted("rmdir", (path,), lambda: os.rmdir(path), object=object, shell=f"rmdir {path}")
 
 
 def make_symlink(target: str, path: str, *, at: int, where: str) -> None:
@@ -138,7 +139,7 @@ def make_symlink(target: str, path: str, *, at: int, where: str) -> None:
     Raises:
         KernelError: EEXIST among others.
     """
-    libc.noted(
+    steps.noted(
         "symlinkat", (target, at, path), lambda: os.symlink(target, path, dir_fd=at),
         object=f"file:{where}", shell=f"ln -s {target} {where}",
     )  # fmt: skip
@@ -154,6 +155,7 @@ def change_owner_of(fd: int, uid: int, gid: int, *, where: str) -> None:
     Raises:
         KernelError: EPERM, EINVAL for an id that this user namespace does not map.
     """
+
     libc.call(
         "fchownat", fd, "", uid, gid, _AT_EMPTY_PATH,
         object=f"file:{where}", after=lambda: f"{uid}:{gid}".removesuffix(":-1"),
@@ -169,7 +171,7 @@ def change_mode_of(fd: int, mode: int, *, where: str) -> None:
     Raises:
         KernelError: EPERM for a file of somebody else.
     """
-    libc.noted(
+    steps.noted(
         "fchmod", (fd, mode), lambda: os.fchmod(fd, mode),
         object=f"file:{where}", after=f"{mode:o}", shell=f"chmod {mode:o} {where}",
     )  # fmt: skip
@@ -184,7 +186,7 @@ def set_attribute_of(fd: int, name: str, value: bytes, *, where: str) -> None:
         KernelError: ENOTSUP where the filesystem keeps no such attributes, EPERM.
     See: xattr(7).
     """
-    libc.noted(
+    steps.noted(
         "fsetxattr", (fd, name, os.fsdecode(value), len(value), 0),
         lambda: os.setxattr(fd, name, value),
         object=f"file:{where}", after=name,
@@ -200,7 +202,7 @@ def make_link(source: str, path: str, *, source_at: int, at: int, where: str) ->
     Raises:
         KernelError: EEXIST, EXDEV, EMLINK.
     """
-    libc.noted(
+    steps.noted(
         "linkat", (source_at, source, at, path, 0),
         lambda: os.link(
             source, path, src_dir_fd=source_at, dst_dir_fd=at, follow_symlinks=False
@@ -217,7 +219,7 @@ def remove_file(path: str, *, at: int, where: str) -> None:
     Raises:
         KernelError: ENOENT, EISDIR, EBUSY for a mount point.
     """
-    libc.noted(
+    steps.noted(
         "unlinkat", (at, path, 0), lambda: os.unlink(path, dir_fd=at),
         object=f"file:{where}", shell=f"rm {where}",
     )  # fmt: skip
@@ -231,7 +233,7 @@ def make_node(path: str, mode: int, device: int = 0, *, at: int, where: str, she
     Raises:
         KernelError: EPERM where the user namespace or the filesystem forbids devices, EEXIST.
     """
-    libc.noted(
+    steps.noted(
         "mknodat", (at, path, mode, device),
         lambda: os.mknod(path, mode, device, dir_fd=at),
         object=f"file:{where}", shell=shell,

@@ -9,6 +9,7 @@ import fcntl
 import os
 import struct
 
+from minicontainer import steps
 from minicontainer.errors import KernelError
 from minicontainer.kernel import libc
 
@@ -31,7 +32,7 @@ def set_up(name: str) -> None:
         asked = struct.pack(_IFREQ, name.encode(), 0)
         _, flags = struct.unpack(_IFREQ, fcntl.ioctl(sock, _SIOCGIFFLAGS, asked))
         wanted = struct.pack(_IFREQ, name.encode(), flags | _IFF_UP)
-        libc.noted(
+        steps.noted(
             "ioctl", ("SIOCSIFFLAGS", name), lambda: fcntl.ioctl(sock, _SIOCSIFFLAGS, wanted),
             object=f"link:{name}", before="up" if flags & _IFF_UP else "down", after="up",
             shell=f"ip link set {name} up",

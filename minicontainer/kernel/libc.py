@@ -54,11 +54,13 @@ _SYSCALL_NUMBERS = {
 _OLDER_SYSCALL_NUMBERS = {
     "x86_64": {
         "pivot_root": 155, "capget": 125, "capset": 126, "seccomp": 317, "bpf": 321,
-        "sched_setattr": 314, "ioprio_set": 251, "set_mempolicy": 238, "keyctl": 250,
+        "prlimit64": 302, "sched_setattr": 314, "ioprio_set": 251, "set_mempolicy": 238,
+        "keyctl": 250,
     },
     "aarch64": {
         "pivot_root": 41, "capget": 90, "capset": 91, "seccomp": 277, "bpf": 280,
-        "sched_setattr": 274, "ioprio_set": 30, "set_mempolicy": 237, "keyctl": 219,
+        "prlimit64": 261, "sched_setattr": 274, "ioprio_set": 30, "set_mempolicy": 237,
+        "keyctl": 219,
     },
 }  # fmt: skip
 _SYSCALL_NUMBERS |= _OLDER_SYSCALL_NUMBERS.get(os.uname().machine, {})
@@ -105,39 +107,6 @@ def quiet_call(name: str, *args: Argument) -> int:
     if result == -1:
         raise _failure(name, args, errno)
     return result
-
-
-def noted(
-    name: str,
-    args: tuple[object, ...],
-    act: Callable[[], object],
-    *,
-    object: str | None = None,
-    before: str | None = None,
-    after: str | None = None,
-    shell: str | None = None,
-) -> None:
-    """Do what Python or a library has a function for; note it as the call that it makes.
-
-    Args:
-        name, args: the system call, as it will be made.
-        act: makes it; a number that it returns is the call's result, everything else stands for
-            0; an OSError that it raises becomes a KernelError.
-        object, before, after, shell: for the event; see `steps.Event`.
-    """
-    errno, text = 0, ""
-    try:
-        returned = act()
-        result = returned if isinstance(returned, int) else 0
-    except OSError as error:
-        result, errno, text = -1, error.errno or 0, error.strerror or str(error)
-    steps.note(
-        name, args, result, errno,
-        object=object, before=before, after=None if text else after, shell=shell,
-    )  # fmt: skip
-    if text:
-        told = ", ".join(shortened(str(arg)) for arg in args)
-        raise KernelError(errno, text, f"{name}({told})")
 
 
 def _make(name: str, args: tuple[Argument, ...]) -> tuple[int, int]:

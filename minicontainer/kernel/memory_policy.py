@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+from minicontainer import steps
 from minicontainer.kernel import libc
 
 TYPE_CHECKING = False
@@ -47,7 +48,7 @@ def set_mempolicy(mode: str, nodes: frozenset[int], flags: Iterable[str] = ()) -
     # the kernel reads one bit less than it is told
     given = (mask.to_bytes(_MASK_SIZE, sys.byteorder), _MASK_SIZE * 8 + 1) if nodes else (None, 0)
     listed = ",".join(map(str, sorted(nodes)))
-    libc.noted(
+    steps.noted(
         "set_mempolicy", (number, listed),
         lambda: libc.quiet_call("set_mempolicy", number, *given),
         object="process:mempolicy", after=f"{mode} {listed}".strip(),

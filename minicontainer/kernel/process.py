@@ -1,14 +1,15 @@
-"""Processes: their attributes by prctl(2), limits, ids, signals, and how they end.
+"""This process: its attributes by prctl(2), limits, ids, descriptors, and the program it becomes.
 
-See: prctl(2), prlimit(2), pidfd_open(2), credentials(7), signal(7).
+Other processes are in `pidfds`.
+
+See: prctl(2), prlimit(2), credentials(7).
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
-import resource
 import select
-from errno import EINVAL, ESRCH
 
 import _prctl  # python-prctl's C half; the other makes 200 properties when imported, in 0.6 ms
 
@@ -24,8 +25,18 @@ _MOST_FDS = 0xFFFFFFFF
 
 PERSONALITIES = {"LINUX": 0x0, "LINUX32": 0x8}
 
-RLIMITS = {name: value for name, value in vars(resource).items() if name.startswith("RLIMIT_")} | {
-    # the module names those that libc does; the kernel has these too: getrlimit(2)
+# As in asm-generic/resource.h: getrlimit(2). The standard library's `resource` has not all of them.
+RLIMITS = {
+    "RLIMIT_CPU": 0,
+    "RLIMIT_FSIZE": 1,
+    "RLIMIT_DATA": 2,
+    "RLIMIT_STACK": 3,
+    "RLIMIT_CORE": 4,
+    "RLIMIT_RSS": 5,
+    "RLIMIT_NPROC": 6,
+    "RLIMIT_NOFILE": 7,
+    "RLIMIT_MEMLOCK": 8,
+    "RLIMIT_AS": 9,
     "RLIMIT_LOCKS": 10,
     "RLIMIT_SIGPENDING": 11,
     "RLIMIT_MSGQUEUE": 12,
@@ -35,10 +46,16 @@ RLIMITS = {name: value for name, value in vars(resource).items() if name.startsw
 }
 
 
+class _Limit(ctypes.Structure):
+    """struct rlimit64."""
+
+    _fields_ = (("soft", ctypes.c_uint64), ("hard", ctypes.c_uint64))
+
+
 def _set(option: str, value: int | str, **change: str) -> None:
     """Set an attribute by prctl(2); noted by the option's name."""
     number = getattr(_prctl, option)
-    libc.noted("prctl", (option, value), lambda: _prctl.prctl(number, value), **change)
+    steps.noted("prctl", (option, value), lambda: _prctl.prctl(number, value), **change)
 
 
 def set_name(name: str) -> None:
@@ -52,7 +69,7 @@ def die_with_parent() -> None:
     A change of ids or capabilities clears it, so it comes after those; and a parent that was gone
     before the call sends nothing, so whoever calls this must check for that.
     """
-    libc.noted(
+    steps.noted(
         "prctl", ("PR_SET_PDEATHSIG", "SIGKILL"),
         lambda: _prctl.prctl(_prctl.PR_SET_PDEATHSIG, signals.SIGKILL),
     )  # fmt: skip
@@ -95,14 +112,11 @@ def set_rlimit(name: str, soft: int, hard: int) -> None:
     if name not in RLIMITS:
         raise InvalidArgument(f"{name}: no such resource limit: use one of {', '.join(RLIMITS)}")
 
-    def act() -> None:
-        try:
-            resource.prlimit(0, RLIMITS[name], (soft, hard))
-        except ValueError as error:  # what the module makes of this one
-            raise OSError(EINVAL, str(error)) from None
-
-    libc.noted(
-        "prlimit64", (0, name, soft, hard), act, object=f"rlimit:{name}", after=f"{soft}:{hard}",
+    limit = _Limit(soft, hard)  # -1 becomes RLIM_INFINITY
+    steps.noted(
+        "prlimit64", (0, name, soft, hard),
+        lambda: libc.quiet_call("prlimit64", 0, RLIMITS[name], limit, None),
+        object=f"rlimit:{name}", after=f"{soft}:{hard}",
         shell=f"prlimit --pid $$ --{name[7:].lower()}={soft}:{hard}",
     )  # fmt: skip
 
@@ -110,7 +124,7 @@ def set_rlimit(name: str, soft: int, hard: int) -> None:
 def set_groups(gids: Iterable[int]) -> None:
     """setgroups(2): the supplementary groups."""
     listed = list(gids)
-    libc.noted(
+    steps.noted(
         "setgroups", (tuple(listed),), lambda: os.setgroups(listed),
         object="process:groups", after=",".join(map(str, listed)),
     )  # fmt: skip
@@ -118,7 +132,7 @@ def set_groups(gids: Iterable[int]) -> None:
 
 def set_gid(gid: int) -> None:
     """Set real, effective and saved group id: setresgid(2)."""
-    libc.noted(
+    steps.noted(
         "setresgid", (gid, gid, gid), lambda: os.setresgid(gid, gid, gid),
         object="process:gid", before=str(os.getegid()), after=str(gid),
     )  # fmt: skip
@@ -126,7 +140,7 @@ def set_gid(gid: int) -> None:
 
 def set_uid(uid: int) -> None:
     """Set real, effective and saved user id: setresuid(2). From 0 away it drops capabilities."""
-    libc.noted(
+    steps.noted(
         "setresuid", (uid, uid, uid), lambda: os.setresuid(uid, uid, uid),
         object="process:uid", before=str(os.geteuid()), after=str(uid),
     )  # fmt: skip
@@ -192,76 +206,6 @@ def close_all_but(kept: Iterable[int]) -> None:
             libc.quiet_call("close_range", first, fd - 1, 0)
         first = fd + 1
     libc.quiet_call("close_range", first, _MOST_FDS, 0)
-
-
-def pidfd_open(pid: int) -> int:
-    """Open a process: the descriptor stays its own when the pid is used again.
-
-    Raises:
-        KernelError: ESRCH when there is no such process.
-    """
-    return libc.quiet_call("pidfd_open", pid, 0)
-
-
-def pidfd_send_signal(pidfd: int, number: int) -> None:
-    """Send a signal to exactly that process.
-
-    Raises:
-        KernelError: ESRCH when it has ended, EPERM.
-    """
-    libc.call("pidfd_send_signal", pidfd, number, None, 0)
-
-
-def start_time(pid: int) -> int | None:
-    """Give when a process began, in clock ticks since boot; None when it has ended.
-
-    A number is given again to another process; the pair of number and start time is not. A zombie
-    has ended: nothing of it runs, it only waits for its parent to ask. See: proc_pid_stat(5).
-    """
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            # after the name, which is in brackets and may hold anything
-            fields = file.read().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])
-
-
-def open_same(pid: int, started: int) -> int | None:
-    """Open the process that had *pid* and began at *started*; None when that one has ended.
-
-    Returns:
-        A pidfd. Opened first and checked then: from there on it can't become another's.
-    """
-    try:
-        pidfd = pidfd_open(pid)
-    except KernelError as error:
-        if error.errno in (ESRCH, EINVAL):  # EINVAL: a thread's number by now
-            return None
-        raise
-    if start_time(pid) == started:
-        return pidfd
-    os.close(pidfd)
-    return None
-
-
-def wait_gone(pidfd: int, timeout_s: float) -> bool:
-    """Wait for a process, anybody's child, to end; say whether it did: pidfd_open(2), "poll"."""
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(timeout_s * 1000))
-
-
-def wait_exit(pid: int) -> int:
-    """Wait for a child to end; give its exit status, 128+N if signal N killed it."""
-    _, status = os.waitpid(pid, 0)
-    return exit_status(status)
-
-
-def exit_status(wait_status: int) -> int:
-    """Turn a wait status into what a shell would show in $?."""
-    code = os.waitstatus_to_exitcode(wait_status)
-    return code if code >= 0 else 128 - code
 
 
 def run_program(path: str, args: tuple[str, ...], env: dict[str, str]) -> None:

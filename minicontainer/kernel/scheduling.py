@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 
+from minicontainer import steps
 from minicontainer.errors import InvalidArgument
 from minicontainer.kernel import libc
 
@@ -112,7 +113,7 @@ def set_affinity(cpus: frozenset[int]) -> None:
         KernelError: EINVAL when none of them is there, or the cgroup allows none.
     """
     listed = ",".join(map(str, sorted(cpus)))
-    libc.noted(
+    steps.noted(
         "sched_setaffinity", (0, listed), lambda: os.sched_setaffinity(0, cpus),
         object="process:affinity", after=listed, shell=f"taskset -pc {listed} $$",
     )  # fmt: skip

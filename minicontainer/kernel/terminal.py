@@ -13,9 +13,10 @@ import struct
 import termios
 import tty
 
+from minicontainer import steps
 from minicontainer.contexts import contextmanager
 from minicontainer.errors import NotFound
-from minicontainer.kernel import libc, signals
+from minicontainer.kernel import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def become_controlling(slave_fd: int) -> None:
     Raises:
         KernelError: EPERM when this process leads no session, or has a terminal already.
     """
-    libc.noted(
+    steps.noted(
         "ioctl", ("TIOCSCTTY", slave_fd), lambda: fcntl.ioctl(slave_fd, termios.TIOCSCTTY, 0),
         object="process:terminal", shell="setsid --ctty",
     )  # fmt: skip
@@ -60,7 +61,7 @@ def take_foreground(fd: int) -> None:
     # A background process that calls this is stopped by SIGTTOU, unless that is blocked.
     mask = signals.block((signals.SIGTTOU,))
     try:
-        libc.noted(
+        steps.noted(
             "ioctl", ("TIOCSPGRP", fd, os.getpgrp()), lambda: os.tcsetpgrp(fd, os.getpgrp()),
             object="process:foreground", after=str(os.getpgrp()),
         )  # fmt: skip

@@ -11,7 +11,7 @@ import json
 import os
 
 from minicontainer.errors import Error, KernelError, Unsupported
-from minicontainer.kernel import mounts, namespaces, process
+from minicontainer.kernel import mounts, namespaces, pidfds, process
 from minicontainer.kernel.namespaces import IdMap
 
 TYPE_CHECKING = False
@@ -42,7 +42,7 @@ def in_child(act: Callable[[], str]) -> str:
         with open(reader) as file:
             told = file.read()
     finally:
-        status = process.wait_exit(pid)
+        status = pidfds.wait_exit(pid)
     if not told:
         raise Unsupported(f"the attempt ended with status {status}, without a word")
     outcome = json.loads(told)

@@ -15,7 +15,7 @@ from minicontainer import steps
 from minicontainer.cgroups.freezer import is_frozen
 from minicontainer.contexts import ExitStack, contextmanager, suppress
 from minicontainer.errors import Conflict, Error, KernelError
-from minicontainer.kernel import process, signals
+from minicontainer.kernel import pidfds, signals
 from minicontainer.runtime import sync
 from minicontainer.runtime.state import State, check_name, default_cgroup, unknown
 
@@ -52,7 +52,7 @@ def status(state: State, store: Store) -> str:
     """Say where a container is in its life: creating, created, running, paused or stopped."""
     if not state.pid:
         return "creating" if store.is_held(state.id) else "stopped"
-    if process.start_time(state.pid) != state.pid_started:
+    if pidfds.start_time(state.pid) != state.pid_started:
         return "stopped"
     if is_frozen(state.freezer):
         return "paused"
@@ -92,14 +92,14 @@ def kill(name: str, store: Store, number: int, *, everyone: bool = False) -> Non
     if everyone:
         _signal_all(cgroup_of(state), number)
         return
-    pidfd = process.open_same(state.pid, state.pid_started) if state.pid else None
+    pidfd = pidfds.open_same(state.pid, state.pid_started) if state.pid else None
     if pidfd is None:
         raise Conflict(f"container not running: {name} is {status(state, store)}")
     try:
         if number == signals.SIGKILL and not _has_own_pids(state):
             _signal_all(cgroup_of(state), number)
         else:
-            process.pidfd_send_signal(pidfd, number)
+            pidfds.pidfd_send_signal(pidfd, number)
     except KernelError as error:
         if error.errno != errno.ESRCH:
             raise
@@ -125,10 +125,10 @@ def _signal_all(cgroup: Cgroup, number: int) -> None:
         return
     for pid in cgroup.processes():
         with suppress(KernelError):  # it ended meanwhile
-            pidfd = process.pidfd_open(pid)
+            pidfd = pidfds.pidfd_open(pid)
             try:
                 if pid in cgroup.processes():  # still the group's, and not another with its number
-                    process.pidfd_send_signal(pidfd, number)
+                    pidfds.pidfd_send_signal(pidfd, number)
             finally:
                 os.close(pidfd)
 
@@ -250,15 +250,15 @@ def _remove_cgroup(state: State, *, ours: bool) -> None:
 
 def _end(state: State) -> None:
     """Kill the first process, and wait until it is gone."""
-    pidfd = process.open_same(state.pid, state.pid_started) if state.pid else None
+    pidfd = pidfds.open_same(state.pid, state.pid_started) if state.pid else None
     if pidfd is None:
         return
     try:
         with suppress(KernelError):  # ESRCH: it ended by itself
-            process.pidfd_send_signal(pidfd, signals.SIGKILL)
+            pidfds.pidfd_send_signal(pidfd, signals.SIGKILL)
         if is_frozen(state.freezer):
             cgroup_of(state).thaw()
-        if not process.wait_gone(pidfd, _PATIENCE_S):
+        if not pidfds.wait_gone(pidfd, _PATIENCE_S):
             raise Conflict(f"container {state.id}: its process {state.pid} does not end")
     finally:
         os.close(pidfd)

@@ -22,7 +22,7 @@ import sys
 from minicontainer import steps
 from minicontainer.contexts import ExitStack
 from minicontainer.errors import Conflict, InitError, KernelError
-from minicontainer.kernel import files, namespaces, process
+from minicontainer.kernel import files, namespaces, pidfds
 from minicontainer.kernel.namespaces import BY_TYPE
 from minicontainer.runtime import (
     attributes,
@@ -57,7 +57,7 @@ def hold(name: str, store: Store, undo: ExitStack, *, paused: bool = False) -> t
         Conflict: it does not run.
     """
     state = control.load(store, name)
-    pidfd = process.open_same(state.pid, state.pid_started) if state.pid else None
+    pidfd = pidfds.open_same(state.pid, state.pid_started) if state.pid else None
     now = control.status(state, store)
     if pidfd is not None:
         undo.callback(os.close, pidfd)

@@ -9,7 +9,7 @@ import errno
 
 from minicontainer.contexts import contextmanager
 from minicontainer.errors import KernelError
-from minicontainer.kernel import process, signals
+from minicontainer.kernel import pidfds, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,14 +49,14 @@ class Running:
     def signal(self, number: int) -> None:
         """Send it a signal; nothing happens when it has ended."""
         try:
-            process.pidfd_send_signal(self.pidfd, number)
+            pidfds.pidfd_send_signal(self.pidfd, number)
         except KernelError as error:
             if error.errno != errno.ESRCH:
                 raise
 
     def wait(self) -> int:
         """Wait for it to end; give its exit status, 128+N for signal N."""
-        return process.wait_exit(self.pid)
+        return pidfds.wait_exit(self.pid)
 
 
 @contextmanager

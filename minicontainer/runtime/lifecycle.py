@@ -15,7 +15,7 @@ from minicontainer import steps
 from minicontainer.cgroups.cgroup import open_cgroup
 from minicontainer.contexts import ExitStack, suppress
 from minicontainer.errors import InitError, KernelError
-from minicontainer.kernel import namespaces, process, seccomp, signals
+from minicontainer.kernel import namespaces, pidfds, seccomp, signals
 from minicontainer.runtime import binds, context
 from minicontainer.runtime.context import Options
 from minicontainer.runtime.defaults import DENY_ALL_DEVICES, DEVICE_RULES
@@ -166,7 +166,7 @@ def _forked(state: State, pid: int, child: context.Init, cgroup: Cgroup) -> Stat
     return state.replace(
         status="creating" if child.options.detached else "running",
         pid=pid,
-        pid_started=process.start_time(pid) or 0,
+        pid_started=pidfds.start_time(pid) or 0,
         tasks=cgroup.tasks_paths(),
         unified=cgroup.unified_path(),
     )
@@ -221,7 +221,7 @@ def end_init(pid: int, pidfd: int) -> None:
     By a descriptor that was opened when it was forked: its number may be another's by now.
     """
     with suppress(KernelError):
-        process.pidfd_send_signal(pidfd, signals.SIGKILL)
+        pidfds.pidfd_send_signal(pidfd, signals.SIGKILL)
     with suppress(ChildProcessError):
         os.waitpid(pid, 0)
 

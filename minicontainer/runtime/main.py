@@ -14,7 +14,7 @@ import sys
 from minicontainer import steps
 from minicontainer.errors import Error, InvalidArgument, printable
 from minicontainer.kernel import signals
-from minicontainer.runtime import command_line, foreground, interpreter
+from minicontainer.runtime import command_line, foreground
 from minicontainer.runtime.state import OCI_VERSION, Store
 from minicontainer.startup import VERSION
 
@@ -124,6 +124,8 @@ def _call(overall: Asked, command: str, asked: Asked, environ: Mapping[str, str]
         )
     session = Session(overall, command, environ)
     if command in _ENTERING:
+        from minicontainer.runtime import interpreter  # here: it needs ctypes
+
         interpreter.protect(sys.orig_argv, environ)
     module_name, function = FUNCTIONS[command]
     module = __import__(f"minicontainer.runtime.commands.{module_name}", fromlist=(function,))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from minicontainer.contexts import suppress
-from minicontainer.kernel import process, signals
+from minicontainer.kernel import pidfds, process, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,4 +73,4 @@ def _reap(child: int) -> int | None:
         if pid == 0:
             return found
         if pid == child:
-            found = process.exit_status(status)
+            found = pidfds.exit_status(status)

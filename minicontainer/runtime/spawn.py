@@ -14,7 +14,7 @@ import os
 
 from minicontainer.contexts import suppress
 from minicontainer.errors import Error, InitError, InvalidArgument, KernelError, Unsupported
-from minicontainer.kernel import namespaces, process
+from minicontainer.kernel import namespaces, pidfds, process
 from minicontainer.kernel.namespaces import NAMESPACES
 from minicontainer.runtime import binds, context, init
 from minicontainer.runtime.sync import Forked, next_message
@@ -129,7 +129,7 @@ def fork_by_joiner(
             os.waitpid(joiner, 0)
     if not isinstance(answer, Forked):
         raise InitError("the joined namespaces gave no process")
-    return answer.pid, process.pidfd_open(answer.pid)
+    return answer.pid, pidfds.pidfd_open(answer.pid)
 
 
 def _join_and_fork(

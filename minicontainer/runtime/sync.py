@@ -31,7 +31,7 @@ import os
 from minicontainer import jsontext, steps
 from minicontainer.contexts import suppress
 from minicontainer.errors import InitError, KernelError
-from minicontainer.kernel import process, signals
+from minicontainer.kernel import pidfds, signals
 from minicontainer.record import Record
 from minicontainer.runtime import foreground
 from minicontainer.steps import Event
@@ -235,7 +235,7 @@ def _handle(message: Record, pid: int) -> bool:
 
 def _why_it_ended(pid: int) -> str:
     try:
-        status = process.wait_exit(pid)
+        status = pidfds.wait_exit(pid)
     except ChildProcessError:
         status = 0
     if status == 128 + signals.SIGKILL:

@@ -9,7 +9,7 @@ import time
 
 from minicontainer import jsontext
 from minicontainer.errors import Conflict, InvalidArgument
-from minicontainer.kernel import process, signals
+from minicontainer.kernel import pidfds, signals
 from minicontainer.quantities import duration_s
 from minicontainer.runtime import control, updates, usage
 
@@ -57,7 +57,7 @@ def events(session: Session, asked: Asked) -> int:
     # Who reads the lines may go at any time: `events … | head -1` then ends without a word.
     signals.handle(signals.SIGPIPE, signals.SIG_DFL)
     state = control.load(session.store, name)
-    pidfd = process.open_same(state.pid, state.pid_started) if state.pid else None
+    pidfd = pidfds.open_same(state.pid, state.pid_started) if state.pid else None
     if pidfd is None:
         now = control.status(state, session.store)
         raise Conflict(f"container not running: {name} is {now}")

@@ -1,0 +1,96 @@
+"""Other processes: held by a descriptor, signalled, waited for.
+
+By Python's own functions, without ctypes: many a command asks no more of the kernel, and the import
+takes 1 ms. A process's own attributes are in `process`.
+
+See: pidfd_open(2), pidfd_send_signal(2), proc_pid_stat(5), wait(2).
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # as in `signals`
+import os
+import select
+from errno import EINVAL, ESRCH
+
+from minicontainer import steps
+from minicontainer.errors import KernelError
+
+
+def pidfd_open(pid: int) -> int:
+    """Open a process: the descriptor stays its own when the pid is used again.
+
+    Raises:
+        KernelError: ESRCH when there is no such process.
+    """
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        raise KernelError(error.errno, error.strerror, f"pidfd_open({pid}, 0)") from None
+
+
+def pidfd_send_signal(pidfd: int, number: int, pid: int = 0) -> None:
+    """Send a signal to exactly that process.
+
+    Args:
+        pid: its number, for the event alone.
+    Raises:
+        KernelError: ESRCH when it has ended, EPERM.
+    """
+    steps.noted(
+        "pidfd_send_signal", (pidfd, number, None, 0),
+        lambda: _signal.pidfd_send_signal(pidfd, number),
+        object=f"process:{pid}" if pid else None, shell=f"kill -{number} {pid}" if pid else None,
+    )  # fmt: skip
+
+
+def start_time(pid: int) -> int | None:
+    """Give when a process began, in clock ticks since boot; None when it has ended.
+
+    A number is given again to another process; the pair of number and start time is not. A zombie
+    has ended: nothing of it runs, it only waits for its parent to ask. See: proc_pid_stat(5).
+    """
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            # after the name, which is in brackets and may hold anything
+            fields = file.read().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def open_same(pid: int, started: int) -> int | None:
+    """Open the process that had *pid* and began at *started*; None when that one has ended.
+
+    Returns:
+        A pidfd. Opened first and checked then: from there on it can't become another's.
+    """
+    try:
+        pidfd = pidfd_open(pid)
+    except KernelError as error:
+        if error.errno in (ESRCH, EINVAL):  # EINVAL: a thread's number by now
+            return None
+        raise
+    if start_time(pid) == started:
+        return pidfd
+    os.close(pidfd)
+    return None
+
+
+def wait_gone(pidfd: int, timeout_s: float) -> bool:
+    """Wait for a process, anybody's child, to end; say whether it did: pidfd_open(2), "poll"."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(timeout_s * 1000))
+
+
+def wait_exit(pid: int) -> int:
+    """Wait for a child to end; give its exit status, 128+N if signal N killed it."""
+    _, status = os.waitpid(pid, 0)
+    return exit_status(status)
+
+
+def exit_status(wait_status: int) -> int:
+    """Turn a wait status into what a shell would show in $?."""
+    code = os.waitstatus_to_exitcode(wait_status)
+    return code if code >= 0 else 128 - code
