@@ -45,7 +45,7 @@ def _check_executable(path: str) -> None:
     except OSError as error:
         raise KernelError(error.errno, _lower(error.strerror or ""), f"exec: {path!r}") from None
     if stat.S_ISDIR(found.st_mode):
-        raise KernelError(errno.EACCES, "is a directory", f"exec: {path!r}")
+        raise KernelError(errno.EACCES, "is a directory: permission denied", f"exec: {path!r}")
     if not os.access(path, os.X_OK):
         raise KernelError(errno.EACCES, "permission denied", f"exec: {path!r}")
 
