@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minicontainer.kernel.mount_options import Options
     from minicontainer.kernel.paths import Root
-    from minicontainer.runtime.spec import Mount
+    from minicontainer.runtime.spec import Mount, Spec
 
 
 def located(mount: Mount, bundle: str) -> Mount:
@@ -31,15 +31,19 @@ def located(mount: Mount, bundle: str) -> Mount:
     return mount.replace(source=os.path.join(bundle, source))
 
 
-def comes_from_the_host(mount: Mount) -> bool:
+def comes_from_the_host(mount: Mount, spec: Spec) -> bool:
     """Say whether only a process of the host can copy what *mount* shall show.
 
     With id maps, because they are the host's root's to give; linked to the host's mounts (slave,
-    shared), because a container's mount namespace has no links left.
+    shared), because a container's mount namespace has no links left; in a user namespace every
+    bind, because the way to its source may be closed to the namespace's root: volumes and users'
+    directories often are.
     """
     options = parse_options(mount.options, mount.type)
+    if not options.bind or "remount" in options.asked:
+        return is_id_mapped(mount)
     linked = any(kind & (mounts.MS_SLAVE | mounts.MS_SHARED) for kind in options.propagation)
-    return is_id_mapped(mount) or bool(options.bind and linked and "remount" not in options.asked)
+    return is_id_mapped(mount) or linked or spec.has_namespace("user")
 
 
 def is_id_mapped(mount: Mount) -> bool:

@@ -147,7 +147,7 @@ def _prepare_init(
     program, copies = b"", {}
     if spec.linux.seccomp:
         program = steps.take(compile_filter, spec.linux.seccomp, store)
-    if any(map(binds.comes_from_the_host, spec.mounts)):
+    if any(binds.comes_from_the_host(mount, spec) for mount in spec.mounts):
         copies = steps.take(copy_host_mounts, bundle, undo)
     return context.Init(
         name,

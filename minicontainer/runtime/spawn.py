@@ -35,12 +35,13 @@ if TYPE_CHECKING:
 def copy_host_mounts(bundle: Bundle, undo: ExitStack) -> dict[int, int]:
     """Copy the mounts that only a process of the host can: detached, for init to put in place.
 
-    Those that show other owners, which the host's root alone may make; and those that stay linked
-    to the host's (slave, shared): in the container's mount namespace all links are cut.
+    Those that show other owners, which the host's root alone may make; those that stay linked to
+    the host's (slave, shared): in the container's mount namespace all links are cut; and in a user
+    namespace all binds: its root may not reach what they show.
     """
     found = {}
     for i, asked in enumerate(bundle.spec.mounts):
-        if binds.comes_from_the_host(asked):
+        if binds.comes_from_the_host(asked, bundle.spec):
             mount = binds.located(asked, bundle.path)
             if binds.is_id_mapped(mount):
                 from minicontainer.runtime import idmaps  # few containers need it

@@ -63,6 +63,18 @@ def test_the_hosts_files_are_out_of_reach(run: Run, volume: Path) -> None:
     assert run("cat /vol/secret", "-v", f"{volume}:/vol").output == "secret\n"
 
 
+def test_a_volume_behind_a_closed_door(run: Run, volume: Path) -> None:
+    """Whoever may name a volume reaches it; the container's root finds the door shut."""
+    door = volume / "door"
+    (door / "open").mkdir(parents=True)
+    (door / "open" / "file").write_text("inside\n")
+    door.chmod(0o700)
+    os.chown(door, 1234, 1234)  # neither the caller's, who is root, nor the container's
+    shown = run("cat /vol/file", *PRIVATE, "-v", f"{door}/open:/vol")
+    assert shown.output == "inside\n", shown.errors
+    assert "Permission denied" in run("ls /vol", *PRIVATE, "-v", f"{door}:/vol").errors
+
+
 def test_the_image_keeps_its_owners(run: Run) -> None:
     """An id-mapped mount: on disk they are the host's 0 and 1000, inside they are the same."""
     look = "stat -c '%u:%g' /bin/busybox /home/user; cat /etc/shadow | head -c 4"
