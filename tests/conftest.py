@@ -251,9 +251,9 @@ def traces() -> dict[str, set[str]]:
     }
 
 
-@pytest.fixture
-def nothing_left() -> Iterator[None]:
-    """Compare the host before and after the test: mounts, cgroups, links, processes."""
+@contextlib.contextmanager
+def leaving_nothing() -> Iterator[None]:
+    """Compare the host before and after: mounts, cgroups, links, processes."""
     before = traces()
     yield
     deadline = time.monotonic() + PATIENCE_S / 6
@@ -263,6 +263,13 @@ def nothing_left() -> Iterator[None]:
         # the kernel takes a network namespace's links away a moment after its last process
         assert time.monotonic() < deadline, f"left behind: {left}"
         time.sleep(0.02)
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """Compare the host before and after the test."""
+    with leaving_nothing():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

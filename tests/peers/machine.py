@@ -1,0 +1,147 @@
+"""A machine for an engine: mounts, network and processes of its own, and nothing of it stays.
+
+An engine mounts, makes bridges and firewall rules, and leaves daemons that watch its containers. In
+namespaces of its own it does so without touching the host, and all of it ends with the machine's
+first process. What is left then is cgroups: every engine puts its own below the machine's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from minicontainer.cgroups import hierarchies
+from tests.conftest import PATIENCE_S, Result, wait_until
+from tests.terminal import Terminal
+
+# What an engine keeps is in memory: an overlay can stand on that, whatever the host's disk is.
+# The host's files are there, and what is written lies on top. Without securityfs no engine finds
+# AppArmor, into which it would load a profile: that is the host's.
+_SET_UP = """
+mount -t tmpfs -o mode=755 tmpfs /run
+mount -t tmpfs -o mode=755 tmpfs /var/lib
+mount -t tmpfs tmpfs /dev/shm
+for place in /etc /usr/local/bin; do
+    over=/run/over$place
+    mkdir -p $over/upper $over/work
+    mount -t overlay -o lowerdir=$place,upperdir=$over/upper,workdir=$over/work overlay $place
+done
+mkdir -p /var/lib/minicontainer/rootfs/busybox
+mount --bind "$1" /var/lib/minicontainer/rootfs/busybox
+ln -sf "$2" /usr/local/bin/minicontainer-oci
+! mountpoint --quiet /sys/kernel/security || umount --lazy /sys/kernel/security
+ip link set lo up
+echo ready
+exec tini -- cat
+"""
+
+
+class Machine:
+    """A machine that runs until it is stopped.
+
+    Args:
+        name: tells its cgroup from others'.
+        rootfs: a root file system, to be found where `make rootfs` builds it.
+        runtime: the program that stands there as /usr/local/bin/minicontainer-oci.
+    """
+
+    def __init__(self, name: str, rootfs: Path, runtime: str) -> None:
+        self.cgroup = f"/minicontainer-peers-{name}-{os.getpid()}"
+        self._swept = [self.cgroup]
+        self.environ = dict(os.environ, HOME="/run", TMPDIR="/run")
+        self._holder = subprocess.Popen(
+            ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc",
+             "sh", "-ec", _SET_UP, "sh", str(rootfs), runtime],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert self._holder.stdout is not None
+        assert self._holder.stdout.readline() == b"ready\n"
+        children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children")
+        self._first = int(children.read_text())  # the host's number of its process 1
+
+    def words(self, *command: str) -> list[str]:
+        """Give the command line that runs a command in the machine."""
+        return ["nsenter", f"--target={self._first}", "--mount", "--net", "--pid", "--", *command]
+
+    def __call__(self, *command: str, stdin: str | None = None) -> Result:
+        """Run a command to its end."""
+        done = subprocess.run(
+            self.words(*command), env=self.environ, input=stdin or "",
+            capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+        )  # fmt: skip
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def start(self, log: Path, *command: str) -> subprocess.Popen[bytes]:
+        """Start a daemon; what it says goes to a file."""
+        with log.open("wb") as file:
+            return subprocess.Popen(
+                self.words(*command), env=self.environ, stdin=subprocess.DEVNULL,
+                stdout=file, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+
+    def terminal(self, *command: str, rows: int = 24, columns: int = 80) -> Terminal:
+        """Run a command in a terminal."""
+        environ = [f"{name}={value}" for name, value in self.environ.items()]
+        return Terminal(["env", *environ, *self.words(*command)], rows, columns)
+
+    def path(self, path: str) -> Path:
+        """Give a path of the machine as the host reaches it: its /run, and its /proc/PID."""
+        return Path(f"/proc/{self._first}/root{path}")
+
+    def namespace(self, pid: int, kind: str) -> str:
+        """Name the namespace of one of its processes, as the kernel does: pid:[4026531836]."""
+        return os.readlink(self.path(f"/proc/{pid}/ns/{kind}"))
+
+    def control_file(self, pid: int, v1: str, v2: str) -> str:
+        """Read a control file of the cgroup that a process is in.
+
+        Args:
+            v1, v2: the file's name on either version; on v1 the part before the point is the
+                controller.
+        """
+        controller = v1.partition(".")[0]
+        found = hierarchies.mounted()
+        for line in self.path(f"/proc/{pid}/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            for hierarchy in found.v1:
+                if controller in hierarchy.controllers and controller in controllers.split(","):
+                    return Path(f"{hierarchy.mount_point}{path}/{v1}").read_text().strip()
+            if not controllers:
+                unified = path
+        assert found.unified is not None
+        return Path(f"{found.unified.mount_point}{unified}/{v2}").read_text().strip()
+
+    def cgroups(self) -> list[Path]:
+        """List the directories of its cgroups, in every hierarchy; the lowest come first."""
+        found = hierarchies.mounted()
+        mount_points = [h.mount_point for h in (*found.v1, found.unified) if h]
+        tops = [Path(top + name) for top in mount_points for name in self._swept]
+        below = [directory for top in tops for directory in top.rglob("*/")]
+        return [directory for directory in (*below[::-1], *tops) if directory.is_dir()]
+
+    def sweeps(self, cgroup: str) -> None:
+        """Take away, at the end, the empty groups of another cgroup that an engine makes."""
+        self._swept.append(cgroup)
+
+    def stop(self) -> None:
+        """End all its processes, and take away its cgroups."""
+        self._holder.kill()
+        self._holder.communicate()
+        wait_until(self._sweep, "the machine's cgroups to be empty")
+
+    def _sweep(self) -> bool:
+        for directory in self.cgroups():
+            with contextlib.suppress(OSError):  # a process in it has not quite ended
+                directory.rmdir()
+        return not self.cgroups()
+
+
+def wait_for(machine: Machine, true: Callable[[], object], what: str, log: Path) -> None:
+    """Wait until a daemon is ready; show what it said if it never is."""
+    try:
+        wait_until(true, what)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{log.read_text()[-4000:]}") from None
