@@ -18,6 +18,20 @@ def begin() -> None:
     """Begin a command: until somebody catches it, Ctrl-C ends this process without a traceback."""
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     gc.set_threshold(100_000)  # a start does not get there
+    _open_standard_files()
+
+
+def _open_standard_files() -> None:
+    """Put /dev/null where the caller has closed its input, output or errors.
+
+    The next file to be opened would take that number, and every program started would inherit it.
+    """
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open("/dev/null", os.O_RDWR), True)  # the lowest number: fd
+            setattr(sys, name, open(fd, mode, closefd=False))  # noqa: SIM115 until the process ends
 
 
 def end(status: int) -> NoReturn:
