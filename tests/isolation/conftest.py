@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import os
 import subprocess
@@ -129,6 +130,15 @@ def enter(pid: int, script: str, *namespaces: str) -> str:
 # ---- bundles
 
 
+def finished(arguments: list[str], **streams: Any) -> Result:
+    """Run a command to its end."""
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE} | streams
+    done = subprocess.run(
+        arguments, stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S, check=False, **streams
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
 @dataclass
 class Bundles:
     """Runs OCI bundles by `minicontainer-oci`: `bundles(script, change)`."""
@@ -137,12 +147,13 @@ class Bundles:
     rootfs: Path
     background: list[Running] = field(default_factory=list)
 
-    def write(self, script: str | tuple[str, ...], change: Change) -> list[str]:
+    def write(self, script: str | tuple[str, ...], change: Change, *options: str) -> list[str]:
         """Write a bundle; give the command that runs it.
 
         Args:
             script: for `/bin/sh -c`; a tuple is the program and its arguments.
             change: is handed the default config.json, to change it.
+            options: of `minicontainer-oci run`.
         """
         words = ("/bin/sh", "-c", script) if isinstance(script, str) else script
         config = copy.deepcopy(defaults.default_spec().to_json())
@@ -153,22 +164,35 @@ class Bundles:
         bundle = self.directory / name
         bundle.mkdir()
         (bundle / "config.json").write_text(json.dumps(config))
+        return [*self.oci("run"), *options, "-b", str(bundle), name]
+
+    def oci(self, *words: object) -> list[str]:
+        """Write a command line for the containers of these bundles."""
         state = str(self.directory / "state")
-        return [*command("minicontainer-oci"), "--root", state, "run", "-b", str(bundle), name]
+        return [*command("minicontainer-oci"), "--root", state, *map(str, words)]
 
-    def __call__(self, script: str | tuple[str, ...], change: Change = lambda _: None) -> Result:
-        """Run a bundle to its end."""
-        done = subprocess.run(
-            self.write(script, change),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
-        return Result(done.returncode, done.stdout, done.stderr)
+    def __call__(
+        self,
+        script: str | tuple[str, ...],
+        change: Change = lambda _: None,
+        *options: str,
+        **streams: Any,
+    ) -> Result:
+        """Run a bundle to its end.
 
-    def start(self, script: str, change: Change = lambda _: None) -> Running:
+        Args:
+            options: of `minicontainer-oci run`.
+            streams: of subprocess.run: stdin, pass_fds, …
+        """
+        return finished(self.write(script, change, *options), **streams)
+
+    def exec(self, running: Running, *words: str, **streams: Any) -> Result:
+        """Run another program in a container that runs; options of exec may come first."""
+        options = [*itertools.takewhile(lambda word: word.startswith("-"), words)]
+        name = str(running.state["id"])
+        return finished(self.oci("exec", *options, name, *words[len(options) :]), **streams)
+
+    def start(self, script: str | tuple[str, ...], change: Change = lambda _: None) -> Running:
         """Run a bundle in the background; return when its program has printed a line."""
         arguments = self.write(script, change)
         state = self.directory / "state" / arguments[-1]

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CHECKOUT, PATIENCE_S, Run
+from tests.isolation.conftest import HOST_PYTHON, Bundles, Spec, finished, status_of
 
-from .conftest import HOST_PYTHON, Bundles, status_of
+from .conftest import bind
 
 _FOR_WRITING = os.O_WRONLY | os.O_APPEND
 
@@ -169,3 +170,64 @@ def test_without_its_mount_the_file_could_be_written(volume: Path) -> None:
     plain.wait()
     os.close(os.open(f"/proc/self/fd/{kept}", _FOR_WRITING))
     os.close(kept)
+
+
+# ---- the same by exec
+
+
+def _with_python(config: Spec) -> None:
+    """Let the container have the host's Python, to attack with, and look at other processes."""
+    config["mounts"] += [
+        bind(directory, directory, "ro")
+        for directory in ("/usr", "/lib", "/lib64")
+        if os.path.isdir(directory)
+    ]
+    for kind in ("bounding", "effective", "permitted"):
+        config["process"]["capabilities"][kind] += ["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"]
+
+
+def test_a_script_that_exec_runs_can_not_write_it(bundles: Bundles, volume: Path) -> None:
+    """#!/proc/self/exe is the interpreter of whoever executes it: of exec's own process."""
+    script = volume / "script"
+    script.write_text(_OVERWRITE)
+    script.chmod(0o755)
+    before = _digest(_interpreter())
+
+    def change(config: Spec) -> None:
+        _with_python(config)
+        config["mounts"].append(bind(volume, "/vol"))
+
+    container = bundles.start("echo ready; sleep 60", change)
+    result = bundles.exec(container, "/vol/script")
+    assert "opened" not in result.output
+    assert result.status != 0 or "Read-only file system" in result.errors, result.errors
+    assert _digest(_interpreter()) == before
+
+
+def test_a_container_that_watches_an_exec_can_not_write_it(bundles: Bundles, volume: Path) -> None:
+    """The process that joins it is in its PID namespace before it becomes the program."""
+    copy = volume.parent / "interpreter"
+    starting = _runtime_of(copy)
+    before = _digest(str(copy))
+    (volume / "hunt.py").write_text(_HUNT)
+
+    def change(config: Spec) -> None:
+        _with_python(config)
+        config["mounts"].append(bind(volume, "/vol"))
+
+    inode = str(copy.stat().st_ino)
+    hunter = bundles.start(("/usr/bin/python3", "-I", "-S", "/vol/hunt.py", inode), change)
+    words = bundles.oci("exec", hunter.state["id"], "/bin/true")
+    for _ in range(10):
+        done = finished([*starting, *words[len(bundles.oci()) - 2 :]])
+        assert done.status == 0, done.errors
+    (volume / "stop").touch()
+    output, errors = hunter.process.communicate(timeout=PATIENCE_S)
+    assert set(output.split("\n")) <= {"Read-only file system", ""}, errors
+    assert _digest(str(copy)) == before
+
+
+def _runtime_of(copy: Path) -> list[str]:
+    """Give minicontainer-oci as run by another copy of the interpreter."""
+    *before, code = _command_of(copy)
+    return [*before, code.replace("cli.main", "runtime.main")]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PATIENCE_S, Run, wait_until
+from tests.isolation.conftest import Bundles, Spec, finished
 
 STREAMS = {"0", "1", "2"}
 
@@ -114,3 +115,79 @@ def test_no_program_of_the_host_is_run_through_one(
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S,
         )  # fmt: skip
         assert (done.returncode, done.stdout) in ((127, ""), (126, "")), (fd, done.stderr)
+
+
+# ---- the same of the OCI commands
+
+
+def test_a_bundles_program_gets_none(bundles: Bundles, inherited: tuple[int, ...]) -> None:
+    """Nor does another program in its container; the directory that ls(1) reads is the fourth."""
+    listing = ("ls", "/proc/self/fd")
+    assert bundles(listing, pass_fds=inherited).output.split() == ["0", "1", "2", "3"]
+    container = bundles.start("echo ready; sleep 60")
+    found = bundles.exec(container, *listing, pass_fds=inherited)
+    assert found.output.split() == ["0", "1", "2", "3"]
+
+
+def test_the_preserved_ones_it_does(bundles: Bundles, volume: Path) -> None:
+    """The control: two that were asked for, and no third."""
+    opened = [os.open(volume / "file", os.O_RDONLY) for _ in range(3)]
+    passed = (*opened, *(os.open("/", os.O_RDONLY) for _ in range(5)))
+    look = "ls /proc/self/fd; cat <&3; cat <&4"
+    shell = 'exec 3<&"$1" 4<&"$2" 5<&"$3"; shift 3; exec "$@"'
+    words = bundles.write(look, lambda _: None, "--preserve-fds=2")
+    words = ["bash", "-c", shell, "bash", *map(str, opened), *words]
+    result = finished(words, pass_fds=passed)
+    assert result.output == "0\n1\n2\n3\n4\n5\nthe host's\nthe host's\n", result.errors
+    for fd in passed:
+        os.close(fd)
+
+
+def test_closed_streams_are_not_filled(bundles: Bundles) -> None:
+    """What the runtime opens first would be the program's stream 0: a lock, a directory."""
+    look = "exec 3>&1; for fd in 0 3; do readlink /proc/$$/fd/$fd >&2; done"
+    container = bundles.start("echo ready; sleep 60")
+    for words in (
+        bundles.write(look, lambda _: None),
+        bundles.oci("exec", container.state["id"], "sh", "-c", look),
+    ):
+        result = finished(["sh", "-c", 'exec "$@" <&- >&-', "sh", *words])
+        assert (result.status, result.errors) == (0, "/dev/null\n/dev/null\n")
+
+
+@pytest.mark.parametrize("above", ["", "/..", "/../../../../.."])
+def test_no_descriptor_is_a_working_directory(
+    bundles: Bundles, inherited: tuple[int, ...], volume: Path, above: str
+) -> None:
+    """Of create and of exec, for each number there could be: CVE-2024-21626."""
+    look = _LOOK.format(canary=volume / "file")
+    container = bundles.start("echo ready; sleep 60")
+    for fd in (*range(3, 31), *inherited):
+        cwd = f"/proc/self/fd/{fd}{above}"
+
+        def change(config: Spec, cwd: str = cwd) -> None:
+            config["process"]["cwd"] = cwd
+
+        first = bundles(look, change, pass_fds=inherited)
+        other = bundles.exec(container, f"--cwd={cwd}", "sh", "-c", look, pass_fds=inherited)
+        for result in (first, other):
+            assert "escaped" not in result.output
+            assert result.status == 1 or result.output == ""
+
+
+@pytest.mark.parametrize("by", ["run", "exec"])
+def test_no_program_is_run_through_one_by_a_bundle(
+    bundles: Bundles, inherited: tuple[int, ...], volume: Path, by: str
+) -> None:
+    """The host's file of that name is not in the container: only a descriptor could lead there."""
+    outside = volume / "busybox"
+    outside.write_bytes((bundles.rootfs / "bin/busybox").read_bytes())
+    outside.chmod(0o755)
+    container = bundles.start("echo ready; sleep 60")
+    for fd in (*range(3, 20), *inherited):
+        words = (f"/proc/self/fd/{fd}{outside}", "echo", "escaped")
+        if by == "run":
+            result = bundles(words, pass_fds=inherited)
+        else:
+            result = bundles.exec(container, *words, pass_fds=inherited)
+        assert (result.status != 0, result.output) == (True, ""), fd
