@@ -82,6 +82,7 @@ class Init:
         self.root_fd = -1
         self.unfinished: list[int] = []  # mounts that become read-only when all is in them
         self.null_fd = -1  # the null device on a mount where it can't be changed
+        self.pidfd = -1  # of the container's first process, where this is another one
         self.executable = ""
 
     def close(self) -> None:
@@ -100,7 +101,7 @@ class Init:
         pipes = (end for channel in channels for end in (channel.reads, channel.writes))
         tasks = (tasks_fd for _, tasks_fd in self.tasks_files)
         others = (*self.copies.values(), *range(3, 3 + options.preserve_fds))
-        return {*pipes, *console, *tasks, *others, *({self.null_fd} - {-1})}
+        return {*pipes, *console, *tasks, *others, *({self.null_fd, self.pidfd} - {-1})}
 
     @property
     def env(self) -> dict[str, str]:

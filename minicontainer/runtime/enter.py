@@ -104,7 +104,8 @@ def start(
         if group_fd is not None:
             undo.callback(os.close, group_fd)
         wanted = {namespace.type for namespace in spec.linux.namespaces}
-        flags = sum(row.flag for kind, row in BY_TYPE.items() if kind in wanted)
+        flags = sum(row.flag for kind, row in BY_TYPE.items() if kind in wanted - {"cgroup"})
+        child.pidfd = pidfd if "cgroup" in wanted else -1  # for `join_cgroup_namespace`
         pid, program_pidfd = fork_by_joiner(
             child, ours, lambda: _join(child, pidfd, flags), 0, group_fd, RECIPE
         )
@@ -187,6 +188,17 @@ def _below(directory: str, sub_group: str) -> str:
 # --- the steps that differ from those of the container's own program -----------------------------
 
 
+@steps.needed_if(lambda spec: spec.has_namespace("cgroup"))
+def join_cgroup_namespace(init: context.Init) -> None:
+    """Make the container's cgroup the root of what we see of cgroups, now that we are in it.
+
+    Whose cgroups begin there can't be moved or forked into it from outside, if v2 is mounted with
+    `nsdelegate`, as systemd does. See: cgroup-v2.rst "Delegation Containment".
+    """
+    namespaces.join_process(init.pidfd, namespaces.CLONE_NEWCGROUP)
+    os.close(init.pidfd)
+
+
 def open_root(init: context.Init) -> None:
     """Take hold of the root, which is the container's: setns(2) changed it."""
     init.root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -208,6 +220,7 @@ def settle_streams(init: context.Init) -> None:
 
 RECIPE = (
     init.join_cgroups,           # the limits hold from here on
+    join_cgroup_namespace,
     attributes.set_final_affinity,  # the cgroup has its own idea of the processors
     init.reset_signals,
     init.forbid_tracing,         # the joiner did; changing the name goes with it

@@ -62,8 +62,14 @@ def fork_init(child: context.Init, ours: Channel, cgroup: Cgroup) -> tuple[int, 
     made = {namespace.type for namespace in linux.namespaces if not namespace.path}
     flags = sum(row.flag for row in NAMESPACES if row.type in made and row.made == "clone")
     cgroup_fd = cgroup.fd()
+    joined = {namespace.type for namespace in linux.namespaces if namespace.path}
     try:
-        joined = any(namespace.path for namespace in linux.namespaces)
+        if "cgroup" in joined and cgroup_fd is not None:
+            # From a namespace that begins elsewhere nobody can be forked into the container's
+            # group: cgroup-v2.rst "Delegation Containment". Who is not in it may be moved.
+            forked = fork_by_joiner(child, ours, lambda: _enter_all(linux), flags, None)
+            cgroup.add(forked[0])
+            return forked
         if joined or any(row.type in made and row.made == "before" for row in NAMESPACES):
             return fork_by_joiner(child, ours, lambda: _enter_all(linux), flags, cgroup_fd)
         pid, pidfd = _clone(flags, cgroup_fd)
