@@ -66,6 +66,7 @@ class Session:
     def __init__(self, overall: Asked, command: str, environ: Mapping[str, str]) -> None:
         self.command = command
         self.environ = environ
+        self._log = _Log(overall)
         self.store = Store(os.path.abspath(overall.value("root", _ROOT)))
         manager = overall.value("cgroup-manager", "cgroupfs")
         if manager not in ("cgroupfs", "systemd"):
@@ -79,6 +80,16 @@ class Session:
     def say(self, message: str) -> None:
         """Tell the user one line."""
         sys.stderr.write(f"{command_line.PROGRAM}: {printable(message)}\n")
+
+    def warn(self, message: str) -> None:
+        """Tell of something that was passed over.
+
+        Not to the user's terminal, where there is a log: this process's streams are the program's.
+        """
+        if self._log.path:
+            self._log.write("warning", message)
+        else:
+            self.say(f"warning: {message}")
 
     def _tell_event(self, event: Event) -> None:
         if event.call:
@@ -94,12 +105,12 @@ class _Log:
     """
 
     def __init__(self, overall: Asked) -> None:
-        self._path = overall.value("log")
+        self.path = overall.value("log")
         self._json = overall.value("log-format", "text") == "json"
 
     def write(self, level: str, message: str) -> None:
         """Append a line; a log that can't be written is not the reason to fail."""
-        if not self._path:
+        if not self.path:
             return
         import time
 
@@ -111,10 +122,10 @@ class _Log:
         else:
             line = f'time="{now}" level={level} msg={jsontext.dump(message)}'
         try:
-            with open(self._path, "a", encoding="utf-8") as file:
+            with open(self.path, "a", encoding="utf-8") as file:
                 file.write(line + "\n")
         except OSError as error:
-            sys.stderr.write(f"{command_line.PROGRAM}: --log {self._path}: {error.strerror}\n")
+            sys.stderr.write(f"{command_line.PROGRAM}: --log {self.path}: {error.strerror}\n")
 
 
 def _call(overall: Asked, command: str, asked: Asked, environ: Mapping[str, str]) -> int:

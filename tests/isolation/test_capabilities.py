@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from minicontainer.kernel import capabilities
-from tests.conftest import Run
+from tests.conftest import PATIENCE_S, Run, command
 
-from .conftest import HOST_PYTHON, Bundles, parse_status, status_of
+from .conftest import HOST_PYTHON, Bundles, Spec, parse_status, status_of
 
 # Docker's fourteen, from its documentation.
 DOCKERS = {
@@ -159,3 +161,58 @@ def test_a_forged_status_file_is_not_believed(
     expected = {"CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"}
     bounding, permitted, *_ = sets_of(status_of(container.pid))
     assert (bounding, permitted) == (expected, expected)
+
+
+def unknown_ones(config: Spec) -> None:
+    """Ask for a capability that no kernel has, beside a real one."""
+    for kind in ("bounding", "permitted", "effective"):
+        config["process"]["capabilities"][kind] = ["CAP_KILL", "CAP_NONSENSE"]
+
+
+def test_an_unknown_capability_is_passed_over_with_a_warning(bundles: Bundles) -> None:
+    """A newer engine may know of more than this kernel; what is known holds."""
+    done = bundles("grep CapPrm /proc/self/status", unknown_ones)
+    assert done.output.split() == ["CapPrm:", f"{1 << 5:016x}"]
+    assert "warning: process.capabilities: unknown, and passed over: CAP_NONSENSE" in done.errors
+    assert bundles("true").errors == ""
+
+
+def test_a_warning_goes_to_the_log_and_not_into_the_programs_streams(bundles: Bundles) -> None:
+    """The runtime's stderr is the container's: an engine reads the program's words there."""
+    log = bundles.directory / "log"
+    program, *words = bundles.write("true", unknown_ones)
+    done = subprocess.run(
+        [program, "--log", str(log), "--log-format", "json", *words],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    (line,) = log.read_text().splitlines()
+    told = json.loads(line)
+    assert (told["level"], "CAP_NONSENSE" in told["msg"]) == ("warning", True)
+
+
+# ---- exec
+
+
+def _sets_by_exec(bundles: Bundles, *options: str) -> list[set[str]]:
+    """Start a container with the default specification; give the sets of a program by exec."""
+    running = bundles.start("echo ready; exec sleep 600")
+    done = subprocess.run(
+        [*command("minicontainer-oci"), "--root", str(bundles.directory / "state"), "exec",
+         *options, str(running.state["id"]), "cat", "/proc/self/status"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S, check=True,
+    )  # fmt: skip
+    return sets_of(parse_status(done.stdout))
+
+
+@pytest.mark.parametrize(
+    ("options", "more"),
+    [((), set()), (("--cap", "CAP_NET_RAW"), {"CAP_NET_RAW"})],
+    ids=["as it is", "one more"],
+)
+def test_exec_raises_no_inheritable_capability(
+    bundles: Bundles, options: tuple[str, ...], more: set[str]
+) -> None:
+    """CVE-2022-29162: a file with inheritable ones would grant them to any user's program."""
+    held = {"CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"} | more
+    assert _sets_by_exec(bundles, *options) == [held, held, held, set(), set()]

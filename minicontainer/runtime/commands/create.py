@@ -7,6 +7,7 @@ from minicontainer.runtime import foreground, lifecycle
 from minicontainer.runtime.commands import handover
 from minicontainer.runtime.context import Options
 from minicontainer.runtime.spec import read_bundle
+from minicontainer.runtime.spec_check import warnings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def _create(
     """
     name = asked.only_argument()
     bundle = read_bundle(asked.value("bundle", "."), asked.value("config", "config.json"))
+    for warning in warnings(bundle.spec):
+        session.warn(warning)
     process = bundle.spec.process
     preserved, told = handover.preserved_descriptors(asked, session.environ)
     if told:

@@ -22,6 +22,7 @@ def execute(session: Session, asked: Asked) -> int:
     from minicontainer.runtime import context, enter, foreground
     from minicontainer.runtime.commands import handover
     from minicontainer.runtime.spec import Bundle
+    from minicontainer.runtime.spec_check import warnings
 
     if not asked.arguments:
         raise InvalidArgument("expected a container ID and a program")
@@ -32,6 +33,8 @@ def execute(session: Session, asked: Asked) -> int:
         spec = session.store.load_config(name)
         preserved, told = handover.preserved_descriptors(asked, session.environ)
         program = _described(asked, words, spec)
+        for warning in warnings(spec.replace(process=program)):
+            session.warn(warning)
         program = program.replace(env=(*program.env, *told))
         ours, theirs = handover.console(program, asked, undo, detached=detached)
         bundle = Bundle(path=state.bundle, spec=spec.replace(process=program), text="")
