@@ -44,7 +44,7 @@ LIBRARY_HOMES = {
     "pyseccomp": ("kernel/seccomp*.py",),
     "cgroupspy": ("cgroups/v1.py",),
     "jeepney": ("cgroups/systemd_bus.py",),
-    "pyroute2": ("network/links.py",),
+    "pyroute2": ("kernel/netlink.py",),
     "httpx": ("images/registry.py",),
 }
 

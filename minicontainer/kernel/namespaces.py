@@ -5,6 +5,7 @@ See: namespaces(7), clone(2), unshare(2), setns(2), user_namespaces(7), time_nam
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 
@@ -15,7 +16,7 @@ from minicontainer.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 CLONE_NEWTIME = 0x00000080
 CLONE_PIDFD = 0x00001000
@@ -175,6 +176,28 @@ def join_process(pidfd: int, flags: int) -> None:
         shell="nsenter --target PID "
         + " ".join(f"--{row.option}" for row in NAMESPACES if flags & row.flag),
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def in_network(netns_fd: int) -> Iterator[None]:
+    """Be in another network namespace for a moment; the calling thread alone moves.
+
+    Args:
+        netns_fd: a descriptor of /proc/PID/ns/net.
+    Raises:
+        KernelError: EPERM without CAP_SYS_ADMIN over it.
+    See: setns(2), network_namespaces(7).
+    """
+    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # Within the `try`, so that even an interrupt right after it can't leave the thread there.
+        setns(netns_fd, BY_TYPE["network"])
+        yield
+    finally:
+        try:
+            setns(own, BY_TYPE["network"])
+        finally:
+            os.close(own)
 
 
 def _objects(flags: int) -> str:

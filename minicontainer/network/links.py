@@ -1,11 +1,8 @@
 """Links, addresses and routes: rtnetlink, spoken through pyroute2.
 
 Each method that changes something sends one netlink message, and notes it with the iproute2
-command that would have sent the same one.
-
-`import pyroute2` takes about 100 ms, whichever of its modules is named, since its package imports
-them all. So it stands inside the functions: whoever never opens `Links` never pays, and a process
-that lives long pays once.
+command that would have sent the same one. To open `Links` for the first time costs 100 ms
+(`kernel/netlink.py`); a process that lives long pays once.
 
 See: rtnetlink(7), netlink(7), veth(4), ip-link(8), ip-address(8), ip-route(8).
 """
@@ -15,16 +12,14 @@ from __future__ import annotations
 import errno
 import os
 import time
-from contextlib import contextmanager
 
-from minicontainer import steps
 from minicontainer.errors import Error, KernelError, Unsupported
-from minicontainer.kernel import namespaces
+from minicontainer.kernel import netlink
 from minicontainer.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from ipaddress import IPv4Interface, IPv4Network
     from typing import Any
 
@@ -59,10 +54,7 @@ class Links:
     """
 
     def __init__(self) -> None:
-        from pyroute2 import IPRoute  # 100 ms
-
-        # No groups: we ask and are answered; nobody here reads the kernel's broadcasts.
-        self._socket = IPRoute(groups=0)
+        self._socket = netlink.open_socket()
 
     def __enter__(self) -> Links:
         return self
@@ -76,14 +68,13 @@ class Links:
 
     def find(self, name: str) -> Link | None:
         """Find a link by its name."""
-        from pyroute2 import NetlinkError  # loaded with IPRoute
-
         try:
-            return next(map(_link, self._socket.link("get", ifname=name)), None)
-        except NetlinkError as error:
-            if error.code == errno.ENODEV:
+            with netlink.named(f"RTM_GETLINK({name})"):
+                return next(map(_link, self._socket.link("get", ifname=name)), None)
+        except KernelError as error:
+            if error.errno == errno.ENODEV:
                 return None
-            raise KernelError(error.code, os.strerror(error.code), f"RTM_GETLINK({name})") from None
+            raise
 
     def wait_until_running(self, name: str, deadline_s: float = 1.0) -> None:
         """Wait until packets pass a link that was switched on, a millisecond or two.
@@ -243,38 +234,10 @@ class Links:
         request: Callable[[], object],
     ) -> None:
         """Send one request that changes the link *name*, and note it."""
-        from pyroute2 import NetlinkError  # loaded with IPRoute
-
-        code = 0
         try:
-            request()
-        except NetlinkError as error:
-            code = error.code
-        steps.note(call, args, -1 if code else 0, code, object=f"link:{name}", shell=shell)
-        if code:
-            raise _failure(code, call, args)
-
-
-@contextmanager
-def in_namespace(netns_fd: int) -> Iterator[None]:
-    """Be in another network namespace for a moment; the calling thread alone moves.
-
-    Args:
-        netns_fd: a descriptor of /proc/PID/ns/net.
-    Raises:
-        KernelError: EPERM without CAP_SYS_ADMIN over it.
-    See: setns(2), network_namespaces(7).
-    """
-    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        # Within the `try`, so that even an interrupt right after it can't leave the thread there.
-        namespaces.setns(netns_fd, namespaces.BY_TYPE["network"])
-        yield
-    finally:
-        try:
-            namespaces.setns(own, namespaces.BY_TYPE["network"])
-        finally:
-            os.close(own)
+            netlink.change(call, args, name, shell, request)
+        except KernelError as error:
+            raise _failure(error, args) from None
 
 
 def _link(message: Any) -> Link:
@@ -296,15 +259,14 @@ def _interface(address: str, prefix: int) -> IPv4Interface:
     return IPv4Interface((address, prefix))
 
 
-def _failure(code: int, call: str, args: tuple[object, ...]) -> Error:
+def _failure(error: KernelError, args: tuple[object, ...]) -> Error:
     """Make the error for a refused request, with the way out where there is a usual one."""
-    told = f"{call}({', '.join(map(str, args))})"
-    if code == errno.EOPNOTSUPP and "add" in args:
+    if error.errno == errno.EOPNOTSUPP and "add" in args:
         return Unsupported(
-            f"{told}: this kernel has no such links: load its module (modprobe bridge veth), "
-            "or use --net none"
+            f"{error.filename}: this kernel has no such links: load its module (modprobe bridge "
+            "veth), or use --net none"
         )
-    reason = os.strerror(code)
-    if code == errno.EPERM:
-        reason += ": a bridge needs CAP_NET_ADMIN on the host: run as root, or use --net none"
-    return KernelError(code, reason, told)
+    if error.errno == errno.EPERM:
+        reason = ": a bridge needs CAP_NET_ADMIN on the host: run as root, or use --net none"
+        return KernelError(error.errno, f"{error.strerror}{reason}", error.filename)
+    return error

@@ -17,8 +17,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from minicontainer.errors import Conflict
+from minicontainer.kernel.namespaces import in_network
 from minicontainer.network import leases, nat
-from minicontainer.network.links import Link, Links, in_namespace
+from minicontainer.network.links import Link, Links
 from minicontainer.record import Record
 
 TYPE_CHECKING = False
@@ -102,7 +103,7 @@ def connect(network: Network, container_id: str, netns_fd: int, state_dir: str) 
         undo.callback(_delete_if_there, endpoint.host_interface, host)
         host.add_veth(endpoint.host_interface, endpoint.interface, endpoint.mac, netns_fd)
         host.attach(_found(endpoint.host_interface, host), bridge)
-        with in_namespace(netns_fd), Links() as inside:
+        with in_network(netns_fd), Links() as inside:
             _configure(endpoint, inside)
         host.wait_until_running(endpoint.host_interface)
         host.wait_until_running(bridge.name)  # has a carrier when one of its ports has

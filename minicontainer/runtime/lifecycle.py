@@ -113,6 +113,8 @@ def create(
             steps.take(adopt_init, pid, cgroup)
         if spec.new_namespace("user"):
             steps.take(write_id_maps, pid, spec.linux)
+        if spec.linux.net_devices:
+            steps.take(move_net_devices, pid, spec.linux, undo)
         go(ours)
         wait_for_ready(ours, pid)
         return Container(state, pidfd, ours, cgroup, undo.pop_all())
@@ -244,6 +246,13 @@ def write_id_maps(pid: int, linux: Linux) -> None:
     namespaces.write_id_maps(pid, linux.uid_mappings, linux.gid_mappings)
 
 
+def move_net_devices(pid: int, linux: Linux, undo: ExitStack) -> None:
+    """Move interfaces of the host into the container, before init looks at its network."""
+    from minicontainer.runtime import net_devices  # few containers get any
+
+    net_devices.move_in(pid, linux.net_devices, undo)
+
+
 def wait_for_ready(channel: Channel, pid: int) -> None:
     """Pass on init's events until it is ready; raise what went wrong inside."""
     if not isinstance(next_message(channel, pid), Ready):
@@ -260,6 +269,7 @@ STEPS = (
     fork_init,
     adopt_init,
     write_id_maps,
+    move_net_devices,
     start,
     end_init,        # from here on: what is taken back, in the end or when a step failed
     end_processes,

@@ -68,12 +68,17 @@ os._exit(status)
 
 
 class Comparison:
-    """One start, as strace saw it and as the events tell it."""
+    """One start, as strace saw it and as the events tell it.
 
-    def __init__(self, directory: Path, words: list[str], own_network: bool = False) -> None:
+    Args:
+        network: commands that set up a network namespace to start in; None to stay in this one.
+    """
+
+    def __init__(self, directory: Path, words: list[str], network: str | None = None) -> None:
         self.kept = directory / "events"
         trace = directory / "trace"
-        prefix = ["unshare", "--net"] if own_network else []
+        in_network = ["unshare", "--net", "sh", "-ec", f'{network}\nexec "$@"', "sh"]
+        prefix = [] if network is None else in_network
         self.done = subprocess.run(
             [*prefix, "strace", "-ff", "-y", "-X", "verbose", "-s", "1000000", "-o", str(trace),
              "-e", f"trace={','.join((*strace.TRACED, *strace.ANSWERS))}",
@@ -161,22 +166,25 @@ def compare(run: Run, tmp_path: Path) -> Callable[..., Comparison]:
         pytest.skip("needs strace")
 
     def start(
-        words: tuple[str, ...] = TRUE, *options: str, own_network: bool = False
+        words: tuple[str, ...] = TRUE, *options: str, network: str | None = None
     ) -> Comparison:
         arguments = run.arguments(words, options)[len(command("minicontainer")) :]
-        return Comparison(tmp_path, arguments, own_network)
+        return Comparison(tmp_path, arguments, network)
 
     return start
 
 
 def compare_bundle(
-    bundles: Bundles, change: Callable[[Spec], object], words: tuple[str, ...] = TRUE
+    bundles: Bundles,
+    change: Callable[[Spec], object],
+    words: tuple[str, ...] = TRUE,
+    network: str | None = None,
 ) -> Comparison:
     """Start a bundle under strace."""
     if not shutil.which("strace"):
         pytest.skip("needs strace")
     _, root, _, _, bundle, name = bundles.write(words, change)[len(command("minicontainer-oci")) :]
-    return Comparison(bundles.directory, ["oci", root, bundle, name])
+    return Comparison(bundles.directory, ["oci", root, bundle, name], network)
 
 
 RUNS = {
@@ -232,7 +240,7 @@ def test_a_bridge(compare: Callable[..., Comparison]) -> None:
     """Links, addresses, routes and rules, in a network namespace that plays the host."""
     if not shutil.which("nft"):
         pytest.skip("needs nft")
-    comparison = compare(TRUE, "--net", "bridge", own_network=True)
+    comparison = compare(TRUE, "--net", "bridge", network="")
     assert comparison.done.returncode == 0, comparison.done.stderr
     assert {"RTM_NEWLINK", "RTM_NEWADDR", "nft"} <= {event.call for event in comparison.events}
     comparison.check()
@@ -292,6 +300,22 @@ def test_exec(bundles: Bundles, change: Callable[[Spec], object]) -> None:
     comparison = Comparison(bundles.directory, ["exec", root, name, *TRUE])
     assert comparison.done.returncode == 0, comparison.done.stderr
     assert {event.actor for event in comparison.events} == {"client", "joiner", "init"}
+    comparison.check()
+
+
+def test_an_interface_that_moves(bundles: Bundles) -> None:
+    """Away from the host, its address given back to it; and what strace saw of netlink."""
+
+    def change(spec: Spec) -> None:
+        spec["linux"]["netDevices"] = {"dev0": {"name": "eth7"}}
+
+    made = "ip link add dev0 type veth peer name far0; ip address add 10.9.8.7/24 dev dev0"
+    comparison = compare_bundle(bundles, change, network=made)
+    assert comparison.done.returncode == 0, comparison.done.stderr
+    sent = [event.call for event in comparison.events if event.step == "move-net-devices"]
+    assert [call for call in sent if call.startswith("RTM_")] == [
+        "RTM_NEWLINK", "RTM_NEWADDR", "RTM_NEWLINK",
+    ]  # fmt: skip
     comparison.check()
 
 

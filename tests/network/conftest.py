@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
+from minicontainer.kernel.namespaces import in_network
 from minicontainer.network import networks
-from minicontainer.network.links import in_namespace
 from tests.conftest import NetworkNamespace
 
 ID = "4f1c0d1122334455667788"
@@ -59,14 +59,14 @@ class Netns(NetworkNamespace):
     @contextmanager
     def listening(self, port: int = 80) -> Iterator[socket.socket]:
         """Listen on a TCP port of every address; the kernel completes the handshakes."""
-        with in_namespace(self.fd):
+        with in_network(self.fd):
             server = socket.create_server(("0.0.0.0", port))
         with server:
             yield server
 
     def reach(self, address: str, port: int = 80) -> socket.socket:
         """Open a TCP connection from in here."""
-        with in_namespace(self.fd):
+        with in_network(self.fd):
             return socket.create_connection((address, port), timeout=1.5)
 
 
@@ -80,12 +80,12 @@ class Host(Netns):
 
     def connect(self, container_id: str, container: Netns) -> networks.Endpoint:
         """Call `networks.connect` on this host."""
-        with in_namespace(self.fd):
+        with in_network(self.fd):
             return networks.connect(self.network, container_id, container.fd, self.state_dir)
 
     def disconnect(self, container_id: str) -> None:
         """Call `networks.disconnect` on this host."""
-        with in_namespace(self.fd):
+        with in_network(self.fd):
             networks.disconnect(self.network, container_id, self.state_dir)
 
     def everything(self) -> dict[str, Any]:

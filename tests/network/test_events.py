@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from minicontainer import steps
+from minicontainer.kernel.namespaces import in_network
 from minicontainer.network import networks
-from minicontainer.network.links import in_namespace
 
 from .conftest import EVENTS_OF_A_CONNECT, ID, Host, Make, Netns
 
@@ -55,7 +55,7 @@ def test_events_are_what_strace_sees(host: Host, container: Netns, tmp_path: Pat
 def test_the_shell_equivalents_do_the_same(host: Host, container: Netns, netns: Make) -> None:
     """Played by hand on a second host, they make the same links, addresses and routes."""
     events: list[steps.Event] = []
-    with in_namespace(host.fd):
+    with in_network(host.fd):
         steps.listen(events.append, "engine")
         try:
             networks.connect(host.network, ID, container.fd, host.state_dir)

@@ -11,8 +11,8 @@ import pytest
 
 from minicontainer import steps
 from minicontainer.errors import Conflict, KernelError, Unsupported
+from minicontainer.kernel.namespaces import in_network
 from minicontainer.network import nat, networks
-from minicontainer.network.links import in_namespace
 
 from .conftest import EVENTS_OF_A_CONNECT, ID, OTHER, Host, Make, Netns, names
 
@@ -34,7 +34,7 @@ def test_when_a_step_fails_what_was_done_is_undone(
             raise Interrupted(event.call)
 
     before = host.everything()
-    with in_namespace(host.fd):
+    with in_network(host.fd):
         steps.listen(interrupt, "engine")
         try:
             with pytest.raises(Interrupted):
@@ -82,7 +82,7 @@ def _connect_and_die(host: Host, container: Netns, killed_at: int) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         try:
-            with in_namespace(host.fd):
+            with in_network(host.fd):
                 steps.listen(die, "engine")
                 networks.connect(host.network, ID, container.fd, host.state_dir)
         finally:
@@ -195,7 +195,7 @@ def test_an_ordinary_user_is_told_what_to_do(host: Host, container: Netns) -> No
     if child == 0:
         try:
             # Not pytest's directory: the way there is closed to other users.
-            with in_namespace(host.fd), TemporaryDirectory() as state_dir:
+            with in_network(host.fd), TemporaryDirectory() as state_dir:
                 os.chmod(state_dir, 0o777)
                 os.seteuid(65534)
                 try:

@@ -9,8 +9,9 @@ import threading
 
 import pytest
 
+from minicontainer.kernel.namespaces import in_network
 from minicontainer.network import networks
-from minicontainer.network.links import Links, in_namespace
+from minicontainer.network.links import Links
 
 from .conftest import ID, OTHER, Host, Make, Netns, names
 
@@ -57,9 +58,9 @@ def test_the_first_packet_passes(host: Host, netns: Make) -> None:
         container = netns()
         host.connect(ID, container)
         # All at once: asking for a link by its name would make the kernel catch up.
-        with in_namespace(host.fd), Links() as outside:
+        with in_network(host.fd), Links() as outside:
             running = {link.name: link.running for link in outside.all()}
-        with in_namespace(container.fd), Links() as inside:
+        with in_network(container.fd), Links() as inside:
             running |= {link.name: link.running for link in inside.all()}
         assert all(running.values()), running
         host.disconnect(ID)

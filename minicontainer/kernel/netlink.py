@@ -1,0 +1,69 @@
+"""rtnetlink, through pyroute2: a socket, and requests whose refusal is named as a system call's.
+
+`import pyroute2` takes 100 to 190 ms, whichever of its modules is named, since its package imports
+them all. So it stands inside the functions: whoever never opens a socket never pays.
+
+See: rtnetlink(7), netlink(7).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from minicontainer import steps
+from minicontainer.errors import KernelError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+
+def open_socket() -> Any:
+    """Open a socket in the network namespace this thread is in; it stays there.
+
+    For the thread that opened it only: in another one pyroute2 would open another.
+    """
+    from pyroute2 import IPRoute  # 100 ms
+
+    # No groups: we ask and are answered; nobody here reads the kernel's broadcasts.
+    return IPRoute(groups=0)
+
+
+@contextlib.contextmanager
+def named(told: str) -> Iterator[None]:
+    """Make a KernelError of the kernel's refusal of a request.
+
+    Args:
+        told: the request, as the error shall name it.
+    """
+    from pyroute2 import NetlinkError  # loaded with the socket
+
+    try:
+        yield
+    except NetlinkError as error:
+        raise KernelError(error.code, os.strerror(error.code), told) from None
+
+
+def change(
+    call: str, args: tuple[object, ...], name: str, shell: str, request: Callable[[], object]
+) -> None:
+    """Send one request that changes the link *name*, and note it.
+
+    Args:
+        call, args: the message's type, RTM_NEWLINK and so on, and what is in it.
+        shell: the iproute2 command that sends the same.
+        request: sends it.
+    Raises:
+        KernelError: EPERM, EEXIST, ENODEV, …
+    """
+    result, number = 0, 0
+    try:
+        with named(f"{call}({', '.join(map(str, args))})"):
+            request()
+    except KernelError as error:
+        result, number = -1, error.errno or 0
+        raise
+    finally:
+        steps.note(call, args, result, number, object=f"link:{name}", shell=shell)
