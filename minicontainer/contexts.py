@@ -87,6 +87,11 @@ else:
             self._exits.append(lambda *_: function(*args, **kwargs) and None)
             return function
 
+        def push(self, leave: Exit) -> Exit:
+            """Have a function called that is told of the block's exception, as __exit__ is."""
+            self._exits.append(leave)
+            return leave
+
         def enter_context(self, manager: Any) -> Any:
             """Enter another context manager, to be left with the block; give what it gives."""
             entered = manager.__enter__()

@@ -5,11 +5,11 @@ See: namespaces(7), clone(2), unshare(2), setns(2), user_namespaces(7), time_nam
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 
 from minicontainer import steps
+from minicontainer.contexts import contextmanager
 from minicontainer.errors import KernelError
 from minicontainer.kernel import files, libc, signals
 from minicontainer.record import Record
@@ -178,7 +178,7 @@ def join_process(pidfd: int, flags: int) -> None:
     )  # fmt: skip
 
 
-@contextlib.contextmanager
+@contextmanager
 def in_network(netns_fd: int) -> Iterator[None]:
     """Be in another network namespace for a moment; the calling thread alone moves.
 

@@ -8,10 +8,10 @@ See: rtnetlink(7), netlink(7).
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from minicontainer import steps
+from minicontainer.contexts import contextmanager
 from minicontainer.errors import KernelError
 
 TYPE_CHECKING = False
@@ -31,7 +31,7 @@ def open_socket() -> Any:
     return IPRoute(groups=0)
 
 
-@contextlib.contextmanager
+@contextmanager
 def named(told: str) -> Iterator[None]:
     """Make a KernelError of the kernel's refusal of a request.
 

@@ -9,11 +9,11 @@ See: runtime-spec config-linux.md "Network Devices"; rtnetlink(7), network_names
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from functools import partial
 
+from minicontainer.contexts import ExitStack, contextmanager, suppress
 from minicontainer.errors import Conflict, Error, InvalidArgument, KernelError, NotFound
 from minicontainer.kernel import netlink
 from minicontainer.kernel.namespaces import BY_TYPE, in_network, open_namespace
@@ -22,7 +22,6 @@ from minicontainer.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import ExitStack
     from typing import Any
 
     from minicontainer.runtime.spec_linux import NetDevice
@@ -77,10 +76,10 @@ def move_in(pid: int, devices: dict[str, NetDevice], undo: ExitStack) -> None:
             _carry(device, _find(here, device.name), device.new_name, here, there, theirs)
 
 
-@contextlib.contextmanager
+@contextmanager
 def _sockets(theirs: int) -> Iterator[tuple[Any, Any]]:
     """Open two sockets of rtnetlink: in this process's network namespace, and in another."""
-    with netlink.open_socket() as here, contextlib.ExitStack() as stack:
+    with netlink.open_socket() as here, ExitStack() as stack:
         with in_network(theirs):
             there = stack.enter_context(netlink.open_socket())
         yield here, there
@@ -176,7 +175,7 @@ def _bring_back(devices: list[_Device], known: set[int], theirs: int) -> None:
                 link = None if _find(here, device.name) else next(mine, None)
                 if link is not None:
                     strays.remove(link)
-                    with contextlib.suppress(Error):
+                    with suppress(Error):
                         _carry(device, link, device.name, there, here, ours, up=device.up)
     finally:
         os.close(ours)

@@ -161,3 +161,16 @@ def test_what_a_stack_holds_can_be_moved_and_called_early(library: Any) -> None:
     assert log == ["second", "first"]
     kept.close()
     assert log == ["second", "first"]
+
+
+@both
+def test_what_is_pushed_is_told_of_the_exception(library: Any) -> None:
+    """And of none, when the stack is closed; where it says so, the exception is caught."""
+    told: list[type | None] = []
+    with library.ExitStack() as stack:
+        stack.push(lambda *_: True)
+        stack.push(lambda kind, *_: told.append(kind))
+        raise ValueError
+    with library.ExitStack() as stack:
+        stack.push(lambda kind, *_: told.append(kind))
+    assert told == [ValueError, None]
