@@ -14,7 +14,7 @@ import os
 from minicontainer import steps
 from minicontainer.cgroups.freezer import is_frozen
 from minicontainer.contexts import ExitStack, contextmanager, suppress
-from minicontainer.errors import Conflict, Error, KernelError
+from minicontainer.errors import Conflict, Error, KernelError, NotFound
 from minicontainer.kernel import pidfds, signals
 from minicontainer.runtime import sync
 from minicontainer.runtime.state import State, check_name, default_cgroup, unknown
@@ -185,15 +185,13 @@ def delete(name: str, store: Store, *, force: bool = False) -> None:
         Conflict: it runs, or is being created.
     """
     check_name(name)
-    if not os.path.isdir(store.directory(name)):
-        if force:
-            return
-        raise unknown(name)
     with ExitStack() as stack:
-        if store.has_lock(name):
-            stack.enter_context(store.operating(name))
-        elif store.is_held(name):
-            raise _being_created(name)
+        try:
+            _keep_others_away(name, store, stack)
+        except NotFound:
+            if force:
+                return
+            raise
         state = _deletable(name, store, force=force)
         if state is not None:
             _end(state)
@@ -201,6 +199,20 @@ def delete(name: str, store: Store, *, force: bool = False) -> None:
         else:
             _remove_cgroup(_salvaged(name, store), ours=store.has_config(name))
         store.forget(name)
+
+
+def _keep_others_away(name: str, store: Store, stack: ExitStack) -> None:
+    """Make other commands wait, until *stack* closes; a container that is not whole has no lock.
+
+    Raises:
+        NotFound: there is no such container, or another command removed it meanwhile.
+    """
+    if not os.path.isdir(store.directory(name)):
+        raise unknown(name)
+    if store.has_lock(name):
+        stack.enter_context(store.operating(name))
+    elif store.is_held(name):
+        raise _being_created(name)
 
 
 def _being_created(name: str) -> Conflict:
