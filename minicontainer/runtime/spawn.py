@@ -17,7 +17,7 @@ from minicontainer.errors import Error, InitError, InvalidArgument, KernelError,
 from minicontainer.kernel import namespaces, pidfds, process
 from minicontainer.kernel.namespaces import NAMESPACES
 from minicontainer.runtime import binds, context, init
-from minicontainer.runtime.sync import Forked, next_message
+from minicontainer.runtime.sync import Forked, channel_pair, next_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,14 +124,20 @@ def fork_by_joiner(
     Returns:
         The child's pid and pidfd.
     """
+    # Its own, which the child that it forks does not hold open: so one that is killed is seen to be
+    # gone, and its child sees that nobody knows of it.
+    answers, told = channel_pair()
     joiner = process.fork()
     if joiner == 0:
         ours.close()
-        _join_and_fork(child, join, flags, cgroup_fd, recipe)
-    child.channel.close()  # or a joiner that is killed would never be seen to be gone
+        answers.close()
+        _join_and_fork(child, told, join, flags, cgroup_fd, recipe)
+    child.channel.close()
+    told.close()
     try:
-        answer = next_message(ours, joiner)
+        answer = next_message(answers, joiner)
     finally:
+        answers.close()
         with suppress(ChildProcessError):
             os.waitpid(joiner, 0)
     if not isinstance(answer, Forked):
@@ -141,13 +147,14 @@ def fork_by_joiner(
 
 def _join_and_fork(
     child: context.Init,
+    told: Channel,
     join: Callable[[], None],
     flags: int,
     cgroup_fd: int | None,
     recipe: Recipe,
 ) -> NoReturn:
     try:
-        init.pass_events_on(child.channel, "joiner")
+        init.pass_events_on(told, "joiner")
         # The child inherits this, and must not be traced from the PID namespace it is born into
         # for a single moment: it still holds what the host gave it.
         process.set_dumpable(False)
@@ -155,10 +162,10 @@ def _join_and_fork(
         pid, _ = _clone(flags | namespaces.CLONE_PARENT, cgroup_fd)
         if pid == 0:
             init.main(child, recipe)
-        child.channel.send(Forked(pid=pid))
+        told.send(Forked(pid=pid))
     except BaseException as error:  # the process ends here, and its parent says why
         with suppress(OSError):
-            child.channel.send(init.failure(error))
+            told.send(init.failure(error))
     os._exit(0)
 
 

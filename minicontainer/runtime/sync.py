@@ -17,7 +17,7 @@ Where init outlives who created it (`create`, then `start`), it waits for Start 
 named pipes in the container's directory, which `start`, another process, opens.
 
 Where namespaces must be joined first, a joiner stands between the two (`spawn.fork_init`): it
-forks init as the parent's own child, says Forked, and ends.
+forks init as the parent's own child, says Forked, on a channel of its own, and ends.
 
 Two pipes carry one JSON object a line. They need no import, and a pipe whose writers are gone
 reads as closed: that is how each side sees the other end, also by SIGKILL.
