@@ -30,6 +30,13 @@ BACK_TO_THE_HOST = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let tests/oci be run against another runtime than ours."""
+    parser.addoption(
+        "--runtime", metavar="PROGRAM", help="the OCI runtime that tests/oci calls, such as runc"
+    )
+
+
 def command(name: str) -> list[str]:
     """Give the command as it is installed, or from the checkout where it is not."""
     installed = Path(sys.executable).parent / name
