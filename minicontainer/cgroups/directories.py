@@ -12,7 +12,7 @@ from minicontainer.kernel import files, pidfds, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 # A group of this name, or below one, is this project's: it goes when the last in it has gone.
 # Others made the groups above, perhaps with limits in them: those stay, as they do with runc.
@@ -66,6 +66,16 @@ def remove(mount_point: str, path: str, timeout_s: float) -> None:
             if error.errno != errno.ENOENT:
                 raise refusals.of_directory(error, above) from None
         above = above.rpartition("/")[0]
+
+
+def remove_empty(mount_points: Iterable[str], path: str) -> bool:
+    """Remove the group *path* from hierarchies, if no process is in it; say whether it is gone."""
+    try:
+        for mount_point in mount_points:
+            remove(mount_point, path, timeout_s=0)
+    except Conflict:
+        return False
+    return True
 
 
 def _remove_tree(mount_point: str, path: str, deadline: float) -> None:

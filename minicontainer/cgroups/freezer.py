@@ -15,7 +15,7 @@ def is_frozen(file: str) -> bool:
         file: what `Cgroup.freezer` named. The group may be gone; "" where there is no freezer.
     """
     try:
-        with open(file, encoding="ascii") as opened:
+        with open(file, encoding="utf-8") as opened:
             return opened.read().strip() in ("FROZEN", "FREEZING", "1")
     except OSError:
         return False

@@ -11,7 +11,6 @@ import os
 from minicontainer import steps
 from minicontainer.contexts import contextmanager
 from minicontainer.errors import KernelError
-from minicontainer.kernel import libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -155,6 +154,8 @@ def change_owner_of(fd: int, uid: int, gid: int, *, where: str) -> None:
     Raises:
         KernelError: EPERM, EINVAL for an id that this user namespace does not map.
     """
+
+    from minicontainer.kernel import libc  # here: ctypes is not for every command
 
     libc.call(
         "fchownat", fd, "", uid, gid, _AT_EMPTY_PATH,

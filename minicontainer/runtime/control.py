@@ -251,6 +251,8 @@ def _remove_cgroup(state: State, *, ours: bool) -> None:
     A create that was killed may have found one that is another's, and busy. Its own first process,
     if it had come that far, ends when it finds its parent gone.
     """
+    if ours and _removed_as_known(state):
+        return
     cgroup = cgroup_of(state)
     if ours:
         cgroup.kill(_PATIENCE_S)
@@ -258,6 +260,21 @@ def _remove_cgroup(state: State, *, ours: bool) -> None:
     else:
         with suppress(Conflict):
             cgroup.remove()
+
+
+def _removed_as_known(state: State) -> bool:
+    """Remove a cgroup that nobody is in any more from where it was made; say whether it is gone.
+
+    So most `delete` need not look at what is mounted, nor import who knows about limits: 2 ms.
+    """
+    if state.cgroup_manager != "cgroupfs":
+        return False
+    from minicontainer.cgroups import directories  # here: not every command needs it
+
+    made = [path.removesuffix("/tasks") for path in (*state.tasks, state.unified) if path]
+    return bool(made) and directories.remove_empty(
+        (directory.removesuffix(state.cgroup) for directory in made), state.cgroup
+    )
 
 
 def _end(state: State) -> None:

@@ -95,7 +95,7 @@ def write_pid_file(asked: Asked, pid: int) -> None:
         return
     draft = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}")
     try:
-        with open(draft, "w", encoding="ascii") as file:
+        with open(draft, "w", encoding="utf-8") as file:
             file.write(str(pid))
         os.rename(draft, path)
     except OSError as error:
