@@ -31,7 +31,8 @@ class Event(Record):
     Args:
         seq: order among the events of one start, from 1.
         t: nanoseconds on CLOCK_MONOTONIC since the listener began.
-        actor: who did it: client (the command), joiner, init; program, beside an init that stays.
+        actor: who did it: client (the command), joiner, init, hook; program, beside an init that
+            stays.
         pid: of the actor, in the host's PID namespace; 0 where it is not known there.
         step: the recipe's step it belongs to, with dashes: mount-rootfs.
         source: module.py:line of that step.
@@ -65,6 +66,7 @@ class _Trace:
     """What this process is doing, and who wants to know."""
 
     listener: Callable[[Event], None] | None = None
+    warner: Callable[[str], None] | None = None
     actor = ""
     pid = 0
     begun = 0  # on CLOCK_MONOTONIC, in nanoseconds;  begun_wall: the same moment on the wall clock
@@ -91,6 +93,17 @@ def listen(listener: Callable[[Event], None] | None, actor: str) -> None:
     if not _trace.begun_wall:
         _trace.begun_wall = wall
     _trace.begun = now - (wall - _trace.begun_wall)
+
+
+def tell_warnings_to(warner: Callable[[str], None]) -> None:
+    """Hand every warning from now on to *warner*: it tells the user."""
+    _trace.warner = warner
+
+
+def warn(message: str) -> None:
+    """Tell the user of what went wrong, where it is no reason to fail."""
+    if _trace.warner is not None:
+        _trace.warner(message)
 
 
 def listening() -> bool:

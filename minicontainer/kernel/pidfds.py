@@ -77,6 +77,17 @@ def open_same(pid: int, started: int) -> int | None:
     return None
 
 
+def kill_group(pid: int) -> None:
+    """Kill a process group, by the process that leads it: kill(2).
+
+    Only for a child that was not waited for yet: until then its number is nobody else's.
+    """
+    steps.noted(
+        "kill", (-pid, "SIGKILL"), lambda: os.killpg(pid, _signal.SIGKILL), object=f"process:{pid}",
+        shell=f"kill -KILL -- -{pid}",
+    )  # fmt: skip
+
+
 def wait_gone(pidfd: int, timeout_s: float) -> bool:
     """Wait for a process, anybody's child, to end; say whether it did: pidfd_open(2), "poll"."""
     poll = select.poll()

@@ -32,7 +32,7 @@ def join_keyring(init: Init) -> None:
     if label:  # of keys that are made from here on: this one, that is
         _label("self/attr/keycreate", label)
     try:
-        number = keyring.join_session(f"_ses.{init.name}")
+        number = keyring.join_session(f"_ses.{init.state.id}")
         # A later `exec` finds it by its name; in a user namespace as root of that, another user.
         keyring.let_find(number, others=init.spec.has_namespace("user"))
     except KernelError as error:

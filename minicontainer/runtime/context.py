@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from minicontainer.record import Record
+from minicontainer.runtime import programs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from minicontainer.cgroups.cgroup import View
     from minicontainer.runtime.spec import Bundle
+    from minicontainer.runtime.state import State
     from minicontainer.runtime.sync import Channel
 
 WANTS_REAPER = "minicontainer.init"  # an annotation: --init
@@ -47,7 +49,7 @@ class Init:
     """What the steps work on, and what they learn on the way.
 
     Args:
-        name: the container's;  bundle: and its bundle.
+        bundle: the container's;  state: and what is known of it.
         channel: to the parent.
         views: what a cgroup mount consists of.
         program: the compiled seccomp filter, or b"".
@@ -59,8 +61,8 @@ class Init:
 
     def __init__(
         self,
-        name: str,
         bundle: Bundle,
+        state: State,
         channel: Channel,
         views: tuple[View, ...],
         program: bytes = b"",
@@ -69,9 +71,9 @@ class Init:
         copies: dict[int, int] | None = None,
         tasks_files: Iterable[tuple[str, int]] = (),
     ) -> None:
-        self.name = name
         self.bundle = bundle
         self.spec = bundle.spec
+        self.state = state
         self.channel = channel
         self.views = views
         self.filter = program
@@ -105,6 +107,5 @@ class Init:
 
     @property
     def env(self) -> dict[str, str]:
-        """The program's environment; a later setting of a name wins."""
-        pairs = (item.partition("=") for item in self.spec.process.env)
-        return {name: value for name, equals, value in pairs if equals}
+        """The program's environment."""
+        return programs.environment(self.spec.process.env)

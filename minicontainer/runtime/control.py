@@ -14,9 +14,10 @@ import os
 from minicontainer import steps
 from minicontainer.cgroups.freezer import is_frozen
 from minicontainer.contexts import ExitStack, contextmanager, suppress
-from minicontainer.errors import Conflict, Error, KernelError, NotFound
+from minicontainer.errors import Conflict, Error, InitError, KernelError, NotFound
 from minicontainer.kernel import pidfds, signals
 from minicontainer.runtime import sync
+from minicontainer.runtime.hooks import is_fatal, run_poststart_hooks, run_poststop_hooks
 from minicontainer.runtime.state import State, check_name, default_cgroup, unknown
 
 TYPE_CHECKING = False
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from minicontainer.cgroups.cgroup import Cgroup
+    from minicontainer.runtime.spec import Hooks
     from minicontainer.runtime.state import Store
 
 _PATIENCE_S = 10  # for processes that were killed to be gone
@@ -68,7 +70,7 @@ def start(name: str, store: Store) -> State:
 
     Raises:
         Conflict: it is not `created`: started already, paused, or ended.
-        InitError: the program could not be started.
+        InitError: the program could not be started; or a hook failed, and the container is gone.
     """
     with store.operating(name):
         state = load(store, name)
@@ -76,8 +78,21 @@ def start(name: str, store: Store) -> State:
         now = status(state, store)
         if gate is None or now != "created":
             raise Conflict(f"cannot start a container in the {now} state: {name}")
-        steps.take(sync.start, state.pid, gate)
+        hooks = _hooks_of(state, store)
+        try:
+            steps.take(sync.start, state.pid, gate)
+            if hooks:
+                steps.take(run_poststart_hooks, state, hooks)
+        except InitError as error:
+            if is_fatal(error):
+                _remove(name, state, store)
+            raise
         return state
+
+
+def _hooks_of(state: State, store: Store) -> Hooks | None:
+    """Give its hooks, as they were when it was created."""
+    return store.load_config(state.id).hooks if state.has_hooks else None
 
 
 def kill(name: str, store: Store, number: int, *, everyone: bool = False) -> None:
@@ -192,13 +207,21 @@ def delete(name: str, store: Store, *, force: bool = False) -> None:
             if force:
                 return
             raise
-        state = _deletable(name, store, force=force)
-        if state is not None:
-            _end(state)
-            _remove_cgroup(state, ours=bool(state.pid))
-        else:
-            _remove_cgroup(_salvaged(name, store), ours=store.has_config(name))
-        store.forget(name)
+        _remove(name, _deletable(name, store, force=force), store)
+
+
+def _remove(name: str, state: State | None, store: Store) -> None:
+    """Remove a container; *state* is None where its own is broken."""
+    if state is not None:
+        _end(state)
+        _remove_cgroup(state, ours=bool(state.pid))
+    else:
+        state = _salvaged(name, store)
+        _remove_cgroup(state, ours=store.has_config(name))
+    with suppress(Error):  # its config.json may be broken, or was never written
+        if hooks := _hooks_of(state, store):
+            steps.take(run_poststop_hooks, state, hooks)
+    store.forget(name)
 
 
 def _keep_others_away(name: str, store: Store, stack: ExitStack) -> None:
@@ -235,14 +258,22 @@ def _deletable(name: str, store: Store, *, force: bool) -> State | None:
 
 
 def _salvaged(name: str, store: Store) -> State:
-    """Make up the state of a container whose own is broken: enough to find its cgroup."""
+    """Make up the state of a container whose own is broken: for its cgroup and its hooks."""
     try:
-        path = store.load_config(name).linux.cgroups_path
+        spec = store.load_config(name)
     except Error:
-        path = None
+        return State(id=name, bundle="", cgroup=default_cgroup(name, "cgroupfs"))
+    path = spec.linux.cgroups_path
     manager = "systemd" if path and path.count(":") == 2 and path[0] != "/" else "cgroupfs"
     cgroup = path or default_cgroup(name, manager)
-    return State(id=name, bundle="", cgroup=cgroup, cgroup_manager=manager)
+    return State(
+        id=name,
+        bundle="",
+        cgroup=cgroup,
+        cgroup_manager=manager,
+        annotations=spec.annotations,
+        has_hooks=True,
+    )
 
 
 def _remove_cgroup(state: State, *, ours: bool) -> None:

@@ -93,7 +93,7 @@ def start(
         undo.callback(ours.close)
         undo.callback(theirs.close)
         child = context.Init(
-            state.id, bundle, theirs, (), program=program, options=options,
+            bundle, state, theirs, (), program=program, options=options,
             tasks_files=_open_tasks(state, sub_group),
         )  # fmt: skip
         if streams.has_null():

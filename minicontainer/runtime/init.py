@@ -16,7 +16,7 @@ import os
 
 from minicontainer import steps
 from minicontainer.contexts import suppress
-from minicontainer.errors import Error, KernelError
+from minicontainer.errors import KernelError
 from minicontainer.kernel import (
     files,
     interfaces,
@@ -36,6 +36,11 @@ from minicontainer.runtime.attributes import (
     set_sysctls,
 )
 from minicontainer.runtime.context import WANTS_REAPER
+from minicontainer.runtime.hooks import (
+    run_create_container_hooks,
+    run_start_container_hooks,
+    wait_for_runtime_hooks,
+)
 from minicontainer.runtime.privileges import (
     become_user,
     drop_bounding_set,
@@ -58,7 +63,7 @@ from minicontainer.runtime.rootfs import (
     spread_mounts,
 )
 from minicontainer.runtime.spec_process import RLIMIT_INFINITY
-from minicontainer.runtime.sync import Failed, Go, Happened, Leaving, Ready, Start
+from minicontainer.runtime.sync import Go, Leaving, Ready, Start, failure, pass_events_on
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +71,6 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from minicontainer.runtime.context import Init
-    from minicontainer.runtime.sync import Channel
 
     Recipe = tuple[Callable[[Init], None], ...]
 
@@ -261,6 +265,8 @@ RECIPE = (
     make_devices,            # on the /dev that was just mounted
     open_terminal,
     settle_streams,          # while the host's null device is there
+    wait_for_runtime_hooks,  # they want all mounts made, and the host's root
+    run_create_container_hooks,
     enter_rootfs,
     enter_directory,         # while one that is missing can still be made
     protect_paths,           # now that the paths are the container's own
@@ -284,6 +290,7 @@ RECIPE = (
     wait_for_start,
     announce_program,        # the last word
     filter_if_unprivileged,
+    run_start_container_hooks,  # the image's programs: under all limits that its own has
     die_with_parent,
     stay_as_reaper,          # with --init it goes no further: its child takes the last step
     run_program,
@@ -306,21 +313,3 @@ def main(init: Init, recipe: Recipe = RECIPE) -> NoReturn:
         with suppress(OSError):
             init.channel.send(failure(error))
     os._exit(EXIT_NOT_STARTED)
-
-
-def pass_events_on(channel: Channel, actor: str) -> None:
-    """Send this process's events to the parent from now on, if anybody listens there."""
-    if steps.listening():
-        steps.listen(lambda event: channel.send(Happened(event=event)), actor)
-
-
-def failure(error: BaseException) -> Failed:
-    """Put an exception into the message for the parent."""
-    known = isinstance(error, (Error, OSError))
-    text = str(error) if known else f"{type(error).__name__}: {error}"
-    return Failed(
-        message=text,
-        step=steps.current_step(),
-        call=str(getattr(error, "filename", "") or getattr(error, "call", "")),
-        errno=getattr(error, "errno", 0) or 0,
-    )

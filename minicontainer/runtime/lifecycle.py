@@ -20,9 +20,24 @@ from minicontainer.runtime import binds, context
 from minicontainer.runtime.context import Options
 from minicontainer.runtime.defaults import DENY_ALL_DEVICES, DEVICE_RULES
 from minicontainer.runtime.foreground import Running
+from minicontainer.runtime.hooks import (
+    preload,
+    run_poststart_hooks,
+    run_poststop_hooks,
+    run_runtime_hooks,
+)
 from minicontainer.runtime.spawn import copy_host_mounts, fork_init
+from minicontainer.runtime.spec import Hooks
 from minicontainer.runtime.state import State, default_cgroup
-from minicontainer.runtime.sync import Ready, channel_pair, go, make_gate, next_message, start
+from minicontainer.runtime.sync import (
+    Mounted,
+    Ready,
+    channel_pair,
+    go,
+    make_gate,
+    next_message,
+    start,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +45,7 @@ if TYPE_CHECKING:
 
     from minicontainer.cgroups.cgroup import Cgroup
     from minicontainer.kernel.seccomp import Seccomp
+    from minicontainer.record import Record
     from minicontainer.runtime.spec import Bundle, Spec
     from minicontainer.runtime.spec_linux import Linux
     from minicontainer.runtime.state import Store
@@ -45,24 +61,34 @@ class Container(Running):
         channel: to that process, until its program runs.
         cgroup: its cgroup.
         undo: what has been made, to be taken back by `delete`.
+        hooks: of its specification.
     """
 
     def __init__(
-        self, state: State, pidfd: int, channel: Channel, cgroup: Cgroup, undo: ExitStack
+        self,
+        state: State,
+        pidfd: int,
+        channel: Channel,
+        cgroup: Cgroup,
+        undo: ExitStack,
+        hooks: Hooks,
     ) -> None:
         super().__init__(state.pid, pidfd)
         self.state = state
         self.cgroup = cgroup
         self._channel = channel
         self._undo = undo
+        self._hooks = hooks
 
     def start(self) -> None:
         """Let the program run; return when execve(2) has happened.
 
         Raises:
-            InitError: the program could not be started.
+            InitError: the program could not be started, or a hook failed.
         """
         steps.take(start, self.pid, self._channel)
+        if self._hooks.poststart:
+            steps.take(run_poststart_hooks, self.state, self._hooks)
 
     def delete(self) -> None:
         """Take back all that was made for the container: processes, cgroup, name."""
@@ -97,12 +123,14 @@ def create(
         manager = options.cgroup_manager
         cgroup = open_cgroup(spec.linux.cgroups_path or default_cgroup(name, manager), manager)
         state = store.save(_creating(name, bundle, cgroup, manager))
+        if spec.hooks.poststop:
+            undo.callback(_while_claimed, claim, steps.take, run_poststop_hooks, state, spec.hooks)
         steps.take(create_cgroup, cgroup, spec, undo, claim)
         store.write(name, "config.json", bundle.text)
         ours, theirs = channel_pair()
         undo.callback(ours.close)
         undo.callback(theirs.close)  # long closed by then, unless something fails
-        child = _prepare_init(bundle, cgroup, theirs, store, options, name, undo)
+        child = _prepare_init(bundle, state, cgroup, theirs, store, options, undo)
         pid, pidfd = steps.take(fork_init, child, ours, cgroup)
         undo.callback(os.close, pidfd)
         undo.callback(steps.take, end_init, pid, pidfd)
@@ -116,8 +144,12 @@ def create(
         if spec.linux.net_devices:
             steps.take(move_net_devices, pid, spec.linux, undo)
         go(ours)
-        wait_for_ready(ours, pid)
-        return Container(state, pidfd, ours, cgroup, undo.pop_all())
+        if spec.hooks.prestart or spec.hooks.create_runtime:
+            wait_for(Mounted, ours, pid)
+            steps.take(run_runtime_hooks, state, spec.hooks)
+            go(ours)
+        wait_for(Ready, ours, pid)
+        return Container(state, pidfd, ours, cgroup, undo.pop_all(), spec.hooks)
 
 
 def _creating(name: str, bundle: Bundle, cgroup: Cgroup, manager: str) -> State:
@@ -132,16 +164,17 @@ def _creating(name: str, bundle: Bundle, cgroup: Cgroup, manager: str) -> State:
         freezer=cgroup.freezer(),
         created=f"{seconds}.{now % 10**9:09}Z",
         annotations=bundle.spec.annotations,
+        has_hooks=bundle.spec.hooks != Hooks(),
     )
 
 
 def _prepare_init(
     bundle: Bundle,
+    state: State,
     cgroup: Cgroup,
     channel: Channel,
     store: Store,
     options: Options,
-    name: str,
     undo: ExitStack,
 ) -> context.Init:
     """Gather what the first process can't get for itself, and finds when it is forked."""
@@ -151,14 +184,16 @@ def _prepare_init(
         program = steps.take(compile_filter, spec.linux.seccomp, store)
     if any(binds.comes_from_the_host(mount, spec) for mount in spec.mounts):
         copies = steps.take(copy_host_mounts, bundle, undo)
+    if state.has_hooks:
+        preload()
     return context.Init(
-        name,
         bundle,
+        state,
         channel,
         cgroup.mounts(),
         program=program,
         options=options,
-        gate=_make_gate(store.directory(name), undo) if options.gated else None,
+        gate=_make_gate(store.directory(state.id), undo) if options.gated else None,
         copies=copies,
         tasks_files=cgroup.tasks_files(),
     )
@@ -253,9 +288,9 @@ def move_net_devices(pid: int, linux: Linux, undo: ExitStack) -> None:
     net_devices.move_in(pid, linux.net_devices, undo)
 
 
-def wait_for_ready(channel: Channel, pid: int) -> None:
-    """Pass on init's events until it is ready; raise what went wrong inside."""
-    if not isinstance(next_message(channel, pid), Ready):
+def wait_for(kind: type[Record], channel: Channel, pid: int) -> None:
+    """Pass on init's events until it is that far; raise what went wrong inside."""
+    if not isinstance(next_message(channel, pid), kind):
         raise InitError("the container's first process broke the protocol")
 
 
@@ -270,8 +305,11 @@ STEPS = (
     adopt_init,
     write_id_maps,
     move_net_devices,
+    run_runtime_hooks,
     start,
+    run_poststart_hooks,
     end_init,        # from here on: what is taken back, in the end or when a step failed
     end_processes,
     remove_cgroup,
+    run_poststop_hooks,
 )  # fmt: skip

@@ -74,6 +74,7 @@ class Session:
                 f"--cgroup-manager: expected cgroupfs or systemd, got {manager!r}"
             )
         self.systemd_cgroup = overall.has("systemd-cgroup") or manager == "systemd"
+        steps.tell_warnings_to(self.warn)
         if overall.has("debug") or overall.value("log-level") == "debug":
             steps.listen(self._tell_event, "client")
 

@@ -11,6 +11,10 @@ import stat
 
 from minicontainer.errors import InitError, KernelError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 def find(name: str, path: str) -> str:
     """Find a program.
@@ -37,6 +41,12 @@ def find(name: str, path: str) -> str:
     if refused:
         raise refused
     raise InitError(f"exec: {name!r}: executable file not found in $PATH", errno=errno.ENOENT)
+
+
+def environment(settings: Iterable[str]) -> dict[str, str]:
+    """Turn NAME=value settings into an environment; a later setting of a name wins."""
+    pairs = (setting.partition("=") for setting in settings)
+    return {name: value for name, equals, value in pairs if equals}
 
 
 def _check_executable(path: str) -> None:

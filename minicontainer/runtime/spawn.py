@@ -17,7 +17,13 @@ from minicontainer.errors import Error, InitError, InvalidArgument, KernelError,
 from minicontainer.kernel import namespaces, pidfds, process
 from minicontainer.kernel.namespaces import NAMESPACES
 from minicontainer.runtime import binds, context, init
-from minicontainer.runtime.sync import Forked, channel_pair, next_message
+from minicontainer.runtime.sync import (
+    Forked,
+    channel_pair,
+    failure,
+    next_message,
+    pass_events_on,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -154,7 +160,7 @@ def _join_and_fork(
     recipe: Recipe,
 ) -> NoReturn:
     try:
-        init.pass_events_on(told, "joiner")
+        pass_events_on(told, "joiner")
         # The child inherits this, and must not be traced from the PID namespace it is born into
         # for a single moment: it still holds what the host gave it.
         process.set_dumpable(False)
@@ -165,7 +171,7 @@ def _join_and_fork(
         told.send(Forked(pid=pid))
     except BaseException as error:  # the process ends here, and its parent says why
         with suppress(OSError):
-            told.send(init.failure(error))
+            told.send(failure(error))
     os._exit(0)
 
 

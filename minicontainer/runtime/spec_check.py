@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from minicontainer.kernel.namespaces import IdMap
-    from minicontainer.runtime.spec import Mount, Spec
+    from minicontainer.runtime.spec import Hooks, Mount, Spec
     from minicontainer.runtime.spec_linux import Device, NamespaceSpec
     from minicontainer.runtime.spec_process import Process, Rlimit
 
@@ -53,6 +53,7 @@ def check(spec: Spec) -> None:
         _check_ids(spec)
     for i, mount in enumerate(spec.mounts):
         _check_mount(f"mounts[{i}]", mount, spec)
+    _check_hooks(spec.hooks)
     if spec.linux.rootfs_propagation not in (None, *PROPAGATIONS):
         raise InvalidArgument(
             f"linux.rootfsPropagation: expected one of {', '.join(PROPAGATIONS)}, "
@@ -200,6 +201,16 @@ def _check_mount(where: str, mount: Mount, spec: Spec) -> None:
             f"{where}.options: idmap needs uidMappings and gidMappings, or a user namespace whose "
             "maps to take"
         )
+
+
+def _check_hooks(hooks: Hooks) -> None:
+    for field, kind in zip(hooks.fields(), hooks.json_names(), strict=True):
+        for i, hook in enumerate(getattr(hooks, field)):
+            where = f"hooks.{kind}[{i}]"
+            if not hook.path.startswith("/"):
+                raise InvalidArgument(f"{where}.path: must be absolute, got {hook.path!r}")
+            if hook.timeout is not None and hook.timeout <= 0:
+                raise InvalidArgument(f"{where}.timeout: must be more than 0, got {hook.timeout}")
 
 
 def _check_what_needs_namespaces(spec: Spec) -> None:

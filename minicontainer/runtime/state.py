@@ -46,6 +46,7 @@ class State(Record):
         tasks: what a process writes 0 to in order to join its v1 cgroups;  unified: its cgroup
             v2 directory, "" without one.
         created: when, by the wall clock: 2026-01-31T12:00:00.123456789Z.
+        annotations: as its specification has them;  has_hooks: whether that has hooks.
     """
 
     oci_version: str = OCI_VERSION
@@ -62,6 +63,23 @@ class State(Record):
     unified: str = ""
     created: str = ""
     annotations: dict[str, str] = NO_ENTRIES
+    has_hooks: bool = False
+
+    def as_oci(self, status: str, pid: int) -> dict[str, object]:
+        """Give what the specification says that a state holds.
+
+        Args:
+            status: that it has now.
+            pid: of the first process, as whoever is told sees it; 0 when that has ended.
+        """
+        return {
+            "ociVersion": self.oci_version,
+            "id": self.id,
+            "status": status,
+            **({"pid": pid} if pid else {}),
+            "bundle": self.bundle,
+            "annotations": dict(self.annotations),
+        }
 
 
 def default_cgroup(name: str, manager: str) -> str:

@@ -5,6 +5,9 @@
       │ writes its id maps                        │
       │ Go ─────────────────────────────────────► │  sets itself up
       │ ◄──────────────────────────── Happened …  │  an event, when the parent listens
+      │ ◄─────────────────────────────── Mounted  │  the root is still the host's
+      │ runs hooks (if there are any)             │
+      │ Go ─────────────────────────────────────► │
       │ ◄───────────────────────────────── Ready  │  waits before the program
       │ connects its network                      │
       │ Start ──────────────────────────────────► │
@@ -30,7 +33,7 @@ import os
 
 from minicontainer import jsontext, steps
 from minicontainer.contexts import suppress
-from minicontainer.errors import InitError, KernelError
+from minicontainer.errors import Error, InitError, KernelError
 from minicontainer.kernel import pidfds, signals
 from minicontainer.record import Record
 from minicontainer.runtime import foreground
@@ -38,7 +41,7 @@ from minicontainer.steps import Event
 
 
 class Go(Record):
-    """To init: the maps are written, begin."""
+    """To init: the maps are written, begin; or the hooks were run, go on."""
 
 
 class Forked(Record):
@@ -53,6 +56,10 @@ class Happened(Record):
     event: Event
 
 
+class Mounted(Record):
+    """From init: all mounts are made, and nothing else yet: the runtime's hooks want that."""
+
+
 class Ready(Record):
     """From init: all is set up; only the program is missing."""
 
@@ -63,6 +70,10 @@ class Start(Record):
 
 class Leaving(Record):
     """From init: what is left to do ends in execve(2)."""
+
+
+class Hooking(Record):
+    """From init: hooks come first after all; it says once more when it is Leaving."""
 
 
 class Failed(Record):
@@ -84,7 +95,8 @@ class Failed(Record):
 
 
 _TYPES: dict[str, type[Record]] = {
-    kind.__name__: kind for kind in (Go, Forked, Happened, Ready, Start, Leaving, Failed)
+    kind.__name__: kind
+    for kind in (Go, Forked, Happened, Mounted, Ready, Start, Leaving, Hooking, Failed)
 }
 
 
@@ -128,6 +140,24 @@ class Channel:
             if fd >= 0:
                 os.close(fd)
         self.reads = self.writes = -1
+
+
+def pass_events_on(channel: Channel, actor: str) -> None:
+    """Send this process's events to the parent from now on, if anybody listens there."""
+    if steps.listening():
+        steps.listen(lambda event: channel.send(Happened(event=event)), actor)
+
+
+def failure(error: BaseException) -> Failed:
+    """Put an exception into the message for the parent."""
+    known = isinstance(error, (Error, OSError))
+    text = str(error) if known else f"{type(error).__name__}: {error}"
+    return Failed(
+        message=text,
+        step=steps.current_step(),
+        call=str(getattr(error, "filename", "") or getattr(error, "call", "")),
+        errno=getattr(error, "errno", 0) or 0,
+    )
 
 
 def channel_pair() -> tuple[Channel, Channel]:
@@ -192,11 +222,12 @@ def wait_for_program(pid: int, channel: Channel) -> None:
     Args:
         pid: the process's;  channel: to it; closed then.
     """
-    # Not `_receive`: the program may run by now, and then a signal is for it to have.
-    leaving = False
-    while (message := channel.receive()) is not None:
+    leaving = hooking = False
+    # Not `_receive`: the program may run by now, and then a signal is for it to have. But a hook
+    # may take for ever.
+    while (message := _receive(channel) if hooking else channel.receive()) is not None:
         if _handle(message, pid):
-            leaving = isinstance(message, Leaving)
+            leaving, hooking = isinstance(message, Leaving), isinstance(message, Hooking)
     channel.close()
     if not leaving:  # it was killed before it came so far
         raise InitError(_why_it_ended(pid))
@@ -224,9 +255,11 @@ def _receive(channel: Channel) -> Record | None:
 def _handle(message: Record, pid: int) -> bool:
     """Deal with events and failures; say whether the message is another one."""
     if isinstance(message, Happened):
-        # The program's process, where init stays beside it, knows only its number inside.
-        known = message.event.actor != "program"
-        steps.deliver(message.event.replace(pid=pid if known else 0))
+        # What the sender only passes on comes from a process that knows but its number inside: the
+        # program, where init stays beside it, or a hook.
+        event = message.event
+        known = event.pid == pid or event.actor not in ("program", "hook")
+        steps.deliver(event.replace(pid=pid if known else 0))
         return False
     if isinstance(message, Failed):
         raise message.error()

@@ -284,6 +284,25 @@ def _everything(spec: Spec) -> None:
     ]
 
 
+def _hooks(*kinds: str) -> Callable[[Spec], object]:
+    return lambda spec: spec.update(hooks={kind: [{"path": "/bin/true"}] for kind in kinds})
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        ("prestart", "createRuntime", "createContainer", "poststart", "poststop"),
+        ("startContainer",),  # by itself: like createContainer's, its number is known inside alone
+    ],
+)
+def test_hooks(bundles: Bundles, kinds: tuple[str, ...]) -> None:
+    """Whoever runs them, the runtime or init."""
+    comparison = compare_bundle(bundles, _hooks(*kinds))
+    assert comparison.done.returncode == 0, comparison.done.stderr
+    assert {event.actor for event in comparison.events} == {"client", "init", "hook"}
+    comparison.check()
+
+
 @pytest.mark.parametrize("change", [_time, _everything])
 def test_a_bundle(bundles: Bundles, change: Callable[[Spec], object]) -> None:
     """What a bundle can ask for, and the command can't."""

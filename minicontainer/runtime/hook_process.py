@@ -1,0 +1,203 @@
+"""One hook's process: it is given the state, watched until it ends, and killed when its time is up.
+
+It leads a session of its own, so that a timeout reaches what it started too; it has no descriptors
+but the standard three, and no variables but its own. What it writes comes back in the error.
+
+See: runtime-spec config.md "POSIX-platform Hooks".
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from minicontainer import steps
+from minicontainer.contexts import ExitStack, suppress
+from minicontainer.errors import InitError
+from minicontainer.kernel import pidfds, process, signals
+from minicontainer.runtime import foreground, programs
+from minicontainer.runtime.sync import (
+    Leaving,
+    channel_pair,
+    failure,
+    pass_events_on,
+    wait_for_program,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from minicontainer.runtime.spec import Hook
+    from minicontainer.runtime.sync import Channel
+
+_KEPT = 1000  # bytes of output, the last ones
+# How often to look whether it has ended. Not by a pidfd: hooks of startContainer are run by a
+# process that is under the container's filter, and that may be older than the call.
+_GLANCE_MS = 2
+
+
+def run(name: str, hook: Hook, state: bytes, directory: str, inherited: range | None) -> None:
+    """Run a hook to its end.
+
+    Args:
+        name: what to call it in an error.
+        state: for its standard input.
+        directory: where it starts; "" for this process's own.
+        inherited: descriptors of this process that are not close-on-exec, if that is known: only
+            those are closed. None: all are.
+    Raises:
+        InitError: it could not be run, it failed, or it took longer than its timeout.
+    """
+    with ExitStack() as stack:
+        child = _start(name, hook, directory, inherited, stack)
+        with foreground.waiting():
+            in_time = child.watch(state, hook.timeout)
+    if not in_time:
+        why = f"did not end within its timeout of {hook.timeout} s, and was killed"
+    elif child.status == 0:
+        return
+    elif child.status < 0:
+        why = f"was killed by signal {-child.status}"
+    else:
+        why = f"exit status {child.status}"
+    said = child.output.decode(errors="replace").strip()
+    raise InitError(f"{name}: {why}{said and ': '}{said}", steps.current_step())
+
+
+class _Child:
+    """A hook's process.
+
+    Args:
+        pid: its.
+        input_fd: the end of a pipe that leads to its standard input.
+        output_fd: the end of one that comes from its output and error output.
+    """
+
+    def __init__(self, pid: int, input_fd: int, output_fd: int) -> None:
+        self.pid = pid
+        self.status = 0  # once it has ended; negative: a signal
+        self.output = b""
+        self._ended = False
+        self._input = input_fd
+        self._output = output_fd
+        os.set_blocking(input_fd, False)
+        os.set_blocking(output_fd, False)
+
+    def watch(self, told: bytes, timeout_s: int | None) -> bool:
+        """Tell it, and hear it, until it ends; say whether that was in time."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        poll = select.poll()
+        poll.register(self._input, select.POLLOUT)
+        poll.register(self._output, select.POLLIN)
+        while not self._has_ended():
+            if deadline is not None and time.monotonic() > deadline:
+                return False
+            for fd, _ in poll.poll(_GLANCE_MS):
+                if fd == self._output:
+                    if not self._hear():
+                        poll.unregister(fd)
+                else:
+                    told = told[os.write(fd, told) :]
+                    if not told:
+                        poll.unregister(fd)
+                        self._close_input()
+        while self._hear():
+            pass
+        return True
+
+    def _has_ended(self) -> bool:
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        if pid:
+            self._ended = True
+            self.status = os.waitstatus_to_exitcode(status)
+        return self._ended
+
+    def _hear(self) -> bool:
+        """Take what it wrote; say whether there was anything."""
+        try:
+            part = os.read(self._output, 65536)
+        except BlockingIOError:
+            return False
+        self.output = (self.output + part)[-_KEPT:]
+        return bool(part)
+
+    def _close_input(self) -> None:
+        if self._input >= 0:
+            os.close(self._input)
+            self._input = -1
+
+    def end(self) -> None:
+        """Kill it with its session's processes, if it runs still, and let go of its pipes."""
+        if not self._ended:
+            pidfds.kill_group(self.pid)
+            os.waitpid(self.pid, 0)
+        self._close_input()
+        os.close(self._output)
+
+
+def _start(
+    name: str, hook: Hook, directory: str, inherited: range | None, stack: ExitStack
+) -> _Child:
+    """Start it; *stack* ends it. Return when execve(2) has happened."""
+    # A caller that ignores SIGCHLD has the kernel throw exit statuses away.
+    signals.handle(signals.SIGCHLD, signals.SIG_DFL)
+    stdin, to_stdin = os.pipe()
+    # Open to the end: a write to a pipe that nobody can read from kills with SIGPIPE.
+    stack.callback(os.close, stdin)
+    from_output, output = os.pipe()
+    ours, theirs = channel_pair()
+    pid = process.fork()
+    if pid == 0:
+        _become(hook, directory, inherited, theirs, (stdin, output, output))
+    theirs.close()
+    os.close(output)
+    child = _Child(pid, to_stdin, from_output)
+    stack.callback(child.end)
+    stack.callback(ours.close)
+    try:
+        wait_for_program(pid, ours)
+    except InitError as error:
+        raise InitError(f"{name}: {error}", error.step, error.call, error.errno) from None
+    return child
+
+
+def _become(
+    hook: Hook,
+    directory: str,
+    inherited: range | None,
+    channel: Channel,
+    streams: tuple[int, int, int],
+) -> NoReturn:
+    try:
+        pass_events_on(channel, "hook")
+        process.new_session()
+        process.die_with_parent()  # a killed runtime's hook would go on behind everybody's back
+        for number in signals.CATCHABLE:
+            signals.handle(number, signals.SIG_DFL)
+        signals.set_mask(())
+        for number, fd in enumerate(streams):
+            os.dup2(fd, number)
+        if inherited is None:
+            process.close_all_but((channel.reads, channel.writes))
+        else:  # close_range(2) may be newer than the filter that this process is under
+            for fd in inherited:
+                os.close(fd)
+        if directory:
+            _enter(directory)
+        channel.send(Leaving())
+        env = programs.environment(hook.env)
+        process.run_program(hook.path, hook.args or (hook.path,), env)
+    except BaseException as error:  # the process ends here, and its parent says why
+        with suppress(OSError):
+            channel.send(failure(error))
+    os._exit(1)
+
+
+def _enter(directory: str) -> None:
+    """Change to a directory; to the root where it is gone, or closed to this user."""
+    try:
+        os.chdir(directory)
+    except OSError:
+        os.chdir("/")
