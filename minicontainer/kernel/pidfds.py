@@ -27,6 +27,8 @@ def pidfd_open(pid: int) -> int:
         return os.pidfd_open(pid)
     except OSError as error:
         raise KernelError(error.errno, error.strerror, f"pidfd_open({pid}, 0)") from None
+    except OverflowError:  # from a state file that somebody edited: no process has such a number
+        raise KernelError(ESRCH, os.strerror(ESRCH), f"pidfd_open({pid}, 0)") from None
 
 
 def pidfd_send_signal(pidfd: int, number: int, pid: int = 0) -> None:
