@@ -349,8 +349,8 @@ class Container:
 
 
 def assert_one_line(errors: str) -> None:
-    """See that the user gets one line, and no more; but for runc's warnings, and its part in C."""
-    aside = ("level=warning", 'msg="nsexec')
+    """See that the user gets one line, and no more; but for warnings, and of runc's part in C."""
+    aside = ("level=warning", ": warning: ", 'msg="nsexec')
     lines = [
         line for line in errors.splitlines(keepends=True) if not any(word in line for word in aside)
     ]
