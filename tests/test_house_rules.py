@@ -42,7 +42,7 @@ LIBRARY_HOMES = {
     "ctypes": ("kernel/*.py",),
     "_prctl": ("kernel/process.py", "kernel/capabilities.py"),
     "pyseccomp": ("kernel/seccomp*.py",),
-    "cgroupspy": ("cgroups/v1.py",),
+    "cgroupspy": ("cgroups/v1_controllers.py",),
     "jeepney": ("cgroups/systemd_bus.py",),
     "pyroute2": ("kernel/netlink.py",),
     "httpx": ("images/registry.py",),

@@ -18,7 +18,7 @@ from minicontainer.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from typing import Any, Literal, Protocol
 
     from minicontainer.cgroups.limits import DeviceRule, Resources
@@ -78,14 +78,23 @@ class Cgroup(Protocol):
             NotFound: the process has ended.
         """
 
-    def adopt(self, pid: int) -> None:
+    def adopt(self, pid: int, annotations: Mapping[str, str]) -> None:
         """Take in the container's first process, if it was not made inside.
 
         It is systemd's way, who makes a group around a process: until then there is none, and
         limits are only noted. The others have nothing to do here.
 
+        Args:
+            annotations: the container's; those that begin with `org.systemd.property.` name
+                properties of the unit.
         Raises:
             Conflict: systemd could not make the group.
+        """
+
+    def give_to(self, uid: int) -> None:
+        """Let a user of the host divide the group, and move processes within it.
+
+        On v2 alone: v1 was never safe to give away. See: cgroup-v2.rst "Delegation".
         """
 
     def limit(self, resources: Resources) -> None:

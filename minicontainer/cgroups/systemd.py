@@ -11,17 +11,18 @@ See: systemd.scope(5), systemd.resource-control(5); systemd's docs/CGROUP_DELEGA
 
 from __future__ import annotations
 
-from minicontainer.cgroups.systemd_properties import device_properties, properties
+from minicontainer.cgroups.systemd_properties import annotated, device_properties, properties
 from minicontainer.contexts import suppress
 from minicontainer.errors import Conflict, Error, InvalidArgument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
     from minicontainer.cgroups.limits import DeviceRule, Resources
     from minicontainer.cgroups.systemd_bus import SystemdBus
+    from minicontainer.cgroups.systemd_properties import Property
     from minicontainer.cgroups.v1 import V1Cgroup
     from minicontainer.cgroups.v2 import V2Cgroup
 
@@ -163,15 +164,17 @@ class SystemdCgroup:
         """Open v1's `tasks` files; none while systemd has not made the groups."""
         return () if self._awaited else self._files.tasks_files()
 
-    def adopt(self, pid: int) -> None:
+    def adopt(self, pid: int, annotations: Mapping[str, str]) -> None:
         """Have systemd make the scope around a process, and set the limits.
 
+        Args:
+            annotations: of the container: some name further properties.
         Raises:
             Conflict: there is such a unit already, or systemd could not make it.
-            InvalidArgument, Unsupported: a limit is not to be had.
+            InvalidArgument, Unsupported: a limit or a property is not to be had.
         """
         with self._bus() as bus:
-            self._start(bus, pid)
+            self._start(bus, pid, annotated(annotations))
         self._awaited = False
         # Where systemd keeps no group (v1's freezer, cpuset …), or passes a controller not on.
         self._files.complete()
@@ -180,9 +183,9 @@ class SystemdCgroup:
             self._files.limit(self._resources)
         self._files.allow_devices(self._rules)
 
-    def _start(self, bus: SystemdBus, pid: int) -> None:
+    def _start(self, bus: SystemdBus, pid: int, further: list[Property]) -> None:
         v2 = self._files.version == "v2"
-        wanted: list[tuple[str, tuple[str, Any]]] = [
+        wanted: list[Property] = [
             ("Description", ("s", f"container {self._unit.name}")),
             ("Slice", ("s", self._unit.slice)),
             ("Delegate", ("b", True)),
@@ -199,9 +202,10 @@ class SystemdCgroup:
             wanted += device_properties(self._rules)
         if self._resources:
             wanted += properties(self._resources, self._files.version, self._files.read)
-        self._run_start(bus, wanted)
+        named = {name for name, _ in further}
+        self._run_start(bus, [*(one for one in wanted if one[0] not in named), *further])
 
-    def _run_start(self, bus: SystemdBus, wanted: list[tuple[str, tuple[str, Any]]]) -> None:
+    def _run_start(self, bus: SystemdBus, wanted: list[Property]) -> None:
         from minicontainer.cgroups.systemd_bus import RefusedError
 
         for last in (False, True):

@@ -15,7 +15,7 @@ from minicontainer.kernel import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
     from minicontainer.cgroups.limits import Cpu, DeviceRule, Resources
@@ -159,6 +159,56 @@ def bits(text: str) -> bytes:
             raise InvalidArgument(f"not a list like 0-2,7: {text!r}")
         mask |= (1 << int(last) + 1) - (1 << int(first))
     return mask.to_bytes((mask.bit_length() + 7) // 8, "little")
+
+
+# ---- properties by name -----------------------------------------------------------------------
+
+_ANNOTATION = "org.systemd.property."
+_INTEGERS = {
+    "byte": "y", "int16": "n", "uint16": "q", "int32": "i", "uint32": "u", "int64": "x",
+    "uint64": "t",
+}  # fmt: skip
+
+
+def annotated(annotations: Mapping[str, str]) -> list[Property]:
+    """Give the properties that annotations name: org.systemd.property.TimeoutStopUSec.
+
+    Their values are written as GVariant's texts, of which these are understood: 'text', true,
+    false, numbers, with a type before them (uint64 5) or as int32, and lists of texts.
+
+    Raises:
+        InvalidArgument: a value is none of these.
+    """
+    found = []
+    for key, text in annotations.items():
+        name = key.removeprefix(_ANNOTATION)
+        if name != key:
+            if len(name) < 3 or not (name.isascii() and name.isalpha()):
+                raise InvalidArgument(f"annotations.{key}: not a property's name")
+            found.append((name, _variant(text.strip(), f"annotations.{key}")))
+    return found
+
+
+def _variant(text: str, where: str) -> tuple[str, Any]:
+    """Read a value as D-Bus types and holds it."""
+    if text in ("true", "false"):
+        return "b", text == "true"
+    if text[:1] == "[" and text[-1:] == "]":
+        inner = text[1:-1].strip()
+        items = [_variant(item.strip(), where) for item in inner.split(",")] if inner else []
+        if all(kind == "s" for kind, _ in items):
+            return "as", [item for _, item in items]
+    elif len(text) > 1 and text[0] in "'\"" and text[-1] == text[0] and text[0] not in text[1:-1]:
+        return "s", text[1:-1]
+    else:
+        word, _, digits = text.rpartition(" ")
+        kind = _INTEGERS.get(word.strip() or "int32")
+        if kind and digits.removeprefix("-").isdecimal():
+            return kind, int(digits)
+    raise InvalidArgument(
+        f"{where}: expected true, false, a number such as uint64 5, 'text' or ['text', …], "
+        f"got {text!r}"
+    )
 
 
 # ---- devices ----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from minicontainer.kernel import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from typing import Literal
 
     from minicontainer.cgroups.hierarchies import Hierarchy
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # What a container gets where the host has it: for its limits, and for `stats`.
 CONTROLLERS = ("cpu", "cpuset", "hugetlb", "io", "memory", "pids", "rdma")
 _FREEZE_TIMEOUT_S = 10
+_DELEGATED = "/sys/kernel/cgroup/delegate"
 
 
 class V2Cgroup:
@@ -151,8 +152,21 @@ class V2Cgroup:
         except KernelError as error:
             raise refusals.of_process(error, self.path, pid) from None
 
-    def adopt(self, pid: int) -> None:
+    def adopt(self, pid: int, annotations: Mapping[str, str]) -> None:
         """Do nothing: clone3(2) made the process inside."""
+
+    def give_to(self, uid: int) -> None:
+        """Let a user divide the group: its directory, and the files that the kernel lists."""
+        names = ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]
+        if os.path.exists(_DELEGATED):  # since Linux 4.15
+            names = files.read_file(_DELEGATED).split()
+        there = set(os.listdir(self.directory))
+        for path in (self.directory, *(f"{self.directory}/{n}" for n in names if n in there)):
+            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            try:
+                files.change_owner_of(fd, uid, -1, where=path)
+            finally:
+                os.close(fd)
 
     def fd(self) -> int:
         """Open a descriptor for CLONE_INTO_CGROUP."""

@@ -138,7 +138,9 @@ def create(
         state = store.save(_forked(state, pid, child, cgroup))
         child.close()
         if manager == "systemd":
-            steps.take(adopt_init, pid, cgroup)
+            steps.take(adopt_init, pid, cgroup, spec)
+        if (owner := _owner_of_cgroup(spec)) is not None:
+            steps.take(give_cgroup, cgroup, owner)
         if spec.new_namespace("user"):
             steps.take(write_id_maps, pid, spec.linux)
         if spec.linux.net_devices:
@@ -241,9 +243,23 @@ def create_cgroup(cgroup: Cgroup, spec: Spec, undo: ExitStack, claim: int) -> No
     undo.callback(_while_claimed, claim, steps.take, end_processes, cgroup)
 
 
-def adopt_init(pid: int, cgroup: Cgroup) -> None:
+def adopt_init(pid: int, cgroup: Cgroup, spec: Spec) -> None:
     """Have systemd make the cgroup: around the first process, which waits, with all limits."""
-    cgroup.adopt(pid)
+    cgroup.adopt(pid, spec.annotations)
+
+
+def _owner_of_cgroup(spec: Spec) -> int | None:
+    """Find who on the host is root in the container, if that one may divide its cgroup."""
+    if not (spec.new_namespace("user") and spec.new_namespace("cgroup")):
+        return None
+    if not any(mount.type == "cgroup" and "ro" not in mount.options for mount in spec.mounts):
+        return None
+    return next((run.host_id for run in spec.linux.uid_mappings if run.container_id == 0), None)
+
+
+def give_cgroup(cgroup: Cgroup, uid: int) -> None:
+    """Give the cgroup to the container's root, who finds it mounted for writing (v2)."""
+    cgroup.give_to(uid)
 
 
 def compile_filter(profile: Seccomp, store: Store) -> bytes:
@@ -303,6 +319,7 @@ STEPS = (
     copy_host_mounts,
     fork_init,
     adopt_init,
+    give_cgroup,
     write_id_maps,
     move_net_devices,
     run_runtime_hooks,

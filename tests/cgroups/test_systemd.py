@@ -77,7 +77,7 @@ def test_a_scope_is_made_around_a_process(scope: Cgroup, sleeper: subprocess.Pop
     assert groups_of(sleeper.pid) == groups_of(os.getpid())  # the control
     assert scope.fd() is None
     assert scope.tasks_files() == ()
-    scope.adopt(sleeper.pid)
+    scope.adopt(sleeper.pid, {})
     assert groups_of(sleeper.pid) == {scope.path}
     assert scope.path.startswith(f"/minicontainer.slice/{SLICE}/")
     assert show(scope, "ControlGroup") == scope.path
@@ -100,7 +100,7 @@ def test_limits_hold_in_the_files_and_are_known_to_systemd(
 ) -> None:
     """Those set before there is a group, and those changed after."""
     scope.limit(LIMITS)
-    scope.adopt(sleeper.pid)
+    scope.adopt(sleeper.pid, {})
     assert control_file(scope, "memory.limit_in_bytes", "memory.max") == str(64 * MIB)
     assert control_file(scope, "pids.max", "pids.max") == "50"
     assert control_file(scope, "cpu.cfs_quota_us", "cpu.max") in ("12345", "12345 50000")
@@ -122,7 +122,7 @@ def test_limits_survive_a_reload_of_systemd(
 ) -> None:
     """It writes then what it was told; what it was not told, as by hand, it takes away."""
     scope.limit(LIMITS)
-    scope.adopt(sleeper.pid)
+    scope.adopt(sleeper.pid, {})
     subprocess.run(["systemctl", "daemon-reload"], check=True)
     assert control_file(scope, "memory.limit_in_bytes", "memory.max") == str(64 * MIB)
     assert control_file(scope, "pids.max", "pids.max") == "50"
@@ -135,7 +135,7 @@ def test_a_change_that_the_kernel_refuses_changes_nothing(
 ) -> None:
     """Neither the files nor what systemd knows."""
     scope.limit(LIMITS)
-    scope.adopt(sleeper.pid)
+    scope.adopt(sleeper.pid, {})
     with pytest.raises(InvalidArgument, match=r"cpu\.cpus"):
         scope.limit(Resources(pids=Pids(limit=9), cpu=Cpu(cpus="999")))
     assert (control_file(scope, "pids.max", "pids.max"), show(scope, "TasksMax")) == ("50", "50")
@@ -166,7 +166,7 @@ def test_only_listed_devices_can_be_used(scope: Cgroup) -> None:
         rules = [DeviceRule(allow=False)]
         rules += [DeviceRule(allow=True, type="c", major=1, minor=minor) for minor in (3, 5)]
         scope.allow_devices(rules)
-        scope.adopt(shell.pid)
+        scope.adopt(shell.pid, {})
         assert usable() == ["zero"]
         subprocess.run(["systemctl", "daemon-reload"], check=True)
         assert usable() == ["zero"]
@@ -182,7 +182,7 @@ def test_a_scope_that_exists_is_not_taken_over(
     scope: Cgroup, sleeper: subprocess.Popen[bytes]
 ) -> None:
     """One line that names it."""
-    scope.adopt(sleeper.pid)
+    scope.adopt(sleeper.pid, {})
     second = open_cgroup(f"{SLICE}:minicontainer:{os.getpid()}", "systemd")
     with pytest.raises(Conflict, match=rf"unit minicontainer-{os.getpid()}\.scope exists"):
         second.create()
@@ -190,7 +190,7 @@ def test_a_scope_that_exists_is_not_taken_over(
     try:
         late = open_cgroup(scope.path, "systemd")
         with pytest.raises(Conflict, match="exists already"):
-            late.adopt(other.pid)
+            late.adopt(other.pid, {})
     finally:
         other.kill()
         other.wait()
@@ -206,12 +206,36 @@ def test_what_is_left_of_a_failed_scope_makes_way(
     hungry = subprocess.Popen(
         ["sh", "-c", "read -r line; x=a; while :; do x=$x$x; done"], stdin=subprocess.PIPE
     )
-    scope.adopt(hungry.pid)
+    scope.adopt(hungry.pid, {})
     hungry.communicate(b"go\n")
     wait_until(lambda: show(scope, "ActiveState") in ("failed", "inactive"))
     scope.create()
-    scope.adopt(sleeper.pid)
+    scope.adopt(sleeper.pid, {})
     assert groups_of(sleeper.pid) == {scope.path}
+
+
+@with_systemd
+def test_annotations_name_further_properties(
+    scope: Cgroup, sleeper: subprocess.Popen[bytes]
+) -> None:
+    """As engines write them; they win."""
+    prefix = "org.systemd.property."
+    annotations = {
+        "other": "x", f"{prefix}TimeoutStopUSec": "uint64 7000000", f"{prefix}Description": "'hi'",
+        f"{prefix}After": "['init.scope']",
+    }  # fmt: skip
+    scope.adopt(sleeper.pid, annotations)
+    assert (show(scope, "TimeoutStopUSec"), show(scope, "Description")) == ("7s", "hi")
+    assert "init.scope" in show(scope, "After").split()
+
+
+@with_systemd
+def test_a_property_that_systemd_does_not_have_is_named(
+    scope: Cgroup, sleeper: subprocess.Popen[bytes]
+) -> None:
+    """By systemd's own words."""
+    with pytest.raises(InvalidArgument, match=r"systemd does not take .*Nonsense"):
+        scope.adopt(sleeper.pid, {"org.systemd.property.Nonsense": "true"})
 
 
 @with_systemd
@@ -219,7 +243,7 @@ def test_removal_of_nothing_is_nothing(scope: Cgroup, sleeper: subprocess.Popen[
     """A scope ends with its last process; and one that was never made has no end."""
     scope.remove()
     scope.create()
-    scope.adopt(sleeper.pid)
+    scope.adopt(sleeper.pid, {})
     scope.kill()
     sleeper.wait()
     wait_until(lambda: show(scope, "ActiveState") == "inactive")
@@ -240,7 +264,7 @@ def test_either_way_to_systemd_will_do(
     for _ in range(3):  # a short first call is what systemd overlooks
         scope.remove()
     scope.create()
-    scope.adopt(sleeper.pid)
+    scope.adopt(sleeper.pid, {})
     assert groups_of(sleeper.pid) == {scope.path}
     scope.kill()
     scope.remove()

@@ -12,6 +12,7 @@ from minicontainer.cgroups.limits import DeviceRule, Resources
 from minicontainer.cgroups.systemd import unit_of
 from minicontainer.cgroups.systemd_properties import (
     INFINITY,
+    annotated,
     bits,
     device_properties,
     properties,
@@ -181,3 +182,32 @@ def test_a_list_of_all_but_some_is_for_the_file_alone() -> None:
     assert device_properties(rules) == [
         ("DevicePolicy", ("s", "auto")), ("DeviceAllow", ("a(ss)", [])),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("true", ("b", True)), ("false", ("b", False)), ("5", ("i", 5)), ("-5", ("i", -5)),
+        ("uint64 123456789", ("t", 123456789)), (" int64 -1 ", ("x", -1)), ("'hi'", ("s", "hi")),
+        ('"hi"', ("s", "hi")), ("''", ("s", "")), ("[]", ("as", [])),
+        ("['a.service', 'b.service']", ("as", ["a.service", "b.service"])),
+    ],
+)  # fmt: skip
+def test_annotations_are_read_as_gvariant_texts(text: str, value: object) -> None:
+    """The form that runc and crun take."""
+    assert annotated({"org.systemd.property.Some": text, "x": "y"}) == [("Some", value)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "'", "'a", "a'b", "'a'b'", "uint64", "uint64 x", "float 1", "[1]", "['a'", "['a',]",
+     "1.5"],
+)  # fmt: skip
+def test_other_texts_are_refused(text: str) -> None:
+    """By the annotation's name."""
+    with pytest.raises(
+        InvalidArgument, match=r"annotations\.org\.systemd\.property\.Some: expected"
+    ):
+        annotated({"org.systemd.property.Some": text})
+    with pytest.raises(InvalidArgument, match="not a property's name"):
+        annotated({"org.systemd.property.A-b": "true"})
