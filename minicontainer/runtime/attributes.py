@@ -30,7 +30,7 @@ def join_keyring(init: Init) -> None:
         return
     label = init.spec.process.selinux_label
     if label:  # of keys that are made from here on: this one, that is
-        _label("self/attr/keycreate", label)
+        _label("self/attr/keycreate", label, "process.selinuxLabel")
     try:
         number = keyring.join_session(f"_ses.{init.state.id}")
         # A later `exec` finds it by its name; in a user namespace as root of that, another user.
@@ -44,7 +44,7 @@ def join_keyring(init: Init) -> None:
         if error.errno != errno.ENOSYS:  # no keyrings, no secrets in them
             raise
     if label:
-        _label("self/attr/keycreate", "")
+        _label("self/attr/keycreate", "", "process.selinuxLabel")
 
 
 @steps.needed_if(lambda spec: spec.process.exec_cpu_affinity)
@@ -164,18 +164,29 @@ def set_labels(init: Init) -> None:
     """
     asked = init.spec.process
     if asked.selinux_label:
-        _label("self/attr/exec", asked.selinux_label)
+        _label("self/attr/exec", asked.selinux_label, "process.selinuxLabel")
     if asked.apparmor_profile:
         text = f"exec {asked.apparmor_profile}"
         try:
-            _label("self/attr/apparmor/exec", text)
+            _label("self/attr/apparmor/exec", text, "process.apparmorProfile")
         except KernelError as error:
             if error.errno != errno.ENOENT:
                 raise
-            _label("self/attr/exec", text)  # before Linux 5.8
+            # before Linux 5.8; or there is no such profile, which is then said again
+            _label("self/attr/exec", text, "process.apparmorProfile")
 
 
-def _label(file: str, text: str) -> None:
-    """Write to a file under attr/ of this process: the security module in charge judges it."""
-    with procfs.opened() as proc_fd:
-        procfs.write(proc_fd, file, text, object="process:label")
+def _label(file: str, text: str, where: str) -> None:
+    """Write to a file under attr/ of this process: the security module in charge judges it.
+
+    Args:
+        where: what it comes from, for the error.
+    """
+    try:
+        with procfs.opened() as proc_fd:
+            procfs.write(proc_fd, file, text, object="process:label")
+    except KernelError as error:
+        reason = error.strerror
+        if error.errno in (errno.ENOENT, errno.EINVAL):
+            reason = f"the kernel knows no such one: load it first ({error.strerror})"
+        raise KernelError(error.errno, reason, f"{where}: {text.removeprefix('exec ')}") from None

@@ -128,6 +128,10 @@ def mount_filesystems(init: Init) -> None:
                 cgroup_mounts.mount_cgroups(root, asked, init.views, init.spec)
                 continue
             mount = binds.located(asked, init.bundle.path)
+            if init.spec.linux.mount_label:  # only where SELinux is in charge
+                from minicontainer.runtime import mount_labels
+
+                mount = mount_labels.with_label(mount, init.spec.linux.mount_label)
             filled = mount_one(root, mount, init.copies.get(i))
             if filled is not None:
                 init.unfinished.append(filled)
