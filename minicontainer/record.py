@@ -56,9 +56,11 @@ class Record:
     See: runtime-spec config.md, "Extensibility": unknown fields are passed over.
     """
 
-    _fields: ClassVar[dict[str, Any]] = {}
-    _json_names: ClassVar[dict[str, str]] = {}
-    _readers: ClassVar[dict[str, Read] | None] = None
+    _fields: ClassVar[dict[str, str]] = {}  # with their annotations
+    _own: ClassVar[dict[str, str]] = {}  # those that this class adds
+    _naming: ClassVar[tuple[Callable[[str], str], dict[str, str]]] = camel, {}
+    _json_names: ClassVar[dict[str, str]]
+    _readers: ClassVar[dict[str, Read]] = {}
 
     def __init_subclass__(
         cls,
@@ -66,14 +68,12 @@ class Record:
         json: dict[str, str] | None = None,
         **rest: Any,
     ) -> None:
-        """Note the fields; look at their types only when JSON is first read."""
+        """Note the fields; look at their names and types only when JSON has them."""
         super().__init_subclass__(**rest)
-        own = _own_annotations(cls)
-        cls._fields = {**cls._fields, **own}
-        irregular = json or {}
-        own_names = {field: irregular.get(field) or names(field) for field in own}
-        cls._json_names = {**cls._json_names, **own_names}
-        cls._readers = None
+        cls._own = _own_annotations(cls)
+        cls._fields = {**cls._fields, **cls._own}
+        cls._naming = names, json or {}
+        cls._readers = {}
 
     def __init__(self, **values: Any) -> None:
         """Take the fields by name; those left out keep their class's default."""
@@ -114,24 +114,43 @@ class Record:
         """List the names of the fields."""
         return tuple(cls._fields)
 
-    @classmethod
-    def json_names(cls) -> tuple[str, ...]:
-        """List the names of the fields as JSON has them."""
-        return tuple(cls._json_names.values())
-
-    @classmethod
-    def json_types(cls) -> dict[str, Any]:
-        """Give the types of the fields by their JSON names."""
-        return {cls._json_names[field]: kind for field, kind in cls._types().items()}
-
     def replace(self, **changes: Any) -> Self:
         """Make a copy with some fields changed."""
         return type(self)(**{**self._values(), **changes})
 
+    @classmethod
+    def json_names(cls) -> dict[str, str]:
+        """Give the fields with their names in JSON."""
+        known: dict[str, str] | None = cls.__dict__.get("_json_names")
+        if known is None:
+            rename, irregular = cls._naming
+            above = cls.__mro__[1]
+            known = {**above.json_names()} if issubclass(above, Record) else {}
+            known |= {field: irregular.get(field) or rename(field) for field in cls._own}
+            cls._json_names = known
+        return known
+
+    @classmethod
+    def json_types(cls) -> dict[str, Any]:
+        """Give the types of the fields by their JSON names."""
+        return {
+            name: eval(cls._fields[field], cls._names_around(field))
+            for field, name in cls.json_names().items()
+        }
+
+    @classmethod
+    def _names_around(cls, field: str) -> dict[str, Any]:
+        """Give what the annotation of *field* may name: all that its module knows."""
+        import sys  # here: only documents that are read need it
+
+        owner = next(base for base in cls.__mro__ if field in base.__dict__.get("_own", ()))
+        return vars(sys.modules[owner.__module__])
+
     def to_json(self) -> dict[str, Any]:
         """Give the value as JSON would hold it; fields that are None are left out."""
+        names = self.json_names()
         return {
-            self._json_names[field]: _plain(value)
+            names[field]: _plain(value)
             for field, value in self._values().items()
             if value is not None
         }
@@ -148,38 +167,25 @@ class Record:
         """
         if not isinstance(value, dict):
             raise _unexpected(path or "the document", "an object", value)
-        if cls._readers is None:
-            cls._readers = {
-                field: _reader(annotation) for field, annotation in cls._types().items()
-            }
-        taken = {}
-        for field, read in cls._readers.items():
-            name = cls._json_names[field]
+        made = cls.__new__(cls)
+        for field, name in cls.json_names().items():
             where = f"{path}.{name}" if path else name
             if name in value and not (value[name] is None and hasattr(cls, field)):
-                taken[field] = read(value[name], where)
+                read = cls._readers.get(field) or cls._find_reader(field)
+                made.__dict__[field] = read(value[name], where)
             elif not hasattr(cls, field):
                 raise InvalidArgument(f"{where}: is required")
-        return cls(**taken)
+        return made
 
     @classmethod
-    def _types(cls) -> dict[str, Any]:
-        """Turn annotations kept as text into types, each in the module that wrote it."""
-        import sys  # here: only documents that are read need it
-
-        found: dict[str, Any] = {}
-        for base in reversed(cls.__mro__):
-            if issubclass(base, Record) and base is not Record:
-                names = vars(sys.modules[base.__module__])
-                for field in _own_annotations(base):
-                    note = cls._fields[field]
-                    found[field] = eval(note, names) if isinstance(note, str) else note
-        return found
+    def _find_reader(cls, field: str) -> Read:
+        read = cls._readers[field] = _reader(cls._fields[field], cls._names_around(field))
+        return read
 
 
-def _own_annotations(cls: type) -> dict[str, Any]:
+def _own_annotations(cls: type) -> dict[str, str]:
     # Without those of its bases. inspect.get_annotations says the same, for 10 ms of imports.
-    own: dict[str, Any] | None = cls.__dict__.get("__annotations__")  # noqa: RUF063
+    own: dict[str, str] | None = cls.__dict__.get("__annotations__")  # noqa: RUF063
     if own is None:  # Python 3.14 makes annotations when they are asked for
         own = cls.__annotations__
     return own
@@ -203,6 +209,7 @@ _EXPECTED = {
     float: "a number",
     dict: "an object",
 }
+_KINDS = {kind.__name__: kind for kind in _EXPECTED}
 
 
 def _unexpected(path: str, expected: str, value: Any) -> InvalidArgument:
@@ -224,28 +231,37 @@ def _passable(text: str, path: str) -> str:
     return text
 
 
-def _reader(annotation: Any) -> Read:
-    """Make the function that reads a value of type *annotation*: (value, path) to value."""
-    if isinstance(annotation, types.UnionType):
-        inner = [_reader(kind) for kind in annotation.__args__ if kind is not types.NoneType]
-        return lambda value, path: None if value is None else inner[0](value, path)
-    if isinstance(annotation, types.GenericAlias):
-        return _container_reader(annotation)
-    if isinstance(annotation, type) and issubclass(annotation, Record):
-        return annotation.from_json
-    if annotation in _EXPECTED:
-        return lambda value, path: _checked(annotation, value, path)
+def _reader(annotation: str, names: dict[str, Any]) -> Read:
+    """Make the function that reads a value of some type: (value, path) to value.
+
+    From the annotation's text, which has few forms: to evaluate it takes three times as long.
+
+    Args:
+        annotation: X, X | None, tuple[X, ...] or dict[str, X].
+        names: what X may name, beside the types of JSON.
+    """
+    if annotation.endswith(" | None"):
+        inner = _reader(annotation.removesuffix(" | None"), names)
+        return lambda value, path: None if value is None else inner(value, path)
+    if annotation.startswith("tuple["):
+        return _list_reader(_reader(annotation[len("tuple[") : -len(", ...]")], names))
+    if annotation.startswith("dict["):
+        return _object_reader(_reader(annotation[len("dict[str, ") : -len("]")], names))
+    kind = _KINDS.get(annotation) or names.get(annotation)
+    if kind in _EXPECTED:
+        return lambda value, path: _checked(kind, value, path)
+    if isinstance(kind, type) and issubclass(kind, Record):
+        return kind.from_json
     return lambda value, path: value
 
 
-def _container_reader(annotation: types.GenericAlias) -> Read:
-    if annotation.__origin__ is dict:
-        read = _reader(annotation.__args__[1])
-        return lambda value, path: {
-            key: read(item, f"{path}.{key}") for key, item in _checked(dict, value, path).items()
-        }
-    read = _reader(annotation.__args__[0])
+def _object_reader(read: Read) -> Read:
+    return lambda value, path: {
+        key: read(item, f"{path}.{key}") for key, item in _checked(dict, value, path).items()
+    }
 
+
+def _list_reader(read: Read) -> Read:
     def read_list(value: Any, path: str) -> tuple[Any, ...]:
         if not isinstance(value, list):
             raise _unexpected(path, "a list", value)

@@ -200,8 +200,8 @@ class Resources(Record, json={"block_io": "blockIO"}):
     def json_path(cls, field: str) -> str:
         """Name *field* as config.json does: block_io.weight, linux.resources.blockIO.weight."""
         part, _, name = field.partition(".")
-        told = f"linux.resources.{cls._json_names[part]}"
-        return f"{told}.{_PARTS[part]._json_names[name]}" if name else told
+        told = f"linux.resources.{cls.json_names()[part]}"
+        return f"{told}.{_PARTS[part].json_names()[name]}" if name else told
 
 
 _PARTS: dict[str, type[Record]] = {

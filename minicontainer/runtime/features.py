@@ -27,7 +27,7 @@ def features() -> dict[str, Any]:
     return {
         "ociVersionMin": _OLDEST_VERSION,
         "ociVersionMax": OCI_VERSION,
-        "hooks": list(Hooks.json_names()),
+        "hooks": list(Hooks.json_names().values()),
         "mountOptions": sorted((*mount_options.OPTIONS, *mount_options.RECURSIVE_OPTIONS)),
         "linux": _linux(),
         "annotations": {"minicontainer.version": VERSION},

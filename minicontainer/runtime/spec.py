@@ -79,7 +79,7 @@ class Hooks(Record):
         """Yield every hook after its JSON path."""
         for field in self.fields():
             for i, hook in enumerate(getattr(self, field)):
-                yield f"hooks.{self._json_names[field]}[{i}]", hook
+                yield f"hooks.{self.json_names()[field]}[{i}]", hook
 
 
 class Spec(Record):

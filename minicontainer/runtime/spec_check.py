@@ -204,7 +204,7 @@ def _check_mount(where: str, mount: Mount, spec: Spec) -> None:
 
 
 def _check_hooks(hooks: Hooks) -> None:
-    for field, kind in zip(hooks.fields(), hooks.json_names(), strict=True):
+    for field, kind in hooks.json_names().items():
         for i, hook in enumerate(getattr(hooks, field)):
             where = f"hooks.{kind}[{i}]"
             if not hook.path.startswith("/"):
