@@ -19,6 +19,7 @@ from minicontainer.errors import KernelError, shortened
 from minicontainer.kernel import files, libc
 
 RESOLVE_NO_XDEV = 0x01
+RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08

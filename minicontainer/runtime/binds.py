@@ -124,12 +124,12 @@ def attach(tree: int, place: int, mount: Mount, options: Options) -> None:
     """Give a detached copy its attributes and its propagation, and put it onto a place."""
     recursive = bool(options.bind & mounts.MS_REC)
     kinds = options.propagation or (mounts.MS_PRIVATE | mounts.MS_REC,)
-    if recursive or options.recursive != mounts.Attributes():
+    if recursive or options.recursive != mounts.Attributes() or len(kinds) > 1:
         set_attributes(tree, options)
         for kind in kinds:
             propagate(tree, kind)
     else:  # one mount: one call
-        kind = kinds[-1] & ~mounts.MS_REC
+        kind = kinds[0] & ~mounts.MS_REC
         mounts.mount_setattr(tree, options.attributes, propagation=kind)
     words = ",".join(word for word in mount.options if word not in ("bind", "rbind"))
     mounts.move_mount(

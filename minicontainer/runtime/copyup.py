@@ -12,13 +12,13 @@ import errno
 import os
 import stat
 
-from minicontainer.contexts import suppress
 from minicontainer.errors import KernelError
-from minicontainer.kernel import files
+from minicontainer.kernel import files, paths
 
 _PIECE = 1 << 24  # bytes a call
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_HERE = paths.RESOLVE_NO_XDEV | paths.RESOLVE_BENEATH  # not into what is mounted there
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -36,12 +36,14 @@ def copy_tree(source: int, target: int, where: str, *, keep_mode: bool) -> None:
         KernelError: ENOSPC when the tmpfs is smaller than what it shall hold, and others.
     """
     try:
-        with files.opened(_reopened(source, os.O_DIRECTORY)) as directory:
-            mode = stat.S_IMODE(os.fstat(target).st_mode)
-            with files.opened(_reopened(target, os.O_DIRECTORY)) as top:
-                _Copy(os.fstat(directory).st_dev, top).directory(directory, top, where)
-                if keep_mode:
-                    files.change_mode_of(top, mode, where=where)
+        with (
+            files.opened(_reopened(source, os.O_DIRECTORY, where)) as directory,
+            files.opened(_reopened(target, os.O_DIRECTORY, where)) as top,
+        ):
+            mode = stat.S_IMODE(os.fstat(top).st_mode)
+            _Copy(top).directory(directory, top, where)
+            if keep_mode:
+                files.change_mode_of(top, mode, where=where)
     except KernelError:
         raise
     except OSError as error:
@@ -49,21 +51,22 @@ def copy_tree(source: int, target: int, where: str, *, keep_mode: bool) -> None:
         raise KernelError(error.errno, error.strerror, f"tmpcopyup to {where}: {name}") from None
 
 
-def _reopened(fd: int, flags: int) -> int:
+def _reopened(fd: int, flags: int, where: str) -> int:
     """Open what a descriptor stands for once more, to read it: no name is looked up again."""
-    return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | flags)
+    try:
+        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | flags)
+    except OSError as error:
+        raise KernelError(error.errno, error.strerror, f"tmpcopyup: open({where})") from None
 
 
 class _Copy:
     """One copy, and the files of several names that it has met.
 
     Args:
-        device: what the source's directories are on.
         top: the target.
     """
 
-    def __init__(self, device: int, top: int) -> None:
-        self._device = device
+    def __init__(self, top: int) -> None:
         self._top = top
         self._met: dict[tuple[int, int], str] = {}  # where below the top the first name is
 
@@ -74,10 +77,16 @@ class _Copy:
             below: where in the top the target is.
         """
         for name in os.listdir(source):
-            with suppress(FileNotFoundError):  # removed meanwhile
-                there = os.open(name, _LOOK, dir_fd=source)
-                with files.opened(there):
-                    self._entry(there, target, name, where, below)
+            try:
+                there = paths.openat2(source, name, _LOOK, _HERE)
+            except KernelError as error:
+                if error.errno == errno.EXDEV:
+                    _make_place(source, target, name, where)
+                elif error.errno != errno.ENOENT:  # removed meanwhile
+                    raise
+                continue
+            with files.opened(there):
+                self._entry(there, target, name, where, below)
         _copy_attributes(source, target, where)
 
     def _entry(self, source: int, parent: int, name: str, above: str, below: str) -> None:
@@ -86,10 +95,11 @@ class _Copy:
         first = self._met.get((found.st_dev, found.st_ino))
         if kind == stat.S_IFDIR:
             files.make_dir(name, at=parent, where=where)
-            with files.opened(os.open(name, _DIRECTORY, dir_fd=parent)) as made:
-                if found.st_dev == self._device:
-                    with files.opened(_reopened(source, os.O_DIRECTORY)) as directory:
-                        self.directory(directory, made, where, place)
+            with (
+                files.opened(_reopened(source, os.O_DIRECTORY, where)) as directory,
+                files.opened(os.open(name, _DIRECTORY, dir_fd=parent)) as made,
+            ):
+                self.directory(directory, made, where, place)
             return
         if first is not None:
             files.make_link(first, name, source_at=self._top, at=parent, where=where)
@@ -102,9 +112,20 @@ class _Copy:
             self._met[found.st_dev, found.st_ino] = place
 
 
+def _make_place(source: int, parent: int, name: str, above: str) -> None:
+    """Make what stands for a mount point: something is mounted there, and is not copied."""
+    mode = os.stat(name, dir_fd=source, follow_symlinks=False).st_mode
+    where = f"{above}/{name}"
+    if stat.S_ISDIR(mode):
+        files.make_dir(name, at=parent, where=where)
+    else:
+        mode = 0o644 | stat.S_IFREG
+        files.make_node(name, mode, at=parent, where=where, shell=f"touch {where}")
+
+
 def _copy_file(source: int, parent: int, name: str, where: str) -> None:
     with (
-        files.opened(_reopened(source, 0)) as read,
+        files.opened(_reopened(source, 0, where)) as read,
         files.opened(os.open(name, _NEW, 0o600, dir_fd=parent)) as made,
     ):
         while os.sendfile(made, read, None, _PIECE):

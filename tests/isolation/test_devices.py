@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 from tests.conftest import Run
 
-from .conftest import HOST_PYTHON, python
+from .conftest import HOST_PYTHON, Bundles, Change, Spec, python
 
 DEVICES = {
     "null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9),
@@ -91,3 +92,119 @@ def test_a_device_that_is_none_is_refused(run: Run, volume: Path) -> None:
         result = run("true", "--device", text)
         assert result.status == 125
         assert why in result.errors
+
+
+# ---- what a bundle asks for
+
+
+def _devices(*devices: Spec) -> Change:
+    def change(config: Spec) -> None:
+        config["linux"]["devices"] = [*devices]
+        config["root"]["readonly"] = False
+
+    return change
+
+
+def _in_user_namespace(config: Spec) -> None:
+    maps = [{"containerID": 0, "hostID": 0, "size": 65_536}]
+    config["linux"]["namespaces"].append({"type": "user"})
+    config["linux"] |= {"uidMappings": maps, "gidMappings": maps}
+
+
+ASKED: tuple[Spec, ...] = (
+    {
+        "path": "/dev/one",
+        "type": "c",
+        "major": 1,
+        "minor": 5,
+        "fileMode": 0o640,
+        "uid": 5,
+        "gid": 6,
+    },
+    {"path": "/dev/deep/two", "type": "b", "major": 7, "minor": 200},
+    {"path": "/dev/three", "type": "u", "major": 1, "minor": 3, "fileMode": 0o4600},
+    {"path": "/dev/four", "type": "p", "fileMode": 0o622, "uid": 7},
+    {"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o600},
+    {"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2},
+)
+MADE = {
+    "one": (stat.S_IFCHR | 0o640, 1, 5, 5, 6), "deep/two": (stat.S_IFBLK | 0o666, 7, 200, 0, 0),
+    "three": (stat.S_IFCHR | 0o4600, 1, 3, 0, 0), "four": (stat.S_IFIFO | 0o622, 0, 0, 7, 0),
+    "null": (stat.S_IFCHR | 0o600, 1, 3, 0, 0),
+}  # fmt: skip
+
+
+def test_devices_are_made_as_asked(bundles: Bundles) -> None:
+    """Kind, numbers, mode and owner; a default one changed; /dev/ptmx stays a link."""
+    dev = Path(f"/proc/{bundles.start('echo ready; sleep 60', _devices(*ASKED)).pid}/root/dev")
+    for name, expected in MADE.items():
+        found = (dev / name).lstat()
+        numbers = os.major(found.st_rdev), os.minor(found.st_rdev)
+        assert (found.st_mode, *numbers, found.st_uid, found.st_gid) == expected, name
+    assert os.readlink(dev / "ptmx") == "pts/ptmx"
+
+
+def test_a_user_namespace_gets_the_hosts_files(bundles: Bundles) -> None:
+    """Bound, because nobody may make a device there; they work, and can't be changed."""
+
+    def change(config: Spec) -> None:
+        _devices({"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229},
+                 {"path": "/dev/pipe", "type": "p"})(config)  # fmt: skip
+        _in_user_namespace(config)
+        for kind in ("bounding", "effective", "permitted"):
+            config["process"]["capabilities"][kind] += ["CAP_FOWNER", "CAP_CHOWN"]
+
+    before = os.stat("/dev/null")
+    script = "echo x > /dev/null && head -c 1 /dev/zero | wc -c; chmod 600 /dev/null; ls /dev/pipe"
+    result = bundles(f"stat -c '%t %T' /dev/fuse; {script}", change)
+    assert result.output == "a e5\n1\n/dev/pipe\n"
+    assert "Read-only file system" in result.errors
+    after = os.stat("/dev/null")
+    os.chmod("/dev/null", before.st_mode & 0o7777)
+    assert after.st_mode == before.st_mode
+
+
+def test_one_that_the_host_does_not_have_is_refused(bundles: Bundles) -> None:
+    """In a user namespace: no file of that name, or one of another device."""
+    for path, why in (("/dev/nonsense", "No such file"), ("/dev/zero", "is not the device c 1:3")):
+
+        def change(config: Spec, path: str = path) -> None:
+            _devices({"path": path, "type": "c", "major": 1, "minor": 3})(config)
+            _in_user_namespace(config)
+
+        result = bundles("true", change)
+        assert result.status == 1
+        assert why in result.errors
+
+
+def test_nothing_is_made_in_a_dev_of_the_hosts(bundles: Bundles, volume: Path) -> None:
+    """/dev as a bind: no device, no link, no directory; without the bind, the control, all are."""
+
+    def change(config: Spec) -> None:
+        _devices(*ASKED)(config)
+        config["mounts"] = [row for row in config["mounts"] if "/dev" not in row["destination"]]
+        config["mounts"].append({"destination": "/dev", "type": "bind", "source": str(volume),
+                                 "options": ["rbind"]})  # fmt: skip
+
+    assert bundles("ls /dev", change).output == "file\n"
+    assert os.listdir(volume) == ["file"]
+    assert "null" in bundles("ls /dev", _devices(*ASKED)).output.split()
+
+
+def test_the_images_dev_serves_where_none_is_mounted(bundles: Bundles, tmp_path: Path) -> None:
+    """What is missing is made; a device that is there already stays; ptmx becomes the link."""
+    tree = tmp_path / "tree"
+    subprocess.run(["cp", "-a", bundles.rootfs, tree], check=True)
+    (tree / "dev").mkdir(exist_ok=True)
+    os.mknod(tree / "dev/ptmx", 0o20666, os.makedev(5, 2))
+    os.mknod(tree / "dev/zero", 0o20600, os.makedev(1, 5))
+
+    def change(config: Spec) -> None:
+        config["root"] = {"path": str(tree), "readonly": True}
+        config["mounts"] = []
+
+    script = "echo x > /dev/null; stat -c %a /dev/zero; ls /dev; readlink /dev/ptmx"
+    expected = sorted({*DEVICES, *LINKS})
+    for _ in range(2):
+        result = bundles(script, change)
+        assert result.output.split() == ["600", *expected, "pts/ptmx"], result.errors

@@ -91,3 +91,75 @@ def test_the_kernel_says_that_it_is(run: Run) -> None:
 def test_without_the_option_it_can(run: Run) -> None:
     """The control."""
     assert run("touch /new /etc/new && echo well").output == "well\n"
+
+
+@pytest.mark.parametrize("options", [(), ("--no-pivot",)])
+def test_the_root_is_the_bundles(bundles: Bundles, tree: Path, options: tuple[str, ...]) -> None:
+    """By pivot_root(2), and by chroot(2) where that can't work."""
+    (tree / "mine").touch()
+
+    def change(config: Spec) -> None:
+        config["root"] = {"path": str(tree), "readonly": False}
+
+    before = mounts_of("self")
+    result = bundles(
+        "ls /mine; cd /; ls ../../mine; mount | wc -l; cat /proc/keys", change, *options
+    )
+    assert result.output.startswith("/mine\n../../mine\n"), result.errors
+    assert mounts_of("self") == before
+
+
+_MOUNT_PROC = "unshare -U -r -m -p -f mount -t proc x /tmp && echo mounted"
+
+
+def _with_maps(config: Spec) -> None:
+    """Let root inside map itself into a namespace of its own: user_namespaces(7)."""
+    for kind in ("bounding", "effective", "permitted"):
+        config["process"]["capabilities"][kind] += ["CAP_SETFCAP"]
+
+
+@pytest.mark.parametrize("options", [(), ("--no-pivot",)])
+def test_masks_hold_in_namespaces_of_the_programs_own(
+    bundles: Bundles, options: tuple[str, ...]
+) -> None:
+    """Root of a user namespace made inside gets a new /proc only if a whole one is to be seen.
+
+    The host's would be one, if it were left in the mount namespace: user_namespaces(7).
+    """
+    result = bundles(_MOUNT_PROC, _with_maps, *options)
+    assert result.output == ""
+    assert result.errors.startswith("mount: "), result.errors
+
+
+def test_without_masks_it_gets_one(bundles: Bundles) -> None:
+    """The control."""
+
+    def change(config: Spec) -> None:
+        _with_maps(config)
+        config["linux"] |= {"maskedPaths": [], "readonlyPaths": []}
+
+    result = bundles(_MOUNT_PROC, change)
+    assert result.output == "mounted\n", result.errors
+
+
+def test_the_hosts_own_root_can_be_one(bundles: Bundles) -> None:
+    """root.path "/": what is mounted in it is the container's alone."""
+
+    def change(config: Spec) -> None:
+        config["root"] = {"path": "/", "readonly": True}
+
+    before = mounts_of("self")
+    result = bundles("hostname; ls -d /proc/2 || touch /made", change)
+    assert result.output == "minicontainer\n"
+    assert "Read-only file system" in result.errors
+    assert mounts_of("self") == before
+
+
+def test_no_mounts_are_needed(bundles: Bundles) -> None:
+    """None at all: the image's directories serve, and what shall be hidden is not there."""
+
+    def change(config: Spec) -> None:
+        config["mounts"] = []
+
+    result = bundles("ls /proc /sys; pwd", change)
+    assert result.output == "/proc:\n\n/sys:\n/\n", result.errors

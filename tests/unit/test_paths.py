@@ -223,3 +223,75 @@ def test_a_renamed_parent_does_not_lead_out() -> None:
         finally:
             os.kill(child, 9)
             os.waitpid(child, 0)
+
+
+# ---- one name in a directory, and devices
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[int]:
+    """A directory, and beside it what a link could lead to."""
+    (tmp_path / "root").mkdir()
+    (tmp_path / "outside").touch()
+    fd = os.open(tmp_path / "root", os.O_PATH)
+    yield fd
+    os.close(fd)
+
+
+def test_a_file_is_made_once(root: int, tmp_path: Path) -> None:
+    """What is there is opened, whatever it is."""
+    for _ in range(2):
+        os.close(paths.make_file_in(root, "new", where="/new"))
+    assert (tmp_path / "root" / "new").read_text() == ""
+    (tmp_path / "root" / "there").write_text("content")
+    with open_again(paths.make_file_in(root, "there", where="/there")) as path:
+        assert Path(path).read_text() == "content"
+
+
+@contextlib.contextmanager
+def open_again(fd: int) -> Iterator[str]:
+    """Give a name for what a descriptor stands for; close it in the end."""
+    yield f"/proc/self/fd/{fd}"
+    os.close(fd)
+
+
+@pytest.mark.parametrize("target", ["../outside", "new", "/etc/passwd", "/proc/self/fd/0"])
+def test_a_link_of_that_name_is_refused(root: int, tmp_path: Path, target: str) -> None:
+    """Wherever it leads; nothing is made behind it."""
+    (tmp_path / "root" / "link").symlink_to(target)
+    with pytest.raises(KernelError) as raised:
+        paths.make_file_in(root, "link", where="/link")
+    assert raised.value.errno == errno.ELOOP
+    assert os.listdir(tmp_path / "root") == ["link"]
+
+
+def test_a_device_is_opened_if_it_is_the_one_meant() -> None:
+    """By its numbers: /dev/null, and no other."""
+    root = os.open("/", os.O_PATH)
+    fd = paths.open_device(root, "/dev/null", 1, 3)
+    assert fd is not None
+    assert os.write(fd, b"x") == 1
+    os.close(fd)
+    assert paths.open_device(root, "/dev/null", 1, 5) is None
+    assert paths.open_device(root, "/etc/passwd", 1, 3) is None
+    assert paths.open_device(root, "/dev", 1, 3) is None
+    with pytest.raises(KernelError):
+        paths.open_device(root, "/dev/nonsense", 1, 3)
+    os.close(root)
+
+
+def test_a_fifo_in_its_place_does_not_hold_us_up(root: int, tmp_path: Path) -> None:
+    """It is seen not to be the device before it is opened."""
+    os.mkfifo(tmp_path / "root" / "null")
+    assert paths.open_device(root, "null", 1, 3) is None
+
+
+def test_a_root_tells_where_something_is(root: int, tmp_path: Path) -> None:
+    """As a process inside would; not what a link on the way was called."""
+    (tmp_path / "root" / "deep").mkdir()
+    (tmp_path / "root" / "link").symlink_to("/deep")
+    found = paths.Root(root)
+    for path, inside in (("link", "/deep"), ("/", "/"), ("deep/..", "/")):
+        fd = paths.open_in_root(root, path)
+        assert found.inside(fd) == inside
+        os.close(fd)
