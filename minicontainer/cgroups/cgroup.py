@@ -91,8 +91,8 @@ class Cgroup(Protocol):
             Conflict: systemd could not make the group.
         """
 
-    def give_to(self, uid: int) -> None:
-        """Let a user of the host divide the group, and move processes within it.
+    def give_to(self, uid: int, gid: int) -> None:
+        """Let a user and a group of the host divide the cgroup, and move processes within it.
 
         On v2 alone: v1 was never safe to give away. See: cgroup-v2.rst "Delegation".
         """

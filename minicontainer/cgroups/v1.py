@@ -134,7 +134,7 @@ class V1Cgroup:
     def adopt(self, pid: int, annotations: Mapping[str, str]) -> None:
         """Do nothing: the process puts itself into `tasks_files`."""
 
-    def give_to(self, uid: int) -> None:
+    def give_to(self, uid: int, gid: int) -> None:
         """Do nothing: who may write to a group of v1 can do the host harm."""
 
     def fd(self) -> int | None:

@@ -155,8 +155,12 @@ class V2Cgroup:
     def adopt(self, pid: int, annotations: Mapping[str, str]) -> None:
         """Do nothing: clone3(2) made the process inside."""
 
-    def give_to(self, uid: int) -> None:
-        """Let a user divide the group: its directory, and the files that the kernel lists."""
+    def give_to(self, uid: int, gid: int) -> None:
+        """Let a user divide the group: its directory, and the files that the kernel lists.
+
+        Those of a group that the container's user namespace does not map could not be written from
+        inside with any capability, and so by no `exec`.
+        """
         names = ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]
         if os.path.exists(_DELEGATED):  # since Linux 4.15
             names = files.read_file(_DELEGATED).split()
@@ -164,7 +168,7 @@ class V2Cgroup:
         for path in (self.directory, *(f"{self.directory}/{n}" for n in names if n in there)):
             fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
             try:
-                files.change_owner_of(fd, uid, -1, where=path)
+                files.change_owner_of(fd, uid, gid, where=path)
             finally:
                 os.close(fd)
 

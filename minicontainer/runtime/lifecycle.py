@@ -140,7 +140,7 @@ def create(
         if manager == "systemd":
             steps.take(adopt_init, pid, cgroup, spec)
         if (owner := _owner_of_cgroup(spec)) is not None:
-            steps.take(give_cgroup, cgroup, owner)
+            steps.take(give_cgroup, cgroup, *owner)
         if spec.new_namespace("user"):
             steps.take(write_id_maps, pid, spec.linux)
         if spec.linux.net_devices:
@@ -248,18 +248,20 @@ def adopt_init(pid: int, cgroup: Cgroup, spec: Spec) -> None:
     cgroup.adopt(pid, spec.annotations)
 
 
-def _owner_of_cgroup(spec: Spec) -> int | None:
+def _owner_of_cgroup(spec: Spec) -> tuple[int, int] | None:
     """Find who on the host is root in the container, if that one may divide its cgroup."""
     if not (spec.new_namespace("user") and spec.new_namespace("cgroup")):
         return None
     if not any(mount.type == "cgroup" and "ro" not in mount.options for mount in spec.mounts):
         return None
-    return next((run.host_id for run in spec.linux.uid_mappings if run.container_id == 0), None)
+    maps = (spec.linux.uid_mappings, spec.linux.gid_mappings)
+    roots = [run.host_id for runs in maps for run in runs if run.container_id == 0]
+    return (roots[0], roots[1]) if len(roots) == len(maps) else None
 
 
-def give_cgroup(cgroup: Cgroup, uid: int) -> None:
+def give_cgroup(cgroup: Cgroup, uid: int, gid: int) -> None:
     """Give the cgroup to the container's root, who finds it mounted for writing (v2)."""
-    cgroup.give_to(uid)
+    cgroup.give_to(uid, gid)
 
 
 def compile_filter(profile: Seccomp, store: Store) -> bytes:
