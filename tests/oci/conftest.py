@@ -6,6 +6,7 @@ them: what that one fails, the test has wrong. What is ours alone is marked `our
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import os
@@ -57,17 +58,17 @@ def default_config(pytestconfig: pytest.Config, everyones: Path) -> Spec:
 
 
 @pytest.fixture(scope="session")
-def templates(everyones: Path, busybox: Path, default_config: Spec) -> tuple[Path, Spec]:
-    """The root file system of all bundles, read-only to them, and their configuration."""
-    config = json.loads(json.dumps(default_config))
+def bundle_config(busybox: Path, default_config: Spec) -> Spec:
+    """The configuration that bundles begin with: one root file system, read-only to them."""
+    config = copy.deepcopy(default_config)
     config["root"] = {"path": str(busybox), "readonly": True}
     config["process"]["terminal"] = False
-    return busybox, config
+    return config
 
 
 @pytest.fixture
 def runtime(
-    pytestconfig: pytest.Config, roots: tuple[Path, Path], templates: tuple[Path, Spec]
+    pytestconfig: pytest.Config, roots: tuple[Path, Path], bundle_config: Spec
 ) -> Iterator[Runtime]:
     """A runtime with a --root of the test's own.
 
@@ -80,9 +81,10 @@ def runtime(
     program, is_ours = _program(pytestconfig)
     base = roots[0].parent
     tested = Runtime(
-        program, base, templates[1], is_ours, prefix=f"oci-{os.getpid()}-{next(_NUMBERS)}"
+        program, base, bundle_config, is_ours, prefix=f"oci-{os.getpid()}-{next(_NUMBERS)}"
     )
     set_subreaper(True)
+    others = set(descendants())
     before = tested.traces()
     try:
         yield tested
@@ -90,7 +92,7 @@ def runtime(
             tested("delete", "--force", name)
         tested.expect_nothing_new(before)
     finally:
-        for pid in descendants():
+        for pid in set(descendants()) - others:
             end(pid)
         tested.reap()
         _sweep(tested, before)
