@@ -14,7 +14,6 @@ the first value is read from JSON.
 from __future__ import annotations
 
 import os
-import types
 
 from minicontainer.errors import InvalidArgument
 
@@ -31,8 +30,9 @@ else:
         return lambda cls: cls
 
 
+_Frozen = type(vars(type))  # types.MappingProxyType; that module is not for every command
 # The default of fields that hold a dictionary: one for all, and nobody can put anything into it.
-NO_ENTRIES: dict[str, Any] = types.MappingProxyType({})  # type: ignore[assignment]  # read like one
+NO_ENTRIES: dict[str, Any] = _Frozen({})  # type: ignore[assignment]  # read like one
 
 
 def camel(name: str) -> str:
@@ -197,7 +197,7 @@ def _plain(value: Any) -> Any:
         return value.to_json()
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
-    if isinstance(value, (dict, types.MappingProxyType)):
+    if isinstance(value, (dict, _Frozen)):
         return {key: _plain(item) for key, item in value.items()}
     return value
 

@@ -118,13 +118,34 @@ def test_what_is_not_bundled_comes_the_ordinary_way(place: Place) -> None:
     assert loaders == {"later": "SourceFileLoader", "shared": "BundleFinder"}
 
 
+def test_a_package_may_import_its_own_modules_which_import_it(place: Place) -> None:
+    """As ctypes does: whichever is asked for first, the package runs first."""
+    (place.path / "first/__init__.py").write_text("VALUE = 1\nimport first.inner")
+    (place.path / "first/inner.py").write_text("from first import VALUE")
+    place.run(WRITE)
+    for name in ("first", "first.inner"):
+        assert set(place.loaders(name, "first.inner").values()) == {"BundleFinder"}
+
+
+def test_a_module_that_fails_is_not_there_and_fails_again(place: Place) -> None:
+    """With its own error; those that ran before it stay, those after it can be had."""
+    (place.path / "broken.py").write_text("import sys\nif hasattr(sys, 'broken'): 1 / 0")
+    (place.path / "first/__init__.py").write_text("import shared, broken, first.inner")
+    place.run(WRITE)
+    attempt = (
+        "try:\n    import {name}\n    print('{name}')\nexcept ZeroDivisionError:\n    print(0)\n"
+    )
+    code = USE + "sys.broken = 1\n" + "".join(
+        attempt.replace("{name}", name) for name in ("first", "broken", "shared", "second")
+    )  # fmt: skip
+    told = place.run(code + "print('broken' in sys.modules, 'first' in sys.modules)")
+    assert told.split() == ["0", "0", "shared", "second", "False", "False"]
+
+
 def test_a_finder_that_was_changed_is_not_used(place: Place) -> None:
     """Who works on it shall not see what an older one does."""
     for later_ns, first in ((0, "BundleFinder"), (1, "BuiltinImporter")):
-        code = USE.replace(
-            "space[", f"path, time, size = rest[0]['minicontainer.modules'][0]\n"
-            f"rest[0]['minicontainer.modules'] = ((path, time + {later_ns}, size), False, 0, 0)\n"
-            "space[",
-        )  # fmt: skip
+        change = f"path, time, size = rest[0]; rest[0] = path, time + {later_ns}, size\nspace["
+        code = USE.replace("space[", change)
         told = place.run(f"{code}\nprint(getattr(sys.meta_path[0], '__name__', 'BundleFinder'))")
         assert told.strip() == first
