@@ -85,8 +85,9 @@ def test_memory_and_swap_reach_the_kernel(run: Run) -> None:
 
 def test_a_fork_bomb_stops_at_the_limit(run: Run) -> None:
     """And the host goes on making processes."""
-    # each shell that can't fork ends; process 1 stays, and the others make new ones for ever
-    bomb = "echo ready; while :; do sh -c 'bomb() { bomb | bomb & }; bomb; wait'; done"
+    # a shell that can't fork ends; process 1 forks no more once the bomb has begun
+    bomb = "sleep 600 & (while :; do sh -c 'bomb() { bomb | bomb & }; bomb; wait'; done) & "
+    bomb += "echo ready; wait"
     container = run.start(bomb, "--pids-limit", "20")
     group = open_cgroup(str(container.state["cgroup"]))
 

@@ -170,7 +170,7 @@ def mirror(tmp_path: Path) -> Iterator[tuple[str, str]]:
         tar.add(release, "etc/alpine-release")
     handler = functools.partial(Quiet, directory=str(files))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever).start()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
         yield address, hashlib.sha256(archive.read_bytes()).hexdigest()
         server.shutdown()
@@ -251,7 +251,7 @@ class Slow(Quiet):
 def test_an_interrupted_build_leaves_nothing(tmp_path: Path) -> None:
     """Ctrl-C while the archive is on its way: status 130, and the directory is as it was."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
-        threading.Thread(target=server.serve_forever).start()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         environment = {
             **os.environ,
             "ALPINE_MIRROR": f"http://127.0.0.1:{server.server_port}",
@@ -263,6 +263,8 @@ def test_an_interrupted_build_leaves_nothing(tmp_path: Path) -> None:
             env=environment,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            # a job in the background of a shell, which these tests may be, ignores it
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         assert Slow.asked.wait(30)
         os.killpg(builder.pid, signal.SIGINT)
