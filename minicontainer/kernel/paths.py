@@ -118,9 +118,10 @@ def make_in_root(root_fd: int, path: str, *, directory: bool, follow: bool = Tru
         if error.errno != errno.ENOENT:
             raise
     todo = _parts(path)
+    made = _make_last(root_fd, todo, flags, directory=directory)
+    if made is not None:
+        return made
     done: list[str] = []
-    if _is_plain(root_fd, todo[:-1]):  # most often only the last part is missing
-        done, todo = todo[:-1], todo[-1:]
     links = 0
     while todo:
         name = todo.pop(0)
@@ -185,15 +186,22 @@ def make_plain_in_root(root_fd: int, path: str, *, directory: bool) -> int:
     return open_in_root(root_fd, path, resolve=RESOLVE_NO_SYMLINKS)
 
 
-def _is_plain(root_fd: int, parts: list[str]) -> bool:
-    """Say whether these are directories, with no link and no way back among them."""
+def _make_last(root_fd: int, parts: list[str], flags: int, *, directory: bool) -> int | None:
+    """Make and open the last part, if it is all that is missing and no link plays a part.
+
+    That is how it is most often, and takes half as many calls.
+    """
     if ".." in parts:
-        return False
+        return None
+    above, name = "/".join(parts[:-1]) or ".", parts[-1]
     try:
-        os.close(open_in_root(root_fd, "/".join(parts) or ".", resolve=RESOLVE_NO_SYMLINKS))
+        parent = open_in_root(root_fd, above, os.O_PATH | os.O_DIRECTORY, RESOLVE_NO_SYMLINKS)
     except KernelError:
-        return False
-    return True
+        return None
+    with files.opened(parent):
+        if not _make(parent, name, f"/{'/'.join(parts)}", directory=directory):
+            return None  # a link that leads nowhere; or somebody else made it
+        return openat2(parent, name, flags, RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH)
 
 
 def _parts(path: str) -> list[str]:
@@ -212,7 +220,8 @@ def _link_or_make(parent: int, name: str, where: str, *, directory: bool) -> str
     return None
 
 
-def _make(parent: int, name: str, where: str, *, directory: bool) -> None:
+def _make(parent: int, name: str, where: str, *, directory: bool) -> bool:
+    """Make a directory or an empty file; say whether it was not there."""
     try:
         if directory:
             files.make_dir(name, at=parent, where=where)
@@ -220,8 +229,10 @@ def _make(parent: int, name: str, where: str, *, directory: bool) -> None:
             mode = 0o644 | stat.S_IFREG
             files.make_node(name, mode, at=parent, where=where, shell=f"touch {where}")
     except KernelError as error:
-        if error.errno != errno.EEXIST:  # somebody else made it: as good
+        if error.errno != errno.EEXIST:
             raise
+        return False
+    return True
 
 
 def is_directory(fd: int) -> bool:

@@ -76,6 +76,8 @@ def bind(root: Root, mount: Mount, options: Options, copy: int | None) -> None:
         copy: the detached mount that the parent made for it, if only the host can.
     """
     if "copy-symlink" in options.asked and os.path.islink(mount.source or ""):
+        if copy is not None:
+            os.close(copy)
         _copy_link(root, mount)
         return
     with files.opened(open_source(mount) if copy is None else copy) as tree:

@@ -27,6 +27,15 @@ if TYPE_CHECKING:
     from minicontainer.runtime.spec import Mount, Spec
 
 
+def is_meant(mount: Mount, views: tuple[View, ...]) -> bool:
+    """Say whether a mount shall show the container's groups: of type cgroup, or v2's own name."""
+    return mount.type == "cgroup" or (mount.type == "cgroup2" and _is_unified(views))
+
+
+def _is_unified(views: tuple[View, ...]) -> bool:
+    return len(views) == 1 and not views[0].name
+
+
 def mount_cgroups(root: Root, mount: Mount, views: tuple[View, ...], spec: Spec) -> None:
     """Make a mount of type cgroup.
 
@@ -44,7 +53,7 @@ def mount_cgroups(root: Root, mount: Mount, views: tuple[View, ...], spec: Spec)
     place = paths.make_in_root(root.fd, mount.destination, directory=True)
     with files.opened(place):
         places.check(root, place, mount)
-        if len(views) == 1 and not views[0].name:
+        if _is_unified(views):
             _mount_unified(root, place, mount, options, views[0], own=own)
         else:
             _mount_hierarchies(root, place, mount, options, views)

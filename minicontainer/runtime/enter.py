@@ -214,7 +214,9 @@ def open_own_terminal(init: context.Init) -> None:
 
 def settle_streams(init: context.Init) -> None:
     """Make the standard streams the container's own, as for its first program."""
-    streams.replace_null(init.root_fd, lambda: init.null_fd)
+    streams.replace_null(init.root_fd, lambda: os.dup(init.null_fd))
+    if init.null_fd >= 0:
+        os.close(init.null_fd)
     streams.give_pipes(init.spec.process.user.uid, os.fstat(init.channel.reads).st_dev)
 
 

@@ -124,7 +124,7 @@ def mount_filesystems(init: Init) -> None:
         if places.is_root(asked):
             continue
         try:
-            if asked.type == "cgroup":
+            if cgroup_mounts.is_meant(asked, init.views):
                 cgroup_mounts.mount_cgroups(root, asked, init.views, init.spec)
                 continue
             mount = binds.located(asked, init.bundle.path)

@@ -194,7 +194,9 @@ def _check_mount(where: str, mount: Mount, spec: Spec) -> None:
     mapped = "idmap" in options.asked or "ridmap" in options.asked
     if bool(mount.uid_mappings) != bool(mount.gid_mappings):
         raise InvalidArgument(f"{where}.uidMappings, gidMappings: a mount with one needs both")
-    if (mapped or mount.uid_mappings) and not options.bind:
+    if options.bind and not mount.source and "remount" not in options.asked:
+        raise InvalidArgument(f"{where}.source: a bind mount needs one")
+    if (mapped or mount.uid_mappings) and (not options.bind or "remount" in options.asked):
         raise InvalidArgument(f"{where}: only a bind mount can show other owners (idmap)")
     if mapped and not mount.uid_mappings and not spec.has_namespace("user"):
         raise InvalidArgument(

@@ -161,6 +161,11 @@ def test_every_value_of_the_wrong_type_is_named(bundle: Bundle) -> None:
         ),
         (
             "mounts",
+            [{"destination": "/x", "type": "bind", "options": ["ro"]}],
+            "mounts[0].source: a bind mount needs one",
+        ),
+        (
+            "mounts",
             [{"destination": "/nowhere", "options": ["remount", "ro"]}],
             "mount /nowhere: openat2(/nowhere): No such file",
         ),

@@ -303,7 +303,32 @@ def test_hooks(bundles: Bundles, kinds: tuple[str, ...]) -> None:
     comparison.check()
 
 
-@pytest.mark.parametrize("change", [_time, _everything])
+def _mounts(spec: Spec) -> None:
+    spec["mounts"] += [
+        {"destination": "/etc", "type": "tmpfs",
+         "options": ["tmpcopyup", "ro", "size=4096k,nr_inodes=99"]},
+        {"destination": "/etc/deep/share", "source": "/usr/share", "options": ["bind", "ro"]},
+        {"destination": "/etc", "options": ["remount", "nodev"]},
+        {"destination": "/tmp", "type": "tmpfs", "options": ["sync"]},
+        {"destination": "/tmp/link", "source": "/proc/self", "options": ["bind", "copy-symlink"]},
+        {"destination": "/tmp/mapped", "source": "/usr/share", "options": ["bind"],
+         "uidMappings": [{"containerID": 0, "hostID": 1, "size": 9}],
+         "gidMappings": [{"containerID": 0, "hostID": 1, "size": 9}]},
+    ]  # fmt: skip
+    spec["linux"]["rootfsPropagation"] = "shared"
+    spec["linux"]["maskedPaths"] += ["/etc/passwd", "/usr"]
+    spec["process"]["user"] = {"uid": 5, "gid": 6}
+
+
+def _own_dev(spec: Spec) -> None:
+    """The image's /dev, in a user namespace, where devices are bound."""
+    maps = [{"containerID": 0, "hostID": 0, "size": 65536}]
+    spec["linux"]["namespaces"].append({"type": "user"})
+    spec["linux"] |= {"uidMappings": maps, "gidMappings": maps}
+    spec["mounts"] = [row for row in spec["mounts"] if "/dev" not in row["destination"]]
+
+
+@pytest.mark.parametrize("change", [_time, _everything, _mounts, _own_dev])
 def test_a_bundle(bundles: Bundles, change: Callable[[Spec], object]) -> None:
     """What a bundle can ask for, and the command can't."""
     comparison = compare_bundle(bundles, change)

@@ -18,7 +18,7 @@ from typing import NoReturn
 import pytest
 
 from tests.conftest import PATIENCE_S
-from tests.isolation.conftest import Bundles, Change, Spec, bundles, volume
+from tests.isolation.conftest import Change, Spec, bundles, volume
 
 __all__ = ["bundles", "volume"]  # fixtures
 
@@ -83,10 +83,10 @@ def only(config: Spec, *destinations: str) -> None:
     config["mounts"] = [row for row in config["mounts"] if row["destination"] in destinations]
 
 
-def bind(source: Path | str, destination: str, *options: str) -> Spec:
+def bind(source: Path | str, destination: str, *options: str, **more: object) -> Spec:
     """Write a bind mount."""
     words = ["bind", *options]
-    return {"destination": destination, "type": "bind", "source": str(source), "options": words}
+    return {"destination": destination, "source": str(source), "options": words, **more}
 
 
 def device_of(path: Path | str) -> tuple[str, int, int]:
@@ -144,14 +144,3 @@ def naively(script: str, *arguments: object) -> str:
         check=True,
     )  # fmt: skip
     return done.stdout
-
-
-def run_as(bundles: Bundles, tree: Path, script: str, change: Change) -> str:
-    """Run a script in a bundle of the tree; give what it said, on both streams."""
-
-    def both(config: Spec) -> None:
-        rooted(tree)(config)
-        change(config)
-
-    result = bundles(script, both)
-    return result.output + result.errors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PATIENCE_S, Run, wait_until
-from tests.isolation.conftest import Bundles, Spec, finished
+from tests.isolation.conftest import Bundles, Change, Spec, finished
+
+from .conftest import bind
 
 STREAMS = {"0", "1", "2"}
 
@@ -191,3 +194,42 @@ def test_no_program_is_run_through_one_by_a_bundle(
         else:
             result = bundles.exec(container, *words, pass_fds=inherited)
         assert (result.status != 0, result.output) == (True, ""), fd
+
+
+def _kept(bundles: Bundles, change: Change) -> list[str]:
+    """List what a created container's first process still has open, besides its streams."""
+    words = bundles.write("true", change)
+    words[words.index("run")] = "create"
+    null = subprocess.DEVNULL
+    subprocess.run(words, stdin=null, stdout=null, stderr=null, timeout=PATIENCE_S, check=True)
+    state = json.loads((bundles.directory / "state" / words[-1] / "state.json").read_text())
+    directory = Path(f"/proc/{state['pid']}/fd")
+    found = [os.readlink(directory / fd) for fd in _descriptors(state["pid"]) - STREAMS]
+    remove = bundles.oci("delete", "--force", words[-1])
+    subprocess.run(remove, timeout=PATIENCE_S, check=True)
+    return sorted(target.replace(words[-1], "ID").rpartition("/roots-")[2] for target in found)
+
+
+def test_no_step_leaves_one_open(bundles: Bundles, volume: Path) -> None:
+    """Whatever was mounted and hidden: of the host there is the gate, and nothing else."""
+    (volume / "link").symlink_to("file")
+    maps = [{"containerID": 0, "hostID": 7, "size": 1}]
+
+    def change(config: Spec) -> None:
+        config["mounts"] += [
+            {"destination": "/tmp", "type": "tmpfs", "options": ["ro", "tmpcopyup"]},
+            {"destination": "/tmp", "options": ["remount", "nodev"]},
+            bind(volume, "/tmp/slave", "rslave"),
+            bind(volume, "/tmp/mapped", uidMappings=maps, gidMappings=maps),
+            bind(volume / "link", "/tmp/link", "copy-symlink", "rslave"),
+            bind(volume / "link", "/tmp/same", "src-nofollow"),
+        ]
+        config["linux"]["maskedPaths"] += ["/tmp/slave/file", "/tmp/mapped"]
+        config["linux"]["devices"] = [
+            {"path": "/dev/one", "type": "c", "major": 1, "minor": 5, "uid": 7},
+        ]
+        config["linux"]["rootfsPropagation"] = "shared"
+
+    plain = _kept(bundles, lambda _: None)
+    assert [target for target in plain if "gate" in target or "fifo" in target or "ID" in target]
+    assert _kept(bundles, change) == plain
