@@ -1,7 +1,6 @@
 """The table of limits: which field goes into which control file, on cgroup v1 and on v2.
 
-A new limit is one row in `LIMITS`, and a field in limits.py. Both drivers write what `apply` reads
-from here.
+Both drivers write what `apply` reads from here. What else a new limit needs: docs/how-to/extend.md.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from minicontainer.runtime.spec import Hooks, Spec
+    from minicontainer.runtime.spec import Spec
     from minicontainer.runtime.spec_linux import MemoryPolicy, NetDevice
     from minicontainer.runtime.spec_process import ExecCpuAffinity, IoPriority, Scheduler
 
@@ -58,7 +58,6 @@ def check(spec: Spec) -> None:
     if linux.intel_rdt:
         raise Unsupported("linux.intelRdt: not supported: leave it out")
     _check_labels(spec)
-    _check_hooks(spec.hooks)
 
 
 def _one_of(where: str, value: str, known: Iterable[str]) -> None:
@@ -196,11 +195,3 @@ def _check_labels(spec: Spec) -> None:
                 f"{where}: can't apply {label!r}: SELinux is not supported or not enabled on "
                 "this host"
             )
-
-
-def _check_hooks(hooks: Hooks) -> None:
-    for where, hook in hooks.listed():
-        if not hook.path.startswith("/"):
-            raise InvalidArgument(f"{where}.path: must be absolute, got {hook.path!r}")
-        if hook.timeout is not None and hook.timeout <= 0:
-            raise InvalidArgument(f"{where}.timeout: expected seconds above 0, got {hook.timeout}")

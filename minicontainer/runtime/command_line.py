@@ -29,9 +29,9 @@ minicontainer-oci [GLOBAL OPTIONS] COMMAND [OPTIONS] [ARGUMENTS]
 A container runtime: bundles of the Open Container Initiative in, isolated processes out.
 
     --root DIR              where containers' state is kept (/run/minicontainer-oci)
-    --log FILE              write errors and warnings there too
+    --log FILE              errors go there too, warnings there alone
     --log-format FORMAT     of that file: text or json
-    --log-level LEVEL       debug, info, warning or error
+    --log-level LEVEL       debug: as --debug; others are accepted
     --debug                 tell every system call
     --systemd-cgroup        let systemd make the cgroups; cgroupsPath is then slice:prefix:name
     --cgroup-manager NAME   cgroupfs or systemd

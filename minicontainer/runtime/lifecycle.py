@@ -126,6 +126,7 @@ def create(
         if spec.hooks.poststop:
             undo.callback(_while_claimed, claim, steps.take, run_poststop_hooks, state, spec.hooks)
         steps.take(create_cgroup, cgroup, spec, undo, claim)
+        # not earlier: where it is, `delete --force` knows that the cgroup is the container's own
         store.write(name, "config.json", bundle.text)
         ours, theirs = channel_pair()
         undo.callback(ours.close)

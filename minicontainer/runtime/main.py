@@ -99,7 +99,7 @@ class Session:
 
 
 class _Log:
-    """The file that engines read errors from: one line each, the last error is the one.
+    """The file that engines read errors from: one line each, with the level error or warning.
 
     Args:
         overall: the global options.
