@@ -214,6 +214,15 @@ def busybox(everyones: Path) -> Path:
     return target
 
 
+@pytest.fixture(autouse=True)
+def plain_dev(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Take away what a container without a /dev of its own made in that of the session's tree."""
+    yield
+    if "busybox" in request.fixturenames:
+        for node in (request.getfixturevalue("busybox") / "dev").iterdir():
+            shutil.rmtree(node) if node.is_dir() and not node.is_symlink() else node.unlink()
+
+
 @pytest.fixture
 def roots(everyones: Path) -> Iterator[tuple[Path, Path]]:
     """A data root and an exec root of the test's own."""
