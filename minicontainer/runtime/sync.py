@@ -194,7 +194,10 @@ def open_gate(directory: str) -> Channel | None:
     writes = -1
     try:
         writes = os.open(start, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        return Channel(os.open(started, os.O_RDONLY | os.O_CLOEXEC), writes)
+        # not waiting for a writer: execve(2) may close both pipes just now
+        reads = os.open(started, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.set_blocking(reads, True)
+        return Channel(reads, writes)
     except OSError as error:
         if writes >= 0:
             os.close(writes)
