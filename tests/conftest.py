@@ -31,10 +31,9 @@ BACK_TO_THE_HOST = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let tests/oci be run against another runtime than ours."""
-    parser.addoption(
-        "--runtime", metavar="PROGRAM", help="the OCI runtime that tests/oci calls, such as runc"
-    )
+    """Let tests/oci and tests/peers be run against another runtime than ours."""
+    told = "the OCI runtime that tests/oci and tests/peers are about, such as runc"
+    parser.addoption("--runtime", metavar="PROGRAM", help=told)
 
 
 def command(name: str) -> list[str]:

@@ -14,13 +14,14 @@ import pytest
 
 from tests.conftest import command, leaving_nothing
 
+from .dockerd import Docker
 from .machine import Machine
 
 
 @pytest.fixture(scope="session")
 def runtime(pytestconfig: pytest.Config) -> str:
     """The runtime's program: ours as it is installed, or the one that --runtime names."""
-    named = pytestconfig.getoption("--runtime", default=None)
+    named = pytestconfig.getoption("--runtime")
     if named:
         return str(shutil.which(named))
     words = command("minicontainer-oci")
@@ -49,3 +50,9 @@ def machine(
         made = Machine(name, busybox, runtime)
         yield made
         made.stop()
+
+
+@pytest.fixture(scope="module")
+def docker(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Docker:
+    """An engine whose default runtime is ours, with a busybox image."""
+    return Docker(machine, tmp_path_factory.mktemp("docker") / "log")

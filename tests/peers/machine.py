@@ -17,22 +17,25 @@ from minicontainer.cgroups import hierarchies
 from tests.conftest import PATIENCE_S, Result, wait_until
 from tests.terminal import Terminal
 
-# What an engine keeps is in memory: an overlay can stand on that, whatever the host's disk is.
-# The host's files are there, and what is written lies on top. Without securityfs no engine finds
-# AppArmor, into which it would load a profile: that is the host's.
+# What an engine keeps is in memory: an overlay can stand on that, whatever the host's disk is. The
+# host's files are there, and what is written lies on top. A new sysfs shows this network's links,
+# and has no securityfs: an engine that found AppArmor would load a profile into it, the host's.
 _SET_UP = """
 mount -t tmpfs -o mode=755 tmpfs /run
 mount -t tmpfs -o mode=755 tmpfs /var/lib
 mount -t tmpfs tmpfs /dev/shm
-for place in /etc /usr/local/bin; do
+for place in /etc /opt /usr/local/bin; do
     over=/run/over$place
     mkdir -p $over/upper $over/work
     mount -t overlay -o lowerdir=$place,upperdir=$over/upper,workdir=$over/work overlay $place
 done
+mkdir /run/sys
+mount -t sysfs sysfs /run/sys
+mount --rbind /sys/fs/cgroup /run/sys/fs/cgroup
+mount --move /run/sys /sys
 mkdir -p /var/lib/minicontainer/rootfs/busybox
 mount --bind "$1" /var/lib/minicontainer/rootfs/busybox
 ln -sf "$2" /usr/local/bin/minicontainer-oci
-! mountpoint --quiet /sys/kernel/security || umount --lazy /sys/kernel/security
 ip link set lo up
 echo ready
 exec tini -- cat
