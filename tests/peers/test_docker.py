@@ -14,7 +14,7 @@ from tests.isolation.conftest import parse_status
 from .dockerd import WAITS, Docker
 from .page import follow, sections
 
-NEEDS = ("dockerd", "containerd", "docker", "iptables")
+NEEDS = ("dockerd", "containerd", "docker", "iptables", "ps")
 NAMESPACES = ("mnt", "pid", "net", "ipc", "uts")
 
 
