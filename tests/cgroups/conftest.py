@@ -75,6 +75,22 @@ def group() -> Iterator[Cgroup]:
     made.remove()
 
 
+def directory_of(group: Cgroup, controller: str) -> Path:
+    """Name the directory of a group's that has a controller."""
+    mounted = hierarchies.mounted()
+    for hierarchy in mounted.v1:
+        if controller in hierarchy.controllers:
+            return Path(hierarchy.mount_point + group.path)
+    assert mounted.unified is not None
+    return Path(mounted.unified.mount_point + group.path)
+
+
+def control_file(group: Cgroup, name: str) -> str:
+    """Read a control file where the kernel has it; "" where there is none."""
+    file = directory_of(group, name.partition(".")[0]) / name
+    return file.read_text().strip() if file.exists() else ""
+
+
 def drivers() -> list[str]:
     """Name the drivers to test: on a hybrid host v2's too, without controllers."""
     return ["mounted", "unified"] if hierarchies.mounted().version == "hybrid" else ["mounted"]

@@ -317,6 +317,7 @@ def test_a_user_is_told_what_it_takes() -> None:
 
 
 @pytest.mark.parametrize("path", ["/minicontainer/../x", "..", ""])
+@pytest.mark.oci("linux.cgroupsPath")
 def test_a_path_can_not_climb(path: str) -> None:
     """cgroupsPath comes from outside."""
     with pytest.raises(InvalidArgument, match="cgroup path"):

@@ -25,7 +25,7 @@ from minicontainer.cgroups.limits import (
 )
 from minicontainer.errors import InvalidArgument, Unsupported
 
-from .conftest import Start, said
+from .conftest import Start, control_file, said
 
 MIB = 1 << 20
 
@@ -34,6 +34,7 @@ MIB = 1 << 20
 USE_64_MIB = "kept = b'x' * (64 << 20)\nprint('done', flush=True)"
 
 
+@pytest.mark.oci("linux.resources.memory.limit")
 def test_a_program_over_its_memory_limit_is_killed(group: Cgroup, start: Start) -> None:
     """The kernel ends it, counts that, and keeps the most it had: cgroup-v2.rst "memory.max"."""
     group.limit(Resources(memory=Memory(limit=32 * MIB, swap=32 * MIB)))
@@ -104,6 +105,7 @@ sys.stdin.readline()
 """
 
 
+@pytest.mark.oci("linux.resources.pids")
 def test_no_more_tasks_than_allowed(group: Cgroup, start: Start) -> None:
     """fork(2) fails at the limit: cgroup-v2.rst "pids.max"."""
     group.limit(Resources(pids=Pids(limit=5)))
@@ -131,6 +133,7 @@ def _share_of_a_cpu(group: Cgroup, start: Start) -> float:
     return (group.stats().cpu.usage_ns - used) / (time.monotonic_ns() - begun)
 
 
+@pytest.mark.oci("linux.resources.cpu.quota", "linux.resources.cpu.period")
 def test_a_busy_loop_gets_its_quota(group: Cgroup, start: Start) -> None:
     """30 ms of each 100 ms: within a fifth."""
     group.limit(Resources(cpu=Cpu(quota=30000, period=100000)))
@@ -151,16 +154,17 @@ def test_a_period_alone_keeps_the_quota(group: Cgroup) -> None:
     group.limit(Resources(cpu=Cpu(quota=30000, period=100000)))
     group.limit(Resources(cpu=Cpu(period=50000)))
     if group.version == "v2":
-        assert _file(group, "cpu.max") == "30000 50000"
+        assert control_file(group, "cpu.max") == "30000 50000"
     else:
-        assert _file(group, "cpu.cfs_quota_us") == "30000"
-        assert _file(group, "cpu.cfs_period_us") == "50000"
+        assert control_file(group, "cpu.cfs_quota_us") == "30000"
+        assert control_file(group, "cpu.cfs_period_us") == "50000"
 
 
 AFFINITY = "print(sorted(os.sched_getaffinity(0)), flush=True)"
 
 
 @pytest.mark.skipif(os.cpu_count() == 1, reason="needs two processors")
+@pytest.mark.oci("linux.resources.cpu.cpus")
 def test_a_cpuset_leaves_one_processor(group: Cgroup, start: Start) -> None:
     """sched_getaffinity(2) shows it; without the limit there are all."""
     group.limit(Resources(cpu=Cpu(cpus="0")))
@@ -200,6 +204,7 @@ LISTED = (
 )
 
 
+@pytest.mark.oci("linux.resources.devices")
 def test_only_listed_devices_can_be_used(either: Cgroup, start: Start) -> None:
     """Each by its letters: /dev/null wholly, /dev/zero for reading, and no node of it made."""
     either.allow_devices(LISTED)
@@ -251,6 +256,7 @@ sys.stdin.readline()
 """
 
 
+@pytest.mark.oci("linux.resources.blockIO.throttleWriteBpsDevice")
 def test_writing_is_throttled_and_counted(group: Cgroup, start: Start, tmp_path: Path) -> None:
     """2 MiB at 1 MiB/s take at least a second; before the limit they take less."""
     disk = _disk(tmp_path)
@@ -273,6 +279,7 @@ def test_a_device_that_does_not_exist_is_named(group: Cgroup) -> None:
         group.limit(Resources(block_io=BlockIO(throttle_read_bps_device=(rate,))))
 
 
+@pytest.mark.oci("linux.resources.hugepageLimits")
 def test_huge_pages_are_limited_by_size(group: Cgroup) -> None:
     """Read back; on a hybrid host this controller may be left in v2."""
     try:
@@ -282,13 +289,14 @@ def test_huge_pages_are_limited_by_size(group: Cgroup) -> None:
     assert group.stats().hugepages["2MB"].limit == 4 * MIB
     on_v1 = any("hugetlb" in hierarchy.controllers for hierarchy in hierarchies.mounted().v1)
     name = "limit_in_bytes" if on_v1 else "max"
-    assert _file(group, f"hugetlb.2MB.rsvd.{name}") == str(4 * MIB)
+    assert control_file(group, f"hugetlb.2MB.rsvd.{name}") == str(4 * MIB)
 
 
 # ---- changes of what is set
 
 
 @pytest.mark.parametrize("limit", [256 * MIB, 32 * MIB, -1, 48 * MIB])
+@pytest.mark.oci("linux.resources.memory.swap")
 def test_memory_and_swap_go_up_and_down_together(group: Cgroup, limit: int) -> None:
     """On v1 each bounds the other, so the order of writing differs."""
     group.limit(Resources(memory=Memory(limit=64 * MIB, swap=64 * MIB)))
@@ -321,12 +329,13 @@ def test_one_task_is_all_that_a_limit_of_0_leaves(group: Cgroup, start: Start) -
     assert said(start(group, fork)) == "forked"
 
 
+@pytest.mark.oci("linux.resources.cpu.burst")
 def test_a_saved_up_burst_is_set_with_its_quota(group: Cgroup) -> None:
     """It can't be more than the quota, which may come in the same change."""
     for quota, burst in ((50000, 40000), (20000, 10000), (80000, 70000)):
         group.limit(Resources(cpu=Cpu(quota=quota, period=100000, burst=burst)))
         file = "cpu.max.burst" if group.version == "v2" else "cpu.cfs_burst_us"
-        assert _file(group, file) == str(burst)
+        assert control_file(group, file) == str(burst)
 
 
 # ---- what is refused
@@ -344,6 +353,7 @@ def test_a_limit_the_kernel_does_not_take_is_named(group: Cgroup) -> None:
         group.limit(Resources(cpu=Cpu(quota=10)))
 
 
+@pytest.mark.oci("linux.resources.network.classID")
 def test_packet_marks_need_their_controller(group: Cgroup) -> None:
     """No v2 has them, and v1 only where net_cls is mounted."""
     if any("net_cls" in hierarchy.controllers for hierarchy in hierarchies.mounted().v1):
@@ -352,12 +362,13 @@ def test_packet_marks_need_their_controller(group: Cgroup) -> None:
         group.limit(Resources(network=Network(class_id=1)))
 
 
+@pytest.mark.oci("linux.resources.unified")
 def test_the_unified_field_is_for_v2(group: Cgroup) -> None:
     """There it is written as it stands; on v1 it is refused."""
     asked = Resources(unified={"memory.high": "67108864"})
     if group.version == "v2":
         group.limit(asked)
-        assert _file(group, "memory.high") == "67108864"
+        assert control_file(group, "memory.high") == "67108864"
         with pytest.raises(Unsupported, match=r"memory\.nothing: this kernel has no"):
             group.limit(Resources(unified={"memory.nothing": "1"}))
         with pytest.raises(Unsupported, match="no nothing controller"):
@@ -367,14 +378,3 @@ def test_the_unified_field_is_for_v2(group: Cgroup) -> None:
     else:
         with pytest.raises(Unsupported, match="unified"):
             group.limit(asked)
-
-
-def _file(group: Cgroup, name: str) -> str:
-    """Read a control file where the kernel has it."""
-    controller = name.partition(".")[0]
-    mounted = hierarchies.mounted()
-    for hierarchy in mounted.v1:
-        if controller in hierarchy.controllers:
-            return Path(hierarchy.mount_point + group.path, name).read_text().strip()
-    assert mounted.unified is not None
-    return Path(mounted.unified.mount_point + group.path, name).read_text().strip()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from minicontainer.cgroups import hierarchies
 from minicontainer.kernel import scheduling
 from tests.conftest import PATIENCE_S, command
 from tests.isolation.conftest import Bundles, Spec, status_of
@@ -36,11 +37,17 @@ class SchedAttr(ctypes.Structure):
     )
 
 
-def scheduler_of(pid: int) -> tuple[int, int, int]:
-    """Ask the kernel for a process's policy, nice value and flags."""
+def attributes_of(pid: int) -> SchedAttr:
+    """Ask the kernel how a process is scheduled."""
     attr = SchedAttr()
     libc = ctypes.CDLL(None, use_errno=True)
     assert libc.syscall(SCHED_GETATTR, pid, ctypes.byref(attr), ctypes.sizeof(attr), 0) == 0
+    return attr
+
+
+def scheduler_of(pid: int) -> tuple[int, int, int]:
+    """Ask the kernel for a process's policy, nice value and flags."""
+    attr = attributes_of(pid)
     return attr.policy, attr.nice, attr.flags
 
 
@@ -64,6 +71,7 @@ def memory_policies_of(pid: int) -> set[str]:
         ({"policy": "SCHED_OTHER", "nice": 3, "flags": ["SCHED_FLAG_RESET_ON_FORK"]}, (0, 3, 1)),
     ],
 )
+@pytest.mark.oci("process.scheduler.policy", "process.scheduler.nice", "process.scheduler.flags")
 def test_the_scheduler(
     bundles: Bundles, asked: dict[str, object], expected: tuple[int, int, int]
 ) -> None:
@@ -76,6 +84,48 @@ def test_without_a_scheduler_it_is_the_callers(bundles: Bundles) -> None:
     """The control."""
     running = bundles.start(WAIT)
     assert scheduler_of(running.pid) == scheduler_of(os.getpid())
+
+
+DEADLINE = {"runtime": 1_000_000, "deadline": 5_000_000, "period": 10_000_000}
+
+
+@pytest.mark.parametrize(
+    ("asked", "policy"),
+    [
+        pytest.param(
+            {"policy": "SCHED_FIFO", "priority": 7}, 1,
+            marks=pytest.mark.oci("process.scheduler.priority"),
+        ),
+        pytest.param(
+            {"policy": "SCHED_RR", "priority": 9}, 2,
+            marks=pytest.mark.oci("process.scheduler.priority"),
+        ),
+        pytest.param(
+            {"policy": "SCHED_DEADLINE", **DEADLINE}, 6,
+            marks=pytest.mark.oci(
+                "process.scheduler.runtime", "process.scheduler.deadline",
+                "process.scheduler.period",
+            ),
+        ),
+    ],
+)  # fmt: skip
+def test_a_real_time_scheduler(bundles: Bundles, asked: dict[str, object], policy: int) -> None:
+    """Of cgroup v1 it needs time for such tasks, where the kernel has it given out by groups."""
+    groups_have_it = any(
+        os.path.exists(f"{hierarchy.mount_point}/cpu.rt_runtime_us")
+        for hierarchy in hierarchies.mounted().v1
+        if "cpu" in hierarchy.controllers
+    )
+
+    def change(spec: Spec) -> None:
+        spec["process"]["scheduler"] = asked
+        if groups_have_it:
+            spec["linux"]["resources"]["cpu"] = {"realtimeRuntime": 50_000}
+
+    attr = attributes_of(bundles.start(WAIT, change).pid)
+    for name in ("priority", "runtime", "deadline", "period"):
+        assert getattr(attr, name) == asked.get(name, 0), name
+    assert attr.policy == policy
 
 
 def test_a_scheduler_that_the_kernel_refuses(bundles: Bundles) -> None:
@@ -94,6 +144,7 @@ def test_a_scheduler_that_the_kernel_refuses(bundles: Bundles) -> None:
         ({"class": "IOPRIO_CLASS_RT", "priority": 2}, (1, 2)),
     ],
 )
+@pytest.mark.oci("process.ioPriority")
 def test_the_io_priority(
     bundles: Bundles, asked: dict[str, object], expected: tuple[int, int]
 ) -> None:
@@ -123,6 +174,7 @@ def numa_maps() -> None:
         ({"mode": "MPOL_LOCAL"}, "local"),
     ],
 )  # fmt: skip
+@pytest.mark.oci("linux.memoryPolicy")
 def test_the_memory_policy(bundles: Bundles, asked: dict[str, object], expected: str) -> None:
     """Every mapping of the program follows it; vDSO and the like have none."""
     numa_maps()
@@ -153,6 +205,7 @@ def linux32(spec: Spec) -> None:
     spec["linux"]["personality"] = {"domain": "LINUX32"}
 
 
+@pytest.mark.oci("linux.personality.domain")
 def test_the_personality(bundles: Bundles) -> None:
     """A program that asks which machine this is hears of one with 32 bits."""
     running = bundles.start(WAIT, linux32)
@@ -167,6 +220,7 @@ def test_without_a_personality(bundles: Bundles) -> None:
     assert bundles("uname -m").output.strip() == os.uname().machine
 
 
+@pytest.mark.oci("process.user")
 def test_umask_and_additional_groups(bundles: Bundles) -> None:
     """As the kernel keeps them, and nothing of the caller's."""
 
@@ -187,6 +241,7 @@ def test_without_them_umask_and_groups_are_plain(bundles: Bundles) -> None:
 
 
 @pytest.mark.parametrize("score", [0, 1, 345, 1000])
+@pytest.mark.oci("process.oomScoreAdj")
 def test_the_oom_score(bundles: Bundles, score: int) -> None:
     """The kernel's own record, for each score (going below the caller's takes privilege)."""
     running = bundles.start(WAIT, lambda spec: spec["process"].update(oomScoreAdj=score))
@@ -246,6 +301,7 @@ def test_exec_takes_the_containers_attributes(bundles: Bundles) -> None:
     assert (score, personality) == ("234", "00000008")
 
 
+@pytest.mark.oci("process.execCPUAffinity")
 def test_exec_runs_on_the_processors_that_are_its_own(bundles: Bundles) -> None:
     """The first of those there are; and all of them, where nothing is asked: the control."""
     allowed = sorted(os.sched_getaffinity(0))
@@ -261,6 +317,7 @@ def test_exec_runs_on_the_processors_that_are_its_own(bundles: Bundles) -> None:
     assert scheduling.parse_list(every.split()[1], 8191) == set(allowed)
 
 
+@pytest.mark.oci("process.execCPUAffinity.initial")
 def test_exec_keeps_the_initial_processors_without_final_ones(bundles: Bundles) -> None:
     """On these the program stays, unless its cgroup has a cpuset of its own."""
     allowed = sorted(os.sched_getaffinity(0))

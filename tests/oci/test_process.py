@@ -1,0 +1,131 @@
+"""The process of a bundle: words, variables, directory, user, limits, as the kernel has them.
+
+See: runtime-spec config.md "Process"; proc_pid_cmdline(5), proc_pid_environ(5), getrlimit(2).
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from tests.isolation.conftest import status_of
+
+from .runtime import Runtime, Spec
+
+WAIT = "echo ready; sleep 600; :"  # by the shell itself: what it was started with can be read
+
+
+def words_in(file: str, pid: int | str) -> list[str]:
+    """Read a file of /proc/PID in which every word ends with NUL."""
+    return Path(f"/proc/{pid}/{file}").read_text().split("\0")[:-1]
+
+
+@pytest.mark.oci("process.args")
+def test_its_arguments_are_those_given(runtime: Runtime) -> None:
+    """Each as it stands: a blank, a newline, or nothing at all in one changes nothing."""
+    words = ("/bin/sh", "-c", "sleep 600; :", "a b", "", "c\nd")
+    assert words_in("cmdline", runtime.start(words).pid) == list(words)
+
+
+@pytest.mark.oci("process.env")
+def test_its_variables_are_those_given(runtime: Runtime) -> None:
+    """In their order, and none of the caller's, which has some to be found: the control."""
+    given = ["A=1", "B=", "C=x=y z"]
+    container = runtime.start(WAIT, lambda spec: spec["process"].update(env=given))
+    found = words_in("environ", container.pid)
+    # runc adds HOME, as it is in /etc/passwd
+    assert [word for word in found if not word.startswith("HOME=")] == given
+    assert any(word.startswith("PATH=") for word in words_in("environ", "self"))
+
+
+@pytest.mark.oci("process.cwd")
+def test_its_directory_is_made_and_entered(runtime: Runtime) -> None:
+    """Where it is missing as well; / where nothing else is said: the control."""
+    volume = runtime.base / "volume"
+    volume.mkdir()
+
+    def change(spec: Spec) -> None:
+        spec["mounts"].append(
+            {"destination": "/mnt", "type": "bind", "source": str(volume), "options": ["bind"]}
+        )
+        spec["process"]["cwd"] = "/mnt/made/deep"
+
+    pid = runtime.start(WAIT, change).pid
+    assert os.readlink(f"/proc/{pid}/cwd") == "/mnt/made/deep"
+    assert os.path.samefile(f"/proc/{pid}/cwd", volume / "made/deep")
+    assert os.readlink(f"/proc/{runtime.start(WAIT).pid}/cwd") == "/"
+
+
+@pytest.mark.oci("process.user.uid", "process.user.gid")
+def test_its_user_is_the_one_given(runtime: Runtime) -> None:
+    """Real, effective, saved and of the file system, all four; root otherwise: the control."""
+    user = {"uid": 1234, "gid": 2345}
+    status = status_of(runtime.start(WAIT, lambda spec: spec["process"].update(user=user)).pid)
+    assert (status["Uid"].split(), status["Gid"].split()) == (["1234"] * 4, ["2345"] * 4)
+    status = status_of(runtime.start(WAIT).pid)
+    assert (status["Uid"].split(), status["Gid"].split()) == (["0"] * 4, ["0"] * 4)
+
+
+@pytest.mark.oci("process.rlimits")
+def test_its_resource_limits_are_those_given(runtime: Runtime) -> None:
+    """Soft and hard, in the kernel's units; one that is not named is the caller's: the control."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    asked = {
+        "RLIMIT_NOFILE": (100, most - 1),
+        "RLIMIT_CORE": (0, 4096),
+        "RLIMIT_CPU": (1000, 2000),
+    }
+    rows = [{"type": name, "soft": soft, "hard": hard} for name, (soft, hard) in asked.items()]
+    limited = runtime.start(WAIT, lambda spec: spec["process"].update(rlimits=rows)).pid
+    plain = runtime.start(WAIT, lambda spec: spec["process"].pop("rlimits", None)).pid
+    for name, limits in asked.items():
+        number = getattr(resource, name)
+        assert resource.prlimit(limited, number) == limits
+        assert resource.prlimit(plain, number) == resource.getrlimit(number)
+
+
+SETS = {
+    "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW", "CAP_SETUID", "CAP_SETGID"],
+    "permitted": ["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW"],
+    "effective": ["CAP_CHOWN"],
+    "inheritable": ["CAP_KILL", "CAP_NET_RAW"],
+    "ambient": ["CAP_KILL"],
+}
+BITS = {"CAP_CHOWN": 0, "CAP_KILL": 5, "CAP_SETGID": 6, "CAP_SETUID": 7, "CAP_NET_RAW": 13}
+IN_STATUS = {
+    "bounding": "CapBnd",
+    "permitted": "CapPrm",
+    "effective": "CapEff",
+    "inheritable": "CapInh",
+    "ambient": "CapAmb",
+}
+
+
+@pytest.mark.oci("process.capabilities")
+def test_each_set_of_capabilities_is_the_one_given(runtime: Runtime) -> None:
+    """Before execve(2) computes new ones: the process that waits for `start` has exactly those."""
+    container = runtime.create(
+        WAIT, lambda spec: spec["process"].update(capabilities=SETS, user={"uid": 7, "gid": 7})
+    )
+    status = status_of(container.pid)
+    for name, capabilities in SETS.items():
+        wanted = sum(1 << BITS[capability] for capability in capabilities)
+        assert int(status[IN_STATUS[name]], 16) == wanted, name
+    container.start()
+    container.wait_for("ready")
+    status = status_of(container.pid)
+    kill = 1 << BITS["CAP_KILL"]  # of a user who is not root, the ambient ones are what is left
+    assert (int(status["CapPrm"], 16), int(status["CapEff"], 16)) == (kill, kill)
+
+
+@pytest.mark.oci("process.capabilities")
+def test_without_capabilities_there_are_none(runtime: Runtime) -> None:
+    """The control: not those of the caller, who is root and has nearly all."""
+    status = status_of(runtime.start(WAIT, lambda spec: spec["process"].pop("capabilities")).pid)
+    assert {name: int(status[name], 16) for name in IN_STATUS.values()} == dict.fromkeys(
+        IN_STATUS.values(), 0
+    )
+    assert int(status_of("self")["CapPrm"], 16) != 0
