@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "minicontainer"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-ALL_PYTHON = [*SOURCES, *sorted((ROOT / "tests").rglob("*.py"))]
+ALL_PYTHON = [
+    *SOURCES,
+    *(path for part in ("scripts", "tests") for path in sorted((ROOT / part).rglob("*.py"))),
+]
 
 # Bottom to top. A row imports from the rows below it, a package also from itself.
 ROWS = (

@@ -122,6 +122,7 @@ su user -c "{_SHOW}"
     [(_SETUID, "0", DOCKERS), (_FILE_CAPABILITY, "1000", {"CAP_NET_RAW"})],
     ids=["setuid", "file-capability"],
 )
+@pytest.mark.oci("process.noNewPrivileges")
 def test_a_program_gains_what_its_file_grants(
     run: Run, script: str, user: str, gained: set[str]
 ) -> None:
@@ -136,6 +137,7 @@ def test_a_program_gains_what_its_file_grants(
         assert sets_of(parse_status(refused.output))[2] == set()
 
 
+@pytest.mark.oci("process.noNewPrivileges")
 def test_the_flag_is_set_when_asked(run: Run) -> None:
     """NoNewPrivs in the status, with the control."""
     asked = run.start("echo ready; sleep 60", "--no-new-privileges")

@@ -67,6 +67,7 @@ def _copied(tree: Path, *options: str) -> Change:
     return change
 
 
+@pytest.mark.oci("mounts[].options")
 def test_all_of_it_is_there(bundles: Bundles, tree: Path) -> None:
     """Contents, owners, modes, times, attributes, links of both kinds, devices."""
     container = bundles.start(WAIT, _copied(tree))

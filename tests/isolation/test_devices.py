@@ -7,6 +7,8 @@ import stat
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Run
 
 from .conftest import HOST_PYTHON, Bundles, Change, Spec, python
@@ -134,6 +136,7 @@ MADE = {
 }  # fmt: skip
 
 
+@pytest.mark.oci("linux.devices")
 def test_devices_are_made_as_asked(bundles: Bundles) -> None:
     """Kind, numbers, mode and owner; a default one changed; /dev/ptmx stays a link."""
     dev = Path(f"/proc/{bundles.start('echo ready; sleep 60', _devices(*ASKED)).pid}/root/dev")
@@ -144,6 +147,7 @@ def test_devices_are_made_as_asked(bundles: Bundles) -> None:
     assert os.readlink(dev / "ptmx") == "pts/ptmx"
 
 
+@pytest.mark.oci("linux.devices")
 def test_a_user_namespace_gets_the_hosts_files(bundles: Bundles) -> None:
     """Bound, because nobody may make a device there; they work, and can't be changed."""
 

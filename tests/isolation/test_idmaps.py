@@ -45,6 +45,7 @@ def _mounted(mount: Spec) -> Change:
     return lambda config: config["mounts"].append(mount)
 
 
+@pytest.mark.oci("mounts[].uidMappings", "mounts[].gidMappings")
 def test_by_its_own_maps(bundles: Bundles, owned: Path) -> None:
     """User 7 on disk is 1000 inside, and what 1000 makes is user 7's on disk."""
     mount = bind(owned, "/tmp", uidMappings=_maps(7, 1000), gidMappings=_maps(8, 1001))
@@ -78,6 +79,7 @@ def test_without_the_word_they_are_nobodys(bundles: Bundles, owned: Path) -> Non
     assert result.output.startswith("65534 65534\n"), result.errors
 
 
+@pytest.mark.oci("mounts[].options")
 def test_by_the_maps_of_a_namespace_that_is_joined(bundles: Bundles, owned: Path) -> None:
     """idmap without maps takes those of the namespace at the path."""
     holder = subprocess.Popen(

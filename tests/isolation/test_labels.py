@@ -27,6 +27,7 @@ LABEL, MOUNT_LABEL = os.environ.get("MINICONTAINER_SELINUX_LABELS", f"{_OWN} {_O
 
 
 @needs_apparmor
+@pytest.mark.oci("process.apparmorProfile")
 def test_the_apparmor_profile(bundles: Bundles) -> None:
     """The one that every kernel has: that the write arrives, the next test shows."""
     asked = bundles.start(
@@ -44,6 +45,7 @@ def test_an_apparmor_profile_that_is_not_loaded(bundles: Bundles) -> None:
 
 
 @pytest.mark.skipif(security.has_apparmor(), reason="needs a kernel without AppArmor")
+@pytest.mark.oci("process.apparmorProfile")
 def test_without_apparmor_a_profile_is_refused(bundles: Bundles) -> None:
     """In one line, and before anything is made."""
     done = bundles("true", lambda spec: spec["process"].update(apparmorProfile="some"))
@@ -58,6 +60,7 @@ def label(spec: Spec) -> None:
 
 
 @needs_selinux
+@pytest.mark.oci("process.selinuxLabel", "linux.mountLabel")
 def test_the_selinux_labels(bundles: Bundles) -> None:
     """Of the process, and of the filesystems that are its own; proc keeps the policy's."""
     running = bundles.start("echo ready; sleep 60", label)
@@ -68,6 +71,7 @@ def test_the_selinux_labels(bundles: Bundles) -> None:
 
 
 @pytest.mark.skipif(security.has_selinux(), reason="needs a kernel without SELinux")
+@pytest.mark.oci("process.selinuxLabel", "linux.mountLabel")
 def test_without_selinux_a_label_is_refused(bundles: Bundles) -> None:
     """In one line, and before anything is made."""
     done = bundles("true", label)

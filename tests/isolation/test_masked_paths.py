@@ -18,6 +18,7 @@ READABLE = [path for path in READONLY_PATHS if os.path.exists(path)]
 
 
 @pytest.mark.parametrize("path", HERE)
+@pytest.mark.oci("linux.maskedPaths")
 def test_a_masked_path_is_empty(run: Run, path: str) -> None:
     """A file is the null device, a directory has nothing in it and takes nothing."""
     container = run.start("echo ready; sleep 60")
@@ -42,6 +43,7 @@ def test_privileged_sees_them(run: Run) -> None:
 
 
 @pytest.mark.parametrize("path", READABLE)
+@pytest.mark.oci("linux.readonlyPaths")
 def test_a_read_only_path_is(run: Run, path: str) -> None:
     """By the flags of a mount over itself."""
     mount = mounts_of(run.start("echo ready; sleep 60").pid)[path]

@@ -51,6 +51,7 @@ def mounted(bundles: Bundles, *mounts: Spec) -> dict[str, MountPoint]:
     return mounts_of(bundles.start(WAIT, with_mounts(*mounts)).pid)
 
 
+@pytest.mark.oci("mounts[].options", "mounts[].type")
 def test_attributes_of_a_mount(bundles: Bundles, volume: Path) -> None:
     """Of a new filesystem and of a bind; with the word that takes it back, the control."""
     asked = {
@@ -140,6 +141,7 @@ def test_an_r_is_for_the_whole_tree(bundles: Bundles) -> None:
     assert not {"ro", "nosuid"} & found["/tmp/back"].options
 
 
+@pytest.mark.oci("mounts[].source", "mounts[].destination", "mounts[].type")
 def test_binds_in_every_spelling(bundles: Bundles, volume: Path) -> None:
     """As a word, as a type, as both; a file; relative to the bundle, and below the root."""
     (volume / "relative").mkdir()
@@ -228,6 +230,7 @@ def test_what_is_read_only_is_filled_first(bundles: Bundles, volume: Path) -> No
     assert (root / "dev/null").is_char_device()
 
 
+@pytest.mark.oci("mounts[].options", "mounts[].destination")
 def test_links_that_are_not_followed(bundles: Bundles, volume: Path, tmp_path: Path) -> None:
     """A source that is itself shown, or made again; a destination that is itself covered."""
     link = tmp_path / "link"

@@ -90,6 +90,7 @@ def refusal(bundles: Bundles, host: Host, change: Any) -> str:
     return done.stderr
 
 
+@pytest.mark.oci("linux.netDevices")
 def test_an_interface_moves_as_it_is(bundles: Bundles, host: Host) -> None:
     """Renamed, up, with its MTU, hardware address, and the addresses that were to last."""
     assert "dev0" in host.links()
@@ -121,6 +122,7 @@ def test_two_of_one_template_are_numbered(bundles: Bundles, host: Host) -> None:
     running.stop()
 
 
+@pytest.mark.oci("linux.netDevices")
 def test_one_without_a_name_keeps_its_own(bundles: Bundles, host: Host) -> None:
     """The other end stays where it is."""
     running = start(bundles, host, {"dev1": {}})

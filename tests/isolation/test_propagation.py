@@ -64,6 +64,7 @@ def test_a_bind(bundles: Bundles, tmp_path: Path, words: tuple[str, ...], shown:
 
 
 @pytest.mark.parametrize("word", [None, *PROPAGATIONS])
+@pytest.mark.oci("linux.rootfsPropagation")
 def test_the_root(bundles: Bundles, tmp_path: Path, word: str | None) -> None:
     """rootfsPropagation: never a peer of the host's; a slave, or shared inside."""
 
@@ -83,6 +84,7 @@ def test_the_root(bundles: Bundles, tmp_path: Path, word: str | None) -> None:
     assert bool(peers["/proc"]) == spread  # with an r, what is mounted in it too
 
 
+@pytest.mark.oci("linux.rootfsPropagation")
 def test_a_mount_of_the_host_reaches_a_slave_alone(bundles: Bundles, tmp_path: Path) -> None:
     """Made while the container runs: seen where it was asked for, and nowhere else."""
     host = tmp_path / "host"

@@ -44,6 +44,7 @@ def test_the_image_is_never_written(run: Run, busybox: Path) -> None:
     assert _digest(busybox) == before
 
 
+@pytest.mark.oci("root.readonly")
 def test_a_writable_bundle_is(bundles: Bundles, tree: Path) -> None:
     """The control: the same changes without an overlay are in the tree, and are noticed."""
 
@@ -94,6 +95,7 @@ def test_without_the_option_it_can(run: Run) -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("--no-pivot",)])
+@pytest.mark.oci("root.path")
 def test_the_root_is_the_bundles(bundles: Bundles, tree: Path, options: tuple[str, ...]) -> None:
     """By pivot_root(2), and by chroot(2) where that can't work."""
     (tree / "mine").touch()
@@ -155,6 +157,7 @@ def test_the_hosts_own_root_can_be_one(bundles: Bundles) -> None:
     assert mounts_of("self") == before
 
 
+@pytest.mark.oci("mounts[].destination")
 def test_no_mounts_are_needed(bundles: Bundles) -> None:
     """None at all: the image's directories serve, and what shall be hidden is not there."""
 

@@ -42,6 +42,7 @@ def every_setting(spec: Spec) -> None:
     spec["linux"]["sysctl"] = SETTINGS
 
 
+@pytest.mark.oci("linux.sysctl")
 def test_parameters_are_set_inside_and_not_on_the_host(bundles: Bundles) -> None:
     """One of each kind; the host's own are what they were."""
     before = [Path("/proc/sys", path).read_text() for path in PATHS.values()]
@@ -117,6 +118,7 @@ def test_a_parameter_that_can_not_be_set(bundles: Bundles, name: str, says: str)
     ("kind", "name"), [("network", "net.ipv4.ip_forward"), ("ipc", "kernel.shmmax")]
 )
 @pytest.mark.parametrize("by_path", [False, True])
+@pytest.mark.oci("linux.sysctl")
 def test_a_namespace_of_the_hosts(bundles: Bundles, kind: str, name: str, by_path: bool) -> None:
     """Left out, or joined by a path that leads to the host's: the parameter would be the host's."""
     link = {"network": "net", "ipc": "ipc"}[kind]

@@ -74,6 +74,7 @@ def test_it_belongs_to_the_user(opened: Open) -> None:
     assert terminal.seen.split() == ["1000:5:620", "x"]
 
 
+@pytest.mark.oci("process.consoleSize")
 def test_the_window_size_is_there_from_the_first_moment(opened: Open) -> None:
     """The program's first look finds it, however fast it is."""
     for _ in range(5):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from .conftest import Bundles, Spec, is_ours
 
 AHEAD_S = 1_000_000
@@ -27,6 +29,7 @@ def _uptime_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+@pytest.mark.oci("linux.timeOffsets")
 def test_the_clocks_are_shifted(bundles: Bundles) -> None:
     """Uptime is the host's and a million seconds more; the kernel shows both offsets."""
     before = _uptime_s()
@@ -47,6 +50,7 @@ def test_without_offsets_they_are_the_hosts(bundles: Bundles) -> None:
         assert inside[2:] == ["monotonic", "0", "0", "boottime", "0", "0"]
 
 
+@pytest.mark.oci("linux.namespaces[].type")
 def test_the_kernel_gives_it_another_namespace(bundles: Bundles) -> None:
     """With the control; and the host keeps its own."""
     container = bundles.start("echo ready; sleep 60", _ahead)
@@ -56,6 +60,7 @@ def test_the_kernel_gives_it_another_namespace(bundles: Bundles) -> None:
     assert is_ours(bundles.start("echo ready; sleep 60").pid, "time")
 
 
+@pytest.mark.oci("linux.timeOffsets")
 def test_offsets_without_a_namespace_are_refused(bundles: Bundles) -> None:
     """They would be the host's."""
 

@@ -142,6 +142,7 @@ def _maps(*runs: tuple[int, int, int]) -> list[dict[str, int]]:
     [((0, 123_456, 1),), ((0, FIRST, 1000), (1000, 300_000, 10), (2000, 400_000, 1))],
     ids=["a single id", "ranges"],
 )
+@pytest.mark.oci("linux.uidMappings", "linux.gidMappings")
 def test_the_maps_are_those_of_the_bundle(
     bundles: Bundles, runs: tuple[tuple[int, int, int], ...]
 ) -> None:
@@ -160,6 +161,7 @@ def test_the_maps_are_those_of_the_bundle(
         assert Path(f"/proc/{container.pid}/{name}").read_text().split() == expected
 
 
+@pytest.mark.oci("linux.uidMappings", "process.user.uid")
 def test_an_id_that_is_not_mapped_can_not_be_used(bundles: Bundles) -> None:
     """The program's user must be one of the namespace's."""
 
@@ -177,6 +179,7 @@ def test_an_id_that_is_not_mapped_can_not_be_used(bundles: Bundles) -> None:
     assert "process.user.uid: 1 is not in linux.uidMappings" in result.errors
 
 
+@pytest.mark.oci("linux.namespaces[].path")
 def test_a_bundle_can_join_one(bundles: Bundles, run: Run) -> None:
     """By its path: root of that namespace, which may not make mounts of other ones' namespaces."""
     other = run.start("echo ready; sleep 60", *PRIVATE)

@@ -208,6 +208,7 @@ def test_loading_is_noted(default_program: bytes) -> None:
         ("SCMP_ACT_ALLOW", None, 0),
     ],
 )
+@pytest.mark.oci("linux.seccomp.syscalls[].action", "linux.seccomp.syscalls[].errnoRet")
 def test_each_action_does_what_it_says(action: str, errno_ret: int | None, expected: int) -> None:
     """On one harmless call, in a profile that allows all others."""
     rule = SyscallRule(names=("sched_yield",), action=action, errno_ret=errno_ret)
@@ -216,6 +217,7 @@ def test_each_action_does_what_it_says(action: str, errno_ret: int | None, expec
 
 
 @needs_root
+@pytest.mark.oci("linux.seccomp.flags", "linux.seccomp.listenerPath")
 def test_a_notifying_profile_gives_a_listener() -> None:
     """A descriptor on which another process could hear of each call."""
     rule = SyscallRule(names=("sched_yield",), action="SCMP_ACT_NOTIFY")

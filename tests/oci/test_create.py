@@ -17,6 +17,7 @@ from .runtime import WAITS, Runtime, Spec
 NEW = ("ipc", "mnt", "net", "pid", "uts")
 
 
+@pytest.mark.oci("linux.namespaces[].type")
 def test_it_waits_before_the_program(runtime: Runtime) -> None:
     """The process is there, in namespaces of its own; the program has not begun."""
     container = runtime.create("echo begun; exec sleep 600")

@@ -149,6 +149,7 @@ def namespaces_of(pid: int | str) -> dict[str, str]:
     return {name: os.readlink(f"/proc/{pid}/ns/{name}") for name in NAMESPACES}
 
 
+@pytest.mark.oci("hooks.*.path", "hooks.*.args", "hooks.*.env")
 def test_each_kind_runs_at_its_point_and_in_its_namespaces(hooks: Hooks, oci: Oci) -> None:
     """Two of create's in the host's, two in the container's; never before their command."""
     hooks.write({})
@@ -212,6 +213,7 @@ def test_by_run_too(hooks: Hooks, oci: Oci) -> None:
     assert hooks.kinds() == list(KINDS)
 
 
+@pytest.mark.oci("hooks.createRuntime.args", "hooks.createRuntime.env")
 def test_arguments_and_environment_are_its_own(hooks: Hooks, oci: Oci) -> None:
     """Exactly those given, with argv[0]; without `env` there is none at all."""
     show = r"tr '\0' '|' < /proc/$$/cmdline; echo; tr '\0' '|' < /proc/$$/environ; exit 1"
@@ -223,6 +225,7 @@ def test_arguments_and_environment_are_its_own(hooks: Hooks, oci: Oci) -> None:
         assert errors.endswith(rf"|\n{told}" + "\n") or (not told and errors.endswith("|\n"))
 
 
+@pytest.mark.oci("hooks.*.path")
 def test_a_path_is_the_hosts_before_the_root_changes(hooks: Hooks, oci: Oci) -> None:
     """A rootfs that has another program at the same path does not get it run on the host's side."""
     program = hooks.directory / "program"
@@ -312,6 +315,7 @@ def test_poststop_hooks_only_warn(hooks: Hooks, oci: Oci) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.oci("hooks.*.timeout")
 def test_a_timeout_ends_it_and_what_it_started(hooks: Hooks, oci: Oci, kind: str) -> None:
     """Its whole process group; the line names hook and timeout."""
     nap = f"sleep {600_000 + os.getpid()}"

@@ -78,6 +78,7 @@ def test_a_program_in_little_memory_is_held_to_it(runtime: Runtime) -> None:
     ("version", "limit", "held"),
     [("1.3.0", 0, "1"), ("1.0.2-dev", 0, "max"), ("1.3.0", -1, "max"), ("1.3.0", 7, "7")],
 )
+@pytest.mark.oci("ociVersion", "linux.resources.pids.limit")
 def test_how_many_tasks(runtime: Runtime, version: str, limit: int, held: str) -> None:
     """No task was no limit before 1.3: so Docker 20.10 writes it into every container."""
     container = runtime.create(WAITS, with_limits(version, pids={"limit": limit}))
@@ -132,6 +133,7 @@ def place(runtime: Runtime) -> Iterator[str]:
             os.rmdir(top + name)
 
 
+@pytest.mark.oci("linux.cgroupsPath")
 def test_an_absolute_path_counts_from_the_top(runtime: Runtime, place: str) -> None:
     """In every hierarchy; and `delete` takes the group away."""
     container = runtime.create(WAITS, with_path(f"{place}/web"))
@@ -150,6 +152,7 @@ def test_a_path_that_climbs_is_refused(runtime: Runtime, path: str) -> None:
     runtime.refused("create", "--bundle", str(bundle), runtime.name(), says="cgroup path")
 
 
+@pytest.mark.oci("linux.cgroupsPath")
 def test_a_relative_path_is_found_again_from_elsewhere(runtime: Runtime, place: str) -> None:
     """By a command in another cgroup than that of `create`."""
     container = runtime.create(WAITS, with_path(f"{place[1:]}/web"))
@@ -200,6 +203,7 @@ def test_a_change_happens_whole_or_not_at_all(runtime: Runtime) -> None:
     assert control_file(container.pid, "pids.max", "pids.max") == "20"
 
 
+@pytest.mark.oci("linux.resources.memory.checkBeforeUpdate")
 def test_a_limit_below_the_use_is_refused_if_asked(runtime: Runtime) -> None:
     """checkBeforeUpdate: on v2 the kernel would kill until the rest fits."""
     container = runtime.start(

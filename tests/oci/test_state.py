@@ -15,6 +15,7 @@ from .kernel import descendants, end, is_alive, start_time
 from .runtime import Container, Runtime, Spec
 
 
+@pytest.mark.oci("annotations")
 def test_all_fields(runtime: Runtime) -> None:
     """Those of the specification, and runc's: rootfs, created, owner."""
 

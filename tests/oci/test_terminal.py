@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from tests.conftest import PATIENCE_S
 
 from .runtime import Container, Runtime, Spec
@@ -25,6 +27,7 @@ def on_a_socket(
     return container
 
 
+@pytest.mark.oci("process.terminal")
 def test_the_console_socket_gets_the_master(
     runtime: Runtime, console: ConsoleSocket, masters: list[int]
 ) -> None:
@@ -39,6 +42,7 @@ def test_the_console_socket_gets_the_master(
     container.wait_stopped()
 
 
+@pytest.mark.oci("process.terminal", "process.consoleSize")
 def test_the_terminal_is_the_containers(
     runtime: Runtime, console: ConsoleSocket, masters: list[int]
 ) -> None:

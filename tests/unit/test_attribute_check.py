@@ -73,7 +73,10 @@ def test_what_makes_sense_is_taken(path: str, value: Any) -> None:
         ("process.execCPUAffinity", {"final": "0-99999999"}, "final: expected numbers of 0 to 819"),
         ("process.execCPUAffinity", {"final": "1,,2"}, "final: expected a list like 0-3,7"),
         ("linux.personality", {"domain": "BSD"}, "linux.personality.domain: expected one of LINUX"),
-        ("linux.personality", {"flags": ["x"]}, "linux.personality.flags: expected none"),
+        pytest.param(
+            "linux.personality", {"flags": ["x"]}, "linux.personality.flags: expected none",
+            marks=pytest.mark.oci("linux.personality.flags"),
+        ),
         ("linux.memoryPolicy", {"mode": "x"}, "linux.memoryPolicy.mode: expected one of MPOL_DEF"),
         ("linux.memoryPolicy", {"mode": "MPOL_BIND"}, "linux.memoryPolicy.nodes: expected a list"),
         ("linux.memoryPolicy", {"mode": "MPOL_BIND", "nodes": "1024"}, "nodes: expected numbers o"),
@@ -133,6 +136,7 @@ def test_what_makes_no_sense_is_refused(path: str, value: Any, says: str) -> Non
     ("path", "value"),
     [("linux.intelRdt", {}), ("linux.intelRdt", {"closID": "x"})],
 )
+@pytest.mark.oci("linux.intelRdt")
 def test_what_this_program_has_not(path: str, value: Any) -> None:
     """It says so, and does not start the container without it."""
     with pytest.raises(Unsupported, match=path):
@@ -147,6 +151,7 @@ def test_what_this_program_has_not(path: str, value: Any) -> None:
         ("linux.mountLabel", security.has_selinux),
     ],
 )
+@pytest.mark.oci("process.apparmorProfile", "process.selinuxLabel", "linux.mountLabel")
 def test_a_label_without_what_enforces_it(path: str, there: Any) -> None:
     """A container that thinks itself confined must not run unconfined."""
     if there():

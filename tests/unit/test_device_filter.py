@@ -77,6 +77,7 @@ devices = st.tuples(
 
 
 @given(rule_lists, devices)
+@pytest.mark.oci("linux.resources.devices")
 def test_the_program_decides_as_the_rules_say(
     rules: list[DeviceRule], asked: tuple[str, int, int, str]
 ) -> None:
@@ -85,6 +86,7 @@ def test_the_program_decides_as_the_rules_say(
 
 
 @given(rule_lists, devices)
+@pytest.mark.oci("linux.resources.devices")
 def test_the_list_of_v1_decides_likewise_or_is_refused(
     rules: list[DeviceRule], asked: tuple[str, int, int, str]
 ) -> None:

@@ -206,6 +206,7 @@ def test_unified_names_are_control_files(name: str) -> None:
     ("version", "limit"),
     [("1.0.2-dev", None), ("1.2.1", None), ("1.3.0", 0), ("2.0", 0), ("", None)],
 )
+@pytest.mark.oci("ociVersion")
 def test_no_tasks_is_no_limit_before_version_1_3(version: str, limit: int | None) -> None:
     """Docker 20.10 writes a limit of 0 into every container."""
     kept = Resources(pids=Pids(limit=0)).as_of(version)
@@ -241,6 +242,7 @@ def test_a_missing_file_leads_to_the_next_row_of_the_field() -> None:
     assert found == {"io.weight": "1"}
 
 
+@pytest.mark.oci("linux.resources.memory.checkBeforeUpdate")
 def test_a_limit_below_the_use_is_refused_if_asked() -> None:
     """checkBeforeUpdate: no process shall die of an update."""
     memory = Memory(limit=10, check_before_update=True)

@@ -1,0 +1,263 @@
+"""Write docs/reference/oci.md: every field of config.json, and what becomes of it here.
+
+    .venv/bin/python -m scripts.oci_reference           write it
+    .venv/bin/python -m scripts.oci_reference --check   fail if it is not what would be written
+
+The fields come from the Records that read config.json, their support on each version of cgroups
+from the table of control files, the tests from their own marks, `@pytest.mark.oci("process.cwd")`,
+and the commands from the texts that the parser reads. A field without a test stops it.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+import types
+from collections import defaultdict
+from pathlib import Path
+
+from minicontainer.cgroups.control_files import LIMITS
+from minicontainer.cgroups.limits import Resources
+from minicontainer.record import Record
+from minicontainer.runtime import command_line
+from minicontainer.runtime.context import WANTS_REAPER
+from minicontainer.runtime.spec import Spec
+from minicontainer.runtime.state import OCI_VERSION
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "reference" / "oci.md"
+
+# What is read in order to be refused: the container would be another than was asked for.
+REFUSED = {
+    "linux.intelRdt": "shares of a processor's cache and memory bandwidth are not given out here",
+    "linux.personality.flags[]": "the specification defines none",
+}
+# What is refused on some hosts, or with some values.
+REFUSED_SOMEWHERE = {
+    "limits marked `refused` above": "that version of cgroups has no such limit; one that silently "
+    "does not hold is worse than none",
+    "a limit whose controller is off, or not mounted": "the same; `minicontainer check` lists the "
+    "controllers",
+    "`linux.sysctl`": "a parameter that is no namespace's, or of a namespace that is the host's "
+    "too, would change the host",
+    "`process.apparmorProfile`, `process.selinuxLabel`, `linux.mountLabel`": "where the kernel has "
+    "no such module: a container that thinks itself confined must not run unconfined",
+    "`linux.resources.devices`": "on v1, an exception from an exception: that version has none",
+}
+# Fields of the schema that are not read, because nothing is lost.
+PASSED_OVER = {
+    "process.commandLine": "Windows'; Linux has `process.args`",
+    "process.user.username": "Windows'; Linux has `process.user.uid`",
+    "linux.resources.memory.kernel": "part of `memory.limit` since Linux 5.16",
+    "linux.resources.memory.useHierarchy": "a cgroup counts what is below it since Linux 5.11, "
+    "always",
+}
+# Parts of the schema for other kinds of containers, passed over likewise.
+OTHER_KINDS = ("freebsd", "solaris", "vm", "windows", "zos")
+
+# Support that is no control file's of the table.
+ELSEWHERE = {
+    "linux.resources.devices": ("`devices.allow`, `devices.deny`", "a BPF program"),
+    "linux.resources.unified": ("refused", "the file named"),
+    "process.apparmorProfile": ("where AppArmor is",) * 2,
+    "process.selinuxLabel": ("where SELinux is",) * 2,
+    "linux.mountLabel": ("where SELinux is",) * 2,
+}
+MOST_TESTS = 3  # more would be noise in a cell
+
+HEAD = """\
+# minicontainer-oci: fields and commands
+
+This page is made by `scripts/oci_reference.py` from the code and the marks of the tests; a test
+holds it to them. `minicontainer-oci features` tells the same to programs.
+[limits.md](limits.md) and [mounts.md](mounts.md) say more of those two.
+
+## config.json, field by field
+
+Every field of version {version} of the OCI runtime specification, on hosts with cgroup v1 (hybrid
+ones too) and with v2, and which tests see it done; for a limit, the control file that it goes
+into. `[]` is any item of a list, `*` any name.
+
+| Field | cgroup v1 | cgroup v2 | Tested by, in `tests/` |
+| --- | --- | --- | --- |
+"""
+
+NOT_DONE = """
+## What is refused, and what is passed over
+
+Before anything is made, `config.json` is checked as a whole. A value of the wrong type or out of
+its range is refused with its path, and so is what can't be had here:
+
+| What | Why |
+| --- | --- |
+{refused}
+Passed over without a word, because nothing is lost:
+
+| What | Why |
+| --- | --- |
+{passed}
+A capability that this kernel does not have, or that the caller can't give, is left out with a
+warning, as by runc. `annotations` are kept, and told to hooks and by `state`. Two kinds of them do
+more: `{annotation}` asks for an init that reaps, and with `--systemd-cgroup`
+`org.systemd.property.*` name properties of the scope.
+
+Of the commands, `checkpoint` and `restore` say that they are not there: containers can't be frozen
+to disk yet. `--rootless`, `run --no-subreaper` and `update --kernel-memory` are accepted and change
+nothing; `update --l3-cache-schema` and `--mem-bw-schema` are refused, as `linux.intelRdt` is.
+"""
+
+COMMANDS = """
+## The commands
+
+As `--help` prints them. A value stands after its option, as a word of its own or after `=`. The
+options of `exec` and `ps` end where the program or the options of ps(1) begin.
+"""
+
+
+def leaves(annotation: Any, path: str = "") -> Iterator[str]:
+    """Yield the JSON paths of the values below a type."""
+    if isinstance(annotation, types.UnionType):
+        annotation = next(kind for kind in annotation.__args__ if kind is not types.NoneType)
+    if isinstance(annotation, types.GenericAlias):
+        is_list = annotation.__origin__ is tuple
+        inner = annotation.__args__[0 if is_list else 1]
+        yield from leaves(inner, path + ("[]" if is_list else ".*"))
+    elif isinstance(annotation, type) and issubclass(annotation, Record):
+        for name, kind in annotation.json_types().items():
+            yield from leaves(kind, f"{path}.{name}" if path else name)
+    else:
+        yield path
+
+
+def fields() -> list[str]:
+    """List every field that is read from config.json."""
+    return list(leaves(Spec))
+
+
+def is_below(field: str, mark: str) -> bool:
+    """Say whether a field is what a mark names, or a part of it; `*` in a mark is any name."""
+    names, wanted = (path.replace("[]", "").split(".") for path in (field, mark))
+    pairs = zip(names, wanted, strict=False)  # the mark may be the shorter one
+    return len(wanted) <= len(names) and all(word in ("*", name) for name, word in pairs)
+
+
+def marks(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Yield each field that a test of a file is marked with, after the test's name.
+
+    A mark may also stand at one of the values of `parametrize`.
+    """
+    for test in ast.walk(tree):
+        if isinstance(test, ast.FunctionDef) and test.name.startswith("test_"):
+            for decorator in test.decorator_list:
+                for call in ast.walk(decorator):
+                    if isinstance(call, ast.Call) and ast.unparse(call.func) == "pytest.mark.oci":
+                        for argument in call.args:
+                            yield test.name, ast.literal_eval(argument)
+
+
+def tests_by_field(known: list[str], directory: Path) -> dict[str, list[str]]:
+    """Find the tests of every field; a mark on `linux.seccomp` is one on all below.
+
+    Args:
+        directory: has the tests.
+    Raises:
+        SystemExit: a mark names no field, or a field has no test.
+    """
+    found: dict[str, list[str]] = defaultdict(list)
+    wrong = []
+    for path in sorted(directory.rglob("test_*.py")):
+        for test, mark in marks(ast.parse(path.read_text())):
+            name = f"{path.relative_to(directory)}::{test}"
+            below = [field for field in known if is_below(field, mark)]
+            if not below:
+                wrong.append(f"{name}: there is no field {mark}")
+            for field in below:
+                if name not in found[field]:
+                    found[field].append(name)
+    wrong += [f"no test is marked with {field}" for field in known if field not in found]
+    if wrong:
+        raise SystemExit("\n".join(wrong))
+    return found
+
+
+def support(field: str) -> tuple[str, str]:
+    """Say what becomes of a field on cgroup v1 and on v2."""
+    if any(is_below(field, refused) for refused in REFUSED):
+        return "refused", "refused"
+    for place, told in ELSEWHERE.items():
+        if is_below(field, place):
+            return told
+    rows = [row for row in LIMITS if is_below(field, Resources.json_path(row.field))]
+    if not rows:
+        return "yes", "yes"
+    # of a device, its leaf weight has a file of its own
+    own = [row for row in rows if row.part and field.endswith(f".{row.part}")]
+    rows = own or [row for row in rows if row.part != "leafWeight"]
+    return _files(row.v1 for row in rows), _files(row.v2 for row in rows)
+
+
+def _files(names: Iterator[str | None]) -> str:
+    return ", ".join(f"`{name}`" for name in dict.fromkeys(names) if name) or "refused"
+
+
+def table(rows: dict[str, str]) -> str:
+    """Write a table's rows."""
+    return "".join(f"| {what} | {why} |\n" for what, why in rows.items())
+
+
+def what_is_not_done() -> str:
+    """Write the section on what is refused or passed over."""
+    refused = {f"`{field}`": f"{why}; leave it out" for field, why in REFUSED.items()}
+    passed = {f"`{field}`": why for field, why in PASSED_OVER.items()}
+    others = ", ".join(f"`{kind}`" for kind in OTHER_KINDS)
+    return NOT_DONE.format(
+        refused=table({**refused, **REFUSED_SOMEWHERE}),
+        passed=table(
+            {
+                **passed,
+                others: "for containers of other kinds than Linux's",
+                "names that the specification does not have": "it grows, and wants it so",
+            }
+        ),
+        annotation=WANTS_REAPER,
+    )
+
+
+def page(directory: Path = ROOT / "tests") -> str:
+    """Make the page's text.
+
+    Args:
+        directory: has the tests.
+    """
+    known = fields()
+    tests = tests_by_field(known, directory)
+    text = [HEAD.format(version=OCI_VERSION)]
+    for field in known:
+        shown = "<br>".join(f"`{name}`" for name in tests[field][:MOST_TESTS])
+        text.append(f"| `{field}` | {' | '.join(support(field))} | {shown} |\n")
+    text += [what_is_not_done(), COMMANDS]
+    commands = {"Global options": command_line.GLOBAL, **command_line.COMMANDS}
+    for name, told in commands.items():
+        text.append(f"\n### {name}\n\n```text\n{told.rstrip()}\n```\n")
+    return "".join(text)
+
+
+def main() -> None:
+    """Write the page, or compare."""
+    text = page()
+    if "--check" not in sys.argv:
+        PAGE.write_text(text)
+    elif not PAGE.exists() or PAGE.read_text() != text:
+        raise SystemExit(
+            f"{PAGE.relative_to(ROOT)} is not what the code and the tests say: "
+            "run `.venv/bin/python -m scripts.oci_reference`"
+        )
+
+
+if __name__ == "__main__":
+    main()
