@@ -99,6 +99,7 @@ def test_an_action_ends_the_program(runtime: Runtime, action: str, status: int) 
     assert runtime.run(("/bin/sync",), filtered(default, rule)).status == status
 
 
+@pytest.mark.ours("runc takes flags since 1.2")
 @pytest.mark.oci("linux.seccomp.flags")
 def test_flags_reach_the_kernel(runtime: Runtime) -> None:
     """Which refuses one that makes no sense without a listener, and takes the rest."""
