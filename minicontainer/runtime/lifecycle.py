@@ -209,6 +209,7 @@ def _forked(state: State, pid: int, child: context.Init, cgroup: Cgroup) -> Stat
         pid_started=pidfds.start_time(pid) or 0,
         tasks=cgroup.tasks_paths(),
         unified=cgroup.unified_path(),
+        new_keyring=child.options.new_keyring,
     )
 
 

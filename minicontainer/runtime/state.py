@@ -47,6 +47,7 @@ class State(Record):
             v2 directory, "" without one.
         created: when, by the wall clock: 2026-01-31T12:00:00.123456789Z.
         annotations: as its specification has them;  has_hooks: whether that has hooks.
+        new_keyring: whether its programs leave their caller's session keyring.
     """
 
     oci_version: str = OCI_VERSION
@@ -64,6 +65,7 @@ class State(Record):
     created: str = ""
     annotations: dict[str, str] = NO_ENTRIES
     has_hooks: bool = False
+    new_keyring: bool = True
 
     def as_oci(self, status: str, pid: int) -> dict[str, object]:
         """Give what the specification says that a state holds.

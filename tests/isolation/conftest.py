@@ -192,9 +192,11 @@ class Bundles:
         name = str(running.state["id"])
         return finished(self.oci("exec", *options, name, *words[len(options) :]), **streams)
 
-    def start(self, script: str | tuple[str, ...], change: Change = lambda _: None) -> Running:
+    def start(
+        self, script: str | tuple[str, ...], change: Change = lambda _: None, *options: str
+    ) -> Running:
         """Run a bundle in the background; return when its program has printed a line."""
-        arguments = self.write(script, change)
+        arguments = self.write(script, change, *options)
         state = self.directory / "state" / arguments[-1]
         self.background.append(start_in_background(arguments, state))
         return self.background[-1]

@@ -94,3 +94,16 @@ def test_with_the_callers_keyring_its_secret_is_found(look: Callable[..., Result
     described, found = look("--no-new-keyring").output.split()
     assert described.endswith(";minicontainer-test")
     assert found == "True"
+
+
+@pytest.mark.parametrize("options", [(), ("--no-new-keyring",)], ids=["its own", "the caller's"])
+def test_exec_does_as_the_containers_first_program(
+    bundles: Bundles, options: tuple[str, ...]
+) -> None:
+    """Into the container's keyring, which the first program has; or it keeps its own caller's."""
+    running = bundles.start("echo ready; sleep 60", with_python, *options)
+    done = bundles.exec(running, *python(LOOK), preexec_fn=keep_a_secret)
+    assert done.errors == ""
+    described, found = done.output.split()
+    own = "minicontainer-test" if options else f"_ses.{running.state['id']}"
+    assert (described.rpartition(";")[2], found) == (own, str(bool(options)))

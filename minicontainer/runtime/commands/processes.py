@@ -38,7 +38,10 @@ def execute(session: Session, asked: Asked) -> int:
         program = program.replace(env=(*program.env, *told))
         ours, theirs = handover.console(program, asked, undo, detached=detached)
         bundle = Bundle(path=state.bundle, spec=spec.replace(process=program), text="")
-        options = context.Options(console=theirs, detached=detached, preserve_fds=preserved)
+        options = context.Options(
+            console=theirs, detached=detached, preserve_fds=preserved,
+            new_keyring=state.new_keyring,
+        )  # fmt: skip
         running = enter.start(state, pidfd, bundle, session.store, options, asked.value("cgroup"))
         handover.write_pid_file(asked, running.pid)
         return 0 if detached else handover.follow(session, running, ours)
