@@ -273,17 +273,20 @@ def options_of(text: str) -> Mapping[str, tuple[str, bool]]:
     return found
 
 
-def parse(text: str, words: Sequence[str], *, stop_early: bool = False) -> Asked:
+def parse(
+    text: str, words: Sequence[str], *, stop_early: bool = False, options: Values | None = None
+) -> Asked:
     """Sort words into options and arguments.
 
     Args:
         text: the help text that has the options.
         stop_early: whether the first argument ends the options.
+        options: is filled with the options' values, as far as it comes.
     Raises:
         InvalidArgument: an option is unknown, or lacks its value.
     """
     known = options_of(text)
-    options: Values = {}
+    options = {} if options is None else options
     arguments: list[str] = []
     todo = list(words)
     while todo:
@@ -310,13 +313,15 @@ def parse(text: str, words: Sequence[str], *, stop_early: bool = False) -> Asked
     return Asked(options, [*arguments, *todo])
 
 
-def split(words: Sequence[str]) -> tuple[Asked, str, Asked]:
+def split(words: Sequence[str], given: Values | None = None) -> tuple[Asked, str, Asked]:
     """Read a whole command line: global options, the command, what it was asked.
 
+    Args:
+        given: is filled with the global options that stand before an error.
     Raises:
         InvalidArgument: there is no such command or option.
     """
-    overall = parse(GLOBAL, words, stop_early=True)
+    overall = parse(GLOBAL, words, stop_early=True, options=given)
     if not overall.arguments:
         return overall, "", Asked({}, [])
     name, *rest = overall.arguments

@@ -166,10 +166,9 @@ def main() -> int:
     """Run the command line; give the exit status."""
     # Until a container is begun, Ctrl-C ends this process without more ado.
     signals.handle(signals.SIGINT, signals.SIG_DFL)
-    log = _Log(command_line.Asked({}, []))
+    given: dict[str, list[str]] = {}
     try:
-        overall, command, asked = command_line.split(sys.argv[1:])
-        log = _Log(overall)
+        overall, command, asked = command_line.split(sys.argv[1:], given)
         if _informed(overall, command, asked):
             return 0
         if not command:
@@ -181,6 +180,6 @@ def main() -> int:
         message = f"{error.strerror}: {error.filename or 'no file is named'}"
     except foreground.Interrupted as interrupt:
         return 128 + interrupt.number
-    log.write("error", message)
+    _Log(command_line.Asked(given, [])).write("error", message)
     sys.stderr.write(f"{command_line.PROGRAM}: {printable(message)}\n")
     return _EXIT_ERROR

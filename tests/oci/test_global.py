@@ -133,6 +133,30 @@ def test_an_option_that_is_not_there_or_has_no_value(
     assert words[-1].lstrip("-") in done.errors + done.output or "no-such" in done.errors
 
 
+def test_an_option_that_is_not_there_goes_to_the_log_too(runtime: Runtime) -> None:
+    """Engines read there why a call that they wrote themselves was not understood."""
+    log = runtime.base / "log"
+    done = runtime("--log", str(log), "--log-format", "json", "create", "--no-such", NOBODY)
+    assert done.status >= 1
+    (last,) = [entry for entry in log_lines(log) if entry["level"] == "error"]
+    assert "no-such" in last["msg"]
+
+
+@pytest.mark.ours("runc opens its log once it has understood the options before the command")
+@pytest.mark.parametrize("words", [("--no-such", "list"), ("no-such",), ("--root",), ()])
+def test_a_bad_call_is_told_to_a_log_that_was_named_before(
+    runtime: Runtime, words: tuple[str, ...]
+) -> None:
+    """And to none that is not named: the control."""
+    log = runtime.base / "log"
+    done = runtime("--log", str(log), "--log-format", "json", *words)
+    (line,) = log_lines(log)
+    assert (done.status, line["level"]) == (1, "error")
+    assert done.errors.rstrip("\n").endswith(line["msg"])
+    log.unlink()
+    assert (runtime(*words).status, log.exists()) == (1, False)
+
+
 def test_a_log_format_that_is_not_there(runtime: Runtime) -> None:
     """Neither text nor json."""
     done = runtime("--log-format", "xml", "list")
