@@ -120,6 +120,7 @@ def mount_filesystems(init: Init) -> None:
     While the host's tree is still there to bind from, and before the root changes.
     """
     root = paths.Root(init.root_fd)
+    label = init.spec.linux.mount_label  # only where SELinux is in charge
     for i, asked in enumerate(init.spec.mounts):
         if places.is_root(asked):
             continue
@@ -128,11 +129,13 @@ def mount_filesystems(init: Init) -> None:
                 cgroup_mounts.mount_cgroups(root, asked, init.views, init.spec)
                 continue
             mount = binds.located(asked, init.bundle.path)
-            if init.spec.linux.mount_label:  # only where SELinux is in charge
+            if label:
                 from minicontainer.runtime import mount_labels
 
-                mount = mount_labels.with_label(mount, init.spec.linux.mount_label)
+                mount = mount_labels.with_label(mount, label)
             filled = mount_one(root, mount, init.copies.get(i))
+            if label and init.spec.has_namespace("ipc"):  # else the queues are the host's
+                mount_labels.label_queues(root.fd, mount, label)
             if filled is not None:
                 init.unfinished.append(filled)
         except KernelError as error:

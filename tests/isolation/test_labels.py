@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from minicontainer.kernel import security
-from minicontainer.runtime.mount_labels import with_label
+from minicontainer.runtime.mount_labels import label_queues, with_label
 from minicontainer.runtime.spec import Mount
 from tests.isolation.conftest import Bundles, Spec, mounts_of
 
@@ -67,6 +67,8 @@ def test_the_selinux_labels(bundles: Bundles) -> None:
     assert Path(f"/proc/{running.pid}/attr/current").read_text().strip("\0\n") == LABEL
     found = mounts_of(running.pid)
     assert f"context={MOUNT_LABEL}" in found["/dev"].super_options
+    queues = os.getxattr(f"/proc/{running.pid}/root/dev/mqueue", "security.selinux")
+    assert queues.decode().rstrip("\0") == MOUNT_LABEL
     assert not any("context=" in word for word in found["/proc"].super_options)
 
 
@@ -93,6 +95,29 @@ def test_without_selinux_a_label_is_refused(bundles: Bundles) -> None:
 def test_which_mounts_get_the_label(mount: Mount, expected: tuple[str, ...]) -> None:
     """New filesystems that keep none themselves."""
     assert with_label(mount, "u:r:t:s0").options == expected
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs CAP_SYS_ADMIN: for the namespace security.*")
+@pytest.mark.parametrize(
+    ("mount", "labelled"),
+    [
+        (Mount(destination="/queues", type="mqueue"), True),
+        (Mount(destination="/queues", type="mqueue", options=("rbind",)), False),
+        (Mount(destination="/queues", type="tmpfs"), False),
+    ],
+)
+def test_the_label_of_message_queues_is_their_roots(
+    tmp_path: Path, mount: Mount, labelled: bool
+) -> None:
+    """As the kernel keeps it: here on a directory, which has room for one without SELinux too."""
+    (tmp_path / "queues").mkdir()
+    root_fd = os.open(tmp_path, os.O_PATH)
+    label_queues(root_fd, mount, "u:r:t:s0:c1,c2")
+    os.close(root_fd)
+    names = os.listxattr(tmp_path / "queues")
+    assert ("security.selinux" in names) == labelled
+    if labelled:
+        assert os.getxattr(tmp_path / "queues", "security.selinux") == b"u:r:t:s0:c1,c2\0"
 
 
 def test_a_label_with_categories_is_quoted() -> None:
