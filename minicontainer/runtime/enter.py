@@ -212,7 +212,7 @@ def open_own_terminal(init: context.Init) -> None:
     console.open_for(init.root_fd, init.options.console, init.spec.process, shown=False)
 
 
-def settle_streams(init: context.Init) -> None:
+def settle_own_streams(init: context.Init) -> None:
     """Make the standard streams the container's own, as for its first program."""
     streams.replace_null(init.root_fd, lambda: os.dup(init.null_fd))
     if init.null_fd >= 0:
@@ -233,7 +233,7 @@ RECIPE = (
     init.set_rlimits,
     open_root,
     open_own_terminal,
-    settle_streams,
+    settle_own_streams,
     rootfs.change_directory,     # nothing is made: the container is what it is
     init.find_program,
     attributes.set_scheduler,
