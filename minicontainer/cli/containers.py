@@ -31,6 +31,7 @@ def run(argv: list[str], environ: dict[str, str]) -> int:
         from minicontainer.learn.explain import Explainer  # only who asks for it pays for it
 
         steps.listen(Explainer(sys.stderr), "client")
+    steps.tell_warnings_to(say)
     try:
         outcome = Containers(asked.data_root, asked.exec_root).run(config, say)
     except Interrupted as interrupt:

@@ -12,7 +12,7 @@ import os
 
 from minicontainer import jsontext, steps
 from minicontainer.cgroups.cgroup import open_cgroup
-from minicontainer.engine import specs
+from minicontainer.engine import resolvers, specs
 from minicontainer.errors import Error, InvalidArgument, KernelError, NotFound, Unsupported
 from minicontainer.kernel import capabilities, namespaces
 from minicontainer.record import Record
@@ -180,21 +180,20 @@ def make_directory(store: Store, identifier: str, config: ContainerConfig, undo:
     if config.host_config.userns_mode == "private":
         for name in ("upper", "work"):
             os.chown(os.path.join(directory, name), specs.MAPPED.host_id, specs.MAPPED.host_id)
-    _write_etc(directory, specs.hostname_for(config, identifier))
+    _write_etc(
+        directory,
+        specs.hostname_for(config, identifier),
+        resolvers.for_network(config.host_config.network_mode == "host"),
+    )
     return directory
 
 
-def _write_etc(directory: str, hostname: str) -> None:
+def _write_etc(directory: str, hostname: str, name_servers: str) -> None:
     """Write what a container can't take from its image: its own name, and the host's resolvers."""
-    try:
-        with open("/etc/resolv.conf", encoding="utf-8") as file:
-            resolvers = file.read()
-    except OSError:
-        resolvers = ""
     contents = {
         "hostname": hostname + "\n",
         "hosts": f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n127.0.1.1\t{hostname}\n",
-        "resolv.conf": resolvers,
+        "resolv.conf": name_servers,
     }
     for name, text in contents.items():
         _write(os.path.join(directory, name), text)
