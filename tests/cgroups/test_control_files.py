@@ -9,6 +9,7 @@ See: kernel cgroup-v1/*.rst, cgroup-v2.rst.
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ from minicontainer.cgroups.limits import Resources
 from minicontainer.errors import InvalidArgument, Unsupported
 
 from .conftest import control_file, directory_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MIB = 1 << 20
 Texts = dict[str, str]
@@ -184,38 +189,73 @@ def test_a_throttle_stands_in_its_file(
 
 @pytest.mark.oci("linux.resources.blockIO.weight")
 def test_a_weight_at_disks(group: Cgroup) -> None:
-    """By whichever scheduler's file the kernel has."""
-    files = ("io.bfq.weight", "io.weight") if group.version == "v2" else (
-        "blkio.weight", "blkio.bfq.weight",
-    )  # fmt: skip
-    there = [file for file in files if control_file(group, file)]
-    if not there:
+    """By whichever scheduler's file the kernel has; refused by name where it has none."""
+    files = {
+        # io.weight counts from 1 to 10000, the others from 10 to 1000
+        "v2": {"io.bfq.weight": "default 300", "io.weight": "default 2929"},
+    }.get(group.version, {"blkio.weight": "300", "blkio.bfq.weight": "300"})
+    before = {file: text for file in files if (text := control_file(group, file))}
+    if not before:
         with pytest.raises(Unsupported, match=r"blockIO\.weight: this kernel has no"):
             group.limit(fields(blockIO={"weight": 300}))
-        return
+        pytest.skip("refused, as it should be: no disk scheduler here knows weights (BFQ, iocost)")
     group.limit(fields(blockIO={"weight": 300}))
-    # io.weight counts from 1 to 10000, the others from 10 to 1000
-    wanted = "default 2929" if there[0] == "io.weight" else "300"
-    assert wanted in control_file(group, there[0])
+    file = next(iter(before))
+    assert files[file] in control_file(group, file).splitlines()
+    assert files[file] not in before[file].splitlines()
+
+
+@pytest.fixture
+def loop_device(tmp_path: Path) -> Iterator[str]:
+    """A disk of this test's own, whose scheduler knows weights; give its numbers."""
+    image = tmp_path / "image"
+    image.write_bytes(bytes(MIB))
+    made = subprocess.run(
+        ["losetup", "--find", "--show", image], capture_output=True, text=True, check=False
+    )
+    if made.returncode:
+        pytest.skip(f"needs a loop device: {made.stderr.strip()}")
+    device = made.stdout.strip()
+    place = Path("/sys/block", Path(device).name)
+    scheduler = place / "queue/scheduler"
+    before = scheduler.read_text()
+    try:
+        if "bfq" not in before:
+            pytest.skip("needs a kernel with the disk scheduler BFQ (CONFIG_BFQ_GROUP_IOSCHED)")
+        scheduler.write_text("bfq")
+        yield (place / "dev").read_text().strip()
+        scheduler.write_text(before[before.index("[") + 1 : before.index("]")])
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
 
 
 @pytest.mark.oci("linux.resources.blockIO.weightDevice")
-def test_a_weight_at_one_disk(group: Cgroup, disk: str) -> None:
-    """Taken where that disk has a scheduler that knows weights, and refused by name elsewhere."""
+def test_a_weight_at_one_disk(group: Cgroup, loop_device: str) -> None:
+    """Beside that of all others; before, there was none for it: the control."""
+    major, minor = map(int, loop_device.split(":"))
+    names = ("io.bfq.weight",) if group.version == "v2" else (
+        "blkio.bfq.weight", "blkio.bfq.weight_device",
+    )  # fmt: skip
+    assert not [name for name in names if f"{loop_device} " in control_file(group, name)]
+    row = {"major": major, "minor": minor, "weight": 300}
+    group.limit(fields(blockIO={"weightDevice": [row]}))
+    found = control_file(group, names[-1]).splitlines()
+    assert f"{loop_device} 300" in found
+    assert "default 100" in found
+
+
+@pytest.mark.oci("linux.resources.blockIO.weightDevice")
+def test_a_weight_at_a_disk_without_weights(group: Cgroup, disk: str) -> None:
+    """Refused by name: it would not hold."""
+    name = Path(f"/sys/dev/block/{disk}").resolve().name
+    if "[bfq]" in Path(f"/sys/block/{name}/queue/scheduler").read_text():
+        pytest.skip(f"{name} has a scheduler that knows weights")
+    if control_file(group, "io.weight"):
+        pytest.skip("this kernel weighs every disk (CONFIG_BLK_CGROUP_IOCOST)")
     major, minor = map(int, disk.split(":"))
     row = {"major": major, "minor": minor, "weight": 300}
-    refused = ""
-    try:
+    with pytest.raises((InvalidArgument, Unsupported), match=r"^linux\.[\w.]+\.weightDevice"):
         group.limit(fields(blockIO={"weightDevice": [row]}))
-    except (InvalidArgument, Unsupported) as error:
-        refused = str(error)
-    if refused:
-        assert refused.startswith("linux.resources.blockIO.weightDevice")
-        name = Path(f"/sys/dev/block/{disk}").resolve().name
-        assert "[bfq]" not in Path(f"/sys/block/{name}/queue/scheduler").read_text()
-    else:
-        files = ("io.bfq.weight", "io.weight", "blkio.weight_device", "blkio.bfq.weight_device")
-        assert any(disk in control_file(group, file) for file in files)
 
 
 @pytest.mark.oci(
@@ -237,29 +277,52 @@ def test_weights_of_leaves_are_refused(group: Cgroup, disk: str) -> None:
 
 
 @pytest.mark.oci("linux.resources.rdma")
-def test_handles_of_a_device_that_is_not_there(group: Cgroup) -> None:
+def test_handles_of_an_adapter(group: Cgroup) -> None:
+    """Both limits in its line, and no other adapter's; before there were none: the control."""
+    adapters = sorted(entry.name for entry in Path("/sys/class/infiniband").glob("*"))
+    if not adapters or not control_file(group, "rdma.max"):
+        pytest.skip("needs an RDMA adapter (/sys/class/infiniband) and the rdma controller")
+    name = adapters[0]
+    assert f"{name} hca_handle=max hca_object=max" in control_file(group, "rdma.max").splitlines()
+    group.limit(fields(rdma={name: {"hcaHandles": 3, "hcaObjects": 10}}))
+    assert f"{name} hca_handle=3 hca_object=10" in control_file(group, "rdma.max").splitlines()
+
+
+@pytest.mark.oci("linux.resources.rdma")
+def test_handles_of_an_adapter_that_is_not_there(group: Cgroup) -> None:
     """No such adapter, or no such controller: either is named."""
     asked = fields(rdma={"nothing0": {"hcaHandles": 3, "hcaObjects": 10}})
     with pytest.raises((InvalidArgument, Unsupported), match=r"linux\.resources\.rdma"):
         group.limit(asked)
 
 
-@pytest.mark.oci("linux.resources.network.classID", "linux.resources.network.priorities")
-@pytest.mark.parametrize(
-    ("asked", "file", "text"),
-    [
-        ({"classID": 0x100001}, "net_cls.classid", str(0x100001)),
-        ({"priorities": [{"name": "lo", "priority": 3}]}, "net_prio.ifpriomap", "lo 3"),
-    ],
-    ids=["class", "priorities"],
-)
+MARKS = [
+    pytest.param(
+        {"classID": 0x100001}, "net_cls.classid", str(0x100001),
+        marks=pytest.mark.oci("linux.resources.network.classID"), id="class",
+    ),
+    pytest.param(
+        {"priorities": [{"name": "lo", "priority": 3}]}, "net_prio.ifpriomap", "lo 3",
+        marks=pytest.mark.oci("linux.resources.network.priorities"), id="priorities",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("asked", "file", "text"), MARKS)
 def test_marks_on_packets(group: Cgroup, asked: dict[str, Any], file: str, text: str) -> None:
-    """Where v1's controllers for it are mounted; refused by name elsewhere, and on v2."""
+    """Where v1's controllers for it are mounted."""
     before = control_file(group, file)
-    if before == "":
-        with pytest.raises(Unsupported, match=r"network\.\w+: (no net_\w+ controller|cgroup v2)"):
-            group.limit(fields(network=asked))
-    else:
+    if not before:
+        pytest.skip(f"needs the controller {file.partition('.')[0]} of cgroup v1, mounted")
+    group.limit(fields(network=asked))
+    assert text in control_file(group, file).splitlines()
+    assert text not in before.splitlines()
+
+
+@pytest.mark.parametrize(("asked", "file", "text"), MARKS)
+def test_no_marks_on_packets(group: Cgroup, asked: dict[str, Any], file: str, text: str) -> None:
+    """Refused by name where they are not, and on v2, which has none."""
+    if control_file(group, file):
+        pytest.skip(f"this host has {file}, in which {text} can stand")
+    with pytest.raises(Unsupported, match=r"network\.\w+: (no net_\w+ controller|cgroup v2)"):
         group.limit(fields(network=asked))
-        assert text in control_file(group, file).splitlines()
-        assert text not in before.splitlines()

@@ -19,7 +19,6 @@ from minicontainer.cgroups.limits import (
     DeviceRule,
     HugepageLimit,
     Memory,
-    Network,
     Pids,
     Resources,
 )
@@ -351,15 +350,6 @@ def test_a_limit_the_kernel_does_not_take_is_named(group: Cgroup) -> None:
     """Field, value, file."""
     with pytest.raises(InvalidArgument, match=r"linux\.resources\.cpu\.quota: '10'.*cpu\."):
         group.limit(Resources(cpu=Cpu(quota=10)))
-
-
-@pytest.mark.oci("linux.resources.network.classID")
-def test_packet_marks_need_their_controller(group: Cgroup) -> None:
-    """No v2 has them, and v1 only where net_cls is mounted."""
-    if any("net_cls" in hierarchy.controllers for hierarchy in hierarchies.mounted().v1):
-        pytest.skip("this host has the net_cls controller")
-    with pytest.raises(Unsupported, match=r"network\.classID: (no net_cls controller|cgroup v2)"):
-        group.limit(Resources(network=Network(class_id=1)))
 
 
 @pytest.mark.oci("linux.resources.unified")

@@ -6,9 +6,11 @@ See: runtime-spec config.md "Linux Process"; sched_setattr(2), ioprio_set(2), se
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
+import re
+import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ import pytest
 from minicontainer.cgroups import hierarchies
 from minicontainer.kernel import scheduling
 from tests.conftest import PATIENCE_S, command
-from tests.isolation.conftest import Bundles, Spec, status_of
+from tests.isolation.conftest import Bundles, Change, Spec, finished, status_of
 
 WAIT = "echo ready; sleep 60"
 SCHED_GETATTR, IOPRIO_GET = (315, 252) if os.uname().machine == "x86_64" else (275, 31)
@@ -90,26 +92,33 @@ DEADLINE = {"runtime": 1_000_000, "deadline": 5_000_000, "period": 10_000_000}
 
 
 @pytest.mark.parametrize(
-    ("asked", "policy"),
+    ("asked", "policy", "flags"),
     [
         pytest.param(
-            {"policy": "SCHED_FIFO", "priority": 7}, 1,
+            {"policy": "SCHED_FIFO", "priority": 7}, 1, 0,
             marks=pytest.mark.oci("process.scheduler.priority"),
         ),
         pytest.param(
-            {"policy": "SCHED_RR", "priority": 9}, 2,
+            {"policy": "SCHED_RR", "priority": 9}, 2, 0,
             marks=pytest.mark.oci("process.scheduler.priority"),
         ),
         pytest.param(
-            {"policy": "SCHED_DEADLINE", **DEADLINE}, 6,
+            {"policy": "SCHED_DEADLINE", **DEADLINE}, 6, 0,
             marks=pytest.mark.oci(
                 "process.scheduler.runtime", "process.scheduler.deadline",
                 "process.scheduler.period",
             ),
         ),
+        pytest.param(
+            {"policy": "SCHED_DEADLINE", **DEADLINE,
+             "flags": ["SCHED_FLAG_RECLAIM", "SCHED_FLAG_DL_OVERRUN"]}, 6, 0x6,
+            marks=pytest.mark.oci("process.scheduler.flags"),
+        ),
     ],
 )  # fmt: skip
-def test_a_real_time_scheduler(bundles: Bundles, asked: dict[str, object], policy: int) -> None:
+def test_a_real_time_scheduler(
+    bundles: Bundles, asked: dict[str, object], policy: int, flags: int
+) -> None:
     """Of cgroup v1 it needs time for such tasks, where the kernel has it given out by groups."""
     groups_have_it = any(
         os.path.exists(f"{hierarchy.mount_point}/cpu.rt_runtime_us")
@@ -125,7 +134,7 @@ def test_a_real_time_scheduler(bundles: Bundles, asked: dict[str, object], polic
     attr = attributes_of(bundles.start(WAIT, change).pid)
     for name in ("priority", "runtime", "deadline", "period"):
         assert getattr(attr, name) == asked.get(name, 0), name
-    assert attr.policy == policy
+    assert (attr.policy, attr.flags) == (policy, flags)
 
 
 def test_a_scheduler_that_the_kernel_refuses(bundles: Bundles) -> None:
@@ -272,7 +281,7 @@ LOOK_AT_SELF = (
 NICE, POLICY = 18, 40  # in /proc/PID/stat, from 0
 
 
-def look_by_exec(bundles: Bundles, change: Callable[[Spec], object]) -> list[str]:
+def look_by_exec(bundles: Bundles, change: Change) -> list[str]:
     """Start a container, and another program in it; give the lines that this one prints."""
     running = bundles.start(WAIT, change)
     name = str(running.state["id"])
@@ -301,29 +310,99 @@ def test_exec_takes_the_containers_attributes(bundles: Bundles) -> None:
     assert (score, personality) == ("234", "00000008")
 
 
-@pytest.mark.oci("process.execCPUAffinity")
-def test_exec_runs_on_the_processors_that_are_its_own(bundles: Bundles) -> None:
-    """The first of those there are; and all of them, where nothing is asked: the control."""
+def on_processors(initial: int, final: int | None = None) -> Change:
+    """Ask for exec's processors."""
+    asked = {"initial": str(initial)} | ({} if final is None else {"final": str(final)})
+    return lambda spec: spec["process"].update(execCPUAffinity=asked)
+
+
+@pytest.fixture
+def two_processors() -> tuple[int, int]:
+    """The first and the last that this test may use."""
     allowed = sorted(os.sched_getaffinity(0))
     if len(allowed) < 2:
         pytest.skip("needs two processors")
+    return allowed[0], allowed[-1]
 
-    def change(spec: Spec) -> None:
-        spec["process"]["execCPUAffinity"] = {"initial": f"{allowed[1]}", "final": f"{allowed[0]}"}
 
-    *_, chosen = look_by_exec(bundles, change)
-    assert chosen.split()[1] == str(allowed[0])
+@pytest.mark.oci("process.execCPUAffinity")
+def test_exec_runs_on_the_processors_that_are_its_own(
+    bundles: Bundles, two_processors: tuple[int, int]
+) -> None:
+    """The final ones; and all of them, where nothing is asked: the control."""
+    first, last = two_processors
+    *_, chosen = look_by_exec(bundles, on_processors(last, first))
+    assert chosen.split()[1] == str(first)
     *_, every = look_by_exec(bundles, lambda _: None)
-    assert scheduling.parse_list(every.split()[1], 8191) == set(allowed)
+    assert scheduling.parse_list(every.split()[1], 8191) == os.sched_getaffinity(0)
 
 
 @pytest.mark.oci("process.execCPUAffinity.initial")
-def test_exec_keeps_the_initial_processors_without_final_ones(bundles: Bundles) -> None:
-    """On these the program stays, unless its cgroup has a cpuset of its own."""
-    allowed = sorted(os.sched_getaffinity(0))
+def test_exec_keeps_the_initial_processors_without_final_ones(
+    bundles: Bundles, two_processors: tuple[int, int]
+) -> None:
+    """Where its cgroup has a cpuset too: the kernel knows which ones the process chose itself."""
+    if tuple(map(int, os.uname().release.split(".")[:2])) < (6, 2):
+        pytest.skip("needs Linux 6.2: before, a cpuset made a process forget what it had chosen")
+    _, last = two_processors
+    *_, chosen = look_by_exec(bundles, on_processors(last))
+    assert chosen.split()[1] == str(last)
 
-    def change(spec: Spec) -> None:
-        spec["process"]["execCPUAffinity"] = {"initial": f"{allowed[-1]}"}
 
-    *_, chosen = look_by_exec(bundles, change)
-    assert scheduling.parse_list(chosen.split()[1], 8191) <= set(allowed)
+@pytest.mark.oci("process.execCPUAffinity")
+def test_exec_chooses_processors_before_and_after_it_joins_the_cgroup(
+    bundles: Bundles, two_processors: tuple[int, int], tmp_path: Path
+) -> None:
+    """As strace(1) sees it; without the field nothing is chosen: the control."""
+    if not shutil.which("strace"):
+        pytest.skip("needs strace")
+    first, last = two_processors
+    calls = "trace=sched_setaffinity,clone3,write"
+    wanted = [f"[{last}]", "join", f"[{first}]"]
+    for change, expected in ((on_processors(last, first), wanted), (lambda _: None, ["join"])):
+        running = bundles.start(WAIT, change)
+        words = bundles.oci("exec", str(running.state["id"]), "/bin/true")
+        traced = ["strace", "-f", "-y", "-e", calls, "-o", str(tmp_path / "trace"), *words]
+        assert finished(traced).status == 0
+        found = re.findall(
+            r"sched_setaffinity\(0, \d+, (\[[\d ]+\])\)|(CLONE_INTO_CGROUP|/tasks>, \"0)",
+            (tmp_path / "trace").read_text(),
+        )
+        told = [chosen or "join" for chosen, _ in found]
+        assert [word for word, _ in itertools.groupby(told)] == expected
+
+
+# -- what can't be had ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        pytest.param(
+            "personality", {"domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"]},
+            "linux.personality.flags: expected none",
+            marks=pytest.mark.oci("linux.personality.flags"),
+        ),
+        pytest.param(
+            "personality", {"domain": "BSD"}, "linux.personality.domain: expected one of LINUX",
+            marks=pytest.mark.oci("linux.personality.domain"),
+        ),
+        pytest.param(
+            "intelRdt", {"closID": "guaranteed", "enableMonitoring": True}, "linux.intelRdt: ",
+            marks=pytest.mark.oci("linux.intelRdt"),
+        ),
+        pytest.param(
+            "intelRdt", {"schemata": ["L3:0=ff"], "l3CacheSchema": "L3:0=ff",
+                         "memBwSchema": "MB:0=70"}, "linux.intelRdt: ",
+            marks=pytest.mark.oci("linux.intelRdt"),
+        ),
+    ],
+)  # fmt: skip
+def test_what_can_not_be_had_is_refused(
+    bundles: Bundles, field: str, value: dict[str, object], says: str
+) -> None:
+    """In one line; the program does not run, and nothing was made."""
+    done = bundles("echo running", lambda spec: spec["linux"].update({field: value}))
+    assert (done.status, done.output) == (1, "")
+    assert says in done.errors
+    assert done.errors.count("\n") == 1

@@ -44,7 +44,6 @@ def test_the_image_is_never_written(run: Run, busybox: Path) -> None:
     assert _digest(busybox) == before
 
 
-@pytest.mark.oci("root.readonly")
 def test_a_writable_bundle_is(bundles: Bundles, tree: Path) -> None:
     """The control: the same changes without an overlay are in the tree, and are noticed."""
 
@@ -87,6 +86,22 @@ def test_the_kernel_says_that_it_is(run: Run) -> None:
     """With the control."""
     assert "ro" in mounts_of(run.start("echo ready; sleep 60", "--read-only").pid)["/"].options
     assert "rw" in mounts_of(run.start("echo ready; sleep 60").pid)["/"].options
+
+
+@pytest.mark.oci("root.readonly")
+def test_a_bundle_says_which(bundles: Bundles, tree: Path) -> None:
+    """Each is the other's control; the host's own mount stays as it is."""
+    for readonly, word in ((True, "ro"), (False, "rw")):
+
+        def change(spec: Spec, readonly: bool = readonly) -> None:
+            spec["root"] = {"path": str(tree), "readonly": readonly}
+
+        running = bundles.start("echo ready; sleep 60", change)
+        assert word in mounts_of(running.pid)["/"].options
+        done = bundles.exec(running, "touch", "/new")
+        assert ("Read-only file system" in done.errors) == readonly
+        assert (tree / "new").exists() != readonly
+    (tree / "of-the-host").touch()
 
 
 def test_without_the_option_it_can(run: Run) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 import socket
 from typing import TYPE_CHECKING, Any
@@ -214,6 +215,36 @@ def test_each_action_does_what_it_says(action: str, errno_ret: int | None, expec
     rule = SyscallRule(names=("sched_yield",), action=action, errno_ret=errno_ret)
     program = compile_profile(Seccomp(default_action="SCMP_ACT_ALLOW", syscalls=(rule,)))
     assert in_child(filtered(program, make_call("sched_yield"))) == expected
+
+
+# push rbx; mov eax, edi; int 0x80; pop rbx; ret: a system call of a 32-bit program
+INT_0X80 = bytes.fromhex("53 89f8 cd80 5b c3")
+YIELD_32 = 158  # sched_yield(2), to i386
+
+
+def yield_as_32_bits() -> int:
+    """Make a call as 32-bit programs do, which a 64-bit one can too; give its error, or 0."""
+    code = mmap.mmap(-1, len(INT_0X80), prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    code.write(INT_0X80)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(code))
+    return -int(ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)(address)(YIELD_32))
+
+
+@needs_root
+@pytest.mark.oci("linux.seccomp.architectures")
+def test_a_program_of_another_architecture() -> None:
+    """Filtered by that one's numbers where it is listed; where it is not, killed."""
+    if os.uname().machine != "x86_64" or in_child(yield_as_32_bits) != 0:
+        pytest.skip("needs an x86-64 processor, and a kernel that runs 32-bit programs too")
+    rule = SyscallRule(names=("sched_yield",), action="SCMP_ACT_ERRNO", errno_ret=71)
+    for listed, expected in (
+        (("SCMP_ARCH_X86_64", "SCMP_ARCH_X86"), 71),
+        (("SCMP_ARCH_X86_64",), KILLED_BY_SIGSYS),
+    ):
+        profile = Seccomp(default_action="SCMP_ACT_ALLOW", architectures=listed, syscalls=(rule,))
+        program = compile_profile(profile)
+        assert in_child(filtered(program, yield_as_32_bits)) == expected, listed
+        assert in_child(filtered(program, make_call("sched_yield"))) == 71, listed
 
 
 @needs_root
