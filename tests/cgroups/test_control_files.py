@@ -299,15 +299,16 @@ def test_handles_of_an_adapter_that_is_not_there(group: Cgroup) -> None:
 MARKS = [
     pytest.param(
         {"classID": 0x100001}, "net_cls.classid", str(0x100001),
-        marks=pytest.mark.oci("linux.resources.network.classID"), id="class",
+        id="class",
     ),
     pytest.param(
         {"priorities": [{"name": "lo", "priority": 3}]}, "net_prio.ifpriomap", "lo 3",
-        marks=pytest.mark.oci("linux.resources.network.priorities"), id="priorities",
+        id="priorities",
     ),
 ]  # fmt: skip
 
 
+@pytest.mark.oci("linux.resources.network.classID", "linux.resources.network.priorities")
 @pytest.mark.parametrize(("asked", "file", "text"), MARKS)
 def test_marks_on_packets(group: Cgroup, asked: dict[str, Any], file: str, text: str) -> None:
     """Where v1's controllers for it are mounted."""
@@ -319,6 +320,7 @@ def test_marks_on_packets(group: Cgroup, asked: dict[str, Any], file: str, text:
     assert text not in before.splitlines()
 
 
+@pytest.mark.oci("linux.resources.network.classID", "linux.resources.network.priorities")
 @pytest.mark.parametrize(("asked", "file", "text"), MARKS)
 def test_no_marks_on_packets(group: Cgroup, asked: dict[str, Any], file: str, text: str) -> None:
     """Refused by name where they are not, and on v2, which has none."""
