@@ -28,12 +28,13 @@ SECCOMP_SET_MODE_FILTER = 1
 SECCOMP_FILTER_FLAG_TSYNC = 1
 SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
 SECCOMP_FILTER_FLAG_TSYNC_ESRCH = 16
+_WAIT_KILLABLE = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"
 # The flags that a profile may name.
 FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": SECCOMP_FILTER_FLAG_TSYNC,
     "SECCOMP_FILTER_FLAG_LOG": 2,
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
-    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 32,
+    _WAIT_KILLABLE: 32,
 }
 
 _INSTRUCTION_SIZE = 8  # bytes of one struct sock_filter
@@ -114,19 +115,31 @@ def filter_flags(profile: Seccomp) -> int:
                     f"linux.seccomp.flags[{i}]: expected one of {', '.join(FLAGS)}, got {name!r}"
                 )
             flags |= FLAGS[name]
-    if any(rule.action == "SCMP_ACT_NOTIFY" for rule in profile.syscalls):
-        if not profile.listener_path:
+    if has_listener(profile):
+        if not (profile.listener_path or "").startswith("/"):
             raise InvalidArgument(
-                "linux.seccomp.listenerPath: is required where a rule's action is SCMP_ACT_NOTIFY"
+                "linux.seccomp.listenerPath: an absolute path is required where an action is "
+                f"SCMP_ACT_NOTIFY, got {profile.listener_path!r}"
             )
         flags |= SECCOMP_FILTER_FLAG_NEW_LISTENER
         if flags & SECCOMP_FILTER_FLAG_TSYNC:  # both answer with a number: this tells them apart
             flags |= SECCOMP_FILTER_FLAG_TSYNC_ESRCH
+    elif flags & FLAGS[_WAIT_KILLABLE]:
+        raise InvalidArgument(
+            f"linux.seccomp.flags: {_WAIT_KILLABLE} makes sense only with the action "
+            "SCMP_ACT_NOTIFY"
+        )
     elif profile.listener_metadata and not profile.listener_path:
         raise InvalidArgument(
             "linux.seccomp.listenerMetadata: must not be set without listenerPath"
         )
     return flags
+
+
+def has_listener(profile: Seccomp) -> bool:
+    """Say whether some call is answered by a process outside: seccomp_unotify(2)."""
+    actions = {profile.default_action, *(rule.action for rule in profile.syscalls)}
+    return "SCMP_ACT_NOTIFY" in actions
 
 
 def cached_program(profile: Seccomp, directory: str) -> bytes:
@@ -138,7 +151,7 @@ def cached_program(profile: Seccomp, directory: str) -> bytes:
     Args:
         directory: where programs are kept, one file each, made if it is missing.
     Raises:
-        InvalidArgument, Unsupported: of `seccomp_compiler.compile_profile`.
+        InvalidArgument, Unsupported: of `seccomp_compiler.compile_apart`.
     """
     key = _key(profile)
     path = f"{directory}/{key.hex()}.bpf"
@@ -146,8 +159,8 @@ def cached_program(profile: Seccomp, directory: str) -> bytes:
     if program is None:
         from minicontainer.kernel import seccomp_compiler  # with libseccomp: 30 ms
 
-        program = seccomp_compiler.compile_profile(profile)
-        _keep(path, key, seccomp_compiler.made_from(), program)
+        program, made_from = seccomp_compiler.compile_apart(profile)
+        _keep(path, key, made_from, program)
     return program
 
 

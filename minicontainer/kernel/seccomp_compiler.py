@@ -10,10 +10,11 @@ import ctypes
 import os
 
 from minicontainer.errors import InvalidArgument, Unsupported
+from minicontainer.kernel import pidfds, process, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
     from minicontainer.kernel.seccomp import Seccomp, SyscallRule
 
@@ -30,7 +31,7 @@ ACTIONS = {
     "SCMP_ACT_ALLOW": 0x7FFF0000,
 }
 _WITH_ERRNO = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")  # the low 16 bits of the answer carry it
-_PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")
+_PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_NOTIFY")
 
 # <seccomp.h>, enum scmp_compare.
 OPERATORS = {
@@ -75,6 +76,9 @@ _X86_64, _X32 = ARCHITECTURES["SCMP_ARCH_X86_64"], ARCHITECTURES["SCMP_ARCH_X32"
 _X32_BIT = 0x40000000
 
 EPERM, ENOSYS = 1, 38
+_MOST_INSTRUCTIONS = 4096  # BPF_MAXINSNS
+PATIENCE_S = 20
+_FAILURES = {"InvalidArgument": InvalidArgument, "Unsupported": Unsupported}
 
 
 def check(profile: Seccomp) -> None:
@@ -86,11 +90,6 @@ def check(profile: Seccomp) -> None:
     at = "linux.seccomp"
     action, errno = profile.default_action, profile.default_errno_ret
     _check_action(action, errno, f"{at}.defaultAction", f"{at}.defaultErrnoRet")
-    if profile.default_action == "SCMP_ACT_NOTIFY":
-        raise InvalidArgument(
-            f"{at}.defaultAction: SCMP_ACT_NOTIFY can't be the default: "
-            "the process would wait for the listener before it could hand it over"
-        )
     for i, name in enumerate(profile.architectures):
         _looked_up(ARCHITECTURES, name, f"{at}.architectures[{i}]")
     for i, rule in enumerate(profile.syscalls):
@@ -101,10 +100,6 @@ def _check_rule(rule: SyscallRule, at: str) -> None:
     if not rule.names or "" in rule.names:
         raise InvalidArgument(f"{at}.names: expected the names of system calls")
     _check_action(rule.action, rule.errno_ret, f"{at}.action", f"{at}.errnoRet")
-    if rule.action == "SCMP_ACT_NOTIFY" and "write" in rule.names:
-        raise InvalidArgument(
-            f"{at}.names: write can't have SCMP_ACT_NOTIFY: it is what hands the listener over"
-        )
     for i, arg in enumerate(rule.args):
         _looked_up(OPERATORS, arg.op, f"{at}.args[{i}].op")
         for field, number, most in (
@@ -139,6 +134,55 @@ def _answer(action: str, errno: int | None) -> int:
     return ACTIONS[action]
 
 
+def compile_apart(profile: Seccomp, timeout_s: int = PATIENCE_S) -> tuple[bytes, tuple[str, ...]]:
+    """Compile a profile in a child: some would keep libseccomp (2.5.4) busy for minutes.
+
+    For each rule with conditions it goes through all that it has for that call. A child can be
+    ended by the kernel, whatever it does; and what libseccomp needs of memory is gone with it.
+
+    Returns:
+        as `compile_profile` and `made_from` do.
+    Raises:
+        InvalidArgument, Unsupported: of those; or it takes longer than this.
+    """
+    reader, writer = os.pipe()
+    pid = process.fork()
+    if pid == 0:
+        _tell(profile, timeout_s, writer)
+    os.close(writer)
+    with open(reader, "rb") as file:
+        told = file.read()
+    status = pidfds.wait_exit(pid)
+    if status == 128 + signals.SIGALRM:
+        raise InvalidArgument(
+            f"linux.seccomp.syscalls: libseccomp needs more than {timeout_s} s for these rules: "
+            "those with conditions (args) for one and the same call should be fewer"
+        )
+    kind, _, content = told.partition(b"\n")
+    if kind != b"program":
+        failure = _FAILURES.get(kind.decode(), Unsupported)
+        raise failure(content.decode() or f"compiling the seccomp profile ended with {status}")
+    origins, _, program = content.partition(b"\n\n")
+    return program, tuple(os.fsdecode(origins).split("\n"))
+
+
+def _tell(profile: Seccomp, timeout_s: int, writer: int) -> NoReturn:
+    """Compile; write the program, or what is wrong."""
+    try:
+        signals.handle(signals.SIGALRM, signals.SIG_DFL)
+        signals.unblock((signals.SIGALRM,))
+        signals.alarm(timeout_s)
+        program = compile_profile(profile)
+        told = b"program\n" + os.fsencode("\n".join(made_from())) + b"\n\n" + program
+    except BaseException as error:  # the process ends here, and its parent says why
+        known = type(error).__name__ in _FAILURES
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        told = f"{type(error).__name__}\n{text}".encode(errors="replace")
+    with open(writer, "wb") as file:
+        file.write(told)
+    os._exit(0)
+
+
 def compile_profile(profile: Seccomp) -> bytes:
     """Compile a profile to a BPF program for this machine.
 
@@ -170,7 +214,14 @@ def compile_profile(profile: Seccomp) -> bytes:
     with open(os.memfd_create("seccomp"), "w+b") as file:
         rules.export_bpf(file)
         file.seek(0)
-        return _enosys_prelude(binding, profile) + file.read()
+        program = _enosys_prelude(binding, profile) + file.read()
+    instructions = len(program) // ctypes.sizeof(SockFilter)
+    if instructions > _MOST_INSTRUCTIONS:
+        raise InvalidArgument(
+            f"linux.seccomp.syscalls: these rules make {instructions} instructions, and the kernel "
+            f"takes {_MOST_INSTRUCTIONS}: conditions (args) should be fewer"
+        )
+    return program
 
 
 def _binding() -> Any:

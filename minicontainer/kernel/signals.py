@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Handler = Callable[[int, FrameType | None], object] | int
 
-SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGPIPE, SIGTERM = 1, 2, 3, 9, 13, 15
+SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGPIPE, SIGALRM, SIGTERM = 1, 2, 3, 9, 13, 14, 15
 SIGCHLD: int = _signal.SIGCHLD  # this one and the next differ between architectures
 SIGSTOP: int = _signal.SIGSTOP
 SIGTTOU: int = _signal.SIGTTOU
@@ -33,6 +33,7 @@ VALID: frozenset[int] = frozenset(_signal.valid_signals())
 CATCHABLE: frozenset[int] = VALID - {SIGKILL, SIGSTOP}
 
 handle: Callable[[int, Handler], Handler] = _signal.signal
+alarm: Callable[[int], int] = _signal.alarm  # SIGALRM in so many seconds, whatever happens
 handler_of: Callable[[int], Handler] = _signal.getsignal
 wait_for: Callable[[Iterable[int]], int] = _signal.sigwait
 pause: Callable[[], None] = _signal.pause

@@ -12,7 +12,7 @@ import pytest
 
 from minicontainer.kernel import seccomp_compiler
 from minicontainer.kernel.seccomp import ArgRule, Seccomp, SyscallRule, cached_program
-from minicontainer.kernel.seccomp_compiler import compile_profile
+from minicontainer.kernel.seccomp_compiler import compile_apart, compile_profile
 from tests.kernel.seccomp_child import MACHINES
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="CAP_SYS_ADMIN: run as root")
@@ -32,11 +32,11 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Seccomp]:
     """Count what is compiled."""
     calls: list[Seccomp] = []
 
-    def counted(profile: Seccomp) -> bytes:
+    def counted(profile: Seccomp) -> tuple[bytes, tuple[str, ...]]:
         calls.append(profile)
-        return compile_profile(profile)
+        return compile_apart(profile)
 
-    monkeypatch.setattr(seccomp_compiler, "compile_profile", counted)
+    monkeypatch.setattr(seccomp_compiler, "compile_apart", counted)
     return calls
 
 
