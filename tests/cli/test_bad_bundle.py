@@ -243,6 +243,14 @@ def test_a_very_large_file(bundle: Bundle) -> None:
     refused(bundle, "exec: '/nosuch': no such file or directory")
 
 
+def test_a_file_that_is_too_large(bundle: Bundle) -> None:
+    """Nobody writes one; it would only fill the memory."""
+    with (bundle.path / "config.json").open("r+") as file:
+        file.seek(16 << 20)
+        file.write(" ")
+    refused(bundle, "config.json is longer than 16 MiB")
+
+
 def test_unknown_fields_are_passed_over(bundle: Bundle) -> None:
     """At every level: the specification grows. See: runtime-spec config.md "Extensibility"."""
     named = ("annotations", "linux.timeOffsets", "linux.sysctl", "linux.netDevices")
