@@ -49,6 +49,7 @@ _SYSCALL_NUMBERS = {
     "clone3": 435,
     "close_range": 436,
     "openat2": 437,
+    "pidfd_getfd": 438,
     "mount_setattr": 442,
 }
 _OLDER_SYSCALL_NUMBERS = {

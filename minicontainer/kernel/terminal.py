@@ -92,12 +92,13 @@ def raw_mode(fd: int) -> Iterator[None]:
 
 
 def send_descriptor(sock: socket.socket, fd: int, name: str) -> None:
-    """Send a descriptor over a unix socket, with a word that says what it is.
+    """Send a descriptor over a unix socket, with a word or more that say what it is.
 
     See: unix(7) "SCM_RIGHTS"; the OCI console socket takes the same form.
     """
     rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))
-    sock.sendmsg([name.encode()], [rights])
+    data = name.encode()
+    sock.sendall(data[sock.sendmsg([data], [rights]) :])
 
 
 def receive_descriptor(sock: socket.socket) -> int:

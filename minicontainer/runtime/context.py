@@ -86,6 +86,7 @@ class Init:
         self.null_fd = -1  # the null device on a mount where it can't be changed
         self.pidfd = -1  # of the container's first process, where this is another one
         self.executable = ""
+        self.kept: object = None  # what must live until execve
 
     def close(self) -> None:
         """Close the parent's copies of what is init's alone; twice is once."""

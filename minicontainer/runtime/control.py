@@ -79,6 +79,7 @@ def start(name: str, store: Store) -> State:
         if gate is None or now != "created":
             raise Conflict(f"cannot start a container in the {now} state: {name}")
         hooks = _hooks_of(state, store)
+        sync.hand_listener_over(gate, state, "created")
         try:
             steps.take(sync.start, state.pid, gate)
             if hooks:
@@ -86,6 +87,9 @@ def start(name: str, store: Store) -> State:
         except InitError as error:
             if is_fatal(error):
                 _remove(name, state, store)
+            raise
+        except KernelError:  # nobody answers what init may be waiting for
+            _end(state)
             raise
         return state
 

@@ -113,6 +113,7 @@ def start(
             half_made.callback(os.close, program_pidfd)
             half_made.callback(end_init, pid, program_pidfd)
             child.close()
+            sync.hand_listener_over(ours, state, "running")
             sync.go(ours)  # not earlier, or the program could speak before its joiner has
             sync.wait_for_program(pid, ours)
             half_made.pop_all()
@@ -241,6 +242,7 @@ RECIPE = (
     attributes.set_memory_policy,
     attributes.set_personality,
     attributes.set_labels,
+    privileges.set_umask,
     privileges.forbid_new_privileges,
     privileges.filter_if_privileged,
     privileges.drop_bounding_set,

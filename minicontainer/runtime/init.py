@@ -48,6 +48,7 @@ from minicontainer.runtime.privileges import (
     filter_if_unprivileged,
     forbid_new_privileges,
     set_capabilities,
+    set_umask,
 )
 from minicontainer.runtime.rootfs import (
     enter_directory,
@@ -192,10 +193,12 @@ def report_ready(init: Init) -> None:
 
 
 def wait_for_start(init: Init) -> None:
-    """Wait until the parent, or `start` at the gate, says so: networks are connected meanwhile."""
+    """Wait until the parent, or `start` at the gate, says so: networks are connected meanwhile.
+
+    A parent that is gone reads as closed.
+    """
     if init.gate is not None:
-        init.channel.close()
-        init.channel = init.gate
+        init.channel = init.gate  # the other closes at execve: a filter may forbid close(2)
     if not isinstance(init.channel.receive(), Start):
         os._exit(EXIT_NOT_STARTED)  # the parent is gone, or has given up
 
@@ -211,14 +214,11 @@ def announce_program(init: Init) -> None:
 def die_with_parent(init: Init) -> None:
     """Be killed if the parent is: it waits in the foreground, and leaves no orphan.
 
-    After the change of ids, which clears this; and before a last look whether the parent is still
-    there, because one that ended earlier sends no signal.
+    After the change of ids, which clears this; and before the last message from the parent is
+    waited for, because one that ended earlier sends no signal, but no message either.
     """
-    if init.options.detached:
-        return  # nobody's foreground
-    process.die_with_parent()
-    if process.is_closed(init.channel.reads):
-        os._exit(EXIT_NOT_STARTED)
+    if not init.options.detached:  # otherwise it is nobody's foreground
+        process.die_with_parent()
 
 
 @steps.needed_if(lambda spec: spec.annotations.get(WANTS_REAPER))
@@ -281,17 +281,18 @@ RECIPE = (
     set_memory_policy,
     set_personality,
     set_labels,              # before no_new_privs, which would forbid the change
+    set_umask,
     forbid_new_privileges,
     filter_if_privileged,
     drop_bounding_set,       # while CAP_SETPCAP is held
     become_user,
     set_capabilities,        # after setuid(2), which clears them
+    die_with_parent,         # likewise; and before the parent is waited for
     report_ready,
     wait_for_start,
     announce_program,        # the last word
-    filter_if_unprivileged,
+    filter_if_unprivileged,  # what follows must pass it
     run_start_container_hooks,  # the image's programs: under all limits that its own has
-    die_with_parent,
     stay_as_reaper,          # with --init it goes no further: its child takes the last step
     run_program,
 )  # fmt: skip

@@ -34,8 +34,10 @@ from minicontainer.runtime.sync import (
     Ready,
     channel_pair,
     go,
+    hand_listener_over,
     make_gate,
     next_message,
+    send_listener,
     start,
 )
 
@@ -86,6 +88,7 @@ class Container(Running):
         Raises:
             InitError: the program could not be started, or a hook failed.
         """
+        hand_listener_over(self._channel, self.state, "created")
         steps.take(start, self.pid, self._channel)
         if self._hooks.poststart:
             steps.take(run_poststart_hooks, self.state, self._hooks)
@@ -146,13 +149,19 @@ def create(
             steps.take(write_id_maps, pid, spec.linux)
         if spec.linux.net_devices:
             steps.take(move_net_devices, pid, spec.linux, undo)
-        go(ours)
-        if spec.hooks.prestart or spec.hooks.create_runtime:
-            wait_for(Mounted, ours, pid)
-            steps.take(run_runtime_hooks, state, spec.hooks)
-            go(ours)
-        wait_for(Ready, ours, pid)
+        _let_set_up(ours, state, spec)
         return Container(state, pidfd, ours, cgroup, undo.pop_all(), spec.hooks)
+
+
+def _let_set_up(channel: Channel, state: State, spec: Spec) -> None:
+    """Let init follow its recipe up to the program."""
+    hand_listener_over(channel, state, "creating")
+    go(channel)
+    if spec.hooks.prestart or spec.hooks.create_runtime:
+        wait_for(Mounted, channel, state.pid)
+        steps.take(run_runtime_hooks, state, spec.hooks)
+        go(channel)
+    wait_for(Ready, channel, state.pid)
 
 
 def _creating(name: str, bundle: Bundle, cgroup: Cgroup, manager: str) -> State:
@@ -268,7 +277,8 @@ def give_cgroup(cgroup: Cgroup, uid: int, gid: int) -> None:
 
 def compile_filter(profile: Seccomp, store: Store) -> bytes:
     """Turn the seccomp profile into a program, or find the one compiled before."""
-    seccomp.filter_flags(profile)  # refuses what init could only fail on
+    if seccomp.filter_flags(profile) & seccomp.SECCOMP_FILTER_FLAG_NEW_LISTENER:
+        from minicontainer.runtime import listener  # noqa: F401  # later nothing can be imported
     return seccomp.cached_program(profile, os.path.join(store.root, ".filters"))
 
 
@@ -327,6 +337,7 @@ STEPS = (
     write_id_maps,
     move_net_devices,
     run_runtime_hooks,
+    send_listener,   # in `start`, where the filter comes last
     start,
     run_poststart_hooks,
     end_init,        # from here on: what is taken back, in the end or when a step failed

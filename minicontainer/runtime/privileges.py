@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 _UMASK = 0o022  # where the specification leaves it open
 
 
+def set_umask(init: Init) -> None:
+    """Set which permissions the program's new files lack: nothing of ours is made any more, and a
+    filter may forbid umask(2)."""
+    asked = init.spec.process.user.umask
+    os.umask(_UMASK if asked is None else asked)
+
+
 @steps.needed_if(lambda spec: spec.process.no_new_privileges)
 def forbid_new_privileges(init: Init) -> None:
     """Let nothing that the program runs gain privileges, if asked: then a filter needs no
@@ -50,7 +57,6 @@ def become_user(init: Init) -> None:
     process.set_groups(user.additional_gids)
     process.set_gid(user.gid)
     process.set_uid(user.uid)
-    os.umask(_UMASK if user.umask is None else user.umask)
 
 
 def set_capabilities(init: Init) -> None:
@@ -74,5 +80,12 @@ def filter_if_unprivileged(init: Init) -> None:
 
 def _load_filter(init: Init) -> None:
     profile = init.spec.linux.seccomp
-    if profile is not None:
-        seccomp.load(init.filter, seccomp.filter_flags(profile))
+    if profile is None:
+        return
+    flags = seccomp.filter_flags(profile)
+    if flags & seccomp.SECCOMP_FILTER_FLAG_NEW_LISTENER:
+        from minicontainer.runtime import listener  # imported by `lifecycle.compile_filter`
+
+        init.kept = listener.load_filter(init.channel, profile, init.filter, flags)
+    else:
+        seccomp.load(init.filter, flags)

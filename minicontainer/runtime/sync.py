@@ -12,6 +12,8 @@
       │ connects its network                      │
       │ Start ──────────────────────────────────► │
       │ ◄──────────────────────────── Leaving ─── │  what follows can't tell of itself
+      │ ◄────────────────────────── Filtering ─── │  (or earlier) if there will be a listener
+      │ Go, and takes the listener: `listener` ─► │  waits in every call that the filter stops
       │ ◄───────────────────────────── (closed)   │  execve: the channel is close-on-exec
       │                                           │
       │ ◄──────────────────────────────── Failed  │  or at any point: step, call, errno, text
@@ -39,9 +41,15 @@ from minicontainer.record import Record
 from minicontainer.runtime import foreground
 from minicontainer.steps import Event
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from minicontainer.runtime.state import State
+
 
 class Go(Record):
-    """To init: the maps are written, begin; or the hooks were run, go on."""
+    """To init: the maps are written, begin; the hooks were run, or somebody listens: go on."""
 
 
 class Forked(Record):
@@ -76,6 +84,21 @@ class Hooking(Record):
     """From init: hooks come first after all; it says once more when it is Leaving."""
 
 
+class Filtering(Record):
+    """From init: it will load a filter that has a listener; then it may be unable to speak.
+
+    Args:
+        fd: the descriptor that the listener will have.
+        byte_fd: that of a file of one byte, to be set when the listener has been taken.
+        listener_path: of the socket that wants it;  metadata: what is sent along.
+    """
+
+    fd: int
+    byte_fd: int
+    listener_path: str
+    metadata: str = ""
+
+
 class Failed(Record):
     """From init: what went wrong; it ends with that.
 
@@ -96,7 +119,7 @@ class Failed(Record):
 
 _TYPES: dict[str, type[Record]] = {
     kind.__name__: kind
-    for kind in (Go, Forked, Happened, Mounted, Ready, Start, Leaving, Hooking, Failed)
+    for kind in (Go, Forked, Happened, Mounted, Ready, Start, Leaving, Hooking, Filtering, Failed)
 }
 
 
@@ -105,11 +128,14 @@ class Channel:
 
     Args:
         reads, writes: pipe ends, close-on-exec.
+
+    `on_filtering` is called with that message, and the number of the process that sent it.
     """
 
     def __init__(self, reads: int, writes: int) -> None:
         self.reads = reads
         self.writes = writes
+        self.on_filtering: Callable[[Filtering, int], None] | None = None
         self._rest = b""
 
     def send(self, message: Record) -> None:
@@ -229,7 +255,7 @@ def wait_for_program(pid: int, channel: Channel) -> None:
     # Not `_receive`: the program may run by now, and then a signal is for it to have. But a hook
     # may take for ever.
     while (message := _receive(channel) if hooking else channel.receive()) is not None:
-        if _handle(message, pid):
+        if _handle(channel, message, pid):
             leaving, hooking = isinstance(message, Leaving), isinstance(message, Hooking)
     channel.close()
     if not leaving:  # it was killed before it came so far
@@ -245,7 +271,7 @@ def next_message(channel: Channel, pid: int) -> Record:
         InitError: what that process said went wrong; or it ended without a word.
     """
     while (message := _receive(channel)) is not None:
-        if _handle(message, pid):
+        if _handle(channel, message, pid):
             return message
     raise InitError(_why_it_ended(pid))
 
@@ -255,8 +281,8 @@ def _receive(channel: Channel) -> Record | None:
         return channel.receive()
 
 
-def _handle(message: Record, pid: int) -> bool:
-    """Deal with events and failures; say whether the message is another one."""
+def _handle(channel: Channel, message: Record, pid: int) -> bool:
+    """Deal with events, failures and filters; say whether the message is another one."""
     if isinstance(message, Happened):
         # What the sender only passes on comes from a process that knows but its number inside: the
         # program, where init stays beside it, or a hook.
@@ -266,7 +292,31 @@ def _handle(message: Record, pid: int) -> bool:
         return False
     if isinstance(message, Failed):
         raise message.error()
+    if isinstance(message, Filtering) and channel.on_filtering:
+        channel.on_filtering(message, pid)
+        return False
     return True
+
+
+def hand_listener_over(channel: Channel, state: State, status: str) -> None:
+    """Send a filter's listener to who wants it, once the process at the other end has one.
+
+    Args:
+        state: the container's;  status: that it has then.
+    """
+    channel.on_filtering = lambda asked, pid: steps.take(
+        send_listener, asked, channel, pid, state, status
+    )
+
+
+def send_listener(asked: Filtering, channel: Channel, pid: int, state: State, status: str) -> None:
+    """Send the listener of a filter to whoever answers for the calls that it stops.
+
+    From here: the process under the filter may be stopped by whatever it does.
+    """
+    from minicontainer.runtime import listener  # sockets: few filters have one
+
+    listener.hand_over(asked, channel, pid, state, status)
 
 
 def _why_it_ended(pid: int) -> str:

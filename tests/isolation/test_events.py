@@ -117,7 +117,8 @@ class Comparison:
         events = [event for event in self.events if event.call]
         for i, event in enumerate(events):
             later = events[i + 1 : i + 2]
-            if event.result is None and later and later[0].call == event.call:
+            again = [(next_.call, next_.pid) for next_ in later]
+            if event.result is None and again == [(event.call, event.pid)]:
                 continue  # it came back after all: the next event tells how
             if event.call != "nft":
                 found.setdefault(event.pid, []).append(_as_call(event))
