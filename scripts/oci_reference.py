@@ -146,18 +146,30 @@ def is_below(field: str, mark: str) -> bool:
     return len(wanted) <= len(names) and all(word in ("*", name) for name, word in pairs)
 
 
-def marks(tree: ast.Module) -> Iterator[tuple[str, str]]:
+def marks(file: str, text: str) -> Iterator[tuple[str, str]]:
     """Yield each field that a test of a file is marked with, after the test's name.
 
     A mark may also stand at one of the values of `parametrize`.
+    Raises:
+        SystemExit: a mark is elsewhere, and would not be seen.
     """
+    tree = ast.parse(text)
+    seen = set()
     for test in ast.walk(tree):
         if isinstance(test, ast.FunctionDef) and test.name.startswith("test_"):
-            for decorator in test.decorator_list:
-                for call in ast.walk(decorator):
-                    if isinstance(call, ast.Call) and ast.unparse(call.func) == "pytest.mark.oci":
-                        for argument in call.args:
-                            yield test.name, ast.literal_eval(argument)
+            for call in (call for word in test.decorator_list for call in _mark_calls(word)):
+                seen.add(call)
+                for argument in call.args:
+                    yield test.name, ast.literal_eval(argument)
+    for call in _mark_calls(tree):
+        if call not in seen:
+            raise SystemExit(f"{file}:{call.lineno}: {ast.unparse(call)} is above no test")
+
+
+def _mark_calls(tree: ast.AST) -> Iterator[ast.Call]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.oci":
+            yield node
 
 
 def tests_by_field(known: list[str], directory: Path) -> dict[str, list[str]]:
@@ -171,8 +183,9 @@ def tests_by_field(known: list[str], directory: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
     wrong = []
     for path in sorted(directory.rglob("test_*.py")):
-        for test, mark in marks(ast.parse(path.read_text())):
-            name = f"{path.relative_to(directory)}::{test}"
+        file = str(path.relative_to(directory))
+        for test, mark in marks(file, path.read_text()):
+            name = f"{file}::{test}"
             below = [field for field in known if is_below(field, mark)]
             if not below:
                 wrong.append(f"{name}: there is no field {mark}")

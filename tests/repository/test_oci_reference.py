@@ -76,6 +76,13 @@ def test_a_field_without_a_test_stops_it(tmp_path: Path, one: str, other: str, s
         oci_reference.tests_by_field(["process.user.uid", "root.path"], tmp_path)
 
 
+def test_a_mark_that_is_above_no_test_stops_it(tmp_path: Path) -> None:
+    """In a list that tests share, it would not be seen."""
+    (tmp_path / "test_it.py").write_text('ALL = [pytest.mark.oci("root")]\n')
+    with pytest.raises(SystemExit, match=r"^test_it\.py:1: pytest\.mark\.oci\('root'\) is above"):
+        oci_reference.tests_by_field(["root.path"], tmp_path)
+
+
 # ---- the schema
 
 
