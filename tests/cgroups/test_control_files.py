@@ -192,7 +192,7 @@ def test_a_weight_at_disks(group: Cgroup) -> None:
     """By whichever scheduler's file the kernel has; refused by name where it has none."""
     files = {
         # io.weight counts from 1 to 10000, the others from 10 to 1000
-        "v2": {"io.bfq.weight": "default 300", "io.weight": "default 2929"},
+        "v2": {"io.bfq.weight": "default 300", "io.weight": "default 2930"},
     }.get(group.version, {"blkio.weight": "300", "blkio.bfq.weight": "300"})
     before = {file: text for file in files if (text := control_file(group, file))}
     if not before:
