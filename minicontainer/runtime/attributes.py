@@ -14,7 +14,7 @@ import errno
 
 from minicontainer import steps
 from minicontainer.errors import KernelError, Unsupported
-from minicontainer.kernel import keyring, process, procfs
+from minicontainer.kernel import files, keyring, process, procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,20 +72,30 @@ def _set_affinity(init: Init, field: str) -> None:
         scheduling.set_affinity(cpus)
 
 
-@steps.needed_if(lambda spec: spec.process.oom_score_adj is not None)
-def set_oom_score(init: Init) -> None:
-    """Tell the kernel how gladly to kill this process when memory runs out: proc(5)."""
-    score = init.spec.process.oom_score_adj
-    try:
-        with procfs.opened() as proc_fd:
-            procfs.write(proc_fd, "self/oom_score_adj", str(score))
-    except KernelError as error:
-        if error.errno != errno.EACCES:
-            raise
-        raise KernelError(
-            error.errno, "lower than here, which only CAP_SYS_RESOURCE permits: ask for more",
-            f"process.oomScoreAdj {score}",
-        ) from None  # fmt: skip
+def set_oom_score(who: str, score: int) -> None:
+    """Tell the kernel how gladly to kill a process when memory runs out: proc(5).
+
+    Not by init itself: what it may do is the user namespace's, which is never to go lower; and once
+    it hides from tracers, its files in /proc are the host's root's.
+
+    Args:
+        who: `self`, or the number of a process that waits.
+    Raises:
+        KernelError: EACCES, for less than the process has, without CAP_SYS_RESOURCE.
+    """
+    path = f"{who}/oom_score_adj"
+    with procfs.opened() as proc_fd:
+        try:
+            procfs.write(proc_fd, path, str(score))
+        except KernelError as error:
+            if error.errno != errno.EACCES:
+                raise
+            if files.read_file(path, at=proc_fd).strip() == str(score):
+                return  # its joiner did this, before they hid
+            raise KernelError(
+                error.errno, "lower than here, which only CAP_SYS_RESOURCE permits: ask for more",
+                f"process.oomScoreAdj {score}",
+            ) from None  # fmt: skip
 
 
 @steps.needed_if(lambda spec: spec.linux.sysctl)

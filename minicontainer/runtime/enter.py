@@ -230,7 +230,6 @@ RECIPE = (
     init.become_root_inside,
     init.start_session,
     attributes.join_keyring,
-    attributes.set_oom_score,
     init.set_rlimits,
     open_root,
     open_own_terminal,

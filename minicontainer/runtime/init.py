@@ -30,7 +30,6 @@ from minicontainer.runtime.attributes import (
     set_io_priority,
     set_labels,
     set_memory_policy,
-    set_oom_score,
     set_personality,
     set_scheduler,
     set_sysctls,
@@ -255,7 +254,6 @@ RECIPE = (
     become_root_inside,
     start_session,
     join_keyring,
-    set_oom_score,
     set_rlimits,
     set_sysctls,             # in our own namespaces, as root of them
     unshare_cgroup,

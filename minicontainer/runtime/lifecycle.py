@@ -17,6 +17,7 @@ from minicontainer.contexts import ExitStack, suppress
 from minicontainer.errors import InitError, KernelError
 from minicontainer.kernel import namespaces, pidfds, seccomp, signals
 from minicontainer.runtime import binds, context
+from minicontainer.runtime.attributes import set_oom_score
 from minicontainer.runtime.context import Options
 from minicontainer.runtime.defaults import DENY_ALL_DEVICES, DEVICE_RULES
 from minicontainer.runtime.foreground import Running
@@ -147,6 +148,8 @@ def create(
             steps.take(give_cgroup, cgroup, *owner)
         if spec.new_namespace("user"):
             steps.take(write_id_maps, pid, spec.linux)
+        if spec.process.oom_score_adj is not None:
+            steps.take(set_oom_score, str(pid), spec.process.oom_score_adj)
         if spec.linux.net_devices:
             steps.take(move_net_devices, pid, spec.linux, undo)
         _let_set_up(ours, state, spec)
@@ -335,6 +338,7 @@ STEPS = (
     adopt_init,
     give_cgroup,
     write_id_maps,
+    set_oom_score,
     move_net_devices,
     run_runtime_hooks,
     send_listener,   # in `start`, where the filter comes last

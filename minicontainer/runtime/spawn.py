@@ -12,11 +12,13 @@ from __future__ import annotations
 import errno
 import os
 
+from minicontainer import steps
 from minicontainer.contexts import suppress
 from minicontainer.errors import Error, InitError, InvalidArgument, KernelError, Unsupported
 from minicontainer.kernel import namespaces, pidfds, process
 from minicontainer.kernel.namespaces import NAMESPACES
 from minicontainer.runtime import binds, context, init
+from minicontainer.runtime.attributes import set_oom_score
 from minicontainer.runtime.sync import (
     Forked,
     channel_pair,
@@ -161,6 +163,9 @@ def _join_and_fork(
 ) -> NoReturn:
     try:
         pass_events_on(told, "joiner")
+        score = child.spec.process.oom_score_adj
+        if score is not None:
+            steps.take(set_oom_score, "self", score)  # inherited too
         # The child inherits this, and must not be traced from the PID namespace it is born into
         # for a single moment: it still holds what the host gave it.
         process.set_dumpable(False)

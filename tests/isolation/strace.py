@@ -102,7 +102,7 @@ def read(trace: str, pid: int, *, inside: bool) -> Iterator[Call]:
         if _changes_state(name, args, text, inside):
             shaped = _SHAPES.get(name, _as_they_are)(args)
             if name == "write":
-                shaped = (_proc_self(shaped[0], pid), *shaped[1:])
+                shaped = (_proc_self(shaped[0], pid, inside), *shaped[1:])
             if name in ("sendto", "sendmsg"):
                 code = _netlink_answer(text, lines[i + 1 :])
                 yield Call(_netlink_type(text), shaped, -1 if code else 0, code)
@@ -214,10 +214,12 @@ def _as_they_are(args: list[Any]) -> tuple[Any, ...]:
     return tuple(_fields(arg) if isinstance(arg, dict) else arg for arg in args)
 
 
-def _proc_self(path: str, pid: int) -> str:
+def _proc_self(path: str, pid: int, inside: bool) -> str:
     """Name a file of /proc as events do: by `self`, and as if its instance were mounted there."""
     path = path.replace(f"/proc/{pid}/", "/proc/self/")
-    path = re.sub(r"^/\d+/", "/proc/self/", path)
+    if inside:  # its number there is another
+        path = re.sub(r"^/\d+/", "/proc/self/", path)
+    path = re.sub(r"^/(?=\d+/)", "/proc/", path)
     return re.sub(r"^/sys/(?=(net|kernel|fs/mqueue|user)/)", "/proc/sys/", path)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.isolation.conftest import status_of
 
-from .runtime import Runtime, Spec
+from .runtime import Change, Runtime, Spec, unchanged
 
 WAIT = "echo ready; sleep 600; :"  # by the shell itself: what it was started with can be read
 
@@ -67,6 +67,35 @@ def test_its_user_is_the_one_given(runtime: Runtime) -> None:
     assert (status["Uid"].split(), status["Gid"].split()) == (["1234"] * 4, ["2345"] * 4)
     status = status_of(runtime.start(WAIT).pid)
     assert (status["Uid"].split(), status["Gid"].split()) == (["0"] * 4, ["0"] * 4)
+
+
+def with_own_users(spec: Spec) -> None:
+    """Give it a user namespace, whose root is somebody else."""
+    ids = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    spec["linux"] |= {"uidMappings": ids, "gidMappings": ids}
+    spec["linux"]["namespaces"].append({"type": "user"})
+
+
+@pytest.mark.oci("process.oomScoreAdj")
+@pytest.mark.parametrize("users", [unchanged, with_own_users])
+@pytest.mark.parametrize("score", [0, 300])
+def test_its_oom_score_is_the_one_given(runtime: Runtime, users: Change, score: int) -> None:
+    """In a user namespace too: Docker always asks for one. Programs of exec get it as well."""
+
+    def change(spec: Spec) -> None:
+        users(spec)
+        spec["process"]["oomScoreAdj"] = score
+
+    container = runtime.start(WAIT, change)
+    assert Path(f"/proc/{container.pid}/oom_score_adj").read_text() == f"{score}\n"
+    assert container.sh("cat /proc/self/oom_score_adj") == f"{score}\n"
+
+
+@pytest.mark.oci("process.oomScoreAdj")
+def test_without_one_it_is_the_callers(runtime: Runtime) -> None:
+    """The control."""
+    own = Path("/proc/self/oom_score_adj").read_text()
+    assert Path(f"/proc/{runtime.start(WAIT).pid}/oom_score_adj").read_text() == own
 
 
 @pytest.mark.oci("process.rlimits")
