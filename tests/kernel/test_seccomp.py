@@ -248,7 +248,7 @@ def test_a_program_of_another_architecture() -> None:
 
 
 @needs_root
-@pytest.mark.oci("linux.seccomp.flags", "linux.seccomp.listenerPath")
+@pytest.mark.oci("linux.seccomp.flags")
 def test_a_notifying_profile_gives_a_listener() -> None:
     """A descriptor on which another process could hear of each call."""
     rule = SyscallRule(names=("sched_yield",), action="SCMP_ACT_NOTIFY")

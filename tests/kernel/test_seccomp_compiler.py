@@ -226,11 +226,7 @@ READ = {"names": ["read"], "action": "SCMP_ACT_ALLOW"}
         ({"architectures": ["amd64"]}, "linux.seccomp.architectures[0]: expected one of"),
         ({"architectures": ["SCMP_ARCH_S390X"]}, "libseccomp can't filter SCMP_ARCH_S390X"),
         ({"flags": ["LOG"]}, "linux.seccomp.flags[0]: expected one of SECCOMP_FILTER_FLAG_TSYNC"),
-        pytest.param(
-            {"listenerMetadata": "x"},
-            "linux.seccomp.listenerMetadata: must not be set",
-            marks=pytest.mark.oci("linux.seccomp.listenerMetadata"),
-        ),
+        ({"listenerMetadata": "x"}, "linux.seccomp.listenerMetadata: must not be set"),
         ({"syscalls": [{**READ, "names": []}]}, "linux.seccomp.syscalls[0].names: expected"),
         ({"syscalls": [READ, {**READ, "action": "DENY"}]}, "linux.seccomp.syscalls[1].action:"),
         ({"syscalls": [{**READ, "errnoRet": 1}]}, "linux.seccomp.syscalls[0].errnoRet:"),

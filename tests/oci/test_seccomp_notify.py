@@ -169,6 +169,7 @@ BOTH = pytest.mark.parametrize("last", [True, False], ids=["last", "privileged"]
 
 
 @BOTH
+@pytest.mark.oci("linux.seccomp.listenerPath", "linux.seccomp.syscalls[].action")
 def test_somebody_outside_answers(
     runtime: Runtime, listeners: Callable[..., Listener], last: bool
 ) -> None:
@@ -192,6 +193,7 @@ def test_the_control(runtime: Runtime) -> None:
 
 
 @BOTH
+@pytest.mark.oci("linux.seccomp.listenerMetadata")
 def test_what_is_sent_along(
     runtime: Runtime, listeners: Callable[..., Listener], last: bool
 ) -> None:
@@ -314,6 +316,7 @@ def test_what_no_start_can_do_without(runtime: Runtime, name: str, last: bool) -
 
 
 @BOTH
+@pytest.mark.oci("linux.seccomp.listenerPath")
 def test_exec_has_a_listener_of_its_own(
     runtime: Runtime, listeners: Callable[..., Listener], last: bool
 ) -> None:

@@ -82,6 +82,8 @@ def test_with_the_machines_namespaces_it_has_them(docker: Docker, name: str) -> 
         assert docker.machine.namespace(pid, kind) == docker.machine.namespace(1, kind)
 
 
+@pytest.mark.oci("linux.resources.memory.limit", "linux.resources.cpu.quota")
+@pytest.mark.oci("linux.resources.pids.limit")
 def test_limits_stand_in_the_kernels_files(docker: Docker, name: str) -> None:
     """Memory, processors, processes."""
     limits = ("--memory", "64m", "--cpus", "0.5", "--pids-limit", "20")
@@ -122,6 +124,7 @@ def test_without_a_want_of_memory_none_is_told(docker: Docker, name: str) -> Non
     assert not docker.state(name)["OOMKilled"]
 
 
+@pytest.mark.oci("process.capabilities", "process.noNewPrivileges", "process.user.uid")
 def test_privileges_are_given_up(docker: Docker, name: str) -> None:
     """No capabilities, no new privileges, another user; a system call filter."""
     tight = ("--cap-drop", "all", "--security-opt", "no-new-privileges", "--user", "1000:1000")
@@ -174,6 +177,7 @@ def test_volumes_and_variables(docker: Docker) -> None:
     assert docker.run("-v", "named:/named", "busybox", "cat", "/named/file").output == "kept\n"
 
 
+@pytest.mark.oci("root.readonly")
 def test_a_readonly_root(docker: Docker) -> None:
     """`--read-only`; without it the same is allowed."""
     assert "/new: Read-only" in docker.run("--read-only", "busybox", "touch", "/new").errors
