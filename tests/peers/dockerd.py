@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import Result
+from tests.conftest import PATIENCE_S, Result
 from tests.isolation.conftest import parse_status
 
 from .machine import Machine, wait_for
@@ -29,10 +29,25 @@ class Docker:
         self.machine = machine
         configured = follow(machine, "systemctl() { :; }\n" + sections("docker.md")["Configure"])
         assert configured.status == 0, configured.errors
-        machine.start(log, "dockerd", "--cgroup-parent", machine.cgroup)
-        wait_for(machine, lambda: self("version").status == 0, "dockerd", log)
+        self._log = log
+        self._begin()
+        self.import_image()
+
+    def _begin(self, *options: str) -> None:
+        words = ("dockerd", "--cgroup-parent", self.machine.cgroup, *options)
+        self._daemon = self.machine.start(self._log, *words)
+        wait_for(self.machine, lambda: self("version").status == 0, "dockerd", self._log)
+
+    def restart(self, *options: str, signal: str = "TERM") -> None:
+        """End the daemon, by a signal, and start it with other options."""
+        assert self.machine("sh", "-c", f"kill -{signal} $(cat /run/docker.pid)").status == 0
+        self._daemon.wait(PATIENCE_S)
+        self._begin(*options)
+
+    def import_image(self) -> None:
+        """Give the engine its image, busybox."""
         tree = "/var/lib/minicontainer/rootfs/busybox"
-        imported = machine("sh", "-c", f"tar -C {tree} -c . | docker import - busybox")
+        imported = self.machine("sh", "-c", f"tar -C {tree} -c . | docker import - busybox")
         assert imported.status == 0, imported.errors
 
     def __call__(self, *words: str) -> Result:

@@ -232,6 +232,16 @@ def test_all_of_it_is_killed(containerd: Containerd, name: str) -> None:
     assert not containerd.machine.path(f"/proc/{pid}").exists()
 
 
+def test_a_checkpoint_is_refused(containerd: Containerd, name: str) -> None:
+    """In one line, and the container goes on."""
+    pid = containerd.start(name)
+    refused = containerd("task", "checkpoint", name)
+    assert refused.status == 1
+    assert "minicontainer-oci: checkpoint is not there" in refused.errors
+    assert len(refused.errors.splitlines()) == 1
+    assert containerd.task(name) == (pid, "RUNNING")
+
+
 def test_nothing_is_left_of_it(containerd: Containerd) -> None:
     """Neither state nor cgroups, after `rm --force` of one that runs."""
     containerd.start("gone")

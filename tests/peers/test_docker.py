@@ -190,6 +190,34 @@ def test_an_init_reaps_for_the_program(docker: Docker) -> None:
     assert result.output.split()[2:4] == ["1", "docker-init"]
 
 
+def test_an_image_is_built(docker: Docker) -> None:
+    """Each RUN is a container, under the user and in the directory of the lines before."""
+    lines = "FROM busybox\\nUSER 7\\nWORKDIR /made\\nRUN id -u > /tmp/built; pwd >> /tmp/built\\n"
+    build = f"printf '{lines}' | DOCKER_BUILDKIT=0 docker build -t built -"
+    built = docker.machine("sh", "-c", build)
+    assert built.status == 0, built.errors
+    assert docker.run("built", "cat", "/tmp/built").output == "7\n/made\n"
+    failing = "printf 'FROM busybox\\nRUN exit 3\\n' | DOCKER_BUILDKIT=0 docker build -"
+    assert docker.machine("sh", "-c", failing).status == 3
+
+
+def test_an_image_is_built_by_buildkit(docker: Docker) -> None:
+    """Which calls a program `runc`, whatever the default runtime."""
+    program = docker.machine.path("/usr/local/bin/runc")
+    program.write_text('#!/bin/sh\necho "$*" >> /run/calls\nexec minicontainer-oci "$@"\n')
+    program.chmod(0o755)
+    # the packaged client, whichever else stands before it: some have BuildKit built in
+    client = "PATH=/usr/bin:/bin DOCKER_BUILDKIT=1 docker"
+    lines = "FROM busybox\\nRUN id -u > /built\\n"
+    built = docker.machine("sh", "-c", f"printf '{lines}' | {client} build -t kit -")
+    program.unlink()
+    if "buildx" in built.errors:
+        pytest.skip("buildx is not installed, and this client has no BuildKit of its own")
+    assert built.status == 0, built.errors
+    assert docker.run("kit", "cat", "/built").output == "0\n"
+    assert " run --bundle " in docker.machine.path("/run/calls").read_text()
+
+
 # ---- networks
 
 
@@ -238,6 +266,20 @@ def test_it_starts_anew(docker: Docker, name: str) -> None:
     docker.must("restart", "--time", "20", name)
     assert docker.pid(name) != pid
     assert not docker.machine.path(f"/proc/{pid}").exists()
+
+
+def test_one_that_fails_starts_again(docker: Docker, name: str) -> None:
+    """As often as its restart policy says."""
+    docker.start(name, "--restart", "on-failure:2", "busybox", "sh", "-c", "echo on; exit 4")
+
+    def given_up() -> bool:
+        return docker.must("inspect", "--format", "{{.RestartCount}}", name) == "2" and (
+            docker.state(name)["Status"] == "exited"
+        )
+
+    wait_until(given_up, "the second restart")
+    assert docker.state(name)["ExitCode"] == 4
+    assert docker.must("logs", name) == "on\non\non"
 
 
 def test_it_is_killed(docker: Docker, name: str) -> None:
