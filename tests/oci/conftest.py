@@ -19,6 +19,7 @@ import pytest
 
 from tests.conftest import command
 
+from .hooks import Hooks, Oci
 from .kernel import descendants, end, mount_points, set_subreaper
 from .runtime import Runtime, Spec
 from .terminals import ConsoleSocket
@@ -105,6 +106,20 @@ def _sweep(tested: Runtime, before: dict[str, set[str]]) -> None:
         Path(directory).rmdir()
     for place in sorted(mount_points() - before["mounts"], reverse=True):
         subprocess.run(["umount", "--lazy", place], check=True)
+
+
+@pytest.fixture
+def oci(runtime: Runtime) -> Oci:
+    """The runtime's commands, on this test's container."""
+    return Oci(runtime)
+
+
+@pytest.fixture
+def hooks(oci: Oci) -> Hooks:
+    """Hooks for that container."""
+    directory = oci.runtime.base / "common"
+    directory.mkdir()
+    return Hooks(oci, directory)
 
 
 @pytest.fixture
