@@ -20,7 +20,7 @@ from minicontainer.runtime import attach, foreground, lifecycle
 from minicontainer.runtime.context import Options
 from minicontainer.runtime.spec import Bundle, Spec
 from minicontainer.runtime.spec_check import check
-from minicontainer.runtime.state import State, Store, check_name
+from minicontainer.runtime.state import State, Store, check_name, for_its_owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -199,10 +199,15 @@ def _write_etc(directory: str, hostname: str, name_servers: str) -> None:
         _write(os.path.join(directory, name), text)
 
 
-def _write(path: str, text: str) -> None:
-    """Write a file, in place: it may be mounted in a container by now."""
+def _write(path: str, text: str, mode: int = 0o644) -> None:
+    """Write a file, in place: it may be mounted in a container by now.
+
+    Args:
+        mode: whatever the caller's umask: all users in the container may read those of /etc.
+    """
     try:
-        with open(path, "w", encoding="utf-8") as file:
+        with open(path, "w", encoding="utf-8", opener=for_its_owner) as file:
+            os.fchmod(file.fileno(), mode)
             file.write(text)
     except OSError as error:
         raise KernelError(error.errno, error.strerror, f"write {path}") from None
@@ -211,7 +216,7 @@ def _write(path: str, text: str) -> None:
 def write_bundle(directory: str, spec: Spec) -> Bundle:
     """Write the specification as config.json, beside its root: an OCI bundle to be looked at."""
     text = jsontext.dump(spec.to_json()) + "\n"
-    _write(os.path.join(directory, "config.json"), text)
+    _write(os.path.join(directory, "config.json"), text, 0o600)  # its variables may be secrets
     return Bundle(path=directory, spec=spec, text=text)
 
 

@@ -52,9 +52,12 @@ def load(store: Store, name: str) -> State:
 
 def status(state: State, store: Store) -> str:
     """Say where a container is in its life: creating, created, running, paused or stopped."""
+    if state.pid and pidfds.start_time(state.pid) != state.pid_started:
+        return "stopped"
+    # first of all: until its creator says so its root may be the host's, and nobody's to enter
+    if store.is_being_created(state.id):
+        return "creating"
     if not state.pid:
-        return "creating" if store.is_held(state.id) else "stopped"
-    if pidfds.start_time(state.pid) != state.pid_started:
         return "stopped"
     if is_frozen(state.freezer):
         return "paused"
@@ -62,7 +65,7 @@ def status(state: State, store: Store) -> str:
     if gate is None:
         return "running"
     gate.close()
-    return "creating" if store.is_held(state.id) else "created"
+    return "created"
 
 
 def start(name: str, store: Store) -> State:
@@ -105,10 +108,13 @@ def kill(name: str, store: Store, number: int, *, everyone: bool = False) -> Non
     Args:
         everyone: all; also of a container that has ended, which may have left some.
     Raises:
-        Conflict: its first process has ended.
+        Conflict: its first process has ended; or it is not made yet.
     """
     state = load(store, name)
     if everyone:
+        now = status(state, store)
+        if now == "creating" or not state.pid:  # the cgroup may turn out to be another's
+            raise Conflict(f"container not running: {name} is {now}")
         _signal_all(cgroup_of(state), number)
         return
     pidfd = pidfds.open_same(state.pid, state.pid_started) if state.pid else None
@@ -238,8 +244,10 @@ def _keep_others_away(name: str, store: Store, stack: ExitStack) -> None:
         raise unknown(name)
     if store.has_lock(name):
         stack.enter_context(store.operating(name))
-    elif store.is_held(name):
-        raise _being_created(name)
+    else:
+        store.wait_for_claims()
+        if store.is_being_created(name):
+            raise _being_created(name)
 
 
 def _being_created(name: str) -> Conflict:
@@ -250,6 +258,8 @@ def _deletable(name: str, store: Store, *, force: bool) -> State | None:
     """Check that a container may be deleted; give its state, None where that is broken."""
     state = store.load(name)
     if state is None:
+        if store.is_being_created(name):  # and has not come to writing it
+            raise _being_created(name)
         if not force:
             load(store, name)  # says what is wrong
         return None

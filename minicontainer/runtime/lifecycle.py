@@ -65,6 +65,7 @@ class Container(Running):
         cgroup: its cgroup.
         undo: what has been made, to be taken back by `delete`.
         hooks: of its specification.
+        settle: lets it count as made.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Container(Running):
         cgroup: Cgroup,
         undo: ExitStack,
         hooks: Hooks,
+        settle: Callable[[], None],
     ) -> None:
         super().__init__(state.pid, pidfd)
         self.state = state
@@ -82,6 +84,7 @@ class Container(Running):
         self._channel = channel
         self._undo = undo
         self._hooks = hooks
+        self._settle = settle
 
     def start(self) -> None:
         """Let the program run; return when execve(2) has happened.
@@ -91,6 +94,7 @@ class Container(Running):
         """
         hand_listener_over(self._channel, self.state, "created")
         steps.take(start, self.pid, self._channel)
+        self._settle()
         if self._hooks.poststart:
             steps.take(run_poststart_hooks, self.state, self._hooks)
 
@@ -153,7 +157,9 @@ def create(
         if spec.linux.net_devices:
             steps.take(move_net_devices, pid, spec.linux, undo)
         _let_set_up(ours, state, spec)
-        return Container(state, pidfd, ours, cgroup, undo.pop_all(), spec.hooks)
+        return Container(
+            state, pidfd, ours, cgroup, undo.pop_all(), spec.hooks, lambda: store.settle(claim)
+        )
 
 
 def _let_set_up(channel: Channel, state: State, spec: Spec) -> None:
@@ -216,7 +222,6 @@ def _prepare_init(
 
 def _forked(state: State, pid: int, child: context.Init, cgroup: Cgroup) -> State:
     return state.replace(
-        status="creating" if child.options.detached else "running",
         pid=pid,
         pid_started=pidfds.start_time(pid) or 0,
         tasks=cgroup.tasks_paths(),

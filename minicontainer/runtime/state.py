@@ -1,9 +1,11 @@
 """Containers on disk: one directory a container, with its state and a lock.
 
 The directory's name is the container's, so making it claims the name: mkdir(2) succeeds once. Who
-creates a container, or runs it in the foreground, holds its directory locked; the kernel frees that
-when the process ends, however it ends, and so nobody mistakes a dead container for a running one.
-Commands on a container that exists follow one another by a second lock, the file `lock`.
+creates a container holds its directory locked, alone; who then stays with its program shares that
+lock with those who look. The kernel frees it when the process ends, however it ends, and so nobody
+mistakes a dead container for a running one. Commands on a container that exists follow one another
+by a second lock, the file `lock`. What a specification holds is not for everyone: all files are
+their owner's alone, whatever the caller's umask.
 
 See: runtime-spec runtime.md "State"; flock(2).
 """
@@ -35,8 +37,6 @@ class State(Record):
 
     Args:
         id: its name.
-        status: creating; or running, of one that its creator holds in the foreground. What became
-            of it since, the kernel is asked: `control.status`.
         pid: of its first process, on the host; 0 before there is one.
         pid_started: when that one began, in clock ticks since boot: it tells it from a later
             process with the same pid.
@@ -52,7 +52,6 @@ class State(Record):
 
     oci_version: str = OCI_VERSION
     id: str
-    status: str = "creating"
     pid: int = 0
     pid_started: int = 0
     bundle: str
@@ -137,7 +136,11 @@ class Store:
         check_name(name)
         directory = self.directory(name)
         try:
-            os.makedirs(self.root, mode=0o711, exist_ok=True)
+            mask = os.umask(0o022)  # for the directories above, which get no mode of their own
+            try:
+                os.makedirs(self.root, mode=0o711, exist_ok=True)
+            finally:
+                os.umask(mask)
             # so that nobody finds it there without its holder, and takes it for abandoned
             with _held(self.root):
                 return _make_locked(directory)
@@ -162,7 +165,7 @@ class Store:
         path = os.path.join(self.directory(name), file_name)
         draft = path + ".new"
         try:
-            with open(draft, "w", encoding="utf-8") as file:
+            with open(draft, "w", encoding="utf-8", opener=for_its_owner) as file:
                 file.write(text)
             os.rename(draft, path)
         except OSError as error:
@@ -231,22 +234,38 @@ class Store:
         """Say whether commands on a container can follow one another: not before it is reserved."""
         return os.path.exists(os.path.join(self.directory(name), _LOCK))
 
-    def is_held(self, name: str) -> bool:
-        """Say whether a process still holds what `reserve` gave it."""
+    def settle(self, claim: int) -> None:
+        """Let the container count as made from now on, and go on holding it.
+
+        Args:
+            claim: what `reserve` gave.
+        """
+        # flock(2) gives the one lock up before it takes the other, and a sweeper must not get in.
+        with _held(self.root):
+            fcntl.flock(claim, fcntl.LOCK_SH)
+
+    def is_being_created(self, name: str) -> bool:
+        """Say whether a process has what `reserve` gave it, and did not `settle` it yet."""
         try:
-            os.close(_lock(self.directory(name)))
+            # shared: two who look at the same moment must not take each other for a creator
+            os.close(_lock(self.directory(name), fcntl.LOCK_SH | fcntl.LOCK_NB))
         except BlockingIOError:
             return True
         except OSError:
             return False
         return False
 
+    def wait_for_claims(self) -> None:
+        """Wait until no directory is made but not yet locked: `is_being_created` is sure then."""
+        with _held(self.root):
+            pass
+
     def abandoned(self) -> Iterator[str]:
         """Yield the containers whose holder is gone, each with its lock held meanwhile."""
         for name in self.names():
             try:
                 with _held(self.root):
-                    lock = _lock(self.directory(name))
+                    lock = _lock(self.directory(name), fcntl.LOCK_EX | fcntl.LOCK_NB)
             except (BlockingIOError, NotADirectoryError, FileNotFoundError):
                 continue
             try:
@@ -269,8 +288,11 @@ def _make_locked(directory: str) -> int:
     """Make a directory and lock it; there is none if that fails."""
     os.mkdir(directory, 0o711)
     try:
-        os.close(os.open(os.path.join(directory, _LOCK), os.O_CREAT | os.O_CLOEXEC, 0o600))
-        return _lock(directory)
+        # Waited for: somebody may be looking. And before there is a file that commands can lock:
+        # they find then that it is being created.
+        claim = _lock(directory, fcntl.LOCK_EX)
+        os.close(for_its_owner(os.path.join(directory, _LOCK), os.O_CREAT | os.O_CLOEXEC))
+        return claim
     except OSError:
         _remove(directory)
         raise
@@ -287,19 +309,26 @@ def _held(directory: str) -> Iterator[None]:
         os.close(fd)
 
 
-def _lock(directory: str) -> int:
+def _lock(directory: str, how: int) -> int:
     """Lock a container's directory.
 
+    Args:
+        how: of flock(2).
     Raises:
         BlockingIOError: another process holds it.
     """
     fd = _open(directory)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, how)
     except OSError:
         os.close(fd)
         raise
     return fd
+
+
+def for_its_owner(path: str, flags: int) -> int:
+    """Open a file that, if it is new, is its owner's alone: as the *opener* of open()."""
+    return os.open(path, flags, 0o600)
 
 
 def _open(directory: str) -> int:

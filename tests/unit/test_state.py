@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minicontainer.errors import Conflict, InvalidArgument, KernelError, Unsupported
+from minicontainer.runtime import control
 from minicontainer.runtime.state import State, Store, check_name
 
 GOOD = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+.-"
@@ -86,9 +87,7 @@ def test_a_refused_name_leaves_no_descriptor(store: Store) -> None:
 def test_a_state_is_read_as_it_was_written(store: Store) -> None:
     """With all its fields."""
     lock = store.reserve("web")
-    state = State(
-        id="web", status="created", pid=7, bundle="/b", cgroup="/c", annotations={"a": "b"}
-    )
+    state = State(id="web", pid=7, bundle="/b", cgroup="/c", annotations={"a": "b"})
     assert store.load("web") is None
     assert store.save(state) == state
     assert store.load("web") == state
@@ -203,6 +202,68 @@ def test_what_a_killed_process_held_is_abandoned(store: Store) -> None:
         store.forget(name)
     assert os.listdir(store.root) == ["mine"]
     os.close(mine)
+
+
+def test_who_looks_is_nobody_s_creator(store: Store) -> None:
+    """Others look at every moment: a container that is made stays so, and names can be claimed."""
+    os.close(store.reserve("made"))
+
+    def look() -> int:
+        while True:
+            store.is_being_created("made")
+            store.is_being_created("web")
+
+    children = [forked(look) for _ in range(4)]
+    try:
+        for _ in range(500):
+            assert not store.is_being_created("made")
+            claim = store.reserve("web")
+            assert store.is_being_created("web")
+            store.forget("web")
+            os.close(claim)
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            status_of(child)
+
+
+def test_a_container_that_is_made_is_not_abandoned(store: Store) -> None:
+    """Who created it stays with it: it is no longer being created, and not to be swept away."""
+    claim = store.reserve("web")
+    assert store.is_being_created("web")
+    store.settle(claim)
+    assert not store.is_being_created("web")
+    assert list(store.abandoned()) == []
+    os.close(claim)
+    assert list(store.abandoned()) == ["web"]  # and so it was the lock that said so
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_has_no_state_yet_is_not_deleted(store: Store, force: bool) -> None:
+    """Its creator has just claimed the name; once that one is gone, force is enough."""
+    claim = store.reserve("web")
+    with pytest.raises(Conflict, match="container web is being created"):
+        control.delete("web", store, force=force)
+    os.close(claim)
+    assert os.listdir(store.root) == ["web"]
+
+
+def test_files_are_their_owner_s_alone(store: Store, tmp_path: Path) -> None:
+    """A specification's variables may be secrets; and what a hook of it says, root runs."""
+    mask = os.umask(0)
+    try:
+        os.close(store.reserve("web"))
+        store.save(State(id="web", bundle="/b", cgroup="/c"))
+        (tmp_path / "plain").touch()
+    finally:
+        os.umask(mask)
+    assert (tmp_path / "plain").stat().st_mode & 0o777 == 0o666  # what it would be otherwise
+    files = list(Path(store.directory("web")).iterdir())
+    assert {file.name: file.stat().st_mode & 0o777 for file in files} == {
+        "lock": 0o600, "state.json": 0o600,
+    }  # fmt: skip
+    for directory in (files[0].parent, *files[0].parents[1:3]):
+        assert directory.stat().st_mode & 0o022 == 0, directory
 
 
 def test_what_is_hidden_is_nobody_s_container(store: Store) -> None:
