@@ -98,7 +98,9 @@ def send_descriptor(sock: socket.socket, fd: int, name: str) -> None:
     """
     rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))
     data = name.encode()
-    sock.sendall(data[sock.sendmsg([data], [rights]) :])
+    rest = data[sock.sendmsg([data], [rights]) :]
+    if rest:  # a send of nothing would fail (EPIPE) once the receiver has what it wants and closes
+        sock.sendall(rest)
 
 
 def receive_descriptor(sock: socket.socket) -> int:
