@@ -18,12 +18,13 @@ from minicontainer.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from typing import Any, Literal, Protocol
+    from collections.abc import Iterable
+    from typing import Literal, Protocol
 
     from minicontainer.cgroups.limits import DeviceRule, Resources
     from minicontainer.cgroups.oom import OomWatch
     from minicontainer.cgroups.stats import Stats
+    from minicontainer.cgroups.systemd import SystemdCgroup
     from minicontainer.cgroups.v1 import V1Cgroup
     from minicontainer.cgroups.v2 import V2Cgroup
 else:
@@ -76,19 +77,6 @@ class Cgroup(Protocol):
 
         Raises:
             NotFound: the process has ended.
-        """
-
-    def adopt(self, pid: int, annotations: Mapping[str, str]) -> None:
-        """Take in the container's first process, if it was not made inside.
-
-        It is systemd's way, who makes a group around a process: until then there is none, and
-        limits are only noted. The others have nothing to do here.
-
-        Args:
-            annotations: the container's; those that begin with `org.systemd.property.` name
-                properties of the unit.
-        Raises:
-            Conflict: systemd could not make the group.
         """
 
     def give_to(self, uid: int, gid: int) -> None:
@@ -205,14 +193,19 @@ def open_cgroup(path: str, manager: str = "cgroupfs") -> Cgroup:
         InvalidArgument: the path is empty or leaves its place by `..`.
         Unsupported: no hierarchy is mounted.
     """
+    if manager == "systemd":
+        return open_scope(path)
     found = hierarchies.mounted()
-    if manager != "systemd":
-        return _driver(found, found.resolve(path))
+    return _driver(found, found.resolve(path))
+
+
+def open_scope(path: str) -> SystemdCgroup:
+    """Take hold of a cgroup that systemd makes: see `open_cgroup`."""
     from minicontainer.cgroups.systemd import SystemdCgroup, unit_of
 
+    found = hierarchies.mounted()
     unit = unit_of(path)
-    made: Any = SystemdCgroup(unit, _driver(found, found.resolve(unit.path)))
-    return made  # type: ignore[no-any-return]  # what it has not itself it passes on
+    return SystemdCgroup(unit, _driver(found, found.resolve(unit.path)))
 
 
 def _driver(found: hierarchies.Hierarchies, path: str) -> V1Cgroup | V2Cgroup:

@@ -229,7 +229,12 @@ class _Changes:
 
 
 def apply(
-    resources: Resources, path: str, is_v2: Callable[[Limit], bool], write: Write, now: Now
+    resources: Resources,
+    path: str,
+    is_v2: Callable[[Limit], bool],
+    write: Write,
+    now: Now,
+    agree: Callable[[], None] | None = None,
 ) -> None:
     """Write all limits that are asked for, `unified` last; `devices` are not among them.
 
@@ -242,6 +247,7 @@ def apply(
         is_v2: says which column of a row this host wants.
         write: (the limit's name in config.json, file, text) writes, or raises what the kernel did.
         now: reads a control file.
+        agree: asks somebody else, when all are written; if that fails, they are taken back.
     Raises:
         Unsupported: this kernel or version has no such limit.
         InvalidArgument: values that contradict each other, or that the kernel does not take.
@@ -262,6 +268,8 @@ def apply(
             for line in text.rstrip("\n").split("\n"):  # a control file takes one a write
                 changes.make(_Change(_unified(file), file, line))
         changes.retry()
+        if agree is not None:
+            agree()
     except Error:
         changes.take_back()
         raise

@@ -75,6 +75,17 @@ def memory_and_swap(swap: int, asked: Resources, now: Now) -> str | None:
 
 
 def swap_alone(swap: int, asked: Resources, now: Now) -> str | None:
+    """Take the memory out of memory-and-swap, where the kernel counts swap.
+
+    Raises:
+        InvalidArgument: of `swap_without_memory`.
+    """
+    text = swap_without_memory(swap, asked, now)
+    # a kernel without swap has no such file, and no swap to limit either
+    return None if text in ("0", "max") and not now("memory.swap.max") else text
+
+
+def swap_without_memory(swap: int, asked: Resources, now: Now) -> str | None:
     """Take the memory out of memory-and-swap: v2 counts swap by itself.
 
     Raises:
@@ -84,15 +95,12 @@ def swap_alone(swap: int, asked: Resources, now: Now) -> str | None:
     if swap == 0:
         return None
     if swap == -1:
-        text = "max"
-    elif limit == -1:
-        text = str(swap)  # of memory without limit nothing can be taken out: so runc does
-    else:
-        memory = limit or _bytes(now("memory.max"))
-        _check_sum(swap, memory)
-        text = str(swap - memory)
-    # a kernel without swap has no such file, and no swap to limit either
-    return None if text in ("0", "max") and not now("memory.swap.max") else text
+        return "max"
+    if limit == -1:
+        return str(swap)  # of memory without limit nothing can be taken out: so runc does
+    memory = limit or _bytes(now("memory.max"))
+    _check_sum(swap, memory)
+    return str(swap - memory)
 
 
 def _check_sum(swap: int, memory: int) -> None:

@@ -18,7 +18,6 @@ from minicontainer.errors import Conflict, Error, InvalidArgument
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import Any
 
     from minicontainer.cgroups.limits import DeviceRule, Resources
     from minicontainer.cgroups.systemd_bus import SystemdBus
@@ -96,7 +95,7 @@ def _check(unit: Unit) -> None:
 
 
 class SystemdCgroup:
-    """The cgroup of a scope. What is not here is done by the driver of its files.
+    """The cgroup of a scope; what systemd has no part in is done by the driver of its files.
 
     Args:
         unit: the scope.
@@ -106,13 +105,15 @@ class SystemdCgroup:
     def __init__(self, unit: Unit, files: V1Cgroup | V2Cgroup) -> None:
         self._unit = unit
         self._files = files
-        self._awaited = False  # between create and adopt
+        self._awaited = False  # from `create` until systemd has been asked: nothing is ours yet
         self._resources: Resources | None = None
         self._rules: list[DeviceRule] = []
-
-    def __getattr__(self, name: str) -> Any:
-        """Pass everything else on: freezing, counters, processes are matters of files."""
-        return getattr(self._files, name)
+        self.path, self.version = files.path, files.version
+        self.add, self.give_to, self.processes = files.add, files.give_to, files.processes
+        self.freeze, self.thaw, self.frozen = files.freeze, files.thaw, files.frozen
+        self.freezer, self.unified_path = files.freezer, files.unified_path
+        self.stats, self.oom_kills, self.watch_oom = files.stats, files.oom_kills, files.watch_oom
+        self.tasks_paths, self.mounts = files.tasks_paths, files.mounts
 
     def _bus(self) -> SystemdBus:
         from minicontainer.cgroups.systemd_bus import SystemdBus  # 10 ms: jeepney, sockets
@@ -139,15 +140,20 @@ class SystemdCgroup:
             self._resources = resources
             return
         changed = properties(resources, self._files.version, self._files.read)
-        # The files first: the kernel refuses what makes no sense, and then nothing has changed.
-        self._files.limit(resources)
-        if changed:
-            with self._bus() as bus:
-                bus.call(
-                    "SetUnitProperties", "sba(sv)", self._unit.name, True, changed,
-                    shell=f"systemctl set-property --runtime {self._unit.name} …",
-                )  # fmt: skip
-            self._files.limit(resources)  # systemd has written them again, more coarsely
+        if not changed:
+            self._files.limit(resources)
+            return
+        # The files first: the kernel refuses what makes no sense, and then nothing has changed;
+        # and what systemd refuses is taken back there.
+        self._files.limit(resources, lambda: self._tell(changed))
+        self._files.limit(resources)  # systemd has written them again, more coarsely
+
+    def _tell(self, changed: list[Property]) -> None:
+        with self._bus() as bus:
+            bus.call(
+                "SetUnitProperties", "sba(sv)", self._unit.name, True, changed,
+                shell=f"systemctl set-property --runtime {self._unit.name} …",
+            )  # fmt: skip
 
     def allow_devices(self, rules: Iterable[DeviceRule]) -> None:
         """Let these devices be used and no others."""
@@ -175,7 +181,6 @@ class SystemdCgroup:
         """
         with self._bus() as bus:
             self._start(bus, pid, annotated(annotations))
-        self._awaited = False
         # Where systemd keeps no group (v1's freezer, cpuset …), or passes a controller not on.
         self._files.complete()
         self._files.add(pid)
@@ -208,35 +213,59 @@ class SystemdCgroup:
     def _run_start(self, bus: SystemdBus, wanted: list[Property]) -> None:
         from minicontainer.cgroups.systemd_bus import RefusedError
 
-        for last in (False, True):
+        def ask() -> None:
+            bus.run_job(
+                "StartTransientUnit", "ssa(sv)a(sa(sv))", self._unit.name, "replace", wanted, [],
+                shell=f"systemd-run --scope --slice={self._unit.slice} --unit={self._unit.name} …",
+            )  # fmt: skip
+
+        try:
             try:
-                return bus.run_job(
-                    "StartTransientUnit", "ssa(sv)a(sa(sv))", self._unit.name, "replace", wanted,
-                    [], shell=f"systemd-run --scope --slice={self._unit.slice} --unit="
-                    f"{self._unit.name} …",
-                )  # fmt: skip
+                ask()
             except RefusedError as error:
-                if not error.name.endswith(".UnitExists") or last:
-                    raise _explained(error, self._unit) from None
-            # what is left of one that failed
-            with suppress(RefusedError):
-                bus.call("ResetFailedUnit", "s", self._unit.name)
-        return None
+                if not error.name.endswith(".UnitExists"):
+                    raise
+                with suppress(RefusedError):  # what is left of one that failed makes way
+                    bus.call("ResetFailedUnit", "s", self._unit.name)
+                ask()
+        except RefusedError as error:
+            raise _explained(error, self._unit) from None
+        except Conflict:
+            self._awaited = False  # it was begun, so there may be something to stop
+            raise
+        self._awaited = False
+
+    def kill(self, timeout_s: float = 10) -> None:
+        """End every process; none as long as systemd has made nothing: they would be another's."""
+        if not self._awaited:
+            self._files.kill(timeout_s)
 
     def remove(self, timeout_s: float = 5) -> None:
-        """Stop the scope, and remove the group and those below; nothing happens if it is gone."""
+        """Stop the scope, and remove the group and those below; nothing happens if it is gone.
+
+        A scope that this object did not get is left alone, and so is one of that name in another
+        slice: it is somebody else's, and systemd would kill all that is in it.
+        """
+        if self._awaited:
+            self._awaited = False
+            return
+        with self._bus() as bus:
+            if bus.slice_of(self._unit.name) == self._unit.slice:
+                self._stop(bus)
+        self._files.remove(timeout_s)
+
+    def _stop(self, bus: SystemdBus) -> None:
         from minicontainer.cgroups.systemd_bus import RefusedError
 
-        with self._bus() as bus:
-            with suppress(RefusedError):  # it ended with its last process
-                bus.run_job(
-                    "StopUnit", "ss", self._unit.name, "replace",
-                    shell=f"systemctl stop {self._unit.name}",
-                )  # fmt: skip
-            with suppress(RefusedError):
-                bus.call("ResetFailedUnit", "s", self._unit.name)
-        self._awaited = False
-        self._files.remove(timeout_s)
+        # Refused: it ended with its last process. A conflict: its end overtook the job, or takes
+        # long; whether somebody is left, the files tell.
+        with suppress(RefusedError, Conflict):
+            bus.run_job(
+                "StopUnit", "ss", self._unit.name, "replace",
+                shell=f"systemctl stop {self._unit.name}",
+            )  # fmt: skip
+        with suppress(RefusedError):
+            bus.call("ResetFailedUnit", "s", self._unit.name)
 
 
 def _explained(error: Error, unit: Unit) -> Error:

@@ -18,6 +18,7 @@ from jeepney import (
     MatchRule,
     MessageType,
     Parser,
+    Properties,
     message_bus,
     new_method_call,
 )
@@ -134,6 +135,20 @@ class SystemdBus:
             name = answer.header.fields[HeaderFields.error_name]
             raise RefusedError(name, str(answer.body[0] if answer.body else name), shown)
         return answer.body[0] if answer.body else None
+
+    def slice_of(self, unit: str) -> str:
+        """Name the slice that a scope is in; "" where systemd knows no such scope."""
+        try:
+            path = self.call("GetUnit", "s", unit)
+            asked = Properties(DBusAddress(path, bus_name=_NAME, interface=f"{_NAME}.Scope"))
+            answer = self._ask(asked.get("Slice"))
+        except RefusedError:
+            return ""
+        except OSError as error:
+            raise _unreachable(error) from None
+        if answer.header.message_type is MessageType.error:
+            return ""  # it went meanwhile
+        return str(answer.body[0][1])
 
     def run_job(self, method: str, signature: str, *body: Any, shell: str = "") -> None:
         """Call a method that queues a job for a unit, and wait for its end.

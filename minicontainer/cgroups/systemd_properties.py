@@ -63,6 +63,8 @@ def _for_v2(resources: Resources, now: Now) -> Iterator[Property]:
             yield number("CPUWeight", 0)  # systemd's word for cpu.idle, since 252
         elif weight:
             yield number("CPUWeight", int(weight))
+        elif cpu.idle == 0:
+            yield number("CPUWeight", -1)  # the usual one: so the kernel too takes idle back
         for name, text in (("AllowedCPUs", cpu.cpus), ("AllowedMemoryNodes", cpu.mems)):
             if text:
                 yield name, ("ay", bits(text))
@@ -79,7 +81,8 @@ def _memory(resources: Resources, now: Now) -> Iterator[Property]:
     if memory.reservation:
         yield number("MemoryLow", memory.reservation)
     swap = -1 if memory.limit == -1 and not memory.swap else memory.swap
-    if swap and (alone := conversions.swap_alone(swap, resources, now)):
+    # without a look at the file, which is not there before systemd has made the group
+    if swap and (alone := conversions.swap_without_memory(swap, resources, now)):
         yield number("MemorySwapMax", -1 if alone == "max" else int(alone))
 
 
@@ -163,7 +166,7 @@ def bits(text: str) -> bytes:
 
 # ---- properties by name -----------------------------------------------------------------------
 
-_ANNOTATION = "org.systemd.property."
+ANNOTATION = "org.systemd.property."  # the name of one of the unit's properties follows
 _INTEGERS = {
     "byte": "y", "int16": "n", "uint16": "q", "int32": "i", "uint32": "u", "int64": "x",
     "uint64": "t",
@@ -181,7 +184,7 @@ def annotated(annotations: Mapping[str, str]) -> list[Property]:
     """
     found = []
     for key, text in annotations.items():
-        name = key.removeprefix(_ANNOTATION)
+        name = key.removeprefix(ANNOTATION)
         if name != key:
             if len(name) < 3 or not (name.isascii() and name.isalpha()):
                 raise InvalidArgument(f"annotations.{key}: not a property's name")

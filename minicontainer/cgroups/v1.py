@@ -20,7 +20,7 @@ from minicontainer.kernel import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from minicontainer.cgroups.control_files import Limit
@@ -131,9 +131,6 @@ class V1Cgroup:
         if self.unified:
             self.unified.add(pid)
 
-    def adopt(self, pid: int, annotations: Mapping[str, str]) -> None:
-        """Do nothing: the process puts itself into `tasks_files`."""
-
     def give_to(self, uid: int, gid: int) -> None:
         """Do nothing: who may write to a group of v1 can do the host harm."""
 
@@ -218,15 +215,15 @@ class V1Cgroup:
 
     # ---- limits
 
-    def limit(self, resources: Resources) -> None:
-        """Set the limits that are named."""
+    def limit(self, resources: Resources, agree: Callable[[], None] | None = None) -> None:
+        """Set the limits that are named; *agree* as in `control_files.apply`."""
         self._require_group()
         if resources.unified:
             raise Unsupported(
                 "linux.resources.unified: this host has cgroup v1: use the other fields"
             )
         control_files.check_use(resources, self.read("memory.usage_in_bytes"))
-        control_files.apply(resources, self.path, self._is_v2, self._write_limit, self.read)
+        control_files.apply(resources, self.path, self._is_v2, self._write_limit, self.read, agree)
 
     def _is_v2(self, row: Limit) -> bool:
         """Say whether only the v2 hierarchy has a row's controller, as hugetlb on some hosts."""

@@ -17,7 +17,7 @@ from minicontainer.kernel import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from typing import Literal
 
     from minicontainer.cgroups.hierarchies import Hierarchy
@@ -152,9 +152,6 @@ class V2Cgroup:
         except KernelError as error:
             raise refusals.of_process(error, self.path, pid) from None
 
-    def adopt(self, pid: int, annotations: Mapping[str, str]) -> None:
-        """Do nothing: clone3(2) made the process inside."""
-
     def give_to(self, uid: int, gid: int) -> None:
         """Let a user divide the group: its directory, and the files that the kernel lists.
 
@@ -253,10 +250,12 @@ class V2Cgroup:
 
     # ---- limits
 
-    def limit(self, resources: Resources) -> None:
-        """Set the limits that are named."""
+    def limit(self, resources: Resources, agree: Callable[[], None] | None = None) -> None:
+        """Set the limits that are named; *agree* as in `control_files.apply`."""
         control_files.check_use(resources, self.read("memory.current"))
-        control_files.apply(resources, self.path, lambda row: True, self.write_limit, self.read)
+        control_files.apply(
+            resources, self.path, lambda row: True, self.write_limit, self.read, agree
+        )
 
     def has(self, controller: str) -> bool:
         """Say whether this hierarchy has a controller at all."""

@@ -302,7 +302,7 @@ def _remove_cgroup(state: State, *, ours: bool) -> None:
     if ours:
         cgroup.kill(_PATIENCE_S)
         cgroup.remove()
-    else:
+    elif state.cgroup_manager != "systemd":  # it makes one around a process: there was none
         with suppress(Conflict):
             cgroup.remove()
 

@@ -12,7 +12,7 @@ import os
 import time
 
 from minicontainer import steps
-from minicontainer.cgroups.cgroup import open_cgroup
+from minicontainer.cgroups.cgroup import open_cgroup, open_scope
 from minicontainer.contexts import ExitStack, suppress
 from minicontainer.errors import InitError, KernelError
 from minicontainer.kernel import namespaces, pidfds, seccomp, signals
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from minicontainer.cgroups.cgroup import Cgroup
+    from minicontainer.cgroups.systemd import SystemdCgroup
+    from minicontainer.kernel.namespaces import IdMap
     from minicontainer.kernel.seccomp import Seccomp
     from minicontainer.record import Record
     from minicontainer.runtime.spec import Bundle, Spec
@@ -129,7 +131,9 @@ def create(
     with ExitStack() as undo:
         claim = steps.take(reserve_name, name, store, undo)
         manager = options.cgroup_manager
-        cgroup = open_cgroup(spec.linux.cgroups_path or default_cgroup(name, manager), manager)
+        path = spec.linux.cgroups_path or default_cgroup(name, manager)
+        scope = open_scope(path) if manager == "systemd" else None
+        cgroup = scope or open_cgroup(path)
         state = store.save(_creating(name, bundle, cgroup, manager))
         if spec.hooks.poststop:
             undo.callback(_while_claimed, claim, steps.take, run_poststop_hooks, state, spec.hooks)
@@ -146,8 +150,8 @@ def create(
         # Before it goes on: from here on `delete` knows whom to kill, should this process be gone.
         state = store.save(_forked(state, pid, child, cgroup))
         child.close()
-        if manager == "systemd":
-            steps.take(adopt_init, pid, cgroup, spec)
+        if scope is not None:
+            steps.take(adopt_init, pid, scope, spec)
         if (owner := _owner_of_cgroup(spec)) is not None:
             steps.take(give_cgroup, cgroup, *owner)
         if spec.new_namespace("user"):
@@ -262,9 +266,9 @@ def create_cgroup(cgroup: Cgroup, spec: Spec, undo: ExitStack, claim: int) -> No
     undo.callback(_while_claimed, claim, steps.take, end_processes, cgroup)
 
 
-def adopt_init(pid: int, cgroup: Cgroup, spec: Spec) -> None:
+def adopt_init(pid: int, scope: SystemdCgroup, spec: Spec) -> None:
     """Have systemd make the cgroup: around the first process, which waits, with all limits."""
-    cgroup.adopt(pid, spec.annotations)
+    scope.adopt(pid, spec.annotations)
 
 
 def _owner_of_cgroup(spec: Spec) -> tuple[int, int] | None:
@@ -273,9 +277,13 @@ def _owner_of_cgroup(spec: Spec) -> tuple[int, int] | None:
         return None
     if not any(mount.type == "cgroup" and "ro" not in mount.options for mount in spec.mounts):
         return None
-    maps = (spec.linux.uid_mappings, spec.linux.gid_mappings)
-    roots = [run.host_id for runs in maps for run in runs if run.container_id == 0]
-    return (roots[0], roots[1]) if len(roots) == len(maps) else None
+    uid, gid = _root_in(spec.linux.uid_mappings), _root_in(spec.linux.gid_mappings)
+    return None if uid is None or gid is None else (uid, gid)
+
+
+def _root_in(maps: tuple[IdMap, ...]) -> int | None:
+    """Find who on the host is 0 in a user namespace."""
+    return next((run.host_id for run in maps if run.container_id == 0), None)
 
 
 def give_cgroup(cgroup: Cgroup, uid: int, gid: int) -> None:

@@ -162,11 +162,14 @@ def _identity(item: Any) -> object:
 def completed(change: Resources, wanted: Resources) -> Resources:
     """Add to a change what follows from it: with memory's limit, that of memory and swap.
 
-    On v1 the sum stays when its part changes. On v2 it must be written anew, as swap alone.
+    On v1 the sum stays when its part changes. On v2 it must be written anew, as swap alone. And
+    when a group is no longer idle, the kernel gives it the usual shares, not those it had.
 
     Args:
         wanted: all limits, with the change.
     """
+    if change.cpu and change.cpu.idle == 0 and wanted.cpu:
+        change = change.replace(cpu=change.cpu.replace(shares=wanted.cpu.shares))
     memory = change.memory
     if memory is None or wanted.memory is None:
         return change

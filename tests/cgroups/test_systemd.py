@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from minicontainer.cgroups import hierarchies, systemd_bus
-from minicontainer.cgroups.cgroup import Cgroup, open_cgroup
+from minicontainer.cgroups.cgroup import Cgroup, open_cgroup, open_scope
 from minicontainer.cgroups.limits import Cpu, DeviceRule, Memory, Pids, Resources
+from minicontainer.cgroups.systemd import SystemdCgroup
 from minicontainer.errors import Conflict, InvalidArgument, Unsupported
 
 from .conftest import wait_until
@@ -34,9 +35,9 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.fixture
-def scope() -> Iterator[Cgroup]:
+def scope() -> Iterator[SystemdCgroup]:
     """A scope that is still to be made."""
-    made = open_cgroup(f"{SLICE}:minicontainer:{os.getpid()}", "systemd")
+    made = open_scope(f"{SLICE}:minicontainer:{os.getpid()}")
     made.create()
     yield made
     made.kill()
@@ -72,7 +73,9 @@ def groups_of(pid: int) -> set[str]:
 
 
 @with_systemd
-def test_a_scope_is_made_around_a_process(scope: Cgroup, sleeper: subprocess.Popen[bytes]) -> None:
+def test_a_scope_is_made_around_a_process(
+    scope: SystemdCgroup, sleeper: subprocess.Popen[bytes]
+) -> None:
     """In its slice, delegated, in every hierarchy; and before that it is nowhere."""
     assert groups_of(sleeper.pid) == groups_of(os.getpid())  # the control
     assert scope.fd() is None
@@ -96,7 +99,7 @@ LIMITS = Resources(
 
 @with_systemd
 def test_limits_hold_in_the_files_and_are_known_to_systemd(
-    scope: Cgroup, sleeper: subprocess.Popen[bytes]
+    scope: SystemdCgroup, sleeper: subprocess.Popen[bytes]
 ) -> None:
     """Those set before there is a group, and those changed after."""
     scope.limit(LIMITS)
@@ -118,7 +121,7 @@ def test_limits_hold_in_the_files_and_are_known_to_systemd(
 
 @with_systemd
 def test_limits_survive_a_reload_of_systemd(
-    scope: Cgroup, sleeper: subprocess.Popen[bytes]
+    scope: SystemdCgroup, sleeper: subprocess.Popen[bytes]
 ) -> None:
     """It writes then what it was told; what it was not told, as by hand, it takes away."""
     scope.limit(LIMITS)
@@ -130,8 +133,29 @@ def test_limits_survive_a_reload_of_systemd(
 
 
 @with_systemd
+def test_no_swap_and_idleness_are_known_to_systemd(
+    scope: SystemdCgroup, sleeper: subprocess.Popen[bytes]
+) -> None:
+    """From the beginning, and when idleness is taken back."""
+    if scope.version != "v2":
+        pytest.skip("v1 has no property for either")
+    scope.limit(Resources(memory=Memory(limit=64 * MIB, swap=64 * MIB), cpu=Cpu(idle=1)))
+    scope.adopt(sleeper.pid, {})
+    assert (show(scope, "MemorySwapMax"), show(scope, "CPUWeight")) == ("0", "idle")
+    subprocess.run(["systemctl", "daemon-reload"], check=True)
+    assert control_file(scope, "", "cpu.idle") == "1"
+    assert control_file(scope, "", "memory.swap.max") == "0"
+    scope.limit(Resources(cpu=Cpu(idle=0)))
+    subprocess.run(["systemctl", "daemon-reload"], check=True)
+    assert control_file(scope, "", "cpu.idle") == "0"
+    scope.limit(Resources(cpu=Cpu(idle=1)))
+    scope.limit(Resources(cpu=Cpu(idle=0, shares=512)))
+    assert (control_file(scope, "", "cpu.weight"), show(scope, "CPUWeight")) == ("59", "59")
+
+
+@with_systemd
 def test_a_change_that_the_kernel_refuses_changes_nothing(
-    scope: Cgroup, sleeper: subprocess.Popen[bytes]
+    scope: SystemdCgroup, sleeper: subprocess.Popen[bytes]
 ) -> None:
     """Neither the files nor what systemd knows."""
     scope.limit(LIMITS)
@@ -145,7 +169,7 @@ TRY = "head -c 1 /dev/zero >/dev/null && echo zero; head -c 1 /dev/full >/dev/nu
 
 
 @with_systemd
-def test_only_listed_devices_can_be_used(scope: Cgroup) -> None:
+def test_only_listed_devices_can_be_used(scope: SystemdCgroup) -> None:
     """Before a reload of systemd and after it; without the list both can."""
     shell = subprocess.Popen(
         ["sh", "-c", f"exec 2>&-; while read -r line; do {TRY}; echo .; done"],
@@ -179,16 +203,16 @@ def test_only_listed_devices_can_be_used(scope: Cgroup) -> None:
 
 @with_systemd
 def test_a_scope_that_exists_is_not_taken_over(
-    scope: Cgroup, sleeper: subprocess.Popen[bytes]
+    scope: SystemdCgroup, sleeper: subprocess.Popen[bytes]
 ) -> None:
     """One line that names it."""
     scope.adopt(sleeper.pid, {})
-    second = open_cgroup(f"{SLICE}:minicontainer:{os.getpid()}", "systemd")
+    second = open_scope(f"{SLICE}:minicontainer:{os.getpid()}")
     with pytest.raises(Conflict, match=rf"unit minicontainer-{os.getpid()}\.scope exists"):
         second.create()
     other = subprocess.Popen(["sleep", "600"])
     try:
-        late = open_cgroup(scope.path, "systemd")
+        late = open_scope(scope.path)
         with pytest.raises(Conflict, match="exists already"):
             late.adopt(other.pid, {})
     finally:
@@ -198,8 +222,37 @@ def test_a_scope_that_exists_is_not_taken_over(
 
 
 @with_systemd
+@pytest.mark.parametrize("other_slice", [SLICE, "minicontainer-other.slice"])
+def test_taking_back_leaves_a_scope_of_that_name_alone(
+    scope: SystemdCgroup, sleeper: subprocess.Popen[bytes], other_slice: str
+) -> None:
+    """Systemd has one scope of a name, in whichever slice; it would kill all that is in it."""
+    name = f"minicontainer-{os.getpid()}.scope"
+    words = ["systemd-run", "--scope", f"--slice={other_slice}", f"--unit={name}", "sleep", "600"]
+    other = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: show(scope, "ActiveState") == "active")
+        with pytest.raises(Conflict, match="exists already"):
+            scope.adopt(sleeper.pid, {})
+        scope.kill()
+        scope.remove()
+        if other_slice != SLICE:  # whoever finds it later, by its path
+            later = open_scope(scope.path)
+            later.kill()
+            later.remove()
+        assert show(scope, "ActiveState") == "active"
+        assert other.poll() is None
+        subprocess.run(["systemctl", "stop", name], check=True)  # the control: so it would end
+        assert other.wait() != 0
+    finally:
+        other.kill()
+        other.wait()
+        subprocess.run(["systemctl", "stop", other_slice], check=True)
+
+
+@with_systemd
 def test_what_is_left_of_a_failed_scope_makes_way(
-    scope: Cgroup, sleeper: subprocess.Popen[bytes]
+    scope: SystemdCgroup, sleeper: subprocess.Popen[bytes]
 ) -> None:
     """Systemd keeps a unit that failed, by the OOM killer say, until it is told to forget it."""
     scope.limit(Resources(memory=Memory(limit=16 * MIB, swap=16 * MIB)))
@@ -216,7 +269,7 @@ def test_what_is_left_of_a_failed_scope_makes_way(
 
 @with_systemd
 def test_annotations_name_further_properties(
-    scope: Cgroup, sleeper: subprocess.Popen[bytes]
+    scope: SystemdCgroup, sleeper: subprocess.Popen[bytes]
 ) -> None:
     """As engines write them; they win."""
     prefix = "org.systemd.property."
@@ -231,7 +284,7 @@ def test_annotations_name_further_properties(
 
 @with_systemd
 def test_a_property_that_systemd_does_not_have_is_named(
-    scope: Cgroup, sleeper: subprocess.Popen[bytes]
+    scope: SystemdCgroup, sleeper: subprocess.Popen[bytes]
 ) -> None:
     """By systemd's own words."""
     with pytest.raises(InvalidArgument, match=r"systemd does not take .*Nonsense"):
@@ -239,7 +292,9 @@ def test_a_property_that_systemd_does_not_have_is_named(
 
 
 @with_systemd
-def test_removal_of_nothing_is_nothing(scope: Cgroup, sleeper: subprocess.Popen[bytes]) -> None:
+def test_removal_of_nothing_is_nothing(
+    scope: SystemdCgroup, sleeper: subprocess.Popen[bytes]
+) -> None:
     """A scope ends with its last process; and one that was never made has no end."""
     scope.remove()
     scope.create()
@@ -254,7 +309,7 @@ def test_removal_of_nothing_is_nothing(scope: Cgroup, sleeper: subprocess.Popen[
 @with_systemd
 @pytest.mark.parametrize("missing", ["_SYSTEM_BUS", "_PRIVATE"])
 def test_either_way_to_systemd_will_do(
-    scope: Cgroup,
+    scope: SystemdCgroup,
     sleeper: subprocess.Popen[bytes],
     monkeypatch: pytest.MonkeyPatch,
     missing: str,

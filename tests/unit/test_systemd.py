@@ -91,6 +91,11 @@ def told(resources: dict[str, Any], version: str, now: dict[str, str] | None = N
         ),
         ({"memory": {"reservation": 5}}, {}, {"MemoryLow": 5}),
         (
+            {"memory": {"limit": 64, "swap": 64}},
+            {"MemoryLimit": 64},
+            {"MemoryMax": 64, "MemorySwapMax": 0},
+        ),
+        (
             {"memory": {"limit": 64, "swap": 100}},
             {"MemoryLimit": 64},
             {"MemoryMax": 64, "MemorySwapMax": 36},
@@ -129,6 +134,7 @@ def test_limits_are_properties(
     """As runc tells them to systemd; the rest is for the files alone."""
     assert told(resources, "v1") == v1
     assert told(resources, "v2", {"memory.swap.max": "max"}) == v2
+    assert told(resources, "v2") == v2  # there is no group yet, nor its files
 
 
 def test_a_period_alone_keeps_the_quota() -> None:

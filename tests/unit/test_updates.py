@@ -146,6 +146,19 @@ def test_the_sum_of_memory_and_swap_stays_when_memory_changes(
     assert updates.completed(asked, updates.merged(now, asked)) == Resources(memory=written)
 
 
+def test_the_shares_come_back_when_a_group_is_no_longer_idle() -> None:
+    """The kernel would give it the usual ones; and a change of something else names none."""
+    now = Resources(cpu=Cpu(shares=512, idle=1))
+    for change, written in (
+        (Cpu(idle=0), Cpu(idle=0, shares=512)),
+        (Cpu(idle=0, shares=7), Cpu(idle=0, shares=7)),
+        (Cpu(idle=1), Cpu(idle=1)),
+        (Cpu(quota=5), Cpu(quota=5)),
+    ):
+        asked = Resources(cpu=change)
+        assert updates.completed(asked, updates.merged(now, asked)) == Resources(cpu=written)
+
+
 @given(st.builds(Resources, memory=st.none() | st.builds(Memory, limit=st.integers(min_value=1))))
 def test_a_change_over_nothing_is_the_change(change: Resources) -> None:
     """And over itself too."""
