@@ -8,6 +8,7 @@ See: runtime-spec features.md, features-linux.md.
 
 from __future__ import annotations
 
+from minicontainer.cgroups import systemd_properties
 from minicontainer.kernel import capabilities, mount_options, seccomp, seccomp_compiler
 from minicontainer.kernel.namespaces import NAMESPACES
 from minicontainer.runtime.context import WANTS_REAPER
@@ -31,7 +32,7 @@ def features() -> dict[str, Any]:
         "mountOptions": sorted((*mount_options.OPTIONS, *mount_options.RECURSIVE_OPTIONS)),
         "linux": _linux(),
         "annotations": {"minicontainer.version": VERSION},
-        "potentiallyUnsafeConfigAnnotations": [WANTS_REAPER],
+        "potentiallyUnsafeConfigAnnotations": [WANTS_REAPER, systemd_properties.ANNOTATION],
     }
 
 

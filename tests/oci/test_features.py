@@ -42,3 +42,9 @@ def test_linux(features: Any) -> None:
     assert "SCMP_CMP_EQ" in linux["seccomp"]["operators"]
     assert isinstance(linux["apparmor"]["enabled"], bool)
     assert isinstance(linux["selinux"]["enabled"], bool)
+
+
+def test_annotations_that_reach_beyond_the_container(features: Any) -> None:
+    """Whoever passes on a stranger's annotations should know: a property of systemd, say."""
+    told = features["potentiallyUnsafeConfigAnnotations"]
+    assert any("org.systemd.property.Some".startswith(name) for name in told)
