@@ -135,6 +135,9 @@ def create(
         scope = open_scope(path) if manager == "systemd" else None
         cgroup = scope or open_cgroup(path)
         state = store.save(_creating(name, bundle, cgroup, manager))
+        # not later: what is wrong with a profile is found while nothing has to be taken back
+        filter_of = spec.linux.seccomp
+        program = steps.take(compile_filter, filter_of, store) if filter_of else b""
         if spec.hooks.poststop:
             undo.callback(_while_claimed, claim, steps.take, run_poststop_hooks, state, spec.hooks)
         steps.take(create_cgroup, cgroup, spec, undo, claim)
@@ -143,7 +146,7 @@ def create(
         ours, theirs = channel_pair()
         undo.callback(ours.close)
         undo.callback(theirs.close)  # long closed by then, unless something fails
-        child = _prepare_init(bundle, state, cgroup, theirs, store, options, undo)
+        child = _prepare_init(bundle, state, cgroup, theirs, program, store, options, undo)
         pid, pidfd = steps.take(fork_init, child, ours, cgroup)
         undo.callback(os.close, pidfd)
         undo.callback(steps.take, end_init, pid, pidfd)
@@ -198,15 +201,14 @@ def _prepare_init(
     state: State,
     cgroup: Cgroup,
     channel: Channel,
+    program: bytes,
     store: Store,
     options: Options,
     undo: ExitStack,
 ) -> context.Init:
     """Gather what the first process can't get for itself, and finds when it is forked."""
     spec = bundle.spec
-    program, copies = b"", {}
-    if spec.linux.seccomp:
-        program = steps.take(compile_filter, spec.linux.seccomp, store)
+    copies = {}
     if any(binds.comes_from_the_host(mount, spec) for mount in spec.mounts):
         copies = steps.take(copy_host_mounts, bundle, undo)
     if state.has_hooks:
@@ -344,8 +346,8 @@ def wait_for(kind: type[Record], channel: Channel, pid: int) -> None:
 # in which they stand there. (The child's, `init.RECIPE`, are executed as listed.)
 STEPS = (
     reserve_name,
-    create_cgroup,
     compile_filter,
+    create_cgroup,
     copy_host_mounts,
     fork_init,
     adopt_init,

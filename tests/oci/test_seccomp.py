@@ -12,7 +12,7 @@ import pytest
 
 from tests.isolation.conftest import status_of
 
-from .runtime import WAITS, Change, Runtime
+from .runtime import WAITS, Change, Runtime, Spec
 
 PROTOCOL_ERROR = 71  # EPROTO: no file system answers with it
 MAKE = "mkdir /tmp/made 2>&1; echo"
@@ -109,3 +109,31 @@ def test_flags_reach_the_kernel(runtime: Runtime) -> None:
     refused = filtered(LET_ALL, rule, flags=["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"])
     done = runtime.run(("/bin/true",), refused)
     assert done.status == 1, json.dumps(done.errors)
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        ({"names": ["mkdir"], "action": "SCMP_ACT_NONE"}, "linux.seccomp.syscalls[0].action"),
+        ({"names": [""], "action": "SCMP_ACT_LOG"}, "linux.seccomp.syscalls[0].names"),
+    ],
+)
+@pytest.mark.ours("runc looks at a profile when the container is made, if at all")
+def test_what_makes_no_sense_is_found_before_there_is_anything(
+    runtime: Runtime, rule: dict[str, Any], says: str
+) -> None:
+    """So no hook has anything to clear up; it would after a good one, which is the control."""
+    note = runtime.base / runtime.name()
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"cat > {note}"]}
+
+    def change(config: Spec) -> None:
+        filtered(LET_ALL, rule)(config)
+        config["hooks"] = {"poststop": [hook]}
+
+    bundle = runtime.bundle(WAITS, change)
+    runtime.refused("create", "--bundle", str(bundle), runtime.name(), says=says)
+    assert not note.exists()
+    rule = {"names": ["mkdir"], "action": "SCMP_ACT_LOG"}
+    container = runtime.create(WAITS, change)
+    runtime.ok("delete", "--force", container.id)
+    assert note.exists()
