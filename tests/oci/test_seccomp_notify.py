@@ -108,7 +108,9 @@ class Listener:
         with connection:
             room = socket.CMSG_SPACE(4 * 16)
             data, messages, _, _ = connection.recvmsg(1 << 20, room)
-            while part := connection.recv(1 << 20):
+            while not is_whole(data):  # runc closes the connection only when it ends
+                part = connection.recv(1 << 20)
+                assert part, data
                 data += part
         (message,) = messages
         assert message[:2] == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
@@ -125,6 +127,15 @@ class Listener:
             error = self._answer(name)
             flags = 0 if error else _CONTINUE
             fcntl.ioctl(fd, _SEND, Response(id=asked.id, error=-error, flags=flags))
+
+
+def is_whole(data: bytes) -> bool:
+    """Say whether this is all of a JSON text."""
+    try:
+        json.loads(data)
+    except ValueError:
+        return False
+    return True
 
 
 @pytest.fixture
@@ -275,6 +286,7 @@ MEMORY = {"brk", "mmap", "munmap"}  # whenever Python likes
 PRIVILEGES = {"prctl", "setgroups", "setresgid", "setresuid", "capget", "capset"}
 
 
+@pytest.mark.ours("runc makes more calls after the filter")
 @BOTH
 @pytest.mark.parametrize("names", CALLS, ids=lambda names: names[0])
 def test_a_call_that_is_refused_does_not_stop_a_start(
@@ -384,12 +396,12 @@ def test_nobody_listens(runtime: Runtime, last: bool) -> None:
     """One line names the place; nothing is left."""
 
     def change(spec: Spec) -> None:
-        filtered(rule(("mkdir", "write"), NOTIFY), last=last)(spec)
+        filtered(rule(("mkdir",), NOTIFY), last=last)(spec)
         spec["linux"]["seccomp"]["listenerPath"] = "/nosuch/agent"
 
     bundle = runtime.bundle(change=change)
     name = runtime.name()
-    if last:
+    if last and runtime.is_ours:
         runtime.ok("create", "--bundle", str(bundle), name)
         done = runtime("start", name)
         wait_until(lambda: Container(runtime, name, bundle, bundle).status == "stopped", "its end")
@@ -397,10 +409,12 @@ def test_nobody_listens(runtime: Runtime, last: bool) -> None:
     else:
         done = runtime("create", "--bundle", str(bundle), name)
     assert done.status == 1
-    assert "linux.seccomp.listenerPath /nosuch/agent: No such file or directory" in done.errors
+    assert all(word in done.errors.lower() for word in ("/nosuch/agent", "no such file"))
+    assert "linux.seccomp.listenerPath" in done.errors or not runtime.is_ours
     assert runtime.containers() == []
 
 
+@pytest.mark.ours("runc 1.1 takes the second, and knows no flags")
 @pytest.mark.parametrize(
     ("change", "says"),
     [
