@@ -7,11 +7,9 @@ See: passwd(5), group(5); CVE-2026-30892 for what a lax parser of numbers leads 
 
 from __future__ import annotations
 
-import contextlib
 import os
-import stat
 
-from minicontainer.errors import InvalidArgument, KernelError
+from minicontainer.errors import InvalidArgument
 from minicontainer.kernel import paths
 from minicontainer.record import Record
 
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _HIGHEST_ID = 2**32 - 2  # the last one means "no change" to setresuid(2)
-_LONGEST_FILE = 4 << 20
 
 
 class Identity(Record):
@@ -89,16 +86,8 @@ def _entries(rootfs: str, path: str, fields: int) -> Iterator[list[str]]:
 
 
 def _read(rootfs: str, path: str) -> str:
-    """Read a file of the image, if it is one: to open a fifo would wait, a device do anything."""
-    with contextlib.ExitStack() as stack:
-        root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        stack.callback(os.close, root)
-        try:
-            place = paths.open_in_root(root, path)
-        except KernelError:
-            return ""
-        stack.callback(os.close, place)
-        if not stat.S_ISREG(os.fstat(place).st_mode):
-            return ""
-        with open(f"/proc/self/fd/{place}", "rb") as file:
-            return file.read(_LONGEST_FILE).decode(errors="replace")
+    root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return paths.read_in_root(root, path)
+    finally:
+        os.close(root)

@@ -27,6 +27,7 @@ RESOLVE_IN_ROOT = 0x10
 
 _MOST_LINKS = 40  # as the kernel follows: path_resolution(7)
 _MOST_TRIES = 128
+_LONGEST_FILE = 4 << 20  # bytes that are read of an image's file
 
 
 class Root:
@@ -95,6 +96,25 @@ def open_in_root(root_fd: int, path: str, flags: int = os.O_PATH, resolve: int =
             if error.errno != errno.EAGAIN:
                 raise
     raise KernelError(errno.EAGAIN, os.strerror(errno.EAGAIN), f"openat2({shortened(path)})")
+
+
+def read_in_root(root_fd: int, path: str) -> str:
+    """Read a text file of an image, by its links inside that root; "" if it is no regular file.
+
+    To read a fifo would wait, and of a device there may be no end.
+
+    Args:
+        root_fd: the root's directory.
+    """
+    try:
+        fd = open_in_root(root_fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except KernelError:
+        return ""
+    try:
+        is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+        return os.read(fd, _LONGEST_FILE).decode(errors="replace") if is_file else ""
+    finally:
+        os.close(fd)
 
 
 def make_in_root(root_fd: int, path: str, *, directory: bool, follow: bool = True) -> int:

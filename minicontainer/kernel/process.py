@@ -207,20 +207,25 @@ def close_all_but(kept: Iterable[int]) -> None:
     libc.quiet_call("close_range", first, _MOST_FDS, 0)
 
 
-def run_program(path: str, args: tuple[str, ...], env: dict[str, str]) -> None:
+def run_program(path: str, args: tuple[str, ...], env: dict[str, str] | None) -> None:
     """execve(2): become another program. It returns only by raising.
 
     The event's result stays unknown here: on success nobody is left to note it. The parent sees
     the channel close, which is close-on-exec, and knows. A failure is told by a second event.
 
+    Args:
+        env: its environment; None: it keeps this process's.
     Raises:
         KernelError: ENOENT, EACCES, ENOEXEC, E2BIG; ENOENT also for a script whose interpreter is
             missing.
     """
-    told = (path, args, f"{len(env)} variables")
+    told = (path, args, "the same variables" if env is None else f"{len(env)} variables")
     steps.note("execve", told, None, object="process:program")
     try:
-        os.execve(path, args, env)
+        if env is None:
+            os.execv(path, args)
+        else:
+            os.execve(path, args, env)
     except OSError as error:
         steps.note("execve", told, -1, error.errno or 0, object="process:program")
         raise KernelError(error.errno, error.strerror, f"execve({path})") from None

@@ -220,7 +220,7 @@ class Asked:
         self.arguments = arguments
 
     def has(self, option: str) -> bool:
-        """Say whether an option was given; a switch also as --switch=true."""
+        """Say whether a switch was given; also as --switch=true, and not as --switch=false."""
         return option in self.options and self.options[option][-1] not in ("false", "0")
 
     def value(self, option: str, otherwise: str = "") -> str:

@@ -86,6 +86,7 @@ class Init:
         self.null_fd = -1  # the null device on a mount where it can't be changed
         self.pidfd = -1  # of the container's first process, where this is another one
         self.executable = ""
+        self.env = programs.environment(self.spec.process.env)
         self.kept: object = None  # what must live until execve
 
     def close(self) -> None:
@@ -105,8 +106,3 @@ class Init:
         tasks = (tasks_fd for _, tasks_fd in self.tasks_files)
         others = (*self.copies.values(), *range(3, 3 + options.preserve_fds))
         return {*pipes, *console, *tasks, *others, *({self.null_fd, self.pidfd} - {-1})}
-
-    @property
-    def env(self) -> dict[str, str]:
-        """The program's environment."""
-        return programs.environment(self.spec.process.env)

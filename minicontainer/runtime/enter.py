@@ -235,6 +235,7 @@ RECIPE = (
     open_own_terminal,
     settle_own_streams,
     rootfs.change_directory,     # nothing is made: the container is what it is
+    init.find_home,
     init.find_program,
     attributes.set_scheduler,
     attributes.set_io_priority,

@@ -1,7 +1,7 @@
 """One hook's process: it is given the state, watched until it ends, and killed when its time is up.
 
-It leads a session of its own, so that a timeout reaches what it started too; it has no descriptors
-but the standard three, and no variables but its own. What it writes comes back in the error.
+It leads a session of its own, so that a timeout reaches what it started too; it has the standard
+three descriptors, and no variables but the hook's. What it writes comes back in the error.
 
 See: runtime-spec config.md "POSIX-platform Hooks".
 """
@@ -187,7 +187,7 @@ def _become(
         if directory:
             _enter(directory)
         channel.send(Leaving())
-        env = programs.environment(hook.env)
+        env = None if hook.env is None else programs.environment(hook.env)
         process.run_program(hook.path, hook.args or (hook.path,), env)
     except BaseException as error:  # the process ends here, and its parent says why
         with suppress(OSError):

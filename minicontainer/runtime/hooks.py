@@ -7,7 +7,9 @@
     poststart        by the runtime: the program runs, `start` has not returned
     poststop         delete, by the runtime: nothing is left but the name
 
-Each gets the container's state on its standard input. The first that fails ends the container, but
+Each gets the container's state on its standard input, and its `env` alone as its environment. Where
+it has no `env`, it gets, as with runc and crun, that of who runs it: the runtime's own environment,
+and in the container the program's. The first that fails ends the container, but
 for poststop: there, others may still have to clear up.
 
 See: runtime-spec config.md "POSIX-platform Hooks"; runtime.md "Lifecycle".
@@ -23,6 +25,8 @@ from minicontainer.runtime.sync import Go, Hooking, Leaving, Mounted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from minicontainer.runtime.context import Init
     from minicontainer.runtime.spec import Hook, Hooks
     from minicontainer.runtime.state import State
@@ -47,7 +51,7 @@ def run_create_container_hooks(init: Init) -> None:
     mask = os.umask(_UMASK)  # init's own is 0, and what a hook makes is not for everybody
     for name, hook in _named("createContainer", init.spec.hooks.create_container):
         state = init.state.as_oci("creating", os.getpid())
-        _run(name, hook, state, directory=init.bundle.path)
+        _run(name, hook, state, directory=init.bundle.path, environ=init.env)
     os.umask(mask)
 
 
@@ -61,7 +65,8 @@ def run_start_container_hooks(init: Init) -> None:
     init.channel.send(Hooking())
     inherited = range(3, 3 + init.options.preserve_fds)
     for name, hook in _named("startContainer", init.spec.hooks.start_container):
-        _run(name, hook, init.state.as_oci("created", os.getpid()), inherited=inherited)
+        state = init.state.as_oci("created", os.getpid())
+        _run(name, hook, state, inherited=inherited, environ=init.env)
     init.channel.send(Leaving())
 
 
@@ -120,7 +125,10 @@ def _run(
     *,
     directory: str = "",
     inherited: range | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> None:
     from minicontainer.runtime import hook_process  # few containers have hooks
 
+    if hook.env is None and environ is not None:  # else it inherits this process's
+        hook = hook.replace(env=tuple(map("=".join, environ.items())))
     hook_process.run(name, hook, jsontext.dump(state).encode(), directory, inherited)

@@ -178,6 +178,17 @@ def raise_loopback(init: Init) -> None:
     interfaces.set_up("lo")
 
 
+@steps.needed_if(lambda spec: not programs.environment(spec.process.env).get("HOME"))
+def find_home(init: Init) -> None:
+    """Set HOME where the specification does not: engines leave it to the runtime.
+
+    By the container's own passwd(5), and so when the root is the container's.
+    """
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    init.env["HOME"] = programs.home_of(init.spec.process.user.uid, root)
+    os.close(root)
+
+
 def find_program(init: Init) -> None:
     """Find the program by the container's PATH: here, so that a missing one fails before start."""
     name = init.spec.process.args[0]
@@ -273,6 +284,7 @@ RECIPE = (
     set_hostname,
     set_domainname,
     raise_loopback,
+    find_home,
     find_program,            # here, so that a missing one fails `create` and not `start`
     set_scheduler,           # these while capabilities are held, and no filter forbids them
     set_io_priority,

@@ -10,10 +10,13 @@ import os
 import stat
 
 from minicontainer.errors import InitError, KernelError
+from minicontainer.kernel import paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+_UID, _HOME = 2, 5  # fields of a line of passwd(5)
 
 
 def find(name: str, path: str) -> str:
@@ -47,6 +50,19 @@ def environment(settings: Iterable[str]) -> dict[str, str]:
     """Turn NAME=value settings into an environment; a later setting of a name wins."""
     pairs = (setting.partition("=") for setting in settings)
     return {name: value for name, equals, value in pairs if equals}
+
+
+def home_of(uid: int, root_fd: int) -> str:
+    """Find a user's home directory; "/" where /etc/passwd does not tell.
+
+    Args:
+        root_fd: the root whose /etc/passwd counts.
+    """
+    for line in paths.read_in_root(root_fd, "etc/passwd").splitlines():
+        entry = line.split(":")
+        if len(entry) > _HOME and entry[_UID] == str(uid):
+            return entry[_HOME] or "/"
+    return "/"
 
 
 def _check_executable(path: str) -> None:

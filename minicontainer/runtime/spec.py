@@ -53,12 +53,13 @@ class Hook(Record):
 
     Args:
         args: with the program's own name first, as for execv(3).
+        env: None: that of who runs it.
         timeout: seconds until it is killed; None to wait for ever.
     """
 
     path: str
     args: tuple[str, ...] = ()
-    env: tuple[str, ...] = ()
+    env: tuple[str, ...] | None = None
     timeout: int | None = None
 
 

@@ -142,7 +142,7 @@ def _ids(where: str, runs: tuple[IdMap, ...]) -> Iterator[tuple[str, int | None,
     for i, run in enumerate(runs):
         yield f"{where}[{i}].containerID", run.container_id, 0, _HIGHEST_ID
         yield f"{where}[{i}].hostID", run.host_id, 0, _HIGHEST_ID
-        yield f"{where}[{i}].size", run.size, 1, _HIGHEST_ID
+        yield f"{where}[{i}].size", run.size, 1, 2**32 - 1
 
 
 def _check_rlimits(limits: tuple[Rlimit, ...]) -> None:

@@ -125,6 +125,17 @@ def test_a_working_directory_that_is_not_there(runtime: Runtime, container: Cont
     runtime.refused("exec", "--cwd", "/no/such", container.id, "true", says="/no/such")
 
 
+def test_root_in_the_container_of_another_user(runtime: Runtime) -> None:
+    """0 is a user like any other."""
+
+    def user(config: Spec) -> None:
+        config["process"]["user"] = {"uid": 7, "gid": 7}
+
+    container = runtime.start(WAITS, user)
+    assert container.sh("id -u") == "7\n"
+    assert container.sh("id -u", "--user", "0") == "0\n"
+
+
 @pytest.mark.parametrize(
     ("user", "told"), [("0", "0 0"), ("1000", "1000 0"), ("1000:50", "1000 50"), ("0:7", "0 7")]
 )

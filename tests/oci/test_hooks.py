@@ -89,19 +89,38 @@ def test_by_run_too(hooks: Hooks, oci: Oci) -> None:
 
 @pytest.mark.oci("hooks.createRuntime.args", "hooks.createRuntime.env")
 def test_arguments_and_environment_are_its_own(hooks: Hooks, oci: Oci) -> None:
-    """Exactly those given, with argv[0]; without `env` there is none at all."""
+    """Exactly those given, with argv[0]; an empty `env` is none at all."""
     show = 'cd "$0"; cp /proc/$$/cmdline /proc/$$/environ . 2>&1; exit 1'
     hook = {"path": "/bin/sh", "args": ["its own name", "-c", show, str(hooks.directory)]}
     shown = [hooks.directory / name for name in ("cmdline", "environ")]
-    cases: list[list[str] | None] = [["A=1", "B=x=y"], []]
-    if oci.runtime.is_ours:  # from runc it gets runc's own
-        cases.append(None)
-    for env in cases:
+    for env in (["A=1", "B=x=y"], []):
         hooks.write({"createRuntime": {**hook, "env": env}})
         assert oci("create").status >= 1
         name, _, *rest = shown[0].read_bytes().split(b"\0")
         assert (name, rest[-2]) == (b"its own name", os.fsencode(hooks.directory))
-        assert shown[1].read_bytes() == b"".join(b"%s\0" % word.encode() for word in env or ())
+        assert shown[1].read_bytes() == b"".join(b"%s\0" % word.encode() for word in env)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_an_environment_it_has_that_of_who_runs_it(
+    hooks: Hooks, oci: Oci, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runtime's own; in the container the program's, and nothing of the host's."""
+    if kind not in hooks.all:
+        pytest.skip(f"runc 1.1.5 and {kind}")
+    monkeypatch.setenv("OF_THE_CALLER", "1")
+    place = COMMON if kind == "startContainer" else str(hooks.directory)
+    hook = {
+        "path": "/bin/sh",
+        "args": ["sh", "-c", f"/bin/env > {place}/environ || env > {place}/environ"],
+    }
+    hooks.write({kind: hook}, "true")
+    assert oci("run").errors == ""
+    names = {
+        line.partition("=")[0] for line in (hooks.directory / "environ").read_text().splitlines()
+    }
+    assert ("OF_THE_CALLER" in names) == (kind not in ("createContainer", "startContainer"))
+    assert {"PATH"} <= names
 
 
 @pytest.mark.oci("hooks.*.path")

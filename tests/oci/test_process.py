@@ -36,9 +36,71 @@ def test_its_variables_are_those_given(runtime: Runtime) -> None:
     given = ["A=1", "B=", "C=x=y z"]
     container = runtime.start(WAIT, lambda spec: spec["process"].update(env=given))
     found = words_in("environ", container.pid)
-    # runc adds HOME, as it is in /etc/passwd
     assert [word for word in found if not word.startswith("HOME=")] == given
     assert any(word.startswith("PATH=") for word in words_in("environ", "self"))
+
+
+PASSWD = "root:x:0:0::/root:/bin/sh\nweb:x:7:7::/srv/web:\nnobody:x:8:8:::\n"
+
+
+@pytest.mark.parametrize(
+    ("uid", "given", "home"),
+    [
+        (0, (), "/root"),
+        (7, (), "/srv/web"),
+        pytest.param(8, (), "/", marks=pytest.mark.ours("runc leaves it empty")),
+        (9, (), "/"),
+        (7, ("HOME=",), "/srv/web"),
+        (7, ("HOME=/tmp",), "/tmp"),
+    ],
+)
+def test_its_home_is_that_of_its_user(
+    runtime: Runtime, uid: int, given: tuple[str, ...], home: str
+) -> None:
+    """By the container's own /etc/passwd, where HOME is not given: engines leave it to the runtime.
+
+    Also of what comes in by exec, which may have another user.
+    """
+    passwd = runtime.base / "passwd"
+    passwd.write_text(PASSWD)
+
+    def change(spec: Spec) -> None:
+        spec["mounts"].append(
+            {"destination": "/etc/passwd", "source": str(passwd), "options": ["bind"]}
+        )
+        spec["process"]["env"] = ["PATH=/bin", *given]
+        spec["process"]["user"] = {"uid": uid, "gid": 0}
+
+    container = runtime.start(WAIT, change)
+    homes = [word for word in words_in("environ", container.pid) if word.startswith("HOME=")]
+    assert homes == [f"HOME={home}"]
+    other = home if "HOME=/tmp" in given else "/root"
+    assert container.sh("echo $HOME", "--user", "0") == f"{other}\n"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param("fifo", marks=pytest.mark.ours("runc waits for it")), "link out", "none"],
+)
+def test_an_image_can_not_hold_a_start_up_by_its_passwd(runtime: Runtime, kind: str) -> None:
+    """A fifo is not waited for, and a link stays in the root: the host's own file names another."""
+    etc = runtime.base / "etc"
+    etc.mkdir()
+    if kind == "fifo":
+        os.mkfifo(etc / "passwd")
+    elif kind == "link out":
+        (etc / "passwd").symlink_to("/proc/1/root/etc/passwd")
+    here = next(line.split(":") for line in Path("/etc/passwd").read_text().splitlines())
+    assert here[5] != "/"  # so that it would be noticed
+
+    def change(spec: Spec) -> None:
+        spec["mounts"].append({"destination": "/etc", "source": str(etc), "options": ["bind"]})
+        spec["process"]["env"] = ["PATH=/bin"]
+        spec["process"]["user"] = {"uid": int(here[2]), "gid": 0}
+        spec["linux"]["namespaces"].remove({"type": "pid"})
+
+    container = runtime.start(WAIT, change)
+    assert "HOME=/" in words_in("environ", container.pid)
 
 
 @pytest.mark.oci("process.cwd")

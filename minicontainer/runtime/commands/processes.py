@@ -52,7 +52,7 @@ def _described(asked: Asked, words: list[str], spec: Spec) -> Process:
     from minicontainer.runtime.spec_check import check
     from minicontainer.runtime.spec_process import Process
 
-    if asked.has("process"):
+    if asked.value("process"):
         found = Process.from_json(_read_json(asked.value("process")), "process")
     else:
         if not words:
@@ -75,7 +75,7 @@ def _read_json(path: str) -> object:
 
 
 def _changed(own: Process, asked: Asked, words: tuple[str, ...]) -> Process:
-    user = _user(asked.value("user"), own.user) if asked.has("user") else own.user
+    user = _user(asked.value("user"), own.user) if asked.value("user") else own.user
     groups = tuple(_id("additional-gids", gid) for gid in asked.values("additional-gids"))
     return own.replace(
         args=words,
