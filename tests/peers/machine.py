@@ -85,10 +85,10 @@ class Machine:
                 stdout=file, stderr=subprocess.STDOUT,
             )  # fmt: skip
 
-    def terminal(self, *command: str, rows: int = 24, columns: int = 80) -> Terminal:
-        """Run a command in a terminal."""
+    def terminal(self, *command: str) -> Terminal:
+        """Run a command in a terminal of 40 rows and 90 columns."""
         environ = [f"{name}={value}" for name, value in self.environ.items()]
-        return Terminal(["env", *environ, *self.words(*command)], rows, columns)
+        return Terminal(["env", *environ, *self.words(*command)], rows=40, columns=90)
 
     def path(self, path: str) -> Path:
         """Give a path of the machine as the host reaches it: its /run, and its /proc/PID."""
@@ -140,6 +140,23 @@ class Machine:
             with contextlib.suppress(OSError):  # a process in it has not quite ended
                 directory.rmdir()
         return not self.cgroups()
+
+
+# What it does at a terminal of 40 rows and 90 columns; a size may reach it only when it runs. No
+# shell that edits its line: that draws it anew when keys come before the prompt.
+AT_TERMINAL = """
+echo ready; read answer; tty; until stty size 2>&- | grep -x "40 90"; do sleep 0.05; done; exit 5
+"""
+
+
+def talk(terminal: Terminal) -> tuple[int, list[str]]:
+    """Answer a program that does AT_TERMINAL; give its exit status, and the words it said then."""
+    terminal.expect("ready")
+    terminal.type("go on\n")
+    terminal.expect("go on")
+    status = terminal.end()
+    terminal.close()
+    return status, terminal.seen.split()
 
 
 def wait_for(machine: Machine, true: Callable[[], object], what: str, log: Path) -> None:

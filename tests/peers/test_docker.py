@@ -12,6 +12,7 @@ from tests.conftest import wait_until
 from tests.isolation.conftest import parse_status
 
 from .dockerd import WAITS, Docker
+from .machine import AT_TERMINAL, talk
 from .page import follow, sections
 
 NEEDS = ("dockerd", "containerd", "docker", "iptables", "ps")
@@ -25,6 +26,7 @@ def name(docker: Docker) -> Iterator[str]:
     docker("rm", "--force", "--volumes", "web")
 
 
+@pytest.mark.usefixtures("name")  # which the page uses
 def test_the_page_can_be_followed(docker: Docker) -> None:
     """Every command that it gives, in its order."""
     followed = follow(docker.machine, sections("docker.md")["Run"])
@@ -362,24 +364,12 @@ def test_exec_in_the_background(docker: Docker, name: str) -> None:
 
 def test_a_terminal(docker: Docker) -> None:
     """The container's own pty, with the size of ours, and the exit status."""
-    terminal = docker.machine.terminal(
-        "docker", "run", "--rm", "-it", "--network", "none", "busybox", "sh", rows=40, columns=90
-    )
-    terminal.expect("# ")
-    terminal.type("tty; stty size; exit 5\n")
-    terminal.expect("exit 5")
-    assert terminal.end() == 5
-    assert terminal.seen.split() == ["/dev/pts/0", "40", "90"]
-    terminal.close()
+    words = ("run", "--rm", "-it", "--network", "none", "busybox", "sh", "-c", AT_TERMINAL)
+    assert talk(docker.machine.terminal("docker", *words)) == (5, ["/dev/pts/0", "40", "90"])
 
 
 def test_exec_with_a_terminal(docker: Docker, name: str) -> None:
     """Another pty of the same container."""
     docker.start(name, "-t", "busybox", *WAITS)
-    terminal = docker.machine.terminal("docker", "exec", "-it", name, "sh")
-    terminal.expect("# ")
-    terminal.type("tty; exit 6\n")
-    terminal.expect("exit 6")
-    assert terminal.end() == 6
-    assert terminal.seen.split() == ["/dev/pts/1"]
-    terminal.close()
+    terminal = docker.machine.terminal("docker", "exec", "-it", name, "sh", "-c", AT_TERMINAL)
+    assert talk(terminal) == (5, ["/dev/pts/1", "40", "90"])

@@ -34,7 +34,7 @@ def shared(docker: Docker) -> None:
         ("--ulimit nofile=100:200", "ulimit -n; ulimit -Hn", "100 200"),
         ("--oom-score-adj 500", "cat /proc/self/oom_score_adj", "500"),
         ("--cap-drop all --cap-add chown", "grep CapEff /proc/self/status", f"CapEff: {1:016x}"),
-        ("--privileged", "mount -t tmpfs tmpfs /mnt && echo mounted", "mounted"),
+        ("--cap-add SYS_ADMIN", "mount -t tmpfs tmpfs /mnt && echo mounted", "mounted"),
         ("", "mount -t tmpfs tmpfs /mnt 2>/dev/null || echo refused", "refused"),
         # devices
         ("", "test -e /dev/zap || echo none", "none"),
@@ -78,11 +78,11 @@ def test_it_does_what_it_says(docker: Docker, options: str, script: str, output:
 @pytest.mark.parametrize(
     ("options", "program", "status", "complaint"),
     [
-        ("", "nosuch", 127, "exec: 'nosuch': executable file not found in $PATH"),
-        ("", "/nosuch", 127, "exec: '/nosuch': no such file or directory"),
-        ("", "/etc/passwd", 126, "exec: '/etc/passwd': permission denied"),
+        ("", "nosuch", 127, "executable file not found in $path"),
+        ("", "/nosuch", 127, "no such file or directory"),
+        ("", "/etc/passwd", 126, "permission denied"),
         ("-w /etc/passwd", "true", 125, "/etc/passwd is not a directory"),
-        ("--ulimit nofile=99999999999", "true", 125, "RLIMIT_NOFILE"),
+        ("--ulimit nofile=99999999999", "true", 125, "rlimit"),
         ("--runtime nosuch", "true", 125, "nosuch"),
     ],
 )
@@ -92,7 +92,7 @@ def test_what_can_not_be_is_refused(
     """With the status that scripts look at, and the reason."""
     done = docker.run(*shlex.split(options), "busybox", program)
     assert done.status == status
-    assert complaint in done.errors
+    assert complaint in done.errors.lower()
     assert docker.must("ps", "--all", "--quiet") == ""
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import Result, wait_until
 from tests.isolation.conftest import parse_status
 
-from .machine import Machine
+from .machine import AT_TERMINAL, Machine, talk
 from .page import follow, sections
 
 NEEDS = ("podman", "conmon")
@@ -316,25 +316,15 @@ def test_exec_in_the_background(podman: Podman, name: str) -> None:
 def test_a_terminal(podman: Podman) -> None:
     """The container's own pty, with the size of ours, and the exit status."""
     words = ("run", "--rm", "-it", "--network", "none", "--cgroup-parent", podman.machine.cgroup)
-    terminal = podman.machine.terminal("podman", *words, "busybox", "sh", rows=40, columns=90)
-    terminal.expect("# ")
-    terminal.type("tty; stty size; exit 5\n")
-    terminal.expect("exit 5")
-    assert terminal.end() == 5
-    assert terminal.seen.split() == ["/dev/pts/0", "40", "90"]
-    terminal.close()
+    terminal = podman.machine.terminal("podman", *words, "busybox", "sh", "-c", AT_TERMINAL)
+    assert talk(terminal) == (5, ["/dev/pts/0", "40", "90"])
 
 
 def test_exec_with_a_terminal(podman: Podman, name: str) -> None:
     """Another pty of the same container."""
     podman.start(name, "-t", "busybox", *WAITS)
-    terminal = podman.machine.terminal("podman", "exec", "-it", name, "sh")
-    terminal.expect("# ")
-    terminal.type("tty; exit 6\n")
-    terminal.expect("exit 6")
-    assert terminal.end() == 6
-    assert terminal.seen.split() == ["/dev/pts/1"]
-    terminal.close()
+    terminal = podman.machine.terminal("podman", "exec", "-it", name, "sh", "-c", AT_TERMINAL)
+    assert talk(terminal) == (5, ["/dev/pts/1", "40", "90"])
 
 
 def test_health_is_looked_after(podman: Podman, name: str) -> None:
