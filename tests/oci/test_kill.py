@@ -15,7 +15,10 @@ from .runtime import Container, Runtime, Spec
 # It takes four signals by their names; `wait` is what a signal interrupts
 TRAPS = (
     'for name in TERM HUP USR1 USR2; do trap "echo got $name" $name; done; '
-    "sleep 600 & child=$!; echo ready; while :; do wait $child; done"
+    "sleep 600 & child=$!; "
+    # until it is what it will be: the look for what is left compares names
+    "until read name < /proc/$child/comm && [ $name = sleep ]; do :; done; "
+    "echo ready; while :; do wait $child; done"
 )
 # What engines get to see for a container that has ended.
 FINISHED = ("container not running", "no such process", "process already finished")
