@@ -66,7 +66,7 @@ class Cgroup(Protocol):
         One that exists is used if it is empty, its limits with it.
 
         Raises:
-            Conflict: it exists, and has processes.
+            Conflict: it exists, and has processes; or it is frozen: one would never start there.
         """
 
     def add(self, pid: int) -> None:

@@ -47,6 +47,11 @@ def occupied(path: str) -> Conflict:
     return Conflict(f"cgroup {path} exists and has processes: end them, or use another path")
 
 
+def frozen(path: str) -> Conflict:
+    """Say that a group can't be used because whoever enters it stands still."""
+    return Conflict(f"cgroup {path} is frozen, or one above it: thaw it, or use another path")
+
+
 def remove(mount_point: str, path: str, timeout_s: float) -> None:
     """Remove the group *path* and those in it, then those above that are this project's.
 

@@ -12,6 +12,7 @@ import time
 
 from minicontainer.cgroups import control_files, directories, refusals
 from minicontainer.cgroups.cgroup import View
+from minicontainer.cgroups.freezer import is_frozen
 from minicontainer.cgroups.v1_controllers import CONTROLLERS, OurController, Place
 from minicontainer.cgroups.v2 import V2Cgroup
 from minicontainer.contexts import ExitStack
@@ -80,6 +81,8 @@ class V1Cgroup:
                     raise directories.occupied(self.path)
                 if "cpuset" in hierarchy.controllers:
                     self._inherit_cpuset(self.path)
+            if is_frozen(self.freezer()):
+                raise directories.frozen(self.path)
             if self.unified:
                 # without controllers: but for hugetlb, perhaps, all are in v1
                 self.unified.make_directory()

@@ -75,10 +75,15 @@ class V2Cgroup:
         """Make the group as it comes.
 
         Raises:
-            Conflict: it exists, and has processes.
+            Conflict: it exists, and has processes; or they would stand still.
         """
-        if not directories.make(self.top, self.path) and self.processes():
+        new = directories.make(self.top, self.path)
+        if not new and self.processes():
             raise directories.occupied(self.path)
+        if self.frozen():
+            if new:
+                self.remove(timeout_s=0)
+            raise directories.frozen(self.path)
 
     def remove(self, timeout_s: float = 5) -> None:
         """Remove the group, those below, and this project's empty ones above."""

@@ -169,6 +169,30 @@ def test_a_group_in_use_is_neither_made_again_nor_removed(group: Cgroup, start: 
     assert group.processes() == (program.pid,)
 
 
+def test_a_frozen_group_is_not_taken(either: Cgroup, start: Start) -> None:
+    """Whoever came in would stand, and the one who waits for it with it; thawed, it is usable."""
+    either.freeze()
+    with pytest.raises(Conflict, match=f"{either.path} is frozen, or one above it"):
+        either.create()
+    either.thaw()
+    either.create()
+    said(start(either, SLEEP))
+
+
+def test_no_group_is_made_below_a_frozen_one(either: Cgroup, start: Start) -> None:
+    """It would be as frozen; and nothing of it is left."""
+    said(start(either, SLEEP))
+    path = f"{either.path}/below"
+    unified = hierarchies.mounted().unified
+    below = V2Cgroup(unified, path) if unified and type(either) is V2Cgroup else open_cgroup(path)
+    either.freeze()
+    with pytest.raises(Conflict, match=f"{path} is frozen, or one above it"):
+        below.create()
+    tops = [h.mount_point for h in (*hierarchies.mounted().v1, unified) if h]
+    assert not [top for top in tops if os.path.exists(top + path)]
+    either.thaw()  # what ends now is to die now
+
+
 def test_removal_waits_for_the_dying(group: Cgroup, start: Start) -> None:
     """A process leaves its group only when it is really over."""
     program = start(group, "kept = b'x' * (64 << 20)\n" + SLEEP)
