@@ -62,10 +62,8 @@ def test_a_signal_that_is_none(runtime: Runtime, trapping: Container, word: str)
     assert trapping.output() == "ready\n"
 
 
-@pytest.mark.ours("runc takes -1 for an option, 0 for a signal, and nothing for TERM")
-@pytest.mark.parametrize(
-    "words", [("-1",), ("0",), ("",), ("--", "-1"), ("--", "-9")], ids=" ".join
-)
+@pytest.mark.ours("runc takes -1 for an option, and nothing for TERM")
+@pytest.mark.parametrize("words", [("-1",), ("",), ("--", "-1"), ("--", "-9")], ids=" ".join)
 def test_a_number_that_no_signal_has(
     runtime: Runtime, trapping: Container, words: tuple[str, ...]
 ) -> None:
@@ -88,6 +86,14 @@ def test_afinished_container(runtime: Runtime) -> None:
     container.wait_stopped()
     for word in ("TERM", "9"):
         runtime.refused("kill", container.id, word, says=FINISHED)
+
+
+def test_signal_0_asks_whether_it_runs(runtime: Runtime, trapping: Container) -> None:
+    """Nothing is sent; with --all it may have ended: kill(2)."""
+    runtime.ok("kill", trapping.id, "0")
+    trapping.kill()
+    runtime.refused("kill", trapping.id, "0", says=("not running", "already finished"))
+    runtime.ok("kill", "--all", trapping.id, "0")
 
 
 def test_an_unknown_container(runtime: Runtime) -> None:

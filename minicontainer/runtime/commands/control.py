@@ -70,9 +70,9 @@ def kill(session: Session, asked: Asked) -> int:
 
 
 def _signal_number(word: str) -> int:
-    """Read a signal: 15, TERM, SIGTERM, term."""
+    """Read a signal: 15, TERM, SIGTERM, term; 0 asks if there is anybody who would get one."""
     name = word.upper()
-    if word.isdecimal() and int(word) in signals.VALID:
+    if word == "0" or (word.isdecimal() and int(word) in signals.VALID):
         return int(word)
     number = signals.NUMBERS.get(name if name.startswith("SIG") else f"SIG{name}")
     if number is None:
