@@ -68,13 +68,15 @@ def _position(text: str, index: int) -> str:
 
 
 def dump(value: Any) -> str:
-    """Write a value as JSON; what JSON does not know is written as its text.
+    """Write a value as JSON without blanks, as scripts that look for `"pid":1` know it from runc.
+
+    What JSON does not know is written as its text.
 
     Args:
         value: dictionaries with text keys, lists, text, numbers, True, False, None.
     """
     encoder = _json.make_encoder(
-        None, str, _json.encode_basestring_ascii, None, ": ", ", ", False, False, False
+        None, str, _json.encode_basestring_ascii, None, ":", ",", False, False, False
     )
     return "".join(encoder(value, 0))
 

@@ -50,6 +50,12 @@ def test_json(runtime: Runtime, option: tuple[str, ...]) -> None:
     assert found["owner"] == pwd.getpwuid(os.geteuid()).pw_name
 
 
+def test_json_has_no_blanks(runtime: Runtime) -> None:
+    """Scripts without a JSON parser cut the line as runc writes it."""
+    container = runtime.start()
+    assert f'"id":"{container.id}","pid":{container.pid},' in runtime.ok("list", "-f", "json")
+
+
 def test_the_statuses(runtime: Runtime) -> None:
     """As the kernel has them."""
     created, paused, stopped = runtime.create(), runtime.start(), runtime.start()
