@@ -29,7 +29,7 @@ minicontainer-oci [GLOBAL OPTIONS] COMMAND [OPTIONS] [ARGUMENTS]
 A container runtime: bundles of the Open Container Initiative in, isolated processes out.
 
     --root DIR              where containers' state is kept (/run/minicontainer-oci)
-    --log FILE              errors go there too, warnings there alone
+    --log FILE              errors go there too, warnings and debug there alone
     --log-format FORMAT     of that file: text or json
     --log-level LEVEL       debug: as --debug; others are accepted
     --debug                 tell every system call
@@ -98,7 +98,8 @@ Delete what is left of a container that has ended.
     "exec": """\
 exec [OPTIONS] ID PROGRAM [ARGUMENTS]
 
-Run another program in a container that runs.
+Run another program in a container that runs. The exit status is the program's, or 255
+where it could not be run.
 
     --additional-gids -g GID…   also a member of this group
     --apparmor PROFILE          confined by it

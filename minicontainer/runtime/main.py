@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _ROOT = "/run/minicontainer-oci"
 _EXIT_ERROR = 1
+_EXIT_EXEC = 255  # as runc: seldom a program's own, which `exec` gives otherwise
 
 # Where each command is; its module is imported when it is called.
 FUNCTIONS = {
@@ -93,13 +94,19 @@ class Session:
             self.say(f"warning: {message}")
 
     def _tell_event(self, event: Event) -> None:
-        if event.call:
-            told = ", ".join(map(str, event.args))
-            self.say(f"{event.step or '-'}: {event.call}({told}) = {event.result} [{event.errno}]")
+        """Tell of a call; as with a warning, in the log alone where there is one."""
+        if not event.call:
+            return
+        told = ", ".join(map(str, event.args))
+        line = f"{event.step or '-'}: {event.call}({told}) = {event.result} [{event.errno}]"
+        if self._log.path:
+            self._log.write("debug", line)
+        else:
+            self.say(line)
 
 
 class _Log:
-    """The file that engines read errors from: one line each, with the level error or warning.
+    """The file that engines read errors from: a line each: error, warning or debug.
 
     Args:
         overall: the global options.
@@ -167,6 +174,7 @@ def main() -> int:
     # Until a container is begun, Ctrl-C ends this process without more ado.
     signals.handle(signals.SIGINT, signals.SIG_DFL)
     given: dict[str, list[str]] = {}
+    command = ""
     try:
         overall, command, asked = command_line.split(sys.argv[1:], given)
         if _informed(overall, command, asked):
@@ -182,4 +190,4 @@ def main() -> int:
         return 128 + interrupt.number
     _Log(command_line.Asked(given, [])).write("error", message)
     sys.stderr.write(f"{command_line.PROGRAM}: {printable(message)}\n")
-    return _EXIT_ERROR
+    return _EXIT_EXEC if command == "exec" else _EXIT_ERROR

@@ -314,6 +314,18 @@ def test_into_a_stopped_container(runtime: Runtime, container: Container) -> Non
     runtime.refused("exec", container.id, "true", says=("stopped", "not running"))
 
 
+def test_what_can_not_be_run_has_a_status_of_its_own(
+    runtime: Runtime, container: Container
+) -> None:
+    """255, so that a script can tell it from a program that gave 1."""
+    assert container.exec("sh", "-c", "exit 1").status == 1
+    assert container.exec("/no/such/program").status == 255
+    assert runtime("exec", runtime.name(), "true").status == 255
+    container.kill()
+    assert container.exec("true").status == 255
+    assert runtime("state", runtime.name()).status == 1
+
+
 def test_into_an_unknown_container(runtime: Runtime) -> None:
     """The usual words."""
     runtime.refused("exec", runtime.name(), "true", says="does not exist")

@@ -173,6 +173,21 @@ def test_debug_tells_more_and_changes_nothing(runtime: Runtime) -> None:
     assert len(done.errors.splitlines()) > 3
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_debug_goes_to_the_log_alone(runtime: Runtime, form: str) -> None:
+    """With create, the runtime's stderr is the container's: engines keep it with its output."""
+    log, bundle = runtime.base / "log", runtime.bundle("echo hello; echo said >&2")
+    overall = ("--debug", "--log", str(log), "--log-format", form)
+    done = runtime(*overall, "run", "-b", str(bundle), runtime.name())
+    assert (done.status, done.output, done.errors) == (0, "hello\n", "said\n")
+    lines = log.read_text().splitlines()
+    assert len(lines) > 3
+    for line in lines:
+        found = TEXT_LINE.fullmatch(line)
+        level = json.loads(line)["level"] if form == "json" else found and found[1]
+        assert level in ("debug", "info")
+
+
 @pytest.mark.skipif(os.path.isdir("/run/systemd/system"), reason="systemd runs here")
 def test_systemd_cgroups_without_systemd(runtime: Runtime) -> None:
     """Refused, and not done by hand instead: the caller would look for a scope."""
