@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import posix  # its environ: what execv(2) passes on, counted for the event
 
 import _prctl  # python-prctl's C half; the other makes 200 properties when imported, in 0.6 ms
 
@@ -219,7 +220,7 @@ def run_program(path: str, args: tuple[str, ...], env: dict[str, str] | None) ->
         KernelError: ENOENT, EACCES, ENOEXEC, E2BIG; ENOENT also for a script whose interpreter is
             missing.
     """
-    told = (path, args, "the same variables" if env is None else f"{len(env)} variables")
+    told = (path, args, f"{len(posix.environ if env is None else env)} variables")
     steps.note("execve", told, None, object="process:program")
     try:
         if env is None:
