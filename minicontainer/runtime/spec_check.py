@@ -246,6 +246,6 @@ def _check_namespaces(namespaces: tuple[NamespaceSpec, ...]) -> None:
             raise InvalidArgument(f"{where}.type: expected one of {known}, got {namespace.type!r}")
         if namespace.type in seen:
             raise InvalidArgument(f"{where}.type: {namespace.type} is listed twice")
-        if namespace.path is not None and not namespace.path.startswith("/"):
+        if namespace.path and not namespace.path.startswith("/"):  # "" is none, as in runc
             raise InvalidArgument(f"{where}.path: must be absolute, got {namespace.path!r}")
         seen.add(namespace.type)

@@ -25,13 +25,16 @@ def apart(pid: int, other: int | str) -> set[str]:
 
 
 @pytest.mark.oci("linux.namespaces[].type")
+@pytest.mark.parametrize("path", [{}, {"path": ""}], ids=["no path", "empty path"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_namespace_that_is_listed_is_new(runtime: Runtime, kind: str) -> None:
+def test_a_namespace_that_is_listed_is_new(
+    runtime: Runtime, kind: str, path: dict[str, str]
+) -> None:
     """One that is not is the caller's: the control, of all the others."""
 
     def change(spec: Spec) -> None:
         spec.pop("hostname", None)
-        spec["linux"]["namespaces"] = [{"type": "mount"}, {"type": kind}]
+        spec["linux"]["namespaces"] = [{"type": "mount"}, {"type": kind, **path}]
         spec["linux"].pop("sysctl", None)
         # what belongs to namespaces that are missing here can't be mounted or is the host's
         spec["mounts"] = [row for row in spec["mounts"] if row["type"] in ("proc", "tmpfs")]
