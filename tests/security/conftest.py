@@ -17,7 +17,7 @@ from typing import NoReturn
 
 import pytest
 
-from tests.conftest import PATIENCE_S
+from tests.conftest import PATIENCE_S, Result
 from tests.isolation.conftest import Change, Spec, bundles, volume
 
 __all__ = ["bundles", "volume"]  # fixtures
@@ -127,13 +127,22 @@ def _exchange_for_ever(pairs: tuple[tuple[Path, Path], ...]) -> NoReturn:
     os._exit(0)
 
 
-def race(attempt: Callable[[], object]) -> int:
-    """Attempt something over and over for as long as a race shall last; say how often."""
-    deadline, count = time.monotonic() + RACE_S, 0
-    while time.monotonic() < deadline or count < 5:
-        attempt()
-        count += 1
-    return count
+def race(attempt: Callable[[], Result], *outcomes: int) -> None:
+    """Attempt something over and over for as long as a race shall last.
+
+    Args:
+        outcomes: the statuses that there must be, each at least once: what always fails, or never
+            meets what is swapped, races nobody. It goes on until they have come.
+    """
+    begun = time.monotonic()
+    seen: list[int] = []
+    missing = set(outcomes)
+    while (passed_s := time.monotonic() - begun) < RACE_S or len(seen) < 5 or missing:
+        assert passed_s < RACE_S + PATIENCE_S, f"of {outcomes} there were only {set(seen)}"
+        result = attempt()
+        assert "Traceback" not in result.errors
+        seen.append(result.status)
+        missing.discard(result.status)
 
 
 def naively(script: str, *arguments: object) -> str:

@@ -125,13 +125,14 @@ def test_a_race_wins_nothing(bundles: Bundles, tree: Path, canary: Path) -> None
     (tree / "dev" / "console").touch()
     (tree / "dev" / "link").symlink_to(canary / "file")
 
-    def attempt() -> None:
+    def attempt() -> Result:
         result = _run(bundles, _with_terminal(tree, "/proc", "/dev/pts"))
         assert result.status in (0, 1)
         assert "shown" not in (canary / "file").read_text()
+        return result
 
     with exchanging((tree / "dev" / "console", tree / "dev" / "link")):
-        assert race(attempt) >= 5
+        race(attempt, 0, 1)
 
 
 def test_a_runtime_that_trusts_the_name_covers_the_hosts(tree: Path, canary: Path) -> None:

@@ -199,8 +199,9 @@ def test_a_script_that_exec_runs_can_not_write_it(bundles: Bundles, volume: Path
 
     container = bundles.start("echo ready; sleep 60", change)
     result = bundles.exec(container, "/vol/script")
-    assert "opened" not in result.output
-    assert result.status != 0 or "Read-only file system" in result.errors, result.errors
+    assert result.output.endswith("/python3\n")  # its own name: it ran, and nothing was opened
+    # busy, because the command that waits outside runs it too; read-only in any case, above
+    assert "Read-only file system" in result.errors or "Text file busy" in result.errors
     assert _digest(_interpreter()) == before
 
 
@@ -223,7 +224,7 @@ def test_a_container_that_watches_an_exec_can_not_write_it(bundles: Bundles, vol
         assert done.status == 0, done.errors
     (volume / "stop").touch()
     output, errors = hunter.process.communicate(timeout=PATIENCE_S)
-    assert set(output.split("\n")) <= {"Read-only file system", ""}, errors
+    assert set(output.split("\n")) == {"Read-only file system", ""}, (output, errors)
     assert _digest(str(copy)) == before
 
 

@@ -79,7 +79,7 @@ def test_a_race_for_the_name_wins_nothing(bundles: Bundles, tree: Path) -> None:
         return result
 
     with exchanging((tree / "dev" / "null", tree / "dev" / "link")):
-        assert race(attempt) >= 5
+        race(attempt, 0)
 
 
 def test_the_hosts_null_device_keeps_its_mode(bundles: Bundles, tree: Path) -> None:
