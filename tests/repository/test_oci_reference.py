@@ -52,13 +52,19 @@ def test_other(x: int) -> None:
 """
 
 
+def write(directory: Path, part: str, text: str) -> None:
+    """Write a file of tests."""
+    (directory / part).mkdir()
+    (directory / part / "test_it.py").write_text(text)
+
+
 def test_marks_are_found(tmp_path: Path) -> None:
     """Above a test, and at a value of it; a mark on a part of the document is one on all below."""
-    (tmp_path / "test_it.py").write_text(MARKED.format("process", "root"))
+    write(tmp_path, "oci", MARKED.format("process", "root"))
     known = ["process.user.uid", "root.path"]
     assert oci_reference.tests_by_field(known, tmp_path) == {
-        "process.user.uid": ["test_it.py::test_one"],
-        "root.path": ["test_it.py::test_other"],
+        "process.user.uid": ["oci/test_it.py::test_one"],
+        "root.path": ["oci/test_it.py::test_other"],
     }
 
 
@@ -66,20 +72,31 @@ def test_marks_are_found(tmp_path: Path) -> None:
     ("one", "other", "says"),
     [
         ("process", "process", "no test is marked with root.path"),
-        ("process", "rootfs", "test_it.py::test_other: there is no field rootfs"),
+        ("process", "rootfs", "oci/test_it.py::test_other: there is no field rootfs"),
     ],
 )
 def test_a_field_without_a_test_stops_it(tmp_path: Path, one: str, other: str, says: str) -> None:
     """The control: and so does a mark that names nothing."""
-    (tmp_path / "test_it.py").write_text(MARKED.format(one, other))
+    write(tmp_path, "oci", MARKED.format(one, other))
     with pytest.raises(SystemExit, match=re.escape(says)):
         oci_reference.tests_by_field(["process.user.uid", "root.path"], tmp_path)
 
 
+def test_a_field_that_is_only_seen_to_be_read_stops_it(tmp_path: Path) -> None:
+    """What is read may still be ignored; a test of a container beside it is the control."""
+    write(tmp_path, "unit", MARKED.format("root", "root"))
+    with pytest.raises(SystemExit, match=r"only tests of its reading are marked with root\.path"):
+        oci_reference.tests_by_field(["root.path"], tmp_path)
+    write(tmp_path, "oci", MARKED.format("root", "root"))
+    assert len(oci_reference.tests_by_field(["root.path"], tmp_path)["root.path"]) == 4
+
+
 def test_a_mark_that_is_above_no_test_stops_it(tmp_path: Path) -> None:
     """In a list that tests share, it would not be seen."""
-    (tmp_path / "test_it.py").write_text('ALL = [pytest.mark.oci("root")]\n')
-    with pytest.raises(SystemExit, match=r"^test_it\.py:1: pytest\.mark\.oci\('root'\) is above"):
+    write(tmp_path, "oci", 'ALL = [pytest.mark.oci("root")]\n')
+    with pytest.raises(
+        SystemExit, match=r"^oci/test_it\.py:1: pytest\.mark\.oci\('root'\) is above"
+    ):
         oci_reference.tests_by_field(["root.path"], tmp_path)
 
 
