@@ -101,20 +101,24 @@ def open_in_root(root_fd: int, path: str, flags: int = os.O_PATH, resolve: int =
 def read_in_root(root_fd: int, path: str) -> str:
     """Read a text file of an image, by its links inside that root; "" if it is no regular file.
 
-    To read a fifo would wait, and of a device there may be no end.
+    To read a fifo would wait, of a device there may be no end, and to open one can do anything: so
+    it is looked at before, and again after, should somebody have changed it meanwhile.
 
     Args:
         root_fd: the root's directory.
     """
+    fds: list[int] = []
     try:
-        fd = open_in_root(root_fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        for flags in (os.O_PATH, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY):
+            fds.append(open_in_root(root_fd, path, flags))
+            if not stat.S_ISREG(os.fstat(fds[-1]).st_mode):
+                return ""
+        return os.read(fds[-1], _LONGEST_FILE).decode(errors="replace")
     except KernelError:
         return ""
-    try:
-        is_file = stat.S_ISREG(os.fstat(fd).st_mode)
-        return os.read(fd, _LONGEST_FILE).decode(errors="replace") if is_file else ""
     finally:
-        os.close(fd)
+        for fd in fds:
+            os.close(fd)
 
 
 def make_in_root(root_fd: int, path: str, *, directory: bool, follow: bool = True) -> int:
