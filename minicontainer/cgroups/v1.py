@@ -15,7 +15,7 @@ from minicontainer.cgroups.cgroup import View
 from minicontainer.cgroups.freezer import is_frozen
 from minicontainer.cgroups.v1_controllers import CONTROLLERS, OurController, Place
 from minicontainer.cgroups.v2 import V2Cgroup
-from minicontainer.contexts import ExitStack
+from minicontainer.contexts import ExitStack, suppress
 from minicontainer.errors import Conflict, KernelError, NotFound, Unsupported
 from minicontainer.kernel import files
 
@@ -161,15 +161,18 @@ class V1Cgroup:
         """End every process: all at once where v2 is mounted too, or else one by one.
 
         A frozen process dies when it thaws. Those not yet frozen are, for the time of the signals:
-        so no child is made that they miss.
+        so no child is made that they miss. Without a freezer those are met by the next signals.
         """
         if not os.path.exists(self._counted):
             return
         at_once = self.unified is not None and self.unified.kill_at_once()
-        if not at_once and not self.frozen():
-            self._set_frozen(True)
+        # NotFound, ENOENT, ENODEV: another command removes the group too, and was faster
+        with suppress(NotFound, KernelError):
+            if not at_once and not self.frozen() and self.freezer():
+                self._set_frozen(True)
         directories.kill_one_by_one(self._counted)  # at_once: those that were moved out of it
-        self.thaw()
+        with suppress(NotFound, KernelError):
+            self.thaw()
 
         def kill_the_rest() -> None:
             directories.kill_one_by_one(self._counted)

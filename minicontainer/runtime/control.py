@@ -15,7 +15,7 @@ from minicontainer import steps
 from minicontainer.cgroups.freezer import is_frozen
 from minicontainer.contexts import ExitStack, contextmanager, suppress
 from minicontainer.errors import Conflict, Error, InitError, KernelError, NotFound
-from minicontainer.kernel import pidfds, signals
+from minicontainer.kernel import files, pidfds, signals
 from minicontainer.runtime import sync
 from minicontainer.runtime.hooks import is_fatal, run_poststart_hooks, run_poststop_hooks
 from minicontainer.runtime.state import State, check_name, default_cgroup, unknown
@@ -136,12 +136,16 @@ def kill(name: str, store: Store, number: int, *, everyone: bool = False) -> Non
 
 
 def _has_own_pids(state: State) -> bool:
-    """Say whether its processes end with its first one: that is process 1 of their namespace."""
+    """Say whether its processes end with its first one: that is process 1 of their namespace.
+
+    Not in one that it joined, as containers of a pod do.
+    """
     try:
-        theirs = os.stat(f"/proc/{state.pid}/ns/pid").st_ino
-    except OSError:
+        status = files.read_file(f"/proc/{state.pid}/status")
+    except KernelError:
         return True  # it has ended: nothing is left to decide
-    return theirs != os.stat("/proc/self/ns/pid").st_ino
+    numbers = status.partition("\nNSpid:")[2].partition("\n")[0].split()
+    return numbers[-1:] == ["1"]  # the last one is its own namespace's
 
 
 def _signal_all(cgroup: Cgroup, number: int) -> None:

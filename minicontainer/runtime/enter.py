@@ -20,9 +20,10 @@ import os
 import sys
 
 from minicontainer import steps
-from minicontainer.contexts import ExitStack
+from minicontainer.cgroups.freezer import is_frozen
+from minicontainer.contexts import ExitStack, suppress
 from minicontainer.errors import Conflict, InitError, KernelError
-from minicontainer.kernel import files, namespaces, pidfds
+from minicontainer.kernel import files, namespaces, pidfds, signals
 from minicontainer.kernel.namespaces import BY_TYPE
 from minicontainer.runtime import (
     attributes,
@@ -111,13 +112,25 @@ def start(
         )
         with ExitStack() as half_made:
             half_made.callback(os.close, program_pidfd)
-            half_made.callback(end_init, pid, program_pidfd)
+            half_made.callback(end, state, pid, program_pidfd)
             child.close()
             sync.hand_listener_over(ours, state, "running")
             sync.go(ours)  # not earlier, or the program could speak before its joiner has
             sync.wait_for_program(pid, ours)
             half_made.pop_all()
         return Running(pid, program_pidfd)
+
+
+def end(state: State, pid: int, pidfd: int) -> None:
+    """Kill a program that this process has started, and wait for its end.
+
+    Not in a paused container: on v1 it dies only when that is resumed.
+    """
+    if not is_frozen(state.freezer):
+        end_init(pid, pidfd)
+        return
+    with suppress(KernelError):  # ESRCH: it has ended
+        pidfds.pidfd_send_signal(pidfd, signals.SIGKILL)
 
 
 def _join(child: context.Init, pidfd: int, flags: int) -> None:

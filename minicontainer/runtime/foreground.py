@@ -6,6 +6,8 @@ See: signal(7); Docker's `--sig-proxy`.
 from __future__ import annotations
 
 import errno
+import os
+import select
 
 from minicontainer.contexts import contextmanager
 from minicontainer.errors import KernelError
@@ -17,10 +19,9 @@ if TYPE_CHECKING:
 
 _PATIENCE = 3  # interrupts, as Docker's client
 _ENDS = (signals.SIGINT, signals.SIGQUIT, signals.SIGTERM, signals.SIGHUP)
-_PASSED_ON = tuple(
-    signals.NUMBERS[f"SIG{name}"]
-    for name in ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "ALRM", "CONT")
-)
+# What is about this process itself: its children, its pipes, its terminal, its own mistakes.
+_OWN = ("CHLD", "URG", "PIPE", "TTIN", "TTOU", "SEGV", "BUS", "FPE", "ILL", "TRAP", "SYS")
+_PASSED_ON = tuple(signals.CATCHABLE - {signals.NUMBERS[f"SIG{name}"] for name in _OWN})
 
 
 class Interrupted(BaseException):
@@ -104,15 +105,36 @@ def waiting() -> Iterator[None]:
         signals.set_mask(mask)
 
 
+def wait_readable(fd: int) -> None:
+    """Wait until there is something to read, and let no signal in once there is.
+
+    It would come between reading and remembering what was read.
+
+    Raises:
+        Interrupted: one came before.
+    """
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    try:
+        with waiting():
+            poll.poll()
+    except Interrupted as interrupt:
+        if not poll.poll(0):
+            raise
+        os.kill(os.getpid(), interrupt.number)  # held back again
+
+
 @contextmanager
-def passing_signals_on(running: Running, say: Callable[[str], None]) -> Iterator[None]:
+def passing_signals_on(
+    running: Running, say: Callable[[str], None] | None = None
+) -> Iterator[None]:
     """Give the container what this process is sent meanwhile, and what was held back before.
 
     Process 1 of a PID namespace gets only signals that it has a handler for: a shell command such
-    as `sleep` ignores Ctrl-C there. After the third one the container is killed.
+    as `sleep` ignores Ctrl-C there. A user at the keyboard gets rid of it by the third one.
 
     Args:
-        say: tells the user that.
+        say: tells the user that; None where an engine calls: it may send as many as it likes.
     """
     interrupts = 0
 
@@ -120,7 +142,7 @@ def passing_signals_on(running: Running, say: Callable[[str], None]) -> Iterator
         nonlocal interrupts
         running.signal(number)
         interrupts += number in (signals.SIGINT, signals.SIGTERM)
-        if interrupts == _PATIENCE:
+        if say is not None and interrupts == _PATIENCE:
             say(f"got {_PATIENCE} SIGTERM/SIGINTs, killing the container")
             running.signal(signals.SIGKILL)
 

@@ -103,8 +103,7 @@ class _Child:
                     if not told:
                         poll.unregister(fd)
                         self._close_input()
-        while self._hear():
-            pass
+        self._hear()  # all that the pipe held; what it left in the background may write for ever
         return True
 
     def _has_ended(self) -> bool:

@@ -12,6 +12,7 @@
       │ connects its network                      │
       │ Start ──────────────────────────────────► │
       │ ◄──────────────────────────── Leaving ─── │  what follows can't tell of itself
+      │ ◄──────────────────────────── Hooking ─── │  unless hooks come first: then Leaving again
       │ ◄────────────────────────── Filtering ─── │  (or earlier) if there will be a listener
       │ Go, and takes the listener: `listener` ─► │  waits in every call that the filter stops
       │ ◄───────────────────────────── (closed)   │  execve: the channel is close-on-exec
@@ -19,7 +20,8 @@
       │ ◄──────────────────────────────── Failed  │  or at any point: step, call, errno, text
 
 Where init outlives who created it (`create`, then `start`), it waits for Start at a *gate*: two
-named pipes in the container's directory, which `start`, another process, opens.
+named pipes in the container's directory, `start` to init and `started` from it, which the command
+`start`, another process, opens.
 
 Where namespaces must be joined first, a joiner stands between the two (`spawn.fork_init`): it
 forks init as the parent's own child, says Forked, on a channel of its own, and ends.
@@ -149,6 +151,10 @@ class Channel:
         while data:
             data = data[os.write(self.writes, data) :]
 
+    def has_message(self) -> bool:
+        """Say whether `receive` would return at once, with one that came along with another."""
+        return b"\n" in self._rest
+
     def receive(self) -> Record | None:
         """Wait for the next message; None when the other side has closed."""
         while b"\n" not in self._rest:
@@ -251,12 +257,12 @@ def wait_for_program(pid: int, channel: Channel) -> None:
     Args:
         pid: the process's;  channel: to it; closed then.
     """
-    leaving = hooking = False
-    # Not `_receive`: the program may run by now, and then a signal is for it to have. But a hook
-    # may take for ever.
-    while (message := _receive(channel) if hooking else channel.receive()) is not None:
+    leaving = False
+    # Before it is Leaving, it may take for ever: a hook does, or a paused container. From there on
+    # the program may run, and a signal is for it to have.
+    while (message := channel.receive() if leaving else _receive(channel)) is not None:
         if _handle(channel, message, pid):
-            leaving, hooking = isinstance(message, Leaving), isinstance(message, Hooking)
+            leaving = isinstance(message, Leaving)
     channel.close()
     if not leaving:  # it was killed before it came so far
         raise InitError(_why_it_ended(pid))
@@ -277,8 +283,9 @@ def next_message(channel: Channel, pid: int) -> Record:
 
 
 def _receive(channel: Channel) -> Record | None:
-    with foreground.waiting():
-        return channel.receive()
+    if not channel.has_message():
+        foreground.wait_readable(channel.reads)
+    return channel.receive()
 
 
 def _handle(channel: Channel, message: Record, pid: int) -> bool:
@@ -322,8 +329,8 @@ def send_listener(asked: Filtering, channel: Channel, pid: int, state: State, st
 def _why_it_ended(pid: int) -> str:
     try:
         status = pidfds.wait_exit(pid)
-    except ChildProcessError:
-        status = 0
+    except ChildProcessError:  # of `create`, which is gone: only its own parent is told
+        return "the container's first process ended before its program ran"
     if status == 128 + signals.SIGKILL:
         return (
             "the container's first process was killed before its program ran: "

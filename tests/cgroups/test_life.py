@@ -15,8 +15,9 @@ from minicontainer.cgroups import hierarchies
 from minicontainer.cgroups.cgroup import Cgroup, open_cgroup
 from minicontainer.cgroups.hierarchies import Hierarchy
 from minicontainer.cgroups.limits import HugepageLimit, Memory, Pids, Resources
+from minicontainer.cgroups.v1 import V1Cgroup
 from minicontainer.cgroups.v2 import V2Cgroup
-from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound
+from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound, Unsupported
 from minicontainer.kernel import libc
 
 from .conftest import Start, leftovers, new_path, said, wait_until
@@ -93,6 +94,22 @@ def test_kill_ends_everything(either: Cgroup, start: Start, frozen: bool) -> Non
         either.freeze()
     either.kill()
     assert either.processes() == ()
+    assert program.wait() == -9
+
+
+def test_kill_where_no_freezer_is_mounted(group: Cgroup, start: Start) -> None:
+    """It is an aid, so that no child is missed; pausing is what can't be done without."""
+    mounted = hierarchies.mounted()
+    others = tuple(h for h in mounted.v1 if "freezer" not in h.controllers)
+    if not others:
+        pytest.skip("needs cgroup v1")
+    without = V1Cgroup(hierarchies.Hierarchies(v1=others), group.path)
+    program = start(group, STUBBORN_TREE)
+    wait_until(lambda: len(group.processes()) == 8)
+    with pytest.raises(Unsupported, match="no freezer controller is mounted"):
+        without.freeze()
+    without.kill()
+    assert group.processes() == ()
     assert program.wait() == -9
 
 

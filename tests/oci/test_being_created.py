@@ -74,8 +74,12 @@ def test_exec_would_run_on_the_host(creation: Creation, runtime: Runtime) -> Non
 
 
 @pytest.mark.parametrize(
-    "words", [("pause",), ("resume",), ("start",), ("kill", "--all"), ("delete",)], ids=" ".join
-)
+    "words",
+    [("pause",), ("resume",), ("start",), ("kill", "--all"),
+     pytest.param(("delete",), marks=pytest.mark.ours("runc's takes it away under its creator")),
+     pytest.param(("delete", "--force"), marks=pytest.mark.ours("the same"))],
+    ids=" ".join,
+)  # fmt: skip
 def test_other_commands(creation: Creation, runtime: Runtime, words: tuple[str, ...]) -> None:
     """Refused as well, and the creation comes to its end."""
     runtime.refused(*words, creation.container.id, says=("creat", "not", "exist"))

@@ -65,6 +65,18 @@ def test_again_and_again(runtime: Runtime) -> None:
         call.wait()
 
 
+@pytest.mark.ours("runc's goes on for ever")
+def test_a_container_that_is_deleted_meanwhile(runtime: Runtime) -> None:
+    """At any moment, also while its numbers are read: that is an end, and no error."""
+    for _ in range(5):
+        container = runtime.start()
+        call = runtime.begin(runtime.words("events", "--interval", "1ms", container.id))
+        wait_until(call.stdout.read_text, "a line")
+        runtime.ok("delete", "--force", container.id)
+        done = call.wait()
+        assert (done.status, done.errors) == (0, "")
+
+
 @pytest.mark.parametrize("interval", ["x", "-1s", "0"])
 def test_an_interval_that_is_none(runtime: Runtime, interval: str) -> None:
     """Said in a word."""

@@ -137,10 +137,11 @@ def test_root_in_the_container_of_another_user(runtime: Runtime) -> None:
 
 
 @pytest.mark.parametrize(
-    ("user", "told"), [("0", "0 0"), ("1000", "1000 0"), ("1000:50", "1000 50"), ("0:7", "0 7")]
+    ("user", "told"), [("0", "0 5"), ("1000", "1000 5"), ("1000:50", "1000 50"), ("0:7", "0 7")]
 )
-def test_user(container: Container, user: str, told: str) -> None:
+def test_user(runtime: Runtime, user: str, told: str) -> None:
     """A number, or two; without the second the group is the container's."""
+    container = runtime.start(change=lambda config: config["process"]["user"].update(gid=5))
     for option in (("--user", user), ("-u", user)):
         assert container.sh("echo $(id -u) $(id -g)", *option) == f"{told}\n"
 
@@ -286,6 +287,22 @@ def test_a_pid_file_in_the_foreground(runtime: Runtime, container: Container) ->
     wait_until(lambda: file.exists() and file.read_text(), "the pid file")
     os.kill(int(file.read_text()), signal.SIGKILL)
     assert call.wait().status == 137
+
+
+def test_a_pid_file_that_cannot_be_written(runtime: Runtime, container: Container) -> None:
+    """The caller takes the program for not started: it does not run on."""
+    file = str(runtime.base / "nowhere" / "pid")
+    for options in ((), ("--detach",)):
+        words = ("exec", *options, "--pid-file", file, container.id, "sleep", "77")
+        runtime.refused(*words, says="no such file")  # and no process is new
+
+
+def test_sockets_of_systemd_are_not_for_it(runtime: Runtime, container: Container) -> None:
+    """They are meant for process 1, which no program of exec is."""
+    script = f"echo ${{LISTEN_FDS-none}} ${{LISTEN_PID-none}}; {LOOK}"
+    words = runtime.words("exec", container.id, "sh", "-c", script)
+    done = with_files(runtime, words, "export LISTEN_FDS=2 LISTEN_PID=$$;")
+    assert done.output.splitlines() == ["none none"]
 
 
 @pytest.mark.parametrize("count", [0, 2])

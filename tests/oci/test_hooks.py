@@ -251,6 +251,15 @@ def test_a_long_output(hooks: Hooks, oci: Oci) -> None:
     assert len(errors) < 3000 or not oci.runtime.is_ours
 
 
+@pytest.mark.ours("runc waits for its end, however long that takes")
+def test_what_a_hook_leaves_may_write_on(hooks: Hooks, oci: Oci) -> None:
+    """A daemon that never falls silent: it is the hook's end that counts."""
+    daemon = "touch $DIR/begun; exec yes"
+    script = f"({daemon}) & until test -e $DIR/begun; do :; done"
+    hooks.write({"createRuntime": hooks.shell("createRuntime", script)}, "true")
+    assert oci("run").errors == ""
+
+
 def test_config_json_as_it_was_at_create_decides(hooks: Hooks, oci: Oci) -> None:
     """Later changes of the bundle must not reach the container: runtime.md "Lifecycle"."""
     hooks.write({})

@@ -140,6 +140,26 @@ def test_all_of_a_container_that_shares_the_hosts_processes(runtime: Runtime, op
     wait_until(lambda: not any(map(is_alive, members)), "the end of all")
 
 
+@pytest.mark.ours("runc 1.1.5 looks only whether it is the host's")
+def test_kill_in_a_pid_namespace_that_was_joined(runtime: Runtime) -> None:
+    """As in a pod: its processes don't end with the first one, which is not process 1."""
+    pod = runtime.start()
+    pod_pid = pod.pid
+
+    def join(config: Spec) -> None:
+        for row in config["linux"]["namespaces"]:
+            if row["type"] == "pid":
+                row["path"] = f"/proc/{pod_pid}/ns/pid"
+
+    script = "sleep 600 & sleep 600 & echo ready; exec sleep 600"
+    container = runtime.start(script, join)
+    members = [container.pid, *descendants(container.pid)]
+    assert len(members) == 3
+    runtime.ok("kill", container.id, "KILL")
+    wait_until(lambda: not any(map(is_alive, members)), "the end of all")
+    assert is_alive(pod_pid)
+
+
 def test_all_when_the_first_has_ended(runtime: Runtime) -> None:
     """What it left behind is still in its cgroup."""
     before = set(descendants())

@@ -113,6 +113,18 @@ def test_ps_with_options_of_ps(runtime: Runtime) -> None:
     assert line.split() == [str(container.pid), "sleep"]
 
 
+@pytest.mark.ours("runc takes a short line for a mistake")
+def test_ps_with_lines_that_are_short(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A column that some processes have nothing in: those lines are about nobody."""
+    container = runtime.start()
+    stub = runtime.base / "bin" / "ps"
+    stub.parent.mkdir()
+    stub.write_text(f"#!/bin/sh\necho 'TTY PID'\necho\necho x\necho 'y {container.pid}'\n")
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{stub.parent}:{os.environ['PATH']}")
+    assert runtime.ok("ps", container.id) == f"TTY PID\ny {container.pid}\n"
+
+
 def test_ps_of_a_created_container(runtime: Runtime) -> None:
     """One process waits there."""
     container = runtime.create()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import time
+
+import pytest
 
 from tests.conftest import wait_until
 
-from .kernel import is_frozen
+from .kernel import descendants, is_alive, is_frozen
 from .runtime import Runtime
 
 COUNTS = "echo ready; i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done"
@@ -72,3 +76,30 @@ def test_start_of_a_paused_container(runtime: Runtime) -> None:
     runtime.ok("pause", container.id)
     runtime.refused("start", container.id)
     assert container.output() == ""
+
+
+@pytest.mark.ours("runc's goes on waiting")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_exec_that_waits_for_it_ends(runtime: Runtime, number: int) -> None:
+    """By a signal; and the program does not run when the container does again."""
+    container = runtime.start()
+    runtime.ok("pause", container.id)
+    before = set(descendants())
+    words = ("exec", "--ignore-paused", container.id, "sh", "-c", "echo through; exec sleep 77")
+    call = runtime.begin(runtime.words(*words))
+
+    def stands() -> bool:
+        new = set(descendants()) - before - {call.process.pid}
+        for pid in filter(is_alive, new):
+            # it may still be on its way: in the root group, which has no such file, or gone
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                if is_frozen(pid):
+                    return True
+        return False
+
+    wait_until(stands, "a process in the paused container")
+    call.process.send_signal(number)
+    assert call.wait().status in (128 + number, -number)
+    runtime.ok("resume", container.id)
+    wait_until(lambda: not any(map(is_alive, set(descendants()) - before)), "its end")
+    assert call.stdout.read_text() == ""

@@ -147,6 +147,31 @@ def test_signals_are_passed_on(runtime: Runtime, number: int) -> None:
     assert (done.status, done.output) == (9, "ready\ngot it\n")
 
 
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTSTP, signal.SIGRTMIN + 3, signal.SIGRTMAX,
+     pytest.param(signal.SIGWINCH, marks=pytest.mark.ours("runc's is for a terminal, or lost"))],
+)  # fmt: skip
+def test_rare_signals_are_passed_on(runtime: Runtime, number: int) -> None:
+    """systemd as process 1 has a meaning for many."""
+    words = runtime.words("run", "-b", str(runtime.bundle(f"trap 'exit 5' {int(number)}; echo on; "
+                          "while :; do sleep 0.01; done")), runtime.name())  # fmt: skip
+    call = runtime.begin(words)
+    wait_until(lambda: "on" in call.stdout.read_text(), "the program")
+    call.process.send_signal(number)
+    assert call.wait().status == 5
+
+
+def test_as_many_signals_as_one_likes(runtime: Runtime) -> None:
+    """It is the program that says what they mean: none of them is the one too many."""
+    script = "i=0; trap 'i=$((i+1)); echo $i' TERM; echo on; until test $i = 5; do sleep 0.01; done"
+    call = runtime.begin(runtime.words("run", "-b", str(runtime.bundle(script)), runtime.name()))
+    for i in range(1, 6):
+        wait_until(lambda i=i: call.stdout.read_text().count("\n") == i, "a word of it")  # type: ignore[misc]  # bound now
+        call.process.send_signal(signal.SIGTERM)
+    assert call.wait().status == 0
+
+
 @pytest.mark.ours("runc leaves the container running")
 def test_a_killed_run_takes_the_container_with_it(runtime: Runtime) -> None:
     """Nobody would know its exit status: PR_SET_PDEATHSIG(2const)."""

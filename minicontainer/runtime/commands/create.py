@@ -37,7 +37,7 @@ def run(session: Session, asked: Asked) -> int:
             undo.pop_all()
             container.leave()
             return 0
-        status = handover.follow(session, container, console)
+        status = handover.follow(container, console)
         if asked.has("keep"):
             undo.pop_all()
         return status
@@ -56,7 +56,8 @@ def _create(
     for warning in warnings(bundle.spec):
         session.warn(warning)
     process = bundle.spec.process
-    preserved, told = handover.preserved_descriptors(asked, session.environ)
+    listening, told = handover.listening_sockets(session.environ)
+    preserved = handover.preserved_descriptors(asked, listening)
     if told:
         process = process.replace(env=(*process.env, *told))
         bundle = bundle.replace(spec=bundle.spec.replace(process=process))

@@ -17,34 +17,43 @@ if TYPE_CHECKING:
     from minicontainer.contexts import ExitStack
     from minicontainer.runtime.command_line import Asked
     from minicontainer.runtime.foreground import Running
-    from minicontainer.runtime.main import Session
     from minicontainer.runtime.spec_process import Process
 
 
-def preserved_descriptors(asked: Asked, environ: Mapping[str, str]) -> tuple[int, tuple[str, ...]]:
-    """Say how many descriptors the program inherits, from 3 on, and what it is told of them.
+def listening_sockets(environ: Mapping[str, str]) -> tuple[int, tuple[str, ...]]:
+    """Say how many sockets systemd opened for the container, and what its program is told of them.
 
-    Sockets that systemd opened for the program are among them: sd_listen_fds(3) looks for those
-    from 3 on, and at two variables.
+    sd_listen_fds(3) looks for them from descriptor 3 on, and at two variables. Not for `exec`: the
+    program takes only what is meant for its own number, and is process 1 in no container.
 
     Returns:
         The number, and settings for the program's environment.
+    """
+    listening = environ.get("LISTEN_FDS", "")
+    # They may be meant for a process before us, and only have come down with the environment.
+    if listening.isdecimal() and environ.get("LISTEN_PID") == str(os.getpid()):
+        return int(listening), (f"LISTEN_FDS={listening}", "LISTEN_PID=1")
+    return 0, ()
+
+
+def preserved_descriptors(asked: Asked, listening: int = 0) -> int:
+    """Say how many descriptors the program inherits, from 3 on.
+
+    Args:
+        listening: how many there are before those that the option counts.
     Raises:
         InvalidArgument: one of them is not open.
     """
-    count, listening = asked.number("preserve-fds"), environ.get("LISTEN_FDS", "")
-    told: tuple[str, ...] = ()
+    count = asked.number("preserve-fds")
     if count < 0:
         raise InvalidArgument(f"--preserve-fds: expected 0 or more, got {count}")
-    # They may be meant for a process before us, and only have come down with the environment.
-    if listening.isdecimal() and environ.get("LISTEN_PID") == str(os.getpid()):
-        count, told = count + int(listening), (f"LISTEN_FDS={listening}", "LISTEN_PID=1")
+    count += listening
     for fd in range(3, 3 + count):
         try:
             os.fstat(fd)
         except OSError:
             raise InvalidArgument(f"--preserve-fds: descriptor {fd} is not open") from None
-    return count, told
+    return count
 
 
 def console(
@@ -102,11 +111,11 @@ def write_pid_file(asked: Asked, pid: int) -> None:
         raise KernelError(error.errno, error.strerror, f"--pid-file {path}") from None
 
 
-def follow(session: Session, running: Running, ours: socket.socket | None) -> int:
+def follow(running: Running, ours: socket.socket | None) -> int:
     """Stay with a program in the foreground: signals, terminal, exit status."""
     from minicontainer.runtime import foreground
 
-    with foreground.passing_signals_on(running, session.say):
+    with foreground.passing_signals_on(running):
         if ours is not None:
             from minicontainer.runtime import attach  # only with a terminal
 

@@ -8,7 +8,7 @@ import sys
 import time
 
 from minicontainer import jsontext
-from minicontainer.errors import Conflict, InvalidArgument
+from minicontainer.errors import Conflict, InvalidArgument, NotFound
 from minicontainer.kernel import pidfds, signals
 from minicontainer.quantities import duration_s
 from minicontainer.runtime import control, updates, usage
@@ -86,7 +86,12 @@ def _tell_until_it_ends(name: str, cgroup: Cgroup, pidfd: int, interval_s: float
             if watch.happened():
                 _tell("oom", name)
             if running and time.monotonic() >= due:
-                _tell_stats(name, cgroup)
+                try:
+                    _tell_stats(name, cgroup)
+                except (NotFound, OSError):
+                    if not pidfds.wait_gone(pidfd, 0):
+                        raise
+                    return  # just now, and somebody has deleted it
                 due += interval_s
     finally:
         watch.close()

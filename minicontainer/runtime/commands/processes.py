@@ -6,7 +6,7 @@ import sys
 
 from minicontainer import jsontext
 from minicontainer.contexts import ExitStack
-from minicontainer.errors import InvalidArgument, NotFound, Unsupported
+from minicontainer.errors import InvalidArgument, KernelError, NotFound, Unsupported
 from minicontainer.runtime import control
 
 TYPE_CHECKING = False
@@ -31,11 +31,10 @@ def execute(session: Session, asked: Asked) -> int:
     with foreground.interruptible(), ExitStack() as undo:
         state, pidfd = enter.hold(name, session.store, undo, paused=asked.has("ignore-paused"))
         spec = session.store.load_config(name)
-        preserved, told = handover.preserved_descriptors(asked, session.environ)
+        preserved = handover.preserved_descriptors(asked)
         program = _described(asked, words, spec)
         for warning in warnings(spec.replace(process=program)):
             session.warn(warning)
-        program = program.replace(env=(*program.env, *told))
         ours, theirs = handover.console(program, asked, undo, detached=detached)
         bundle = Bundle(path=state.bundle, spec=spec.replace(process=program), text="")
         options = context.Options(
@@ -43,8 +42,12 @@ def execute(session: Session, asked: Asked) -> int:
             new_keyring=state.new_keyring,
         )  # fmt: skip
         running = enter.start(state, pidfd, bundle, session.store, options, asked.value("cgroup"))
-        handover.write_pid_file(asked, running.pid)
-        return 0 if detached else handover.follow(session, running, ours)
+        try:
+            handover.write_pid_file(asked, running.pid)
+        except KernelError:  # the caller takes it for not started, and would not look for it
+            enter.end(state, running.pid, running.pidfd)
+            raise
+        return 0 if detached else handover.follow(running, ours)
 
 
 def _described(asked: Asked, words: list[str], spec: Spec) -> Process:
@@ -107,9 +110,9 @@ def _with_capabilities(own: Process, names: list[str]) -> Capabilities | None:
 
 
 def _user(text: str, own: User) -> User:
-    """Read UID[:GID]; without GID it is group 0, as runc has it."""
+    """Read UID[:GID]; without GID the group is the container's own."""
     uid, colon, gid = text.partition(":")
-    return own.replace(uid=_id("user", uid), gid=_id("user", gid) if colon else 0)
+    return own.replace(uid=_id("user", uid), gid=_id("user", gid) if colon else own.gid)
 
 
 def _id(option: str, text: str) -> int:
@@ -150,5 +153,5 @@ def _lines_of(pids: tuple[int, ...], options: list[str]) -> str:
         raise InvalidArgument(f"ps {' '.join(options)}: its output has no column PID")
     place = titles.index("PID")
     wanted = {str(pid) for pid in pids}
-    kept = (line for line in lines if line.split()[place : place + 1][0] in wanted)
+    kept = (line for line in lines if wanted.intersection(line.split()[place : place + 1]))
     return "".join(f"{line}\n" for line in (heading, *kept))
