@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -199,7 +200,7 @@ def pytest_runtest_makereport(
     required = os.environ.get("MINICONTAINER_REQUIRE", "").split(",")
     if report.skipped and isinstance(report.longrepr, tuple):
         reason = report.longrepr[2]
-        if any(word and word in reason for word in required):
+        if set(required) & set(re.findall(r"[\w-]+", reason)):
             report.outcome = "failed"
             report.longrepr = f"required here, but {reason}"
     return report
