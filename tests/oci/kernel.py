@@ -75,7 +75,10 @@ def reap(not_these: Collection[int] = ()) -> dict[int, int]:
     """
     ended = {}
     for thread in os.listdir("/proc/self/task"):
-        own = Path(f"/proc/self/task/{thread}/children").read_text().split()
+        try:
+            own = Path(f"/proc/self/task/{thread}/children").read_text().split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # a thread of the test that has just ended: its children are another's now
         for pid in set(map(int, own)).difference(not_these):
             with contextlib.suppress(ChildProcessError):
                 done, status = os.waitpid(pid, os.WNOHANG)
