@@ -31,7 +31,8 @@ def for_network(shared: bool, files: Iterable[str] = (_HOST, _BEHIND_STUB)) -> s
         return texts[0]
     for text in texts:
         if any(map(_is_reachable, _servers(text))):
-            return "".join(line for line in text.splitlines(True) if not _is_unreachable(line))
+            lines = text.splitlines(keepends=True)
+            return "".join(line for line in lines if all(map(_is_reachable, _servers(line))))
     steps.warn(
         "the host's name server listens on its loopback only: "
         "names are not found in the container (give it the host's network, or -v a resolv.conf)"
@@ -57,7 +58,3 @@ def _is_reachable(server: str) -> bool:
         return not ipaddress.ip_address(server.partition("%")[0]).is_loopback
     except ValueError:
         return True  # the C library judges
-
-
-def _is_unreachable(line: str) -> bool:
-    return not all(map(_is_reachable, _servers(line)))

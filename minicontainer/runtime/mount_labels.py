@@ -34,6 +34,7 @@ def label_queues(root_fd: int, mount: Mount, label: str) -> None:
 
     All mounts of them are one filesystem, made with the namespace: at a mount no context of its own
     can be chosen. Its root's label is kept, and the queues that are made in it follow that.
+
     Args:
         root_fd: the container's root.
     Raises:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PROPAGATIONS = tuple(word for word, option in OPTIONS.items() if option.propagation)
 
 _HIGHEST_ID = 2**32 - 2  # the last one means "no change" to setresuid(2)
+_MOST_IDS = _HIGHEST_ID + 1  # from 0 on
 _HIGHEST_SIZE = 2**16 - 1  # struct winsize
 _HIGHEST_MAJOR, _HIGHEST_MINOR = 2**12 - 1, 2**20 - 1  # the kernel's dev_t
 _DEVICE_TYPES = ("c", "u", "b", "p")
@@ -142,7 +143,7 @@ def _ids(where: str, runs: tuple[IdMap, ...]) -> Iterator[tuple[str, int | None,
     for i, run in enumerate(runs):
         yield f"{where}[{i}].containerID", run.container_id, 0, _HIGHEST_ID
         yield f"{where}[{i}].hostID", run.host_id, 0, _HIGHEST_ID
-        yield f"{where}[{i}].size", run.size, 1, 2**32 - 1
+        yield f"{where}[{i}].size", run.size, 1, _MOST_IDS
 
 
 def _check_rlimits(limits: tuple[Rlimit, ...]) -> None:

@@ -132,7 +132,7 @@ def peak_memory(arguments: list[str]) -> float:
         "sys.exit(told[1] != 0)"
     )
     # The figure comes in a file: what `create` makes keeps its output, and a pipe would not end.
-    subprocess.run(["/usr/bin/python3", "-ISc", script, "peak", *arguments], check=True)
+    subprocess.run([sys.executable, "-ISc", script, "peak", *arguments], check=True)
     return int(Path("peak").read_text()) / 1024
 
 

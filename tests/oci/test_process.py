@@ -40,13 +40,13 @@ def test_its_variables_are_those_given(runtime: Runtime) -> None:
     assert any(word.startswith("PATH=") for word in words_in("environ", "self"))
 
 
-PASSWD = "root:x:0:0::/root:/bin/sh\nweb:x:7:7::/srv/web:\nnobody:x:8:8:::\n"
+PASSWD = "root:x:0:0::/srv/root:/bin/sh\nweb:x:7:7::/srv/web:\nnobody:x:8:8:::\n"
 
 
 @pytest.mark.parametrize(
     ("uid", "given", "home"),
     [
-        (0, (), "/root"),
+        (0, (), "/srv/root"),
         (7, (), "/srv/web"),
         pytest.param(8, (), "/", marks=pytest.mark.ours("runc leaves it empty")),
         (9, (), "/"),
@@ -74,7 +74,7 @@ def test_its_home_is_that_of_its_user(
     container = runtime.start(WAIT, change)
     homes = [word for word in words_in("environ", container.pid) if word.startswith("HOME=")]
     assert homes == [f"HOME={home}"]
-    other = home if "HOME=/tmp" in given else "/root"
+    other = home if "HOME=/tmp" in given else "/srv/root"
     assert container.sh("echo $HOME", "--user", "0") == f"{other}\n"
 
 

@@ -41,6 +41,8 @@ echo ready
 exec tini -- cat
 """
 
+WHERE = "readlink /proc/self/ns/pid; cat /proc/self/cgroup"  # for a shell in a container
+
 
 class Machine:
     """A machine that runs until it is stopped.
@@ -97,6 +99,11 @@ class Machine:
     def namespace(self, pid: int, kind: str) -> str:
         """Name the namespace of one of its processes, as the kernel does: pid:[4026531836]."""
         return os.readlink(self.path(f"/proc/{pid}/ns/{kind}"))
+
+    def where(self, pid: int) -> list[str]:
+        """Give the lines that WHERE prints in the container that a process is in."""
+        groups = self.path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        return [self.namespace(pid, "pid"), *groups]
 
     def control_file(self, pid: int, v1: str, v2: str) -> str:
         """Read a control file of the cgroup that a process is in.

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import Result, wait_until
 
-from .machine import AT_TERMINAL, Machine, talk, wait_for
+from .machine import AT_TERMINAL, WHERE, Machine, talk, wait_for
 from .page import follow, sections
 
 NEEDS = ("containerd", "containerd-shim-runc-v2", "ctr")
@@ -156,13 +156,12 @@ def test_exec_runs_another_program(containerd: Containerd, name: str) -> None:
     done = containerd(
         "task", "exec", "--exec-id", "x", "--user", "1000:1000", "--cwd", "/tmp", name,
         "/bin/sh", "-c",
-        "echo $PWD $(id -u); readlink /proc/self/ns/pid; cat /proc/self/cgroup; exit 9",
+        f"echo $PWD $(id -u); {WHERE}; exit 9",
     )  # fmt: skip
     assert done.status == 9
-    first, pid_namespace, *cgroup = done.output.splitlines()
+    first, *where = done.output.splitlines()
     assert first == "/tmp 1000"
-    assert pid_namespace == containerd.machine.namespace(pid, "pid")
-    assert cgroup == containerd.machine.path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    assert where == containerd.machine.where(pid)
 
 
 def test_exec_says_that_there_is_no_such_program(containerd: Containerd, name: str) -> None:

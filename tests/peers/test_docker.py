@@ -12,7 +12,7 @@ from tests.conftest import wait_until
 from tests.isolation.conftest import parse_status
 
 from .dockerd import WAITS, Docker
-from .machine import AT_TERMINAL, talk
+from .machine import AT_TERMINAL, WHERE, talk
 from .page import follow, sections
 
 NEEDS = ("dockerd", "containerd", "docker", "iptables", "ps")
@@ -338,13 +338,12 @@ def test_exec_runs_another_program(docker: Docker, name: str) -> None:
     pid = docker.start(name, "busybox", *WAITS)
     done = docker(
         "exec", "-e", "NAME=value", "-w", "/tmp", "-u", "1000:1000", name, "sh", "-c",
-        "echo $NAME $PWD $(id -u); readlink /proc/self/ns/pid; cat /proc/self/cgroup; exit 9",
+        f"echo $NAME $PWD $(id -u); {WHERE}; exit 9",
     )  # fmt: skip
     assert done.status == 9
-    first, pid_namespace, *cgroup = done.output.splitlines()
+    first, *where = done.output.splitlines()
     assert first == "value /tmp 1000"
-    assert pid_namespace == docker.machine.namespace(pid, "pid")
-    assert cgroup == docker.machine.path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    assert where == docker.machine.where(pid)
 
 
 def test_exec_says_that_there_is_no_such_program(docker: Docker, name: str) -> None:

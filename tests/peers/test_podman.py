@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import Result, wait_until
 from tests.isolation.conftest import parse_status
 
-from .machine import AT_TERMINAL, Machine, talk
+from .machine import AT_TERMINAL, WHERE, Machine, talk
 from .page import follow, sections
 
 NEEDS = ("podman", "conmon")
@@ -290,13 +290,12 @@ def test_exec_runs_another_program(podman: Podman, name: str) -> None:
     pid = podman.start(name, "busybox", *WAITS)
     done = podman(
         "exec", "-e", "NAME=value", "-w", "/tmp", "-u", "1000:1000", name, "sh", "-c",
-        "echo $NAME $PWD $(id -u); readlink /proc/self/ns/pid; cat /proc/self/cgroup; exit 9",
+        f"echo $NAME $PWD $(id -u); {WHERE}; exit 9",
     )  # fmt: skip
     assert done.status == 9
-    first, pid_namespace, *cgroup = done.output.splitlines()
+    first, *where = done.output.splitlines()
     assert first == "value /tmp 1000"
-    assert pid_namespace == podman.machine.namespace(pid, "pid")
-    assert cgroup == podman.machine.path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    assert where == podman.machine.where(pid)
 
 
 def test_exec_says_that_there_is_no_such_program(podman: Podman, name: str) -> None:
