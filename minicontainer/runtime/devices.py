@@ -40,6 +40,8 @@ def make_devices(root_fd: int, spec: Spec) -> None:
     """
     wanted = {os.path.normpath(device.path): device for device in (*DEVICES, *spec.linux.devices)}
     wanted.pop("/dev/ptmx", None)  # a link, below
+    for mount in spec.mounts:  # what one shows there already stays, like a file of the image's
+        wanted.pop(os.path.normpath(mount.destination), None)
     by_bind = spec.has_namespace("user")  # where mknod(2) is forbidden
     with files.opened(paths.make_in_root(root_fd, "/dev", directory=True)) as dev:
         for path, device in wanted.items():

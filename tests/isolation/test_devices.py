@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,33 @@ def test_a_device_can_be_let_in(run: Run) -> None:
     result = run(look, "--device", "/dev/kmsg:/dev/log-in:r", "--cap-add", "SYSLOG")
     assert result.output == "1 b\nread\n"
     assert "Operation not permitted" in result.errors
+
+
+@pytest.mark.parametrize("userns", ["host", "private"])
+def test_it_is_the_hosts_device_with_its_rule(run: Run, everyones: Path, userns: str) -> None:
+    """Made, or bound where nobody may make one: the same numbers, and no more rights than asked."""
+    node = everyones / "node"
+    os.mknod(node, stat.S_IFCHR | 0o600, os.makedev(10, 229))  # /dev/fuse's: in no default rule
+    node.chmod(0o666)  # also for root of a user namespace
+    script = """
+    echo begun
+    head -c 0 /dev/other 2>/dev/null && echo read
+    (: > /dev/other) 2>/dev/null && echo written
+    echo done; sleep 60
+    """
+    try:
+        for rights, expected in (("r", ["read"]), ("rw", ["read", "written"])):
+            container = run.start(
+                script, "--userns", userns, "--device", f"{node}:/dev/other:{rights}",
+                "--device", "/dev/null:/dev/zero",
+            )  # fmt: skip
+            lines = map(str.strip, container.process.stdout or ())
+            assert list(takewhile(lambda line: line != "done", lines)) == expected
+            dev = Path(f"/proc/{container.pid}/root/dev")
+            assert (dev / "other").lstat().st_rdev == os.makedev(10, 229)
+            assert (dev / "zero").lstat().st_rdev == os.makedev(1, 3)  # and not the default one
+    finally:
+        node.unlink()
 
 
 def test_without_the_option_it_is_not_there(run: Run) -> None:
