@@ -207,7 +207,7 @@ def _process(
     return Process(
         args=config.cmd,
         cwd=config.working_dir or "/",
-        env=environment_for(config, identity, identifier),
+        env=environment_for(config, identifier),
         user=User(uid=identity.uid, gid=identity.gid, additional_gids=identity.groups),
         terminal=config.tty,
         console_size=_console_size(host),
@@ -225,14 +225,11 @@ def _console_size(host: HostConfig) -> ConsoleSize | None:
     return ConsoleSize(height=height, width=width)
 
 
-def environment_for(
-    config: ContainerConfig, identity: users.Identity, identifier: str
-) -> tuple[str, ...]:
-    """Give Docker's variables, overridden by the user's own."""
+def environment_for(config: ContainerConfig, identifier: str) -> tuple[str, ...]:
+    """Give Docker's variables, overridden by the user's own; HOME is left to the runtime."""
     items = [
         *defaults.ENVIRONMENT,
         f"HOSTNAME={hostname_for(config, identifier)}",
-        f"HOME={identity.home}",
         *(["TERM=xterm"] if config.tty else []),
         *config.env,
     ]

@@ -21,12 +21,11 @@ _HIGHEST_ID = 2**32 - 2  # the last one means "no change" to setresuid(2)
 
 
 class Identity(Record):
-    """Who the program runs as, and where that user is at home."""
+    """Who the program runs as; where that user is at home, the runtime finds."""
 
     uid: int = 0
     gid: int = 0
     groups: tuple[int, ...] = ()
-    home: str = "/"
 
 
 def find(asked: str, rootfs: str) -> Identity:
@@ -49,11 +48,10 @@ def find(asked: str, rootfs: str) -> Identity:
     uid = _number(entry[2] if entry else name or "0", "user")
     gid = _number(entry[3], "group") if entry else 0
     login = entry[0] if entry else ""
-    home = (entry[5] if entry else "") or "/"
     if group:
-        return Identity(uid=uid, gid=_find_group(group, groups), groups=(), home=home)
+        return Identity(uid=uid, gid=_find_group(group, groups), groups=())
     also = tuple(_number(row[2], "group") for row in groups if login and login in row[3].split(","))
-    return Identity(uid=uid, gid=gid, groups=also, home=home)
+    return Identity(uid=uid, gid=gid, groups=also)
 
 
 def _find_group(name: str, groups: list[list[str]]) -> int:

@@ -199,3 +199,26 @@ def test_a_bundle_without_one_runs_as_root(bundles: Bundles) -> None:
     assert status_of(container.pid)["Uid"].split()[0] == "0"
     assert is_ours(container.pid, "user")
     assert os.getuid() == 0
+
+
+@pytest.mark.parametrize(
+    ("user", "options", "home"),
+    [
+        ("root", (), "/srv/root"),
+        ("7", (), "/srv/web"),
+        ("8", (), "/"),  # its line names none
+        ("9", (), "/"),  # it has no line
+        ("7", ("--env", "HOME="), "/srv/web"),
+        ("7", ("--env", "HOME=/tmp"), "/tmp"),
+    ],
+)
+def test_a_user_is_at_home_where_passwd_says(
+    run: Run, volume: Path, user: str, options: tuple[str, ...], home: str
+) -> None:
+    """As with `docker run`: by the number, and the file that the container sees."""
+    passwd = volume / "passwd"
+    passwd.write_text(
+        "root:x:0:0::/srv/root:\nalso:x:0:0::/no:\nweb:x:7:7::/srv/web:\nno:x:8:8:::\n"
+    )
+    options += ("--user", user, "-v", f"{passwd}:/etc/passwd")
+    assert run("echo $HOME", *options).output == f"{home}\n"

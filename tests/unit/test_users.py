@@ -43,15 +43,15 @@ def rootfs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-WEB = Identity(uid=1000, gid=1001, groups=(6, 44), home="/srv/web")
+WEB = Identity(uid=1000, gid=1001, groups=(6, 44))
 
 
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
-        ("", Identity(uid=0, gid=0, groups=(6,), home="/root")),
-        ("root", Identity(uid=0, gid=0, groups=(6,), home="/root")),
-        ("0", Identity(uid=0, gid=0, groups=(6,), home="/root")),
+        ("", Identity(uid=0, gid=0, groups=(6,))),
+        ("root", Identity(uid=0, gid=0, groups=(6,))),
+        ("0", Identity(uid=0, gid=0, groups=(6,))),
         ("web", WEB),
         ("1000", WEB),
         ("web:disk", WEB.replace(gid=6, groups=())),
@@ -60,8 +60,8 @@ WEB = Identity(uid=1000, gid=1001, groups=(6, 44), home="/srv/web")
         ("1", Identity(uid=1)),
         ("1:2", Identity(uid=1, gid=2)),
         ("4294967294:4294967294", Identity(uid=2**32 - 2, gid=2**32 - 2)),
-        ("1234", Identity(uid=55, gid=56, home="/n")),  # a name goes before a number
-        ("homeless", Identity(uid=70, gid=70, home="/")),
+        ("1234", Identity(uid=55, gid=56)),  # a name goes before a number
+        ("homeless", Identity(uid=70, gid=70)),
         ("007", Identity(uid=7)),
     ],
 )
