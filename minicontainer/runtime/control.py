@@ -228,7 +228,9 @@ def _remove(name: str, state: State | None, store: Store) -> None:
     """Remove a container; *state* is None where its own is broken."""
     if state is not None:
         _end(state)
-        _remove_cgroup(state, ours=bool(state.pid))
+        cgroupfs = state.cgroup_manager == "cgroupfs"  # systemd makes one around a known process
+        ours = bool(state.pid) or (cgroupfs and store.has_config(name))
+        _remove_cgroup(state, ours=ours)
     else:
         state = _salvaged(name, store)
         _remove_cgroup(state, ours=store.has_config(name))

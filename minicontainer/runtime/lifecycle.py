@@ -150,10 +150,10 @@ def create(
         pid, pidfd = steps.take(fork_init, child, ours, cgroup)
         undo.callback(os.close, pidfd)
         undo.callback(steps.take, end_init, pid, pidfd)
-        # Before it goes on: from here on `delete` knows whom to kill, should this process be gone.
-        state = store.save(_forked(state, pid, child, cgroup))
         child.close()
         if scope is not None:
+            # the cgroup comes only now: before there is one, `delete` must know whom to kill
+            state = store.save(_forked(state, pid, child, cgroup))
             steps.take(adopt_init, pid, scope, spec)
         if (owner := _owner_of_cgroup(spec)) is not None:
             steps.take(give_cgroup, cgroup, *owner)
@@ -163,6 +163,11 @@ def create(
             steps.take(set_oom_score, str(pid), spec.process.oom_score_adj)
         if spec.linux.net_devices:
             steps.take(move_net_devices, pid, spec.linux, undo)
+        go(ours)
+        if scope is None:
+            # While init is at work already. Should this process be killed before: init ends when it
+            # finds nobody to report to, and is in the cgroup, which `delete --force` clears.
+            state = store.save(_forked(state, pid, child, cgroup))
         _let_set_up(ours, state, spec)
         return Container(
             state, pidfd, ours, cgroup, undo.pop_all(), spec.hooks, lambda: store.settle(claim)
@@ -170,9 +175,8 @@ def create(
 
 
 def _let_set_up(channel: Channel, state: State, spec: Spec) -> None:
-    """Let init follow its recipe up to the program."""
+    """Do what init's recipe needs of this process on its way to the program."""
     hand_listener_over(channel, state, "creating")
-    go(channel)
     if spec.hooks.prestart or spec.hooks.create_runtime:
         wait_for(Mounted, channel, state.pid)
         steps.take(run_runtime_hooks, state, spec.hooks)
