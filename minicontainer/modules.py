@@ -22,7 +22,7 @@ from _frozen_importlib_external import ExtensionFileLoader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from types import CodeType, ModuleType
     from typing import Any
 
@@ -156,21 +156,16 @@ def write(path: str, groups: "Iterable[Iterable[str]]", apart: str = "") -> None
     """
     index: Index = {}
     parts: list[bytes] = []
-    for group in groups:
-        for name in group:
-            __import__(name)
+    # all of them found before the first is compiled: what that imports, no start needs
+    for number, specs in enumerate(list(_found(groups))):
         part: Part = {}
-        for name, module in list(sys.modules.items()):  # in the order in which they were complete
-            spec = getattr(module, "__spec__", None)
-            if name in index or name == __name__ or not (spec and spec.has_location):
-                continue  # without a location it is built into the interpreter, or frozen
-            if name.startswith("encodings"):
-                continue  # the interpreter has them before it runs anything
+        for spec in specs:
             source, code = _source(spec.origin), _compiled(spec)
-            index[name] = len(parts) if code else source
+            index[spec.name] = number if code else source
             if code:
                 is_package = spec.submodule_search_locations is not None
-                part[name] = (source, is_package, name.partition(".")[0] == apart, code)
+                alone = spec.name.partition(".")[0] == apart
+                part[spec.name] = (source, is_package, alone, code)
         parts.append(marshal.dumps(part))
     own: Any = sys.modules[__name__].__spec__
     used = _source(own.origin), index, _places(parts)
@@ -180,15 +175,47 @@ def write(path: str, groups: "Iterable[Iterable[str]]", apart: str = "") -> None
     posix.rename(path + ".new", path)
 
 
+def _found(groups: "Iterable[Iterable[str]]") -> "Iterator[list[Any]]":
+    """Import each group's modules; yield what to know of all that came with them, in their order.
+
+    The order is that in which they were complete.
+    """
+    known = {__name__}
+    for group in groups:
+        for name in group:
+            __import__(name)
+        specs = [getattr(module, "__spec__", None) for module in sys.modules.values()]
+        # Without a location it is built into the interpreter, or frozen; and the encodings are
+        # there before it runs anything.
+        new = [
+            spec
+            for spec in specs
+            if spec and spec.has_location and not spec.name.startswith("encodings")
+            if spec.name not in known
+        ]
+        known.update(spec.name for spec in new)
+        yield new
+
+
 def _compiled(spec: "Any") -> "CodeType | None":
     """Compile a module; None for an extension module.
 
-    Anew, since this interpreter's flags (-OO) may not be those of a cached .pyc.
+    Anew, since this interpreter's flags (-OO) may not be those of a cached .pyc; and without the
+    annotations of functions, which are a tenth of the code, and which nothing looks at. (Those of
+    a class are its fields: `record`.)
     """
     loader = spec.loader
     if not hasattr(loader, "source_to_code"):
         return None
-    code: CodeType = loader.source_to_code(loader.get_data(spec.origin), spec.origin)
+    import ast  # here: only who writes needs it
+
+    tree = ast.parse(loader.get_data(spec.origin))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+        elif isinstance(node, ast.arg):
+            node.annotation = None
+    code: CodeType = loader.source_to_code(tree, spec.origin)
     return code
 
 
