@@ -13,7 +13,7 @@ the first value is read from JSON.
 
 from __future__ import annotations
 
-import os
+import sys
 
 from minicontainer.errors import InvalidArgument
 
@@ -141,8 +141,6 @@ class Record:
     @classmethod
     def _names_around(cls, field: str) -> dict[str, Any]:
         """Give what the annotation of *field* may name: all that its module knows."""
-        import sys  # here: only documents that are read need it
-
         owner = next(base for base in cls.__mro__ if field in base.__dict__.get("_own", ()))
         return vars(sys.modules[owner.__module__])
 
@@ -209,6 +207,8 @@ _EXPECTED = {
     float: "a number",
     dict: "an object",
 }
+# as os.fsencode
+_FILE_NAMES = sys.getfilesystemencoding()
 _KINDS = {kind.__name__: kind for kind in _EXPECTED}
 
 
@@ -223,7 +223,7 @@ def _unexpected(path: str, expected: str, value: Any) -> InvalidArgument:
 def _passable(text: str, path: str) -> str:
     """Refuse what JSON can write and no system call takes: NUL, and half a surrogate pair."""
     try:
-        passable = b"\0" not in os.fsencode(text)
+        passable = b"\0" not in text.encode(_FILE_NAMES, "surrogateescape")
     except UnicodeEncodeError:
         passable = False
     if not passable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # typeshed has no stub for it
 import gc
-import os
+import posix
 import sys
 
 VERSION = "0.1.0"  # as in pyproject.toml
@@ -28,9 +28,11 @@ def _open_standard_files() -> None:
     """
     for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
-            os.fstat(fd)
+            posix.fstat(fd)
         except OSError:
-            os.set_inheritable(os.open("/dev/null", os.O_RDWR), True)  # the lowest number: fd
+            posix.set_inheritable(
+                posix.open("/dev/null", posix.O_RDWR), True
+            )  # the lowest number: fd
             setattr(sys, name, open(fd, mode, closefd=False))  # noqa: SIM115 until the process ends
 
 
@@ -42,6 +44,6 @@ def end(status: int) -> NoReturn:
     except BrokenPipeError:  # whoever read it has seen enough
         status = status or 1
     except OSError as error:
-        os.write(2, f"minicontainer: can't write the output: {error.strerror}\n".encode())
+        posix.write(2, f"minicontainer: can't write the output: {error.strerror}\n".encode())
         status = status or 1
-    os._exit(status)
+    posix._exit(status)

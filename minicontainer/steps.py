@@ -10,7 +10,7 @@ trace a process, begun by `listen`, taken over by a forked child through `listen
 
 from __future__ import annotations
 
-import os
+import posix
 import time
 
 from minicontainer.errors import KernelError, shortened
@@ -87,7 +87,7 @@ def listen(listener: Callable[[Event], None] | None, actor: str) -> None:
     """
     _trace.listener = listener
     _trace.actor = actor
-    _trace.pid = os.getpid()
+    _trace.pid = posix.getpid()
     # By the wall clock too: the monotonic one of a child in another time namespace is another.
     now, wall = time.monotonic_ns(), time.time_ns()
     if not _trace.begun_wall:

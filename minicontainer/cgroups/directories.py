@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
+import posix
 import time
 
 from minicontainer.cgroups import refusals
@@ -110,7 +110,7 @@ def _remove_tree(mount_point: str, path: str, deadline: float) -> None:
 def sub_groups(directory: str) -> list[str]:
     """Name the groups directly below one; none if it is gone."""
     try:
-        with os.scandir(directory) as entries:
+        with posix.scandir(directory) as entries:
             return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     except OSError:
         return []
@@ -125,7 +125,9 @@ def tree(directory: str) -> Iterator[str]:
 
 def hugepage_sizes(directory: str, suffix: str) -> list[str]:
     """Name the sizes of huge pages that a group has files for: 2MB, from hugetlb.2MB SUFFIX."""
-    names = [name.removeprefix("hugetlb.") for name in os.listdir(directory) if "hugetlb." in name]
+    names = [
+        name.removeprefix("hugetlb.") for name in posix.listdir(directory) if "hugetlb." in name
+    ]
     sizes = [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
     return sorted(size for size in sizes if "." not in size)  # 2MB.rsvd counts reservations
 
@@ -159,7 +161,7 @@ def kill_one_by_one(directory: str) -> None:
                     raise
     finally:
         for fd in held.values():
-            os.close(fd)
+            posix.close(fd)
 
 
 def wait_until_empty(
@@ -205,12 +207,12 @@ def _wait_for_an_end(pids: tuple[int, ...], deadline: float) -> bool:
         return True
     finally:
         for fd in held:
-            os.close(fd)
+            posix.close(fd)
 
 
 def _hold(pid: int) -> int | None:
     """Open a descriptor of a process; None if it has ended."""
     try:
-        return os.pidfd_open(pid)
+        return posix.pidfd_open(pid)
     except OSError:
         return None

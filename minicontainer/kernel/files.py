@@ -6,7 +6,7 @@ is made inside a container's root, goes through here.
 
 from __future__ import annotations
 
-import os
+import posix
 
 from minicontainer import steps
 from minicontainer.contexts import contextmanager
@@ -25,7 +25,7 @@ def opened(fd: int) -> Iterator[int]:
     try:
         yield fd
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def open_for_writing(path: str, *, at: int | None = None) -> int:
@@ -35,7 +35,7 @@ def open_for_writing(path: str, *, at: int | None = None) -> int:
         KernelError: ENOENT, EACCES, ELOOP for a symbolic link.
     """
     try:
-        return os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=at)
+        return posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=at)
     except OSError as error:
         raise KernelError(error.errno, error.strerror, f"open({path})") from None
 
@@ -52,7 +52,7 @@ def write_open_file(
     """
     data = text.encode()
     steps.noted(
-        "write", (path, text), lambda: os.write(fd, data),
+        "write", (path, text), lambda: posix.write(fd, data),
         object=object, shell=shell or f"echo {text.strip()!r} > {path}",
     )  # fmt: skip
 
@@ -77,7 +77,7 @@ def write_file(
     try:
         write_open_file(fd, path, text, object=object, shell=shell)
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def read_file(path: str, *, at: int | None = None) -> str:
@@ -87,13 +87,13 @@ def read_file(path: str, *, at: int | None = None) -> str:
         KernelError: of openat(2) or read(2).
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=at)
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=at)
         try:
             parts = []
-            while part := os.read(fd, 65536):
+            while part := posix.read(fd, 65536):
                 parts.append(part)
         finally:
-            os.close(fd)
+            posix.close(fd)
     except OSError as error:
         raise KernelError(error.errno, error.strerror, f"read({path})") from None
     return b"".join(parts).decode(errors="replace")
@@ -116,7 +116,7 @@ def make_dir(
     """
     call, args = ("mkdir", (path, mode)) if at is None else ("mkdirat", (at, path, mode))
     steps.noted(
-        call, args, lambda: os.mkdir(path, mode, dir_fd=at),
+        call, args, lambda: posix.mkdir(path, mode, dir_fd=at),
         object=object or f"file:{where or path}", shell=f"mkdir {where or path}",
     )  # fmt: skip
 
@@ -127,7 +127,7 @@ def remove_dir(path: str, *, object: str | None = None) -> None:
     Raises:
         KernelError: ENOTEMPTY, EBUSY (a cgroup with processes), ENOENT.
     """
-    steps.noted("rmdir", (path,), lambda: os.rmdir(path), object=object, shell=f"rmdir {path}")
+    steps.noted("rmdir", (path,), lambda: posix.rmdir(path), object=object, shell=f"rmdir {path}")
 
 
 def make_symlink(target: str, path: str, *, at: int, where: str) -> None:
@@ -139,7 +139,7 @@ def make_symlink(target: str, path: str, *, at: int, where: str) -> None:
         KernelError: EEXIST among others.
     """
     steps.noted(
-        "symlinkat", (target, at, path), lambda: os.symlink(target, path, dir_fd=at),
+        "symlinkat", (target, at, path), lambda: posix.symlink(target, path, dir_fd=at),
         object=f"file:{where}", shell=f"ln -s {target} {where}",
     )  # fmt: skip
 
@@ -173,7 +173,7 @@ def change_mode_of(fd: int, mode: int, *, where: str) -> None:
         KernelError: EPERM for a file of somebody else.
     """
     steps.noted(
-        "fchmod", (fd, mode), lambda: os.fchmod(fd, mode),
+        "fchmod", (fd, mode), lambda: posix.fchmod(fd, mode),
         object=f"file:{where}", after=f"{mode:o}", shell=f"chmod {mode:o} {where}",
     )  # fmt: skip
 
@@ -188,8 +188,8 @@ def set_attribute_of(fd: int, name: str, value: bytes, *, where: str) -> None:
     See: xattr(7).
     """
     steps.noted(
-        "fsetxattr", (fd, name, os.fsdecode(value), len(value), 0),
-        lambda: os.setxattr(fd, name, value),
+        "fsetxattr", (fd, name, value.decode(errors="surrogateescape"), len(value), 0),
+        lambda: posix.setxattr(fd, name, value),
         object=f"file:{where}", after=name,
     )  # fmt: skip
 
@@ -205,7 +205,7 @@ def make_link(source: str, path: str, *, source_at: int, at: int, where: str) ->
     """
     steps.noted(
         "linkat", (source_at, source, at, path, 0),
-        lambda: os.link(
+        lambda: posix.link(
             source, path, src_dir_fd=source_at, dst_dir_fd=at, follow_symlinks=False
         ),
         object=f"file:{where}", shell=f"ln {source} {where}",
@@ -221,7 +221,7 @@ def remove_file(path: str, *, at: int, where: str) -> None:
         KernelError: ENOENT, EISDIR, EBUSY for a mount point.
     """
     steps.noted(
-        "unlinkat", (at, path, 0), lambda: os.unlink(path, dir_fd=at),
+        "unlinkat", (at, path, 0), lambda: posix.unlink(path, dir_fd=at),
         object=f"file:{where}", shell=f"rm {where}",
     )  # fmt: skip
 
@@ -236,6 +236,6 @@ def make_node(path: str, mode: int, device: int = 0, *, at: int, where: str, she
     """
     steps.noted(
         "mknodat", (at, path, mode, device),
-        lambda: os.mknod(path, mode, device, dir_fd=at),
+        lambda: posix.mknod(path, mode, device, dir_fd=at),
         object=f"file:{where}", shell=shell,
     )  # fmt: skip

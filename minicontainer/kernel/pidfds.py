@@ -9,7 +9,7 @@ See: pidfd_open(2), pidfd_send_signal(2), proc_pid_stat(5), wait(2).
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # as in `signals`
-import os
+import posix
 import select
 from errno import EINVAL, ESRCH
 
@@ -24,11 +24,11 @@ def pidfd_open(pid: int) -> int:
         KernelError: ESRCH when there is no such process.
     """
     try:
-        return os.pidfd_open(pid)
+        return posix.pidfd_open(pid)
     except OSError as error:
         raise KernelError(error.errno, error.strerror, f"pidfd_open({pid}, 0)") from None
     except OverflowError:  # from a state file that somebody edited: no process has such a number
-        raise KernelError(ESRCH, os.strerror(ESRCH), f"pidfd_open({pid}, 0)") from None
+        raise KernelError(ESRCH, posix.strerror(ESRCH), f"pidfd_open({pid}, 0)") from None
 
 
 def pidfd_send_signal(pidfd: int, number: int, pid: int = 0) -> None:
@@ -88,7 +88,7 @@ def open_same(pid: int, started: int) -> int | None:
         raise
     if start_time(pid) == started:
         return pidfd
-    os.close(pidfd)
+    posix.close(pidfd)
     return None
 
 
@@ -98,7 +98,8 @@ def kill_group(pid: int) -> None:
     Only for a child that was not waited for yet: until then its number is nobody else's.
     """
     steps.noted(
-        "kill", (-pid, "SIGKILL"), lambda: os.killpg(pid, _signal.SIGKILL), object=f"process:{pid}",
+        "kill", (-pid, "SIGKILL"), lambda: posix.killpg(pid, _signal.SIGKILL),
+        object=f"process:{pid}",
         shell=f"kill -KILL -- -{pid}",
     )  # fmt: skip
 
@@ -112,11 +113,11 @@ def wait_gone(pidfd: int, timeout_s: float) -> bool:
 
 def wait_exit(pid: int) -> int:
     """Wait for a child to end; give its exit status, 128+N if signal N killed it."""
-    _, status = os.waitpid(pid, 0)
+    _, status = posix.waitpid(pid, 0)
     return exit_status(status)
 
 
 def exit_status(wait_status: int) -> int:
     """Turn a wait status into what a shell would show in $?."""
-    code = os.waitstatus_to_exitcode(wait_status)
+    code = posix.waitstatus_to_exitcode(wait_status)
     return code if code >= 0 else 128 - code

@@ -9,7 +9,7 @@ See: runtime-spec runtime.md "State", "Operations".
 from __future__ import annotations
 
 import errno
-import os
+import posix
 
 from minicontainer import steps
 from minicontainer.cgroups.freezer import is_frozen
@@ -42,7 +42,7 @@ def load(store: Store, name: str) -> State:
     state = store.load(name)
     if state is not None:
         return state
-    if not os.path.isdir(store.directory(name)):
+    if not store.has(name):
         raise unknown(name)
     raise Conflict(
         f"container {name}: its state in {store.directory(name)} is not whole: "
@@ -130,7 +130,7 @@ def kill(name: str, store: Store, number: int, *, everyone: bool = False) -> Non
             raise
         raise Conflict(f"container not running: {name} has just ended") from None
     finally:
-        os.close(pidfd)
+        posix.close(pidfd)
     if number == signals.SIGKILL and is_frozen(state.freezer):
         cgroup_of(state).thaw()  # on v1 a frozen process dies only then
 
@@ -159,7 +159,7 @@ def _signal_all(cgroup: Cgroup, number: int) -> None:
                 if pid in cgroup.processes():  # still the group's, and not another with its number
                     pidfds.pidfd_send_signal(pidfd, number)
             finally:
-                os.close(pidfd)
+                posix.close(pidfd)
 
 
 def cgroup_of(state: State) -> Cgroup:
@@ -246,7 +246,7 @@ def _keep_others_away(name: str, store: Store, stack: ExitStack) -> None:
     Raises:
         NotFound: there is no such container, or another command removed it meanwhile.
     """
-    if not os.path.isdir(store.directory(name)):
+    if not store.has(name):
         raise unknown(name)
     if store.has_lock(name):
         stack.enter_context(store.operating(name))
@@ -341,4 +341,4 @@ def _end(state: State) -> None:
         if not pidfds.wait_gone(pidfd, _PATIENCE_S):
             raise Conflict(f"container {state.id}: its process {state.pid} does not end")
     finally:
-        os.close(pidfd)
+        posix.close(pidfd)

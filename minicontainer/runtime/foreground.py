@@ -6,7 +6,7 @@ See: signal(7); Docker's `--sig-proxy`.
 from __future__ import annotations
 
 import errno
-import os
+import posix
 import select
 
 from minicontainer.contexts import contextmanager
@@ -121,7 +121,7 @@ def wait_readable(fd: int) -> None:
     except Interrupted as interrupt:
         if not poll.poll(0):
             raise
-        os.kill(os.getpid(), interrupt.number)  # held back again
+        posix.kill(posix.getpid(), interrupt.number)  # held back again
 
 
 @contextmanager

@@ -17,7 +17,7 @@ See: runtime-spec config.md "POSIX-platform Hooks"; runtime.md "Lifecycle".
 
 from __future__ import annotations
 
-import os
+import posix
 
 from minicontainer import jsontext, steps
 from minicontainer.errors import InitError
@@ -48,11 +48,11 @@ def wait_for_runtime_hooks(init: Init) -> None:
 @steps.needed_if(lambda spec: spec.hooks.create_container)
 def run_create_container_hooks(init: Init) -> None:
     """Run the host's programs in the container's namespaces, before its root is the root."""
-    mask = os.umask(_UMASK)  # init's own is 0, and what a hook makes is not for everybody
+    mask = posix.umask(_UMASK)  # init's own is 0, and what a hook makes is not for everybody
     for name, hook in _named("createContainer", init.spec.hooks.create_container):
-        state = init.state.as_oci("creating", os.getpid())
+        state = init.state.as_oci("creating", posix.getpid())
         _run(name, hook, state, directory=init.bundle.path, environ=init.env)
-    os.umask(mask)
+    posix.umask(mask)
 
 
 @steps.needed_if(lambda spec: spec.hooks.start_container)
@@ -65,7 +65,7 @@ def run_start_container_hooks(init: Init) -> None:
     init.channel.send(Hooking())
     inherited = range(3, 3 + init.options.preserve_fds)
     for name, hook in _named("startContainer", init.spec.hooks.start_container):
-        state = init.state.as_oci("created", os.getpid())
+        state = init.state.as_oci("created", posix.getpid())
         _run(name, hook, state, inherited=inherited, environ=init.env)
     init.channel.send(Leaving())
 

@@ -8,7 +8,7 @@ command is a process of its own, and imports no more than it needs.
 
 from __future__ import annotations
 
-import os
+import posix
 import sys
 
 from minicontainer import steps
@@ -59,16 +59,15 @@ class Session:
     Args:
         overall: the global options.
         command: the command's name.
-        environ: the caller's environment.
     Raises:
         InvalidArgument: an option's value makes no sense.
     """
 
-    def __init__(self, overall: Asked, command: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, overall: Asked, command: str) -> None:
         self.command = command
-        self.environ = environ
         self._log = _Log(overall)
-        self.store = Store(os.path.abspath(overall.value("root", _ROOT)))
+        root = overall.value("root", _ROOT)
+        self.store = Store(root if root.startswith("/") else f"{posix.getcwd()}/{root}")
         manager = overall.value("cgroup-manager", "cgroupfs")
         if manager not in ("cgroupfs", "systemd"):
             raise InvalidArgument(
@@ -78,6 +77,13 @@ class Session:
         steps.tell_warnings_to(self.warn)
         if overall.has("debug") or overall.value("log-level") == "debug":
             steps.listen(self._tell_event, "client")
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The caller's environment."""
+        import os  # here: few commands look at it
+
+        return os.environ
 
     def say(self, message: str) -> None:
         """Tell the user one line."""
@@ -136,16 +142,16 @@ class _Log:
             sys.stderr.write(f"{command_line.PROGRAM}: --log {self.path}: {error.strerror}\n")
 
 
-def _call(overall: Asked, command: str, asked: Asked, environ: Mapping[str, str]) -> int:
+def _call(overall: Asked, command: str, asked: Asked) -> int:
     if overall.value("log-format", "text") not in ("text", "json"):
         raise InvalidArgument(
             f"--log-format: expected text or json, got {overall.value('log-format')!r}"
         )
-    session = Session(overall, command, environ)
+    session = Session(overall, command)
     if command in _ENTERING:
         from minicontainer.runtime import interpreter  # here: it needs ctypes
 
-        interpreter.protect(sys.orig_argv, environ)
+        interpreter.protect(sys.orig_argv, session.environ)
     module_name, function = FUNCTIONS[command]
     module = __import__(f"minicontainer.runtime.commands.{module_name}", fromlist=(function,))
     status: int = getattr(module, function)(session, asked)
@@ -181,7 +187,7 @@ def main() -> int:
             return 0
         if not command:
             raise InvalidArgument(f"no command: one of {', '.join(command_line.COMMANDS)}")
-        return _call(overall, command, asked, os.environ)
+        return _call(overall, command, asked)
     except Error as error:
         message = str(error)
     except OSError as error:

@@ -13,7 +13,7 @@ See: runtime-spec runtime.md "State"; flock(2).
 from __future__ import annotations
 
 import fcntl
-import os
+import posix
 
 from minicontainer import jsontext
 from minicontainer.contexts import contextmanager, suppress
@@ -122,7 +122,11 @@ class Store:
 
     def directory(self, name: str) -> str:
         """Give the directory of a container."""
-        return os.path.join(self.root, name)
+        return f"{self.root}/{name}"
+
+    def has(self, name: str) -> bool:
+        """Say whether a container, or what is left of one, has a directory here."""
+        return _exists(self.directory(name) + "/")  # with the slash: nothing but a directory
 
     def reserve(self, name: str) -> int:
         """Claim a name: make its directory, and hold its lock.
@@ -136,16 +140,18 @@ class Store:
         check_name(name)
         directory = self.directory(name)
         try:
-            mask = os.umask(0o022)  # for the directories above, which get no mode of their own
+            mask = posix.umask(0o022)  # for the directories above, which get no mode of their own
             try:
+                import os  # here: to make, not to find
+
                 os.makedirs(self.root, mode=0o711, exist_ok=True)
             finally:
-                os.umask(mask)
+                posix.umask(mask)
             # so that nobody finds it there without its holder, and takes it for abandoned
             with _held(self.root):
                 return _make_locked(directory)
         except OSError as error:
-            if os.path.isdir(directory):
+            if self.has(name):
                 raise Conflict(
                     f"container {name} exists already: choose another name, or remove it first"
                 ) from None
@@ -162,19 +168,19 @@ class Store:
         Raises:
             KernelError: ENOSPC, EROFS, …
         """
-        path = os.path.join(self.directory(name), file_name)
+        path = f"{self.directory(name)}/{file_name}"
         draft = path + ".new"
         try:
             with open(draft, "w", encoding="utf-8", opener=for_its_owner) as file:
                 file.write(text)
-            os.rename(draft, path)
+            posix.rename(draft, path)
         except OSError as error:
             raise KernelError(error.errno, error.strerror, f"write {path}") from None
 
     def load(self, name: str) -> State | None:
         """Read a container's state; None while there is none, or it is not whole."""
         try:
-            with open(os.path.join(self.directory(name), "state.json"), encoding="utf-8") as file:
+            with open(f"{self.directory(name)}/state.json", encoding="utf-8") as file:
                 return State.from_json(jsontext.parse(file.read()))
         except (OSError, ValueError, RecursionError, InvalidArgument):
             return None
@@ -187,7 +193,7 @@ class Store:
         """
         from minicontainer.runtime.spec import Spec  # few commands look at it: 2 ms
 
-        path = os.path.join(self.directory(name), "config.json")
+        path = f"{self.directory(name)}/config.json"
         try:
             with open(path, encoding="utf-8") as file:
                 return Spec.from_json(jsontext.parse(file.read()))
@@ -196,12 +202,12 @@ class Store:
 
     def has_config(self, name: str) -> bool:
         """Say whether it is there: it is written once the container's cgroup is its own."""
-        return os.path.exists(os.path.join(self.directory(name), "config.json"))
+        return _exists(f"{self.directory(name)}/config.json")
 
     def names(self) -> list[str]:
         """List the containers, by name."""
         try:
-            found = os.listdir(self.root)
+            found = posix.listdir(self.root)
         except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted(name for name in found if name[0] != ".")  # those are not a container's
@@ -219,20 +225,20 @@ class Store:
         """
         check_name(name)
         try:
-            fd = os.open(os.path.join(self.directory(name), _LOCK), os.O_RDWR | os.O_CLOEXEC)
+            fd = posix.open(f"{self.directory(name)}/{_LOCK}", posix.O_RDWR | posix.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             raise unknown(name) from None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            if os.fstat(fd).st_nlink == 0:
+            if posix.fstat(fd).st_nlink == 0:
                 raise unknown(name)
             yield
         finally:
-            os.close(fd)
+            posix.close(fd)
 
     def has_lock(self, name: str) -> bool:
         """Say whether commands on a container can follow one another: not before it is reserved."""
-        return os.path.exists(os.path.join(self.directory(name), _LOCK))
+        return _exists(f"{self.directory(name)}/{_LOCK}")
 
     def settle(self, claim: int) -> None:
         """Let the container count as made from now on, and go on holding it.
@@ -248,7 +254,7 @@ class Store:
         """Say whether a process has what `reserve` gave it, and did not `settle` it yet."""
         try:
             # shared: two who look at the same moment must not take each other for a creator
-            os.close(_lock(self.directory(name), fcntl.LOCK_SH | fcntl.LOCK_NB))
+            posix.close(_lock(self.directory(name), fcntl.LOCK_SH | fcntl.LOCK_NB))
         except BlockingIOError:
             return True
         except OSError:
@@ -271,27 +277,35 @@ class Store:
             try:
                 yield name
             finally:
-                os.close(lock)
+                posix.close(lock)
+
+
+def _exists(path: str) -> bool:
+    try:
+        posix.stat(path)
+    except OSError:
+        return False
+    return True
 
 
 def _remove(directory: str) -> None:
     """Remove a container's directory, which holds nothing but plain files and pipes."""
     with suppress(FileNotFoundError):
         # The lock last: whoever waits for it then sees that the container is gone.
-        for name in sorted(os.listdir(directory), key=_LOCK.__eq__):
+        for name in sorted(posix.listdir(directory), key=_LOCK.__eq__):
             with suppress(FileNotFoundError):  # another command removes it too
-                os.unlink(os.path.join(directory, name))
-        os.rmdir(directory)
+                posix.unlink(f"{directory}/{name}")
+        posix.rmdir(directory)
 
 
 def _make_locked(directory: str) -> int:
     """Make a directory and lock it; there is none if that fails."""
-    os.mkdir(directory, 0o711)
+    posix.mkdir(directory, 0o711)
     try:
         # Waited for: somebody may be looking. And before there is a file that commands can lock:
         # they find then that it is being created.
         claim = _lock(directory, fcntl.LOCK_EX)
-        os.close(for_its_owner(os.path.join(directory, _LOCK), os.O_CREAT | os.O_CLOEXEC))
+        posix.close(for_its_owner(f"{directory}/{_LOCK}", posix.O_CREAT | posix.O_CLOEXEC))
         return claim
     except OSError:
         _remove(directory)
@@ -306,7 +320,7 @@ def _held(directory: str) -> Iterator[None]:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def _lock(directory: str, how: int) -> int:
@@ -321,15 +335,15 @@ def _lock(directory: str, how: int) -> int:
     try:
         fcntl.flock(fd, how)
     except OSError:
-        os.close(fd)
+        posix.close(fd)
         raise
     return fd
 
 
 def for_its_owner(path: str, flags: int) -> int:
     """Open a file that, if it is new, is its owner's alone: as the *opener* of open()."""
-    return os.open(path, flags, 0o600)
+    return posix.open(path, flags, 0o600)
 
 
 def _open(directory: str) -> int:
-    return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    return posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)

@@ -33,7 +33,7 @@ reads as closed: that is how each side sees the other end, also by SIGKILL.
 from __future__ import annotations
 
 import errno
-import os
+import posix
 
 from minicontainer import jsontext, steps
 from minicontainer.contexts import suppress
@@ -149,7 +149,7 @@ class Channel:
         line = jsontext.dump([type(message).__name__, message.to_json()]) + "\n"
         data = line.encode()
         while data:
-            data = data[os.write(self.writes, data) :]
+            data = data[posix.write(self.writes, data) :]
 
     def has_message(self) -> bool:
         """Say whether `receive` would return at once, with one that came along with another."""
@@ -158,7 +158,7 @@ class Channel:
     def receive(self) -> Record | None:
         """Wait for the next message; None when the other side has closed."""
         while b"\n" not in self._rest:
-            part = os.read(self.reads, 65536)
+            part = posix.read(self.reads, 65536)
             if not part:
                 return None
             self._rest += part
@@ -170,7 +170,7 @@ class Channel:
         """Close both pipe ends; twice is once."""
         for fd in (self.reads, self.writes):
             if fd >= 0:
-                os.close(fd)
+                posix.close(fd)
         self.reads = self.writes = -1
 
 
@@ -194,8 +194,8 @@ def failure(error: BaseException) -> Failed:
 
 def channel_pair() -> tuple[Channel, Channel]:
     """Make both ends: the parent's and init's."""
-    from_init, to_parent = os.pipe()
-    from_parent, to_init = os.pipe()
+    from_init, to_parent = posix.pipe()
+    from_parent, to_init = posix.pipe()
     return Channel(from_init, to_init), Channel(from_parent, to_parent)
 
 
@@ -210,9 +210,9 @@ def make_gate(directory: str) -> Channel:
     """
     ends = []
     for name in _GATE:
-        path = os.path.join(directory, name)
-        os.mkfifo(path, 0o600)
-        ends.append(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+        path = f"{directory}/{name}"
+        posix.mkfifo(path, 0o600)
+        ends.append(posix.open(path, posix.O_RDWR | posix.O_CLOEXEC))
     return Channel(*ends)
 
 
@@ -222,17 +222,17 @@ def open_gate(directory: str) -> Channel | None:
     Whoever waits holds the pipes open, and execve(2) closes them: a pipe without a reader can't be
     opened for writing. So the kernel knows, and no file that a killed command left half written.
     """
-    start, started = (os.path.join(directory, name) for name in _GATE)
+    start, started = (f"{directory}/{name}" for name in _GATE)
     writes = -1
     try:
-        writes = os.open(start, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        writes = posix.open(start, posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
         # not waiting for a writer: execve(2) may close both pipes just now
-        reads = os.open(started, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        os.set_blocking(reads, True)
+        reads = posix.open(started, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
+        posix.set_blocking(reads, True)
         return Channel(reads, writes)
     except OSError as error:
         if writes >= 0:
-            os.close(writes)
+            posix.close(writes)
         if error.errno in (errno.ENXIO, errno.ENOENT):
             return None
         raise KernelError(error.errno, error.strerror, f"open {error.filename}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 import pwd
 import sys
 
@@ -55,7 +55,7 @@ def _described(found: State, store: Store) -> dict[str, Any]:
 def _owner(directory: str) -> str:
     """Name the user who created a container: its directory is theirs."""
     try:
-        return pwd.getpwuid(os.stat(directory).st_uid).pw_name
+        return pwd.getpwuid(posix.stat(directory).st_uid).pw_name
     except (OSError, KeyError):
         return ""
 
