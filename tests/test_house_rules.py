@@ -268,6 +268,12 @@ def test_the_start_path_imports_nothing_slow(command: Path) -> None:
     assert not imported_by("minicontainer.runtime.main", name) & SLOW_TO_IMPORT
 
 
+def test_commands_on_what_exists_do_without_os() -> None:
+    """What os defines in Python costs a tenth of `start`: they need no more than posix."""
+    modules = "minicontainer.runtime.main", "minicontainer.runtime.commands.control"
+    assert not imported_by(*modules, "minicontainer.cgroups.directories") & {"os", "ctypes"}
+
+
 def test_what_a_start_imports_late_is_not_slow_either() -> None:
     """The cgroups, of the version that is mounted; cgroupspy alone is allowed there."""
     late = ("v1", "v2", "device_filter")

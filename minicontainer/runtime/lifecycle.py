@@ -155,14 +155,7 @@ def create(
             # the cgroup comes only now: before there is one, `delete` must know whom to kill
             state = store.save(_forked(state, pid, child, cgroup))
             steps.take(adopt_init, pid, scope, spec)
-        if (owner := _owner_of_cgroup(spec)) is not None:
-            steps.take(give_cgroup, cgroup, *owner)
-        if spec.new_namespace("user"):
-            steps.take(write_id_maps, pid, spec.linux)
-        if spec.process.oom_score_adj is not None:
-            steps.take(set_oom_score, str(pid), spec.process.oom_score_adj)
-        if spec.linux.net_devices:
-            steps.take(move_net_devices, pid, spec.linux, undo)
+        _set_up_from_outside(pid, cgroup, spec, undo)
         go(ours)
         if scope is None:
             # While init is at work already. Should this process be killed before: init ends when it
@@ -172,6 +165,18 @@ def create(
         return Container(
             state, pidfd, ours, cgroup, undo.pop_all(), spec.hooks, lambda: store.settle(claim)
         )
+
+
+def _set_up_from_outside(pid: int, cgroup: Cgroup, spec: Spec, undo: ExitStack) -> None:
+    """Do for init, which waits, what its own namespaces keep it from doing."""
+    if (owner := _owner_of_cgroup(spec)) is not None:
+        steps.take(give_cgroup, cgroup, *owner)
+    if spec.new_namespace("user"):
+        steps.take(write_id_maps, pid, spec.linux)
+    if spec.process.oom_score_adj is not None:
+        steps.take(set_oom_score, str(pid), spec.process.oom_score_adj)
+    if spec.linux.net_devices:
+        steps.take(move_net_devices, pid, spec.linux, undo)
 
 
 def _let_set_up(channel: Channel, state: State, spec: Spec) -> None:

@@ -59,12 +59,14 @@ class Session:
     Args:
         overall: the global options.
         command: the command's name.
+        environ: the caller's environment.
     Raises:
         InvalidArgument: an option's value makes no sense.
     """
 
-    def __init__(self, overall: Asked, command: str) -> None:
+    def __init__(self, overall: Asked, command: str, environ: Mapping[str, str]) -> None:
         self.command = command
+        self.environ = environ
         self._log = _Log(overall)
         root = overall.value("root", _ROOT)
         self.store = Store(root if root.startswith("/") else f"{posix.getcwd()}/{root}")
@@ -77,13 +79,6 @@ class Session:
         steps.tell_warnings_to(self.warn)
         if overall.has("debug") or overall.value("log-level") == "debug":
             steps.listen(self._tell_event, "client")
-
-    @property
-    def environ(self) -> Mapping[str, str]:
-        """The caller's environment."""
-        import os  # here: few commands look at it
-
-        return os.environ
 
     def say(self, message: str) -> None:
         """Tell the user one line."""
@@ -142,16 +137,16 @@ class _Log:
             sys.stderr.write(f"{command_line.PROGRAM}: --log {self.path}: {error.strerror}\n")
 
 
-def _call(overall: Asked, command: str, asked: Asked) -> int:
+def _call(overall: Asked, command: str, asked: Asked, environ: Mapping[str, str]) -> int:
     if overall.value("log-format", "text") not in ("text", "json"):
         raise InvalidArgument(
             f"--log-format: expected text or json, got {overall.value('log-format')!r}"
         )
-    session = Session(overall, command)
+    session = Session(overall, command, environ)
     if command in _ENTERING:
         from minicontainer.runtime import interpreter  # here: it needs ctypes
 
-        interpreter.protect(sys.orig_argv, session.environ)
+        interpreter.protect(sys.orig_argv, environ)
     module_name, function = FUNCTIONS[command]
     module = __import__(f"minicontainer.runtime.commands.{module_name}", fromlist=(function,))
     status: int = getattr(module, function)(session, asked)
@@ -187,7 +182,12 @@ def main() -> int:
             return 0
         if not command:
             raise InvalidArgument(f"no command: one of {', '.join(command_line.COMMANDS)}")
-        return _call(overall, command, asked)
+        environ: Mapping[str, str] = {}
+        if command in _ENTERING:
+            import os  # here: those look at it, and need the module anyway
+
+            environ = os.environ
+        return _call(overall, command, asked, environ)
     except Error as error:
         message = str(error)
     except OSError as error:
