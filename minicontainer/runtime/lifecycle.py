@@ -187,6 +187,9 @@ def _let_set_up(channel: Channel, state: State, spec: Spec) -> None:
         steps.take(run_runtime_hooks, state, spec.hooks)
         go(channel)
     wait_for(Ready, channel, state.pid)
+    profile = spec.linux.seccomp
+    if profile and spec.process.no_new_privileges and seccomp.has_listener(profile):
+        steps.take(find_agent, profile)
 
 
 def _creating(name: str, bundle: Bundle, cgroup: Cgroup, manager: str) -> State:
@@ -345,6 +348,17 @@ def move_net_devices(pid: int, linux: Linux, undo: ExitStack) -> None:
     net_devices.move_in(pid, linux.net_devices, undo)
 
 
+def find_agent(profile: Seccomp) -> None:
+    """Look whether somebody will take the listener of a filter that comes last, in `start`.
+
+    A missing one fails `create`, as with a filter that init has loaded by now; and not earlier, as
+    a hook may have begun it.
+    """
+    from minicontainer.runtime import listener  # imported by `compile_filter`
+
+    listener.check_agent(profile.listener_path or "")
+
+
 def wait_for(kind: type[Record], channel: Channel, pid: int) -> None:
     """Pass on init's events until it is that far; raise what went wrong inside."""
     if not isinstance(next_message(channel, pid), kind):
@@ -365,6 +379,7 @@ STEPS = (
     set_oom_score,
     move_net_devices,
     run_runtime_hooks,
+    find_agent,      # of a filter that comes last
     send_listener,   # in `start`, where the filter comes last
     start,
     run_poststart_hooks,

@@ -122,11 +122,32 @@ def hand_over(asked: Filtering, channel: Channel, pid: int, state: State, status
         except KernelError:
             raise
         except OSError as error:
-            why = error.strerror or str(error)  # of a path that is too long
-            if error.errno == errno.EAGAIN:
-                why = f"nobody has taken the filter's listener for {_PATIENCE_S} s"
-            where = f"linux.seccomp.listenerPath {asked.listener_path}"
-            raise KernelError(error.errno, why, where) from None
+            raise _refusal(error, asked.listener_path) from None
+
+
+def check_agent(path: str) -> None:
+    """Look whether somebody is at the socket that wants a listener, unnoticed by that one.
+
+    By a socket of the wrong type: the kernel finds the one with that path before it compares their
+    types. A connection would be taken for a container's, and waited at, until that starts.
+
+    Raises:
+        KernelError: no such file; or nobody has it open.
+    See: connect(2) EPROTOTYPE.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError as error:
+            if error.errno != errno.EPROTOTYPE:
+                raise _refusal(error, path) from None
+
+
+def _refusal(error: OSError, path: str) -> KernelError:
+    why = error.strerror or str(error)  # of a path that is too long
+    if error.errno == errno.EAGAIN:
+        why = f"nobody has taken the filter's listener for {_PATIENCE_S} s"
+    return KernelError(error.errno, why, f"linux.seccomp.listenerPath {path}")
 
 
 def _connected(path: str) -> socket.socket:

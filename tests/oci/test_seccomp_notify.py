@@ -28,7 +28,7 @@ import pytest
 from tests.conftest import wait_until
 from tests.isolation.conftest import status_of
 
-from .runtime import WAITS, Container, Runtime, Spec
+from .runtime import WAITS, Runtime, Spec
 
 _RECEIVE, _SEND = 0xC0502100, 0xC0182101  # SECCOMP_IOCTL_NOTIF_RECV, _SEND
 _CONTINUE = 1  # SECCOMP_USER_NOTIF_FLAG_CONTINUE: the kernel makes the call after all
@@ -392,26 +392,42 @@ def test_nobody_takes_it(runtime: Runtime) -> None:
 
 
 @BOTH
-def test_nobody_listens(runtime: Runtime, last: bool) -> None:
-    """One line names the place; nothing is left."""
+@pytest.mark.parametrize("left", [False, True], ids=["missing", "left-behind"])
+def test_nobody_listens(runtime: Runtime, left: bool, last: bool) -> None:
+    """One line names the place, before anything is started; nothing is left."""
+    path = runtime.base / "agent"
+    if left:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
 
     def change(spec: Spec) -> None:
         filtered(rule(("mkdir",), NOTIFY), last=last)(spec)
-        spec["linux"]["seccomp"]["listenerPath"] = "/nosuch/agent"
+        spec["linux"]["seccomp"]["listenerPath"] = str(path)
 
-    bundle = runtime.bundle(change=change)
-    name = runtime.name()
-    if last and runtime.is_ours:
-        runtime.ok("create", "--bundle", str(bundle), name)
-        done = runtime("start", name)
-        wait_until(lambda: Container(runtime, name, bundle, bundle).status == "stopped", "its end")
-        runtime.ok("delete", name)
-    else:
-        done = runtime("create", "--bundle", str(bundle), name)
-    assert done.status == 1
-    assert all(word in done.errors.lower() for word in ("/nosuch/agent", "no such file"))
-    assert "linux.seccomp.listenerPath" in done.errors or not runtime.is_ours
+    words = ("create", "--bundle", str(runtime.bundle(change=change)), runtime.name())
+    why = os.strerror(errno.ECONNREFUSED if left else errno.ENOENT)
+    errors = runtime.refused(*words, says=why)
+    assert str(path) in errors
+    assert "linux.seccomp.listenerPath" in errors or not runtime.is_ours
     assert runtime.containers() == []
+
+
+@BOTH
+def test_a_hook_may_begin_who_listens(
+    runtime: Runtime, listeners: Callable[..., Listener], last: bool
+) -> None:
+    """One that runs before the filter is loaded: nobody is looked for earlier."""
+    listener = listeners()
+    hidden = listener.path.with_suffix(".hidden")
+    listener.path.rename(hidden)
+
+    def change(spec: Spec) -> None:
+        filtered(rule(("mkdir",), NOTIFY), listener, last=last)(spec)
+        move = {"path": "/bin/mv", "args": ["mv", str(hidden), str(listener.path)]}
+        spec["hooks"] = {"createRuntime": [move]}
+
+    assert runtime.run(("/bin/true",), change).status == 0
+    assert len(listener.states) == 1
 
 
 @pytest.mark.ours("runc 1.1 takes the second, and knows no flags")
