@@ -1,4 +1,6 @@
-"""What the parent and the container's first process say to each other.
+"""What is said until the program runs: by parent and first process, at the gate, by the joiner.
+
+**The channel**, two pipes from before the fork until execve(2):
 
     parent                                     init
       │ clone3 ─────────────────────────────────► │  waits
@@ -19,15 +21,29 @@
       │                                           │
       │ ◄──────────────────────────────── Failed  │  or at any point: step, call, errno, text
 
-Where init outlives who created it (`create`, then `start`), it waits for Start at a *gate*: two
-named pipes in the container's directory, `start` to init and `started` from it, which the command
-`start`, another process, opens.
+In `exec` Leaving follows the first Go; of a hook's process (`hook_process`) it is the first word.
 
-Where namespaces must be joined first, a joiner stands between the two (`spawn.fork_init`): it
-forks init as the parent's own child, says Forked, on a channel of its own, and ends.
+**The gate**, two named pipes in the container's directory, where init outlives who created it:
 
-Two pipes carry one JSON object a line. They need no import, and a pipe whose writers are gone
-reads as closed: that is how each side sees the other end, also by SIGKILL.
+    create                      init                        start
+      │ ◄─── Ready (channel)      │                           │
+      │ ends                      │ waits at the gate         │
+                                  │ ◄──────────────── Start   │  another process: opens both pipes
+                                  │ Leaving ────────────────► │  as above, from here to the end
+                                  │ (closed) ───────────────► │
+
+**The joiner's channel**, two pipes of its own, where namespaces must be joined first (`spawn`):
+
+    parent                      joiner                      init
+      │ fork ───────────────────► │ joins                     │
+      │ ◄───────── Happened …     │                           │
+      │                           │ clone3 (CLONE_PARENT) ──► │  waits: a child of the parent
+      │ ◄─ Forked, or Failed      │                           │
+      │                           │ ends                      │
+      │ Go (channel) ───────────────────────────────────────► │  as above
+
+One JSON object a line. Pipes need no import, and one whose writers are gone reads as closed: that
+is how each side sees the other end, also by SIGKILL.
 """
 
 from __future__ import annotations
@@ -61,7 +77,7 @@ class Forked(Record):
 
 
 class Happened(Record):
-    """From init: an event, for the parent's listener."""
+    """From init or the joiner: an event, for the parent's listener."""
 
     event: Event
 
@@ -102,7 +118,7 @@ class Filtering(Record):
 
 
 class Failed(Record):
-    """From init: what went wrong; it ends with that.
+    """From init or the joiner: what went wrong; it ends with that.
 
     Args:
         message: the line for the user.
