@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +20,13 @@ from .page import follow, sections
 NEEDS = ("containerd", "containerd-shim-runc-v2", "ctr")
 WAITS = ("/bin/sh", "-c", "trap 'exit 3' TERM; echo ready; while :; do sleep 0.1; done")
 NAMESPACES = ("mnt", "pid", "net", "ipc", "uts")
+MIB = 2**20
+SIZES = ("40 90", "50 120")  # the terminal's own, and one that follows
+
+needs_grpc = pytest.mark.skipif(
+    importlib.util.find_spec("grpc") is None,
+    reason="grpcio is not installed: scripts/setup --tests",
+)
 
 
 @dataclass
@@ -56,6 +66,26 @@ class Containerd:
             if line.split()[0] == name:
                 return int(line.split()[1]), line.split()[2]
         return 0, "gone"
+
+    def update(self, name: str, resources: dict[str, Any]) -> Result:
+        """Change a task's limits as Kubernetes does: through the API."""
+        program = Path(__file__).with_name("tasks.py")
+        words = (sys.executable, str(program), "default", name, json.dumps(resources))
+        return self.machine(*words)
+
+    def limits(self, pid: int) -> tuple[str, str, str]:
+        """Read from the kernel what a task may have: bytes, microseconds in 100 ms, processes."""
+        look = self.machine.control_file
+        return (
+            look(pid, "memory.limit_in_bytes", "memory.max"),
+            look(pid, "cpu.cfs_quota_us", "cpu.max").split()[0],
+            look(pid, "pids.max", "pids.max"),
+        )
+
+    def frozen(self, pid: int) -> bool:
+        """Ask the kernel whether a task's cgroup is frozen."""
+        look = self.machine.control_file
+        return look(pid, "freezer.state", "cgroup.freeze") in ("FROZEN", "1")
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +180,60 @@ def test_limits_stand_in_the_kernels_files(containerd: Containerd, name: str) ->
     assert look(pid, "cpu.cfs_quota_us", "cpu.max").split()[0] == "50000"
 
 
+@needs_grpc
+def test_an_update_reaches_the_kernel(containerd: Containerd, name: str) -> None:
+    """Memory, processors and processes; what the next one does not name stays as it is."""
+    pid = containerd.start(name, "--memory-limit", str(64 * MIB))
+    memory, quota, processes = containerd.limits(pid)
+    assert (memory, quota in ("-1", "max"), processes) == (str(64 * MIB), True, "max")
+    first = {"memory": {"limit": 32 * MIB}, "cpu": {"period": 100_000, "quota": 70_000},
+             "pids": {"limit": 9}}  # fmt: skip
+    done = containerd.update(name, first)
+    assert (done.status, done.output, done.errors) == (0, "", "")  # google.protobuf.Empty
+    assert containerd.limits(pid) == (str(32 * MIB), "70000", "9")
+    done = containerd.update(name, {"pids": {"limit": 12}})
+    assert (done.status, done.output, done.errors) == (0, "", "")
+    assert containerd.limits(pid) == (str(32 * MIB), "70000", "12")
+    assert containerd.task(name) == (pid, "RUNNING")
+
+
+@needs_grpc
+def test_an_update_reaches_a_paused_task(containerd: Containerd, name: str) -> None:
+    """And it stays paused."""
+    pid = containerd.start(name)
+    containerd.must("task", "pause", name)
+    done = containerd.update(name, {"memory": {"limit": 32 * MIB}, "pids": {"limit": 9}})
+    assert (done.status, done.errors) == (0, "")
+    memory, _, processes = containerd.limits(pid)
+    assert (memory, processes) == (str(32 * MIB), "9")
+    assert containerd.frozen(pid)
+    containerd.must("task", "resume", name)
+    assert containerd.task(name) == (pid, "RUNNING")
+
+
+@needs_grpc
+def test_what_the_kernel_refuses_reaches_the_caller(containerd: Containerd, name: str) -> None:
+    """As a gRPC error with our one line in it; what it took before is taken back."""
+    pid = containerd.start(name, "--memory-limit", str(64 * MIB))
+    before = containerd.limits(pid)
+    too_little = {"period": 100_000, "quota": 3}  # a millisecond is the least
+    refused = containerd.update(name, {"memory": {"limit": 32 * MIB}, "cpu": too_little})
+    assert (refused.status, refused.output) == (1, "")
+    line, *rest = refused.errors.splitlines()
+    assert "cpu.quota: '3': the kernel does not take this" in line
+    assert rest in ([], [": unknown"])  # containerd's own word for the kind of error
+    assert containerd.limits(pid) == before
+    assert containerd.task(name) == (pid, "RUNNING")
+
+
+@needs_grpc
+def test_an_update_of_no_task_is_refused(containerd: Containerd) -> None:
+    """The control: the error's kind is the API's own, and containerd does not ask us."""
+    refused = containerd.update("nosuch", {"pids": {"limit": 9}})
+    assert refused.status == 1
+    assert refused.errors.startswith("NOT_FOUND: ")
+
+
 def test_exec_runs_another_program(containerd: Containerd, name: str) -> None:
     """In the container's namespaces and cgroup, with what its options say."""
     pid = containerd.start(name)
@@ -180,20 +264,47 @@ def test_a_terminal(containerd: Containerd) -> None:
     assert talk(terminal) == (5, ["/dev/pts/0", "40", "90"])
 
 
+def test_exec_at_a_terminal(containerd: Containerd, name: str) -> None:
+    """A pty where the container has none; the size of ours reaches it, and so does a new one."""
+    containerd.start(name)
+    sizes = "; ".join(
+        f"until stty size 2>&- | grep -x '{size}'; do sleep 0.05; done" for size in SIZES
+    )
+    command = ("/bin/sh", "-c", f"tty; {sizes}; read answer; test $answer = yes && exit 6")
+    terminal = containerd.machine.terminal(
+        "ctr", "task", "exec", "--exec-id", "x", "--tty", name, *command
+    )
+    terminal.expect("/dev/pts/0")
+    terminal.expect(SIZES[0])
+    terminal.resize(50, 120)
+    terminal.expect(SIZES[1])
+    terminal.type("yes\n")
+    assert terminal.end() == 6
+    terminal.close()
+
+
 def test_paused_it_stands_still(containerd: Containerd, name: str) -> None:
     """By the freezer of its cgroup."""
     pid = containerd.start(name)
-
-    def frozen() -> bool:
-        look = containerd.machine.control_file
-        return look(pid, "freezer.state", "cgroup.freeze") in ("FROZEN", "1")
-
-    assert not frozen()
+    assert not containerd.frozen(pid)
     containerd.must("task", "pause", name)
-    assert frozen()
+    assert containerd.frozen(pid)
     assert containerd.task(name) == (pid, "PAUSED")
     containerd.must("task", "resume", name)
-    assert not frozen()
+    assert not containerd.frozen(pid)
+
+
+def test_killed_while_paused_it_ends(containerd: Containerd, name: str) -> None:
+    """SIGKILL thaws it, as Kubernetes counts on; the control: another signal waits."""
+    pid = containerd.start(name)
+    containerd.must("task", "pause", name)
+    containerd.must("task", "kill", "--signal", "TERM", name)
+    assert containerd.frozen(pid)
+    assert containerd.task(name) == (pid, "PAUSED")
+    containerd.must("task", "kill", "--signal", "KILL", name)
+    wait_until(lambda: containerd.task(name)[1] == "STOPPED", "its end")
+    assert not containerd.machine.path(f"/proc/{pid}").exists()
+    assert "exit code 137" in containerd("task", "rm", name).errors
 
 
 def test_its_processes_and_counters_are_shown(containerd: Containerd, name: str) -> None:
@@ -203,6 +314,29 @@ def test_its_processes_and_counters_are_shown(containerd: Containerd, name: str)
     assert str(pid) in [line.split()[0] for line in listed[1:]]
     told: dict[str, Any] = json.loads(containerd.must("task", "metrics", "--format", "json", name))
     assert told["pids"]["current"] >= 1
+
+
+def test_a_want_of_memory_is_told(containerd: Containerd, name: str, tmp_path: Path) -> None:
+    """The kernel kills, and the shim hears of it from the cgroup that we made.
+
+    The control has the same limit, and wants no memory.
+    """
+    limit = ("--memory-limit", str(8 * MIB))
+    told = tmp_path / "events"
+    listener = containerd.machine.start(told, "ctr", "events")
+    try:
+        containerd.start("other", *limit)
+        # Over and over: the first time nobody may listen yet. Process 1 stays.
+        greedy = ("/bin/sh", "-c", "while :; do tail /dev/zero; sleep 0.2; done")
+        containerd.must(*containerd.words(name, *greedy, options=("--detach", *limit)))
+        wait_until(lambda: "/tasks/oom" in told.read_text(), "the news")
+    finally:
+        listener.kill()
+        listener.wait()
+        containerd("task", "rm", "--force", "other")
+        containerd("container", "rm", "other")
+    news = [line for line in told.read_text().splitlines() if "/tasks/oom" in line]
+    assert all('{"container_id":"web"}' in line for line in news)
 
 
 def test_it_ends_when_told(containerd: Containerd, name: str) -> None:
