@@ -13,6 +13,7 @@ from minicontainer.kernel.mount_options import OPTIONS, RECURSIVE_OPTIONS
 from minicontainer.runtime import enter, init, lifecycle
 from tests.conftest import CHECKOUT
 
+PACKAGE = CHECKOUT / "minicontainer"
 ARCHITECTURE = (CHECKOUT / "docs/explanation/architecture.md").read_text()
 
 
@@ -82,3 +83,28 @@ def test_every_file_a_page_points_to_exists() -> None:
     ):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_page_names_every_file_of_the_runtime() -> None:
+    """Once, by what it is about; and none that is gone."""
+    table = ARCHITECTURE.partition("\n## The files of `runtime/`\n")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\|.*\|(.*)\|$", table, flags=re.MULTILINE)
+    named = re.findall(r"`([a-z_]+/?)`", " ".join(cells).replace("(`exec`)", ""))
+    modules = [path.stem for path in (PACKAGE / "runtime").glob("[a-z]*.py")]
+    assert sorted(named) == sorted([*modules, "commands/"])
+
+
+def test_the_tables_where_a_change_goes_are_there() -> None:
+    """Every file that the page names, and every name that it says is in one."""
+    page = (CHECKOUT / "docs/how-to/extend.md").read_text()
+    rows = [row for row in page.splitlines() if row.startswith("| ")]
+    for row in rows:
+        folder = PACKAGE
+        for path in re.findall(r"`([\w/]+\.(?:py|md))`", row):
+            places = (PACKAGE / path, CHECKOUT / path, folder / path)
+            found = next((place for place in places if place.exists()), None)
+            assert found, f"{path}: {row}"
+            folder = found.parent  # a name alone is in the folder of the one before
+    for name, path in re.findall(r"`(\w+)`(?: or `\w+`)? (?:in|of) `([\w/]+\.py)`", page):
+        text = (PACKAGE / path).read_text()
+        assert re.search(rf"^(?:    )?(?:def |class |){name}\b", text, re.MULTILINE), (name, path)
