@@ -83,6 +83,12 @@ class Listener:
         self._server.close()
         os.close(self._wakes)
 
+    def wait_for(self, count: int) -> list[dict[str, Any]]:
+        """Give the states once so many have come: what was sent need not be read yet."""
+        wait_until(lambda: len(self.states) >= count, f"listener {count}")
+        assert len(self.states) == count
+        return self.states
+
     def _serve(self) -> None:
         poll = select.poll()
         poll.register(self._wakes)
@@ -217,7 +223,7 @@ def test_what_is_sent_along(
         spec["annotations"] = {"a": "b" * 300_000}
 
     container = runtime.start("echo begun; sleep 600", change)
-    (state,) = listener.states
+    (state,) = listener.wait_for(1)
     assert state["fds"] == ["seccompFd"]
     assert state["metadata"] == "for the agent"
     assert state["pid"] == state["state"]["pid"] == container.pid
@@ -247,7 +253,7 @@ def test_a_call_that_waits_does_not_stop_a_start(
     listener = listeners()
     done = runtime.run(("/bin/true",), filtered(rule(names, NOTIFY), listener, last=last))
     assert (done.status, done.errors) == (0, "")
-    assert len(listener.states) == 1
+    listener.wait_for(1)
 
 
 @pytest.mark.ours("runc hands the listener over by write(2)")
@@ -340,8 +346,7 @@ def test_exec_has_a_listener_of_its_own(
     )
     done = container.exec("sh", "-c", "echo $$; mkdir /a")
     assert os.strerror(errno.ENOTTY) in done.errors
-    wait_until(lambda: len(listener.states) == 2, "the second listener")
-    state = listener.states[1]
+    _, state = listener.wait_for(2)
     assert state["state"]["status"] == "running"
     assert state["state"]["pid"] == container.pid
     assert state["pid"] != container.pid
@@ -427,7 +432,7 @@ def test_a_hook_may_begin_who_listens(
         spec["hooks"] = {"createRuntime": [move]}
 
     assert runtime.run(("/bin/true",), change).status == 0
-    assert len(listener.states) == 1
+    listener.wait_for(1)
 
 
 @pytest.mark.ours("runc 1.1 takes the second, and knows no flags")
