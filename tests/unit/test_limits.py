@@ -189,6 +189,26 @@ def test_what_was_written_is_taken_back_if_the_rest_is_refused() -> None:
     assert files == {name: text for name, text in before.items() if name != "io.max"}
 
 
+@pytest.mark.parametrize(
+    ("cpu", "named"),
+    [
+        ({"quota": 3, "period": 100_000}, "cpu.quota and period: '3 100000': "),
+        ({"quota": 3}, "cpu.quota: '3': "),
+    ],
+)
+def test_a_refusal_names_all_that_was_written(cpu: dict[str, int], named: str) -> None:
+    """v2's cpu.max takes two limits at once, of which either may be the wrong one."""
+
+    def write(where: str, file: str, text: str) -> None:
+        raise KernelError(errno.EINVAL, "Invalid argument", file)
+
+    with pytest.raises(InvalidArgument) as refused:
+        control_files.apply(
+            Resources.from_json({"cpu": cpu}), "/test", lambda row: True, write, lambda file: ""
+        )
+    assert str(refused.value).startswith(f"linux.resources.{named}")
+
+
 def test_unified_values_are_written_line_by_line() -> None:
     """A file like io.max takes one device a write."""
     told = written({"unified": {"io.max": "8:0 rbps=1\n8:16 rbps=2\n", "memory.high": "5"}}, 2)
