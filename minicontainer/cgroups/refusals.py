@@ -87,7 +87,8 @@ def of_limit(
         file, text: what was to be written.
         now: reads a control file of the cgroup, "" where there is none.
     """
-    if file == "cpu.max" and " " in text:  # both at once, and the kernel doesn't say which it is
+    if file == "cpu.max" and " " in text and ".unified." not in where:
+        # both at once, and the kernel doesn't say which it is
         where = f"{where.rpartition('.')[0]}.quota and period"
     name, number = f"{where}: {text!r}", error.errno
     if number == errno.ENOENT:

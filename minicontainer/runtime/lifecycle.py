@@ -159,7 +159,8 @@ def create(
         go(ours)
         if scope is None:
             # While init is at work already. Should this process be killed before: init ends when it
-            # finds nobody to report to, and is in the cgroup, which `delete --force` clears.
+            # finds nobody to report to, or waits, if it had reported; it is in the cgroup then,
+            # which `delete --force` clears.
             state = store.save(_forked(state, pid, child, cgroup))
         _let_set_up(ours, state, spec)
         return Container(

@@ -190,13 +190,16 @@ def test_what_was_written_is_taken_back_if_the_rest_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cpu", "named"),
+    ("asked", "named"),
     [
-        ({"quota": 3, "period": 100_000}, "cpu.quota and period: '3 100000': "),
-        ({"quota": 3}, "cpu.quota: '3': "),
+        ({"cpu": {"quota": 3, "period": 100_000}}, "cpu.quota and period: '3 100000': "),
+        ({"cpu": {"quota": 3}}, "cpu.quota: '3': "),
+        ({"unified": {"cpu.max": "3 100000"}}, "unified.cpu.max: '3 100000': "),
     ],
 )
-def test_a_refusal_names_all_that_was_written(cpu: dict[str, int], named: str) -> None:
+def test_a_refusal_names_all_that_was_written(
+    asked: dict[str, dict[str, int | str]], named: str
+) -> None:
     """v2's cpu.max takes two limits at once, of which either may be the wrong one."""
 
     def write(where: str, file: str, text: str) -> None:
@@ -204,7 +207,7 @@ def test_a_refusal_names_all_that_was_written(cpu: dict[str, int], named: str) -
 
     with pytest.raises(InvalidArgument) as refused:
         control_files.apply(
-            Resources.from_json({"cpu": cpu}), "/test", lambda row: True, write, lambda file: ""
+            Resources.from_json(asked), "/test", lambda row: True, write, lambda file: ""
         )
     assert str(refused.value).startswith(f"linux.resources.{named}")
 

@@ -104,6 +104,18 @@ def test_a_source_that_was_changed_wins(place: Place, change: str) -> None:
         assert place.run(f"{USE}\nimport second; print(second.VALUE)") == "2222\n"
 
 
+def test_functions_lose_their_annotations_and_classes_keep_theirs(place: Place) -> None:
+    """Those of a class are the fields of a Record; the control is the module without a bundle."""
+    text = "class Kept:\n    field: int\n\ndef f(a: int, *b: int, c: int = 1) -> int: ..."
+    (place.path / "shared.py").write_text(text)
+    (place.path / "second.py").write_text("import shared")
+    place.run(WRITE)
+    look = "import shared; print(*shared.f.__annotations__, *shared.Kept.__annotations__)"
+    assert place.run(f"{USE}\n{look}").split() == ["field"]
+    bare = place.run(f"import sys; sys.path[:0] = [{{place!r}}]; {look}")
+    assert bare.split() == ["a", "b", "c", "return", "field"]
+
+
 def test_a_module_that_is_gone_is_not_there(place: Place) -> None:
     """The bundle does not keep alive what was deleted."""
     (place.path / "shared.py").unlink()
