@@ -7,15 +7,19 @@ calls, which strace(1) finds again and again: no chance is in that.
 from __future__ import annotations
 
 import collections
+import os
 import re
 import shutil
+import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.conftest import PATIENCE_S
+from tests.conftest import PATIENCE_S, wait_until
 
+from .kernel import descendants, is_alive, parent_of
 from .runtime import Runtime, Spec
 
 pytestmark = pytest.mark.ours("runc leaves its cgroup, or its init")
@@ -159,3 +163,35 @@ def test_killed_at_every_call(runtime: Runtime, prepare: Prepare, whom: str) -> 
             ]  # fmt: skip
             runtime.finish(runtime.begin([*strace, *runtime.words(*words)]))
             clean_up(runtime, name_in(words), before)
+
+
+def test_killed_while_init_is_ahead(runtime: Runtime) -> None:
+    """Before `create` has written down who init is, which waits at the gate by then."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is missing")
+    before = runtime.traces()
+    words = create(runtime)
+    last = calls_of(runtime, words)["rename"]
+    clean_up(runtime, words[-1], before)
+    words = create(runtime)
+    slow = f"inject=rename:delay_enter={int(PATIENCE_S * 1e6)}:when={last}"
+    call = runtime.begin(["strace", "-qq", "-o", "/dev/null", "-e", slow, *runtime.words(*words)])
+
+    def waiting() -> list[int]:
+        """Find who has left the host's root, and waits for somebody to write."""
+        return [
+            pid
+            for pid in descendants(call.process.pid)
+            if Path(f"/proc/{pid}/comm").read_text() == "minic:init\n"
+            and os.readlink(f"/proc/{pid}/cwd") == "/"
+            and "pipe" in Path(f"/proc/{pid}/wchan").read_text()
+        ]
+
+    wait_until(waiting, "init at the gate")
+    (init,) = waiting()
+    os.kill(parent_of(init), signal.SIGKILL)
+    call.process.kill()  # strace would wait out the delay
+    call.wait()
+    assert is_alive(init)  # the control: nobody but `delete` ends it
+    clean_up(runtime, words[-1], before)
+    assert not is_alive(init)
