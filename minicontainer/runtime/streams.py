@@ -5,6 +5,7 @@ See: runtime-spec config.md "Process"; CVE-2026-88265.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from minicontainer.contexts import suppress
@@ -56,9 +57,21 @@ def _open_null(root_fd: int) -> int | None:
 
 
 def open_spare() -> int:
-    """Open the host's null device on a mount of its own, where its owner and mode are fixed."""
+    """Open the host's null device on a mount of its own, where its owner and mode are fixed.
+
+    Raises:
+        KernelError: EPERM: a cgroup denies it.
+    """
     with files.opened(devices.open_null()) as null:
-        return os.open(f"/proc/self/fd/{null}", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            return os.open(f"/proc/self/fd/{null}", os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            why = error.strerror
+            if error.errno == errno.EPERM:  # not our own rules: they allow it
+                why = (
+                    "not permitted: a cgroup above the container's denies it, see its device rules"
+                )
+            raise KernelError(error.errno, why, "open /dev/null for a standard stream") from None
 
 
 def give_pipes(uid: int, pipes: int) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from minicontainer.cgroups import hierarchies
+from minicontainer.cgroups.cgroup import open_cgroup
+from minicontainer.cgroups.limits import DeviceRule
 from minicontainer.runtime import defaults, seccomp_profile
 from tests.conftest import wait_until
 
@@ -290,6 +292,22 @@ def test_a_cgroup_namespace_can_be_joined(runtime: Runtime) -> None:
              if line.split(":", 2)[1] in names}  # fmt: skip
     assert paths
     assert all(path.startswith("/../") for path in paths)
+
+
+@pytest.mark.skipif(not ON_V2, reason="needs cgroup v2: v1 refuses the rule, not the device")
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_group_above_may_deny_the_null_device(runtime: Runtime, allowed: bool) -> None:
+    """As Podman's for a pod may: the kernel asks all groups on the way up. Allowed: the control."""
+    above = open_cgroup(f"/minicontainer-above-{os.getpid()}")
+    above.create()
+    try:
+        above.allow_devices((DeviceRule(allow=allowed, access="rwm"),))
+        bundle = runtime.bundle(("true",), with_path(f"{above.path}/inner"))
+        done = runtime("run", "-b", str(bundle), runtime.name())  # its input is the null device
+    finally:
+        above.remove()
+    assert (done.status == 0) == allowed
+    assert ("open /dev/null" in done.errors) == (not allowed)
 
 
 def own_users(*, writable: bool) -> Change:
