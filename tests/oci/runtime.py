@@ -264,6 +264,11 @@ class Runtime:
 
     # ---- what is left
 
+    def wait_for_execve(self, pid: int) -> None:
+        """Wait until a process is its program: our commands do; runc's return before."""
+        if not self.is_ours:
+            wait_until(lambda: "(runc:" not in describe(pid), "the program to run")
+
     def traces(self) -> dict[str, set[str]]:
         """Look at all that a container could leave on the host."""
         self.reap()
@@ -303,6 +308,8 @@ class Container:
     def start(self) -> None:
         """Let its program run."""
         self.runtime.ok("start", self.id)
+        if not self.runtime.is_ours:
+            self.runtime.wait_for_execve(self.pid)
 
     def state(self) -> dict[str, Any]:
         """Ask for its state."""

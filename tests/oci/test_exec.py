@@ -267,10 +267,8 @@ def test_a_file_that_is_not_there(runtime: Runtime, container: Container) -> Non
 def test_detached(container: Container) -> None:
     """The command returns when the program runs, which is the caller's child by then."""
     pid = detached(container)
-    cmdline = Path(f"/proc/{pid}/cmdline")
-    if not container.runtime.is_ours:  # runc returns before
-        wait_until(lambda: cmdline.read_bytes().startswith(b"sleep"), "the program to run")
-    assert cmdline.read_bytes() == b"sleep\x0077\x00"
+    container.runtime.wait_for_execve(pid)
+    assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x0077\x00"
     assert parent_of(pid) == os.getpid()
     end(pid)
     assert container.runtime.exit_status(pid) == -signal.SIGKILL

@@ -86,6 +86,7 @@ def test_detached(runtime: Runtime) -> None:
     pid = int(file.read_text())
     assert is_alive(pid)
     assert parent_of(pid) == os.getpid()
+    runtime.wait_for_execve(pid)
     assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x00600\x00"
     assert runtime.containers() == [name]
 
