@@ -190,8 +190,10 @@ def _found(groups: "Iterable[Iterable[str]]") -> "Iterator[list[Any]]":
         new = [
             spec
             for spec in specs
-            if spec and spec.has_location and not spec.name.startswith("encodings")
-            if spec.name not in known
+            if spec
+            and spec.has_location
+            and not spec.name.startswith("encodings")
+            and spec.name not in known
         ]
         known.update(spec.name for spec in new)
         yield new

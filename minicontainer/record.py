@@ -207,8 +207,6 @@ _EXPECTED = {
     float: "a number",
     dict: "an object",
 }
-# as os.fsencode
-_FILE_NAMES = sys.getfilesystemencoding()
 _KINDS = {kind.__name__: kind for kind in _EXPECTED}
 
 
@@ -218,6 +216,9 @@ def _unexpected(path: str, expected: str, value: Any) -> InvalidArgument:
     shown = json.dumps(value, default=str)
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
     return InvalidArgument(f"{path}: expected {expected}, got {shown}")
+
+
+_FILE_NAMES = sys.getfilesystemencoding()  # as os.fsencode has it
 
 
 def _passable(text: str, path: str) -> str:

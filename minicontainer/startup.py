@@ -30,9 +30,8 @@ def _open_standard_files() -> None:
         try:
             posix.fstat(fd)
         except OSError:
-            posix.set_inheritable(
-                posix.open("/dev/null", posix.O_RDWR), True
-            )  # the lowest number: fd
+            null = posix.open("/dev/null", posix.O_RDWR)  # gets the lowest number: fd
+            posix.set_inheritable(null, True)
             setattr(sys, name, open(fd, mode, closefd=False))  # noqa: SIM115 until the process ends
 
 

@@ -233,6 +233,7 @@ def _remove(name: str, state: State | None, store: Store) -> None:
         _remove_cgroup(state, ours=ours)
     else:
         state = _salvaged(name, store)
+        # a process it may have had is not known any more, with systemd neither
         _remove_cgroup(state, ours=store.has_config(name))
     with suppress(Error):  # its config.json may be broken, or was never written
         if hooks := _hooks_of(state, store):

@@ -139,11 +139,11 @@ class Store:
         """
         check_name(name)
         directory = self.directory(name)
+        import os  # here: only who makes a container needs it
+
         try:
             mask = posix.umask(0o022)  # for the directories above, which get no mode of their own
             try:
-                import os  # here: to make, not to find
-
                 os.makedirs(self.root, mode=0o711, exist_ok=True)
             finally:
                 posix.umask(mask)

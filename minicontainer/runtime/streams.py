@@ -68,9 +68,7 @@ def open_spare() -> int:
         except OSError as error:
             why = error.strerror
             if error.errno == errno.EPERM:  # not our own rules: they allow it
-                why = (
-                    "not permitted: a cgroup above the container's denies it, see its device rules"
-                )
+                why = "a cgroup above the container's denies it: see its device rules"
             raise KernelError(error.errno, why, "open /dev/null for a standard stream") from None
 
 

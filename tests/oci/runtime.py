@@ -262,12 +262,12 @@ class Runtime:
         words = self.words("run", "--bundle", str(bundle), *options, self.name())
         return self.finish(self.begin(words, **call_options))
 
-    # ---- what is left
-
     def wait_for_execve(self, pid: int) -> None:
         """Wait until a process is its program: our commands do; runc's return before."""
         if not self.is_ours:
             wait_until(lambda: "(runc:" not in describe(pid), "the program to run")
+
+    # ---- what is left
 
     def traces(self) -> dict[str, set[str]]:
         """Look at all that a container could leave on the host."""
@@ -308,7 +308,7 @@ class Container:
     def start(self) -> None:
         """Let its program run."""
         self.runtime.ok("start", self.id)
-        if not self.runtime.is_ours:
+        if not self.runtime.is_ours:  # or it would be asked for its pid in every test
             self.runtime.wait_for_execve(self.pid)
 
     def state(self) -> dict[str, Any]:
