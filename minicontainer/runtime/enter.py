@@ -63,8 +63,12 @@ def hold(name: str, store: Store, undo: ExitStack, *, paused: bool = False) -> t
     if pidfd is not None:
         undo.callback(os.close, pidfd)
     if pidfd is None or now not in (*_RUNNING, *(("paused",) if paused else ())):
-        raise Conflict(f"cannot exec in a {now} container: {name}")
+        raise _not_in(now, name)
     return state, pidfd
+
+
+def _not_in(now: str, name: str) -> Conflict:
+    return Conflict(f"cannot exec in a {now} container: {name}")
 
 
 def start(
@@ -84,7 +88,24 @@ def start(
         sub_group: the cgroup, below the container's own; `pids,cpu:NAME` for these alone on v1.
     Raises:
         InitError: the program could not be started.
+        Conflict: the container has ended meanwhile.
     """
+    try:
+        return _start(state, pidfd, bundle, store, options, sub_group)
+    except (InitError, OSError):
+        if pidfds.wait_gone(pidfd, 0):  # what failed is of no interest: all of it is going away
+            raise _not_in("stopped", state.id) from None
+        raise
+
+
+def _start(
+    state: State,
+    pidfd: int,
+    bundle: Bundle,
+    store: Store,
+    options: context.Options,
+    sub_group: str,
+) -> Running:
     spec = bundle.spec
     if spec.process.terminal:
         from minicontainer.runtime import console  # noqa: F401  # for `open_own_terminal`

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
 from collections.abc import Sequence
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from tests.conftest import Result
 
 from .kernel import is_alive
-from .runtime import Runtime
+from .runtime import Runtime, assert_one_line
 
 MANY = 20
 
@@ -111,6 +113,21 @@ def test_pause_and_resume(runtime: Runtime) -> None:
     container = runtime.start()
     at_once(runtime, [("pause", container.id), ("resume", container.id)] * 5)
     assert container.status in ("paused", "running")
+
+
+@pytest.mark.ours("runc names a file of /proc that is missing")
+def test_exec_while_the_container_ends(runtime: Runtime) -> None:
+    """Between the look at its status and the joining of its namespaces: said as what it is."""
+    container, file = runtime.start(), runtime.base / "process.json"
+    os.mkfifo(file)
+    call = runtime.begin(runtime.words("exec", "--process", str(file), container.id))
+    with file.open("w") as writer:  # it is read once the container was found running
+        container.kill()
+        json.dump({"args": ["true"], "cwd": "/", "user": {"uid": 0, "gid": 0}}, writer)
+    done = runtime.finish(call)
+    assert done.status == 255
+    assert f"cannot exec in a stopped container: {container.id}" in done.errors
+    assert_one_line(done.errors)
 
 
 @pytest.mark.timeout(300)
