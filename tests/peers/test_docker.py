@@ -199,7 +199,7 @@ def test_an_image_is_built(docker: Docker) -> None:
     built = docker.machine("sh", "-c", build)
     assert built.status == 0, built.errors
     assert docker.run("built", "cat", "/tmp/built").output == "7\n/made\n"
-    failing = "printf 'FROM busybox\\nRUN exit 3\\n' | DOCKER_BUILDKIT=0 docker build -"
+    failing = "printf 'FROM busybox\\nRUN exit 3\\n' | DOCKER_BUILDKIT=0 docker build --force-rm -"
     assert docker.machine("sh", "-c", failing).status == 3
 
 
