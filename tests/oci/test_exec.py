@@ -165,27 +165,6 @@ def test_additional_groups(container: Container, option: str) -> None:
     assert set(container.sh("id -G", *options).split()) == {"0", "77", "78"}
 
 
-def held(container: Container, *options: str) -> dict[str, set[int]]:
-    """List the capabilities that a program of exec has, by set."""
-    status = parse_status(container.sh("cat /proc/self/status", *options))
-    return {
-        name: {bit for bit in range(64) if int(status[name], 16) >> bit & 1}
-        for name in ("CapBnd", "CapEff", "CapPrm", "CapInh")
-    }
-
-
-@pytest.mark.parametrize("option", ["--cap", "-c"])
-def test_capabilities(container: Container, option: str) -> None:
-    """Added to what the container has; never to the inheritable ones: CVE-2022-29162."""
-    before, after = (
-        held(container),
-        held(container, option, "CAP_NET_ADMIN", option, "CAP_SYS_TIME"),
-    )
-    for name in ("CapBnd", "CapEff", "CapPrm"):
-        assert after[name] == before[name] | {12, 25}, name
-    assert after["CapInh"] == set()
-
-
 def test_no_new_privileges(runtime: Runtime) -> None:
     """Where the container itself may gain some."""
 

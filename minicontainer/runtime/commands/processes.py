@@ -96,6 +96,9 @@ def _changed(own: Process, asked: Asked, words: tuple[str, ...]) -> Process:
 def _with_capabilities(own: Process, names: list[str]) -> Capabilities | None:
     """Add capabilities to the sets that count now, and never to the inheritable one: what the
     program runs would inherit them. See: CVE-2022-29162.
+
+    Those that are inheritable already become ambient too: another user than root, whose permitted
+    ones end with execve(2), has them by that alone.
     """
     if not names:
         return own.capabilities
@@ -106,6 +109,7 @@ def _with_capabilities(own: Process, names: list[str]) -> Capabilities | None:
         bounding=(*held.bounding, *names),
         effective=(*held.effective, *names),
         permitted=(*held.permitted, *names),
+        ambient=(*held.ambient, *(name for name in names if name in held.inheritable)),
     )
 
 
