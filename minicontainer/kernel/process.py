@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _MOST_FDS = 0xFFFFFFFF
+_EVERY_PROCESSOR = b"\xff" * 1024  # a bit each: no kernel is built for more than 8192
 
 PERSONALITIES = {"LINUX": 0x0, "LINUX32": 0x8}
 
@@ -118,6 +119,23 @@ def set_rlimit(name: str, soft: int, hard: int) -> None:
         lambda: libc.quiet_call("prlimit64", 0, RLIMITS[name], limit, None),
         object=f"rlimit:{name}", after=f"{soft}:{hard}",
         shell=f"prlimit --pid $$ --{name[7:].lower()}={soft}:{hard}",
+    )  # fmt: skip
+
+
+def use_every_processor() -> None:
+    """Run this process, and those that it makes, on all processors that its cgroup allows.
+
+    The kernel leaves out those that are not there, or not in the cgroup's cpuset.
+
+    Raises:
+        KernelError: EPERM or ENOSYS where a filter forbids the call.
+    See: sched_setaffinity(2).
+    """
+    steps.noted(
+        "sched_setaffinity", (0, "all"),
+        lambda: libc.quiet_call("sched_setaffinity", 0, len(_EVERY_PROCESSOR), _EVERY_PROCESSOR),
+        object="process:affinity", after="all",
+        shell="taskset -pc 0-$(($(nproc --all) - 1)) $$",
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 
 from minicontainer import steps
+from minicontainer.contexts import suppress
 from minicontainer.errors import KernelError, Unsupported
 from minicontainer.kernel import files, keyring, process, procfs
 
@@ -56,10 +57,25 @@ def set_initial_affinity(init: Init) -> None:
     _set_affinity(init, "initial")
 
 
-@steps.needed_if(lambda spec: spec.process.exec_cpu_affinity)
 def set_final_affinity(init: Init) -> None:
-    """Choose the processors of a program for `exec`, now that its cgroup has had its say."""
-    _set_affinity(init, "final")
+    """Choose the processors of a program for `exec`, now that its cgroup has had its say.
+
+    Where nothing is asked for, it gets all that the cgroup has, as the container's own program.
+    """
+    if init.spec.process.exec_cpu_affinity:
+        _set_affinity(init, "final")
+    else:
+        reset_affinity(init)
+
+
+def reset_affinity(init: Init) -> None:
+    """Give the program all processors of its cgroup, whichever ones the caller is bound to.
+
+    Since Linux 6.2 such a bond outlives the move into a cpuset: an engine that systemd binds to
+    some (CPUAffinity=) would pass that on to all its containers. See: sched_setaffinity(2).
+    """
+    with suppress(KernelError):  # a filter around us forbids it: what the caller has must do
+        process.use_every_processor()
 
 
 def _set_affinity(init: Init, field: str) -> None:

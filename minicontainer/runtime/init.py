@@ -27,6 +27,7 @@ from minicontainer.kernel import (
 from minicontainer.runtime import programs, reaper
 from minicontainer.runtime.attributes import (
     join_keyring,
+    reset_affinity,
     set_io_priority,
     set_labels,
     set_memory_policy,
@@ -260,6 +261,7 @@ def run_program(init: Init) -> None:
 
 RECIPE = (
     join_cgroups,            # the limits hold from here on
+    reset_affinity,          # to what the cgroup has
     reset_signals,
     forbid_tracing,          # before anything of the container could look at us
     become_root_inside,

@@ -284,6 +284,7 @@ _SHAPES: dict[str, Callable[[list[Any]], tuple[Any, ...]]] = {
     "write": lambda args: (args[0].path, args[1]),
     "ioprio_set": lambda args: tuple(args[:3]),  # what the third is made of comes after it
     "set_mempolicy": lambda args: (args[0], ",".join(map(str, _bits(args[1])))),
+    "sched_setaffinity": lambda args: (args[0],),
     "prctl": _prctl,
     "capset": _capset,
     "prlimit64": lambda args: (args[0], args[1].name, *args[2].values()),

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -351,26 +352,65 @@ def test_exec_keeps_the_initial_processors_without_final_ones(
     assert chosen.split()[1] == str(last)
 
 
+@pytest.fixture
+def bound(two_processors: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Bind this process, and so what it starts, to the first of two; give both."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, two_processors[:1])
+    yield two_processors
+    os.sched_setaffinity(0, before)
+
+
+def in_cpuset(cpus: str) -> Change:
+    """Ask for a cpuset."""
+    return lambda spec: spec["linux"]["resources"].update(cpu={"cpus": cpus})
+
+
+def processors_of(pid: int) -> frozenset[int]:
+    """List those that a process may use."""
+    return scheduling.parse_list(status_of(pid)["Cpus_allowed_list"], 8191)
+
+
+def test_the_callers_processors_bind_no_program(bundles: Bundles, bound: tuple[int, int]) -> None:
+    """It has all that there are, and so has one that exec starts."""
+    assert processors_of(os.getpid()) == {bound[0]}  # the control
+    assert set(bound) <= processors_of(bundles.start(WAIT).pid)
+    *_, by_exec = look_by_exec(bundles, lambda _: None)
+    assert set(bound) <= scheduling.parse_list(by_exec.split()[1], 8191)
+
+
+@pytest.mark.oci("linux.resources.cpu.cpus")
+def test_a_cpuset_counts_and_not_the_callers_processors(
+    bundles: Bundles, bound: tuple[int, int]
+) -> None:
+    """All of it, though the caller has one alone; and a part that the caller has not at all."""
+    for cpus in (bound, bound[1:]):
+        running = bundles.start(WAIT, in_cpuset(",".join(map(str, cpus))))
+        assert processors_of(running.pid) == set(cpus)
+
+
 @pytest.mark.oci("process.execCPUAffinity")
 def test_exec_chooses_processors_before_and_after_it_joins_the_cgroup(
     bundles: Bundles, two_processors: tuple[int, int], tmp_path: Path
 ) -> None:
-    """As strace(1) sees it; without the field nothing is chosen: the control."""
+    """As strace(1) sees it; without the field all, and after it alone: the control."""
     if not shutil.which("strace"):
         pytest.skip("needs strace")
     first, last = two_processors
     calls = "trace=sched_setaffinity,clone3,write"
     wanted = [f"[{last}]", "join", f"[{first}]"]
-    for change, expected in ((on_processors(last, first), wanted), (lambda _: None, ["join"])):
+    for change, expected in (
+        (on_processors(last, first), wanted), (lambda _: None, ["join", "all"]),
+    ):  # fmt: skip
         running = bundles.start(WAIT, change)
         words = bundles.oci("exec", str(running.state["id"]), "/bin/true")
         traced = ["strace", "-f", "-y", "-e", calls, "-o", str(tmp_path / "trace"), *words]
         assert finished(traced).status == 0
         found = re.findall(
-            r"sched_setaffinity\(0, \d+, (\[[\d ]+\])\)|(CLONE_INTO_CGROUP|/tasks>, \"0)",
+            r"sched_setaffinity\(0, \d+, (\[[\d .]+\])\)|(CLONE_INTO_CGROUP|/tasks>, \"0)",
             (tmp_path / "trace").read_text(),
         )
-        told = [chosen or "join" for chosen, _ in found]
+        told = ["all" if len(chosen) > 99 else chosen or "join" for chosen, _ in found]
         assert [word for word, _ in itertools.groupby(told)] == expected
 
 

@@ -142,6 +142,8 @@ def _as_call(event: steps.Event) -> Call:
         args = [sum(getattr(namespaces, name) for name in str(args[0]).split("|"))]
     elif event.call == "prlimit64":
         args[2:] = [value % 2**64 for value in args[2:]]
+    elif event.call == "sched_setaffinity":
+        args = args[:1]  # a mask there, a list here
     elif event.call == "prctl":
         while args[-1] == 0:
             args.pop()
