@@ -106,9 +106,10 @@ def kill(name: str, store: Store, number: int, *, everyone: bool = False) -> Non
     """Send a signal to a container's first process, or to all its processes.
 
     Args:
-        everyone: all; also of a container that has ended, which may have left some.
+        everyone: all; also of a container that has ended, which may have left some. SIGKILL goes
+            to all where they don't end with the first one.
     Raises:
-        Conflict: its first process has ended; or it is not made yet.
+        Conflict: its first process has ended, and left none; or it is not made yet.
     """
     state = load(store, name)
     if everyone:
@@ -119,6 +120,9 @@ def kill(name: str, store: Store, number: int, *, everyone: bool = False) -> Non
         return
     pidfd = pidfds.open_same(state.pid, state.pid_started) if state.pid else None
     if pidfd is None:
+        if number == signals.SIGKILL and _has_left_some(state, store):
+            _signal_all(cgroup_of(state), number)
+            return
         raise Conflict(f"container not running: {name} is {status(state, store)}")
     try:
         if number == signals.SIGKILL and not _has_own_pids(state):
@@ -146,6 +150,15 @@ def _has_own_pids(state: State) -> bool:
         return True  # it has ended: nothing is left to decide
     numbers = status.partition("\nNSpid:")[2].partition("\n")[0].split()
     return numbers[-1:] == ["1"]  # the last one is its own namespace's
+
+
+def _has_left_some(state: State, store: Store) -> bool:
+    """Say whether processes of a container live on after its first one: not in a PID namespace of
+    its own.
+    """
+    if not state.pid or store.load_config(state.id).new_namespace("pid"):
+        return False
+    return bool(cgroup_of(state).processes())
 
 
 def _signal_all(cgroup: Cgroup, number: int) -> None:

@@ -171,6 +171,20 @@ def test_all_when_the_first_has_ended(runtime: Runtime) -> None:
     wait_until(lambda: not is_alive(left[0]), "its end")
 
 
+@pytest.mark.ours("runc 1.1.5 does so only with --all")
+def test_kill_when_the_first_has_ended(runtime: Runtime) -> None:
+    """Of what it left behind nothing goes on; then there is nobody to kill any more."""
+    before = set(descendants())
+    container = runtime.start("sleep 600 & echo ready", without_pid_namespace)
+    container.wait_stopped()
+    (left,) = [pid for pid in set(descendants()) - before if is_alive(pid)]
+    assert any(text in container("kill", "TERM").errors for text in FINISHED)
+    assert is_alive(left)
+    assert container("kill", "KILL").status == 0
+    assert not is_alive(left)
+    assert any(text in container("kill", "KILL").errors for text in FINISHED)
+
+
 def test_delete_by_force_ends_what_the_first_left(runtime: Runtime) -> None:
     """The same, at deletion."""
     before = set(descendants())
