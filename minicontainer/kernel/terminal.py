@@ -80,6 +80,13 @@ def set_window_size(fd: int, rows: int, columns: int) -> None:
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
+def keep_newlines(fd: int) -> None:
+    """Show a newline as it is written, and not as a carriage return and a newline: no ONLCR."""
+    mode = termios.tcgetattr(fd)
+    mode[tty.OFLAG] &= ~termios.ONLCR
+    termios.tcsetattr(fd, termios.TCSANOW, mode)
+
+
 @contextmanager
 def raw_mode(fd: int) -> Iterator[None]:
     """Pass every key on as it is, meanwhile: echo, lines and signals are the other side's work."""

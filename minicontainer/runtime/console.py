@@ -13,19 +13,18 @@ from minicontainer.kernel import files, mounts, paths, terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
-
+    from minicontainer.runtime.context import Options
     from minicontainer.runtime.spec_process import Process
 
 _PTMX = (5, 2)
 
 
-def open_for(root_fd: int, sock: socket.socket, asked: Process, *, shown: bool = True) -> None:
+def open_for(root_fd: int, options: Options, asked: Process, *, shown: bool = True) -> None:
     """Make a terminal the standard streams and the controlling terminal of this process.
 
     Args:
         root_fd: the container's root, with its devpts mounted at /dev/pts.
-        sock: where the master goes, by SCM_RIGHTS.
+        options: for the socket where the master goes, by SCM_RIGHTS.
         asked: for the window size and for the user who shall own it.
         shown: whether it is the container's /dev/console too.
     Raises:
@@ -35,13 +34,15 @@ def open_for(root_fd: int, sock: socket.socket, asked: Process, *, shown: bool =
     slave = terminal.open_peer(master)
     if asked.console_size is not None:
         terminal.set_window_size(slave, asked.console_size.height, asked.console_size.width)
+    if options.plain_lines:
+        terminal.keep_newlines(slave)
     # tty(1) and ssh look at the owner; the mode and group came from the devpts mount
     files.change_owner_of(slave, asked.user.uid, -1, where="/dev/console")
     if shown:
         _bind_console(root_fd, slave)
-    terminal.send_descriptor(sock, master, "/dev/ptmx")
+    terminal.send_descriptor(options.console, master, "/dev/ptmx")
     os.close(master)
-    sock.close()
+    options.console.close()
     for number in (0, 1, 2):
         os.dup2(slave, number)
     os.close(slave)

@@ -25,6 +25,7 @@ class Options(Record):
 
     Args:
         console: a socket that gets the terminal's master, if the specification wants a terminal.
+        plain_lines: what its terminal shows goes to no terminal: lines end in a mere newline.
         detached: it outlives its parent.
         gated: its parent leaves before the program runs: it waits for another process, `start`.
         preserve_fds: how many of the caller's descriptors, from 3 on, the program inherits.
@@ -34,6 +35,7 @@ class Options(Record):
     """
 
     console: Any = None
+    plain_lines: bool = False
     detached: bool = False
     gated: bool = False
     preserve_fds: int = 0

@@ -244,7 +244,7 @@ def open_own_terminal(init: context.Init) -> None:
     """Open a pseudo-terminal from the container's devpts, for this program alone."""
     from minicontainer.runtime import console  # imported by `start`: here nothing can be
 
-    console.open_for(init.root_fd, init.options.console, init.spec.process, shown=False)
+    console.open_for(init.root_fd, init.options, init.spec.process, shown=False)
 
 
 def settle_own_streams(init: context.Init) -> None:

@@ -162,7 +162,7 @@ def open_terminal(init: Init) -> None:
     """
     from minicontainer.runtime import console  # sockets and termios: 5 ms that few need
 
-    console.open_for(init.root_fd, init.options.console, init.spec.process)
+    console.open_for(init.root_fd, init.options, init.spec.process)
 
 
 def settle_streams(init: Init) -> None:

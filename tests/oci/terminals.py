@@ -61,3 +61,14 @@ def on_a_terminal(words: list[str]) -> tuple[subprocess.Popen[bytes], int]:
     finally:
         os.close(slave)
     return process, master
+
+
+def shown_in_a_file(words: list[str], file: Path) -> bytes:
+    """Run a command whose output alone does not go to a new terminal; give that output."""
+    script = 'file=$1; shift; exec "$@" > "$file"'
+    process, master = on_a_terminal(["sh", "-c", script, "sh", str(file), *words])
+    try:
+        assert process.wait(PATIENCE_S) == 0
+    finally:
+        os.close(master)
+    return file.read_bytes()

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import PATIENCE_S
 
 from .runtime import Runtime
-from .terminals import ConsoleSocket, on_a_terminal, read_until
+from .terminals import ConsoleSocket, on_a_terminal, read_until, shown_in_a_file
 
 
 @pytest.mark.parametrize("option", ["--tty", "-t"])
@@ -25,6 +25,13 @@ def test_on_the_callers_terminal(runtime: Runtime, masters: list[int], option: s
     os.write(master, b"something\n")
     read_until(master, "got something")
     assert process.wait(PATIENCE_S) == 7
+
+
+def test_lines_in_a_file_end_as_the_program_wrote_them(runtime: Runtime) -> None:
+    """Though the program's own output is a terminal."""
+    container = runtime.start()
+    words = runtime.words("exec", "-t", container.id, "sh", "-c", "test -t 1 && echo there")
+    assert shown_in_a_file(words, runtime.base / "shown") == b"there\n"
 
 
 def test_on_a_console_socket(runtime: Runtime, console: ConsoleSocket, masters: list[int]) -> None:

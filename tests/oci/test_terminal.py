@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import PATIENCE_S
 
 from .runtime import Container, Runtime, Spec
-from .terminals import ConsoleSocket, on_a_terminal, read_until
+from .terminals import ConsoleSocket, on_a_terminal, read_until, shown_in_a_file
 
 
 def terminal(config: Spec) -> None:
@@ -122,3 +122,10 @@ def test_run_wants_a_terminal_where_there_is_none(runtime: Runtime) -> None:
     done = runtime("run", "-b", bundle, runtime.name())
     assert done.status >= 1 or "there" in done.output
     assert runtime.containers() == []
+
+
+def test_lines_in_a_file_end_as_the_program_wrote_them(runtime: Runtime) -> None:
+    """Of a terminal that shows what the container writes on none: who reads it wants no CR."""
+    bundle = str(runtime.bundle("test -t 1 && echo there", terminal))
+    words = runtime.words("run", "-b", bundle, runtime.name())
+    assert shown_in_a_file(words, runtime.base / "shown") == b"there\n"

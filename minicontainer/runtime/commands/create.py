@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from minicontainer.contexts import ExitStack
 from minicontainer.runtime import foreground, lifecycle
 from minicontainer.runtime.commands import handover
@@ -64,6 +66,7 @@ def _create(
     ours, theirs = handover.console(process, asked, undo, detached=detached)
     options = Options(
         console=theirs,
+        plain_lines=ours is not None and not os.isatty(1),
         detached=detached,
         gated=session.command == "create",
         preserve_fds=preserved,

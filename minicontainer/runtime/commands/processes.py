@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from minicontainer import jsontext
@@ -38,8 +39,8 @@ def execute(session: Session, asked: Asked) -> int:
         ours, theirs = handover.console(program, asked, undo, detached=detached)
         bundle = Bundle(path=state.bundle, spec=spec.replace(process=program), text="")
         options = context.Options(
-            console=theirs, detached=detached, preserve_fds=preserved,
-            new_keyring=state.new_keyring,
+            console=theirs, plain_lines=ours is not None and not os.isatty(1),
+            detached=detached, preserve_fds=preserved, new_keyring=state.new_keyring,
         )  # fmt: skip
         running = enter.start(state, pidfd, bundle, session.store, options, asked.value("cgroup"))
         try:
