@@ -50,6 +50,7 @@ Create a container, and let it wait before its program.
     --config -f FILE        the configuration, if it is not DIR/config.json
     --console-socket FILE   a unix socket that gets the terminal's master
     --pid-file FILE         write the first process's number there
+    --pidfd-socket FILE     a unix socket that gets a pidfd of the first process
     --preserve-fds N        pass descriptors 3 to 2+N on to the program
     --no-pivot              use mount(MS_MOVE) and chroot where pivot_root(2) can't work
     --no-new-keyring        keep the caller's session keyring
@@ -71,6 +72,7 @@ Create a container, start it, wait for its program and delete it.
     --keep                  don't delete it when it has ended
     --no-subreaper          accepted: this command adopts no orphans
     --pid-file FILE         write the first process's number there
+    --pidfd-socket FILE     a unix socket that gets a pidfd of the first process
     --preserve-fds N        pass descriptors 3 to 2+N on to the program
     --no-pivot              use mount(MS_MOVE) and chroot where pivot_root(2) can't work
     --no-new-keyring        keep the caller's session keyring
@@ -112,6 +114,7 @@ where it could not be run.
     --ignore-paused             start it, to wait until the container is resumed
     --no-new-privs              nothing that it runs gains privileges
     --pid-file FILE             write the process's number there
+    --pidfd-socket FILE         a unix socket that gets a pidfd of the process
     --preserve-fds N            pass descriptors 3 to 2+N on to the program
     --process -p FILE           its description, as config.json has it: process
     --process-label LABEL       confined by SELinux

@@ -64,6 +64,7 @@ def _create(
         process = process.replace(env=(*process.env, *told))
         bundle = bundle.replace(spec=bundle.spec.replace(process=process))
     ours, theirs = handover.console(process, asked, undo, detached=detached)
+    wanted = handover.pidfd_socket(asked, undo)
     options = Options(
         console=theirs,
         plain_lines=ours is not None and not os.isatty(1),
@@ -77,4 +78,5 @@ def _create(
     container = lifecycle.create(name, bundle, session.store, options)
     undo.callback(container.delete)
     handover.write_pid_file(asked, container.pid)
+    handover.send_pidfd(wanted, container.pidfd)
     return container, ours

@@ -1,6 +1,6 @@
 """What a caller of create, run and exec hands over and gets back: descriptors, terminal, pid file.
 
-See: runc(8) "--console-socket", "--preserve-fds"; sd_listen_fds(3); unix(7).
+See: runc(8) "--console-socket", "--pidfd-socket", "--preserve-fds"; sd_listen_fds(3); unix(7).
 """
 
 from __future__ import annotations
@@ -84,13 +84,46 @@ def console(
         undo.callback(ours.close)
         undo.callback(theirs.close)
         return ours, theirs
+    return None, _connected("console-socket", given, undo)
+
+
+def _connected(option: str, path: str, undo: ExitStack) -> socket.socket:
+    import socket
+
     connected = socket.socket(socket.AF_UNIX)
     undo.callback(connected.close)
     try:
-        connected.connect(given)
+        connected.connect(path)
     except OSError as error:
-        raise KernelError(error.errno, error.strerror, f"--console-socket {given}") from None
-    return None, connected
+        raise KernelError(error.errno, error.strerror, f"--{option} {path}") from None
+    return connected
+
+
+def pidfd_socket(asked: Asked, undo: ExitStack) -> socket.socket | None:
+    """Connect to who wants a pidfd of the process, before there is one.
+
+    Raises:
+        KernelError: nobody listens there.
+    """
+    path = asked.value("pidfd-socket")
+    return _connected("pidfd-socket", path, undo) if path else None
+
+
+def send_pidfd(wanted: socket.socket | None, pidfd: int) -> None:
+    """Send a pidfd to who wants it: unlike a number, it can't come to mean another process.
+
+    Raises:
+        KernelError: they have hung up.
+    See: pidfd_open(2).
+    """
+    if wanted is None:
+        return
+    from minicontainer.kernel import terminal  # which knows how descriptors are sent
+
+    try:
+        terminal.send_descriptor(wanted, pidfd, "pidfd")
+    except OSError as error:
+        raise KernelError(error.errno, error.strerror, "--pidfd-socket") from None
 
 
 def write_pid_file(asked: Asked, pid: int) -> None:

@@ -37,6 +37,7 @@ def execute(session: Session, asked: Asked) -> int:
         for warning in warnings(spec.replace(process=program)):
             session.warn(warning)
         ours, theirs = handover.console(program, asked, undo, detached=detached)
+        wanted = handover.pidfd_socket(asked, undo)
         bundle = Bundle(path=state.bundle, spec=spec.replace(process=program), text="")
         options = context.Options(
             console=theirs, plain_lines=ours is not None and not os.isatty(1),
@@ -45,6 +46,7 @@ def execute(session: Session, asked: Asked) -> int:
         running = enter.start(state, pidfd, bundle, session.store, options, asked.value("cgroup"))
         try:
             handover.write_pid_file(asked, running.pid)
+            handover.send_pidfd(wanted, running.pidfd)
         except KernelError:  # the caller takes it for not started, and would not look for it
             enter.end(state, running.pid, running.pidfd)
             raise
