@@ -98,10 +98,20 @@ def reset_signals(init: Init) -> None:
 
     The program inherits what is ignored or blocked, and Python ignores SIGPIPE: without this a
     pipeline in the container would not end when its reader does. See: signal(7) "Execution".
+
+    Process 1 gets no signal that it has no handler for, so a container that waits for `start` could
+    only be killed. It has one for those that end others, until execve(2) takes it away.
     """
     for number in signals.CATCHABLE:
         signals.handle(number, signals.SIG_DFL)
+    if os.getpid() == 1:  # not later: a filter may forbid sigaction(2)
+        for number in (signals.SIGHUP, signals.SIGINT, signals.SIGQUIT, signals.SIGTERM):
+            signals.handle(number, _end)
     signals.set_mask(())
+
+
+def _end(number: int, _: object) -> NoReturn:
+    os._exit(128 + number)
 
 
 def forbid_tracing(init: Init) -> None:

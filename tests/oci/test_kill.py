@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import wait_until
+from tests.isolation.conftest import status_of
 
 from .kernel import descendants, is_alive
 from .runtime import Container, Runtime, Spec
@@ -78,6 +79,24 @@ def test_a_created_container(runtime: Runtime) -> None:
     runtime.ok("kill", container.id, "9")
     container.wait_stopped()
     assert container.output() == ""
+
+
+@pytest.mark.parametrize("word", ["TERM", "INT", "HUP", "QUIT"])
+def test_a_created_container_ends_by_less_than_kill(runtime: Runtime, word: str) -> None:
+    """Though it is process 1, which the kernel spares what it has no handler for."""
+    container = runtime.create("echo begun")
+    runtime.ok("kill", container.id, word)
+    container.wait_stopped()
+    assert container.output() == ""
+
+
+def test_what_ends_a_created_container_does_not_end_a_program(runtime: Runtime) -> None:
+    """It is process 1 and has no handler, and nothing of those that it had before."""
+    container = runtime.start()
+    status = status_of(container.pid)
+    assert [int(status[name], 16) for name in ("SigBlk", "SigIgn", "SigCgt")] == [0, 0, 0]
+    runtime.ok("kill", container.id, "TERM")
+    assert container.status == "running"
 
 
 def test_afinished_container(runtime: Runtime) -> None:
