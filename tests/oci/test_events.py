@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from minicontainer.cgroups import hierarchies
 from tests.conftest import wait_until
 
 from .kernel import cgroups_of, control_file
@@ -63,6 +64,24 @@ def test_again_and_again(runtime: Runtime) -> None:
     else:
         call.process.kill()
         call.wait()
+
+
+@pytest.mark.ours("runc's goes on for ever")
+def test_without_a_memory_controller(runtime: Runtime) -> None:
+    """What else there is to tell is told, and a warning says what is not."""
+    if hierarchies.mounted().version == "v2":
+        pytest.skip("needs cgroup v1, whose controllers can be hidden one by one")
+    container = runtime.start()
+    script = 'umount /sys/fs/cgroup/memory && exec "$@"'
+    words = runtime.words("events", "--interval", "50ms", container.id)
+    call = runtime.begin(["unshare", "--mount", "sh", "-c", script, "sh", *words])
+    wait_until(lambda: call.stdout.read_text().count("\n") >= 2, "two lines")
+    for line in call.stdout.read_text().splitlines()[:2]:
+        assert json.loads(line)["data"]["pids"]["current"] == 1
+    container.kill()
+    done = call.wait()
+    assert done.status == 0
+    assert "no memory controller" in done.errors
 
 
 @pytest.mark.ours("runc's goes on for ever")

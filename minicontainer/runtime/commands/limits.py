@@ -8,7 +8,7 @@ import sys
 import time
 
 from minicontainer import jsontext
-from minicontainer.errors import Conflict, InvalidArgument, NotFound
+from minicontainer.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from minicontainer.kernel import pidfds, signals
 from minicontainer.quantities import duration_s
 from minicontainer.runtime import control, updates, usage
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from minicontainer.cgroups.cgroup import Cgroup
+    from minicontainer.cgroups.oom import OomWatch
     from minicontainer.runtime.command_line import Asked
     from minicontainer.runtime.main import Session
 
@@ -66,24 +67,37 @@ def events(session: Session, asked: Asked) -> int:
         if asked.has("stats"):
             _tell_stats(name, cgroup)
         else:
-            _tell_until_it_ends(name, cgroup, pidfd, interval_s)
+            _tell_until_it_ends(name, cgroup, pidfd, interval_s, _watch(session, cgroup))
     finally:
         os.close(pidfd)
     return 0
 
 
-def _tell_until_it_ends(name: str, cgroup: Cgroup, pidfd: int, interval_s: float) -> None:
-    watch = cgroup.watch_oom()
+def _watch(session: Session, cgroup: Cgroup) -> OomWatch | None:
+    """Watch for memory that is not enough, where the kernel tells of it: many a small board's is
+    started without the memory controller, and there is the rest to tell.
+    """
+    try:
+        return cgroup.watch_oom()
+    except Unsupported as error:
+        session.warn(str(error))
+        return None
+
+
+def _tell_until_it_ends(
+    name: str, cgroup: Cgroup, pidfd: int, interval_s: float, watch: OomWatch | None
+) -> None:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    poll.register(watch.fd, watch.events)
+    if watch is not None:
+        poll.register(watch.fd, watch.events)
     due = time.monotonic() + interval_s
     try:
         running = True
         while running:
             ready = dict(poll.poll(max(0.0, due - time.monotonic()) * 1000))
             running = pidfd not in ready
-            if watch.happened():
+            if watch is not None and watch.happened():
                 _tell("oom", name)
             if running and time.monotonic() >= due:
                 try:
@@ -94,7 +108,8 @@ def _tell_until_it_ends(name: str, cgroup: Cgroup, pidfd: int, interval_s: float
                     return  # just now, and somebody has deleted it
                 due += interval_s
     finally:
-        watch.close()
+        if watch is not None:
+            watch.close()
 
 
 def _tell_stats(name: str, cgroup: Cgroup) -> None:
