@@ -47,11 +47,14 @@ def wait_for_runtime_hooks(init: Init) -> None:
 
 @steps.needed_if(lambda spec: spec.hooks.create_container)
 def run_create_container_hooks(init: Init) -> None:
-    """Run the host's programs in the container's namespaces, before its root is the root."""
+    """Run the host's programs in the container's namespaces, before its root is the root.
+
+    They start in it, as with runc, and not in the bundle as the others: `./lib` is the container's.
+    """
     mask = posix.umask(_UMASK)  # init's own is 0, and what a hook makes is not for everybody
     for name, hook in _named("createContainer", init.spec.hooks.create_container):
         state = init.state.as_oci("creating", posix.getpid())
-        _run(name, hook, state, directory=init.bundle.path, environ=init.env)
+        _run(name, hook, state, directory=init.bundle.rootfs, environ=init.env)
     posix.umask(mask)
 
 

@@ -80,6 +80,16 @@ def test_the_mounts_are_made_and_the_root_is_the_hosts(hooks: Hooks, oci: Oci) -
     assert str(oci.rootfs) not in Path("/proc/self/mountinfo").read_text()
 
 
+def test_they_start_in_the_bundle_but_createcontainers_in_the_root(hooks: Hooks, oci: Oci) -> None:
+    """Where the container's own files are near by; the specification leaves it open."""
+    hooks.write({})
+    assert oci("create").status == 0
+    root, bundle = str(oci.rootfs), str(oci.bundle)
+    assert {note["kind"]: note["cwd"] for note in hooks.notes()} == {
+        "prestart": bundle, "createRuntime": bundle, "createContainer": root,
+    }  # fmt: skip
+
+
 def test_by_run_too(hooks: Hooks, oci: Oci) -> None:
     """In the foreground: all six, in their order."""
     hooks.write({}, "true")
