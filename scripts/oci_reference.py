@@ -119,6 +119,15 @@ COMMANDS = """
 
 As `--help` prints them. A value stands after its option, as a word of its own or after `=`. The
 options of `exec` and `ps` end where the program or the options of ps(1) begin.
+
+As a service of systemd's they look at what the environment says:
+
+- `LISTEN_FDS` and `LISTEN_PID`: the program of `create` and `run` inherits these sockets from
+  descriptor 3 on. See sd_listen_fds(3).
+- `NOTIFY_SOCKET`: the program of `create` and `run` has a socket of its own,
+  `/run/notify/notify.sock`, and its own `NOTIFY_SOCKET` names that. `start` and `run` pass READY=1
+  on from there, and nothing else. `start` and `run --detach` wait for it, or for the program's end,
+  and name the container's first process as the service's main one. See sd_notify(3).
 """
 
 

@@ -32,6 +32,7 @@ class Options(Record):
         cgroup_manager: who makes its cgroup: cgroupfs, this project itself; or systemd.
         no_pivot: the root is changed by chroot(2), for hosts whose own root is a ramfs.
         new_keyring: it leaves the caller's session keyring.
+        notifies: it gets a socket where it says that it is ready: `notify`.
     """
 
     console: Any = None
@@ -42,6 +43,7 @@ class Options(Record):
     cgroup_manager: str = "cgroupfs"
     no_pivot: bool = False
     new_keyring: bool = True
+    notifies: bool = False
 
 
 DEFAULTS = Options()

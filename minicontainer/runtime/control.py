@@ -22,7 +22,7 @@ from minicontainer.runtime.state import State, check_name, default_cgroup, unkno
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from minicontainer.cgroups.cgroup import Cgroup
     from minicontainer.runtime.spec import Hooks
@@ -68,9 +68,11 @@ def status(state: State, store: Store) -> str:
     return "created"
 
 
-def start(name: str, store: Store) -> State:
+def start(name: str, store: Store, prepare: Callable[[], object] | None = None) -> State:
     """Let a created container's program run; return when execve(2) has happened.
 
+    Args:
+        prepare: called when it is certain that there is a program to start.
     Raises:
         Conflict: it is not `created`: started already, paused, or ended.
         InitError: the program could not be started; or a hook failed, and the container is gone.
@@ -82,6 +84,8 @@ def start(name: str, store: Store) -> State:
         if gate is None or now != "created":
             raise Conflict(f"cannot start a container in the {now} state: {name}")
         hooks = _hooks_of(state, store)
+        if prepare is not None:
+            prepare()
         sync.hand_listener_over(gate, state, "created")
         try:
             steps.take(sync.start, state.pid, gate)

@@ -127,10 +127,11 @@ def create(
         Conflict: the name is taken.
         InitError: a step failed inside;  KernelError: outside. Nothing is left behind.
     """
-    spec = bundle.spec
     with ExitStack() as undo:
         claim = steps.take(reserve_name, name, store, undo)
-        manager = options.cgroup_manager
+        if options.notifies:
+            bundle = steps.take(offer_notify_socket, bundle, store.directory(name))
+        spec, manager = bundle.spec, options.cgroup_manager
         path = spec.linux.cgroups_path or default_cgroup(name, manager)
         scope = open_scope(path) if manager == "systemd" else None
         cgroup = scope or open_cgroup(path)
@@ -271,6 +272,13 @@ def _while_claimed(claim: int, act: Callable[..., object], *args: object) -> Non
         act(*args)
 
 
+def offer_notify_socket(bundle: Bundle, directory: str) -> Bundle:
+    """Give the program a socket where it says that it is ready, as a service under systemd does."""
+    from minicontainer.runtime import notify  # few containers are services
+
+    return notify.offered(bundle, directory)
+
+
 def create_cgroup(cgroup: Cgroup, spec: Spec, undo: ExitStack, claim: int) -> None:
     """Make the container's cgroup and set its limits, before any process is in it."""
     cgroup.create()
@@ -370,6 +378,7 @@ def wait_for(kind: type[Record], channel: Channel, pid: int) -> None:
 # in which they stand there. (The child's, `init.RECIPE`, are executed as listed.)
 STEPS = (
     reserve_name,
+    offer_notify_socket,
     compile_filter,
     create_cgroup,
     copy_host_mounts,

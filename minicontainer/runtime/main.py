@@ -187,6 +187,8 @@ def main() -> int:
             import os  # here: those look at it, and need the module anyway
 
             environ = os.environ
+        elif manager := posix.environ.get(b"NOTIFY_SOCKET"):  # `start` wants to know
+            environ = {"NOTIFY_SOCKET": manager.decode(errors="surrogateescape")}
         return _call(overall, command, asked, environ)
     except Error as error:
         message = str(error)

@@ -289,13 +289,28 @@ def _exists(path: str) -> bool:
 
 
 def _remove(directory: str) -> None:
-    """Remove a container's directory, which holds nothing but plain files and pipes."""
+    """Remove a container's directory."""
     with suppress(FileNotFoundError):
-        # The lock last: whoever waits for it then sees that the container is gone.
-        for name in sorted(posix.listdir(directory), key=_LOCK.__eq__):
-            with suppress(FileNotFoundError):  # another command removes it too
-                posix.unlink(f"{directory}/{name}")
+        _empty(_open(directory))
         posix.rmdir(directory)
+
+
+def _empty(fd: int) -> None:
+    """Remove what is in a directory, and close its descriptor.
+
+    Never by a path: where the program finds its notify socket, a privileged one can put links.
+    """
+    try:
+        # The lock last: whoever waits for it then sees that the container is gone.
+        for name in sorted(posix.listdir(fd), key=_LOCK.__eq__):
+            with suppress(FileNotFoundError):  # another command removes it too
+                try:
+                    posix.unlink(name, dir_fd=fd)
+                except IsADirectoryError:
+                    _empty(_open(name, posix.O_NOFOLLOW, at=fd))
+                    posix.rmdir(name, dir_fd=fd)
+    finally:
+        posix.close(fd)
 
 
 def _make_locked(directory: str) -> int:
@@ -345,5 +360,6 @@ def for_its_owner(path: str, flags: int) -> int:
     return posix.open(path, flags, 0o600)
 
 
-def _open(directory: str) -> int:
-    return posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+def _open(directory: str, flags: int = 0, at: int | None = None) -> int:
+    flags |= posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
+    return posix.open(directory, flags, dir_fd=at)

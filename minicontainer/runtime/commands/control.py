@@ -25,7 +25,13 @@ _COLUMNS = ("id", "pid", "status", "bundle", "created", "owner")
 
 def start(session: Session, asked: Asked) -> int:
     """Start a created container's program."""
-    control.start(asked.only_argument(), session.store)
+    name = asked.only_argument()
+    if session.environ.get("NOTIFY_SOCKET"):
+        from minicontainer.runtime.commands import readiness  # few containers are services
+
+        readiness.start(name, session)
+    else:
+        control.start(name, session.store)
     return 0
 
 

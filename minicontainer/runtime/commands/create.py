@@ -6,7 +6,7 @@ import os
 
 from minicontainer.contexts import ExitStack
 from minicontainer.runtime import foreground, lifecycle
-from minicontainer.runtime.commands import handover
+from minicontainer.runtime.commands import handover, readiness
 from minicontainer.runtime.context import Options
 from minicontainer.runtime.spec import read_bundle
 from minicontainer.runtime.spec_check import warnings
@@ -34,12 +34,15 @@ def run(session: Session, asked: Asked) -> int:
     detached = asked.has("detach")
     with foreground.interruptible(), ExitStack() as undo:
         container, console = _create(session, asked, undo, detached=detached)
+        relay = readiness.relay_of(container.state.id, session, undo)
         container.start()
         if detached:
+            readiness.wait(relay, container.pid, container.pidfd, session)
             undo.pop_all()
             container.leave()
             return 0
-        status = handover.follow(container, console)
+        with readiness.relaying(relay, container.pidfd):
+            status = handover.follow(container, console)
         if asked.has("keep"):
             undo.pop_all()
         return status
@@ -74,6 +77,7 @@ def _create(
         cgroup_manager="systemd" if session.systemd_cgroup else "cgroupfs",
         no_pivot=asked.has("no-pivot"),
         new_keyring=not asked.has("no-new-keyring"),
+        notifies=bool(session.environ.get("NOTIFY_SOCKET")),
     )
     container = lifecycle.create(name, bundle, session.store, options)
     undo.callback(container.delete)
