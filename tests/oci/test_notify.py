@@ -97,7 +97,10 @@ def test_start_waits_until_the_program_is_ready(runtime: Runtime, manager: Manag
     assert manager.is_quiet()
 
 
-def test_the_program_finds_its_socket(runtime: Runtime, manager: Manager) -> None:
+@pytest.mark.parametrize(
+    "umask", [0o022, pytest.param(0o077, marks=pytest.mark.ours("runc's directory heeds it"))]
+)
+def test_the_program_finds_its_socket(runtime: Runtime, manager: Manager, umask: int) -> None:
     """Any user's program may write there, and change nothing else; whatever the caller's umask."""
 
     def as_user(spec: Spec) -> None:
@@ -105,7 +108,7 @@ def test_the_program_finds_its_socket(runtime: Runtime, manager: Manager) -> Non
 
     see = f"grep ' /run/notify ' /proc/self/mountinfo; test -w {IN_CONTAINER} && echo can write"
     look = f'echo "$NOTIFY_SOCKET"; ls /run/notify; {see}; {WAITS}'
-    before = os.umask(0o077)
+    before = os.umask(umask)
     try:
         container = runtime.create(look, as_user, env=manager.env)
         call = begin_start(container, manager)
