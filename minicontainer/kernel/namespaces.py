@@ -257,6 +257,14 @@ class IdMap(Record, json={"container_id": "containerID", "host_id": "hostID"}):
     size: int
 
 
+def host_id(maps: Iterable[IdMap], container_id: int) -> int | None:
+    """Give what an id of a user namespace is outside; None for one that is not mapped."""
+    for run in maps:
+        if 0 <= container_id - run.container_id < run.size:
+            return run.host_id + container_id - run.container_id
+    return None
+
+
 def write_id_maps(pid: int, uids: Iterable[IdMap], gids: Iterable[IdMap]) -> None:
     """Write both maps of the user namespace of process *pid*, from outside it.
 

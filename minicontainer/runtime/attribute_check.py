@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 _HIGHEST_CPU = 8191  # the most that a kernel is built for
 _PRIORITIES = {"SCHED_FIFO": (1, 99), "SCHED_RR": (1, 99)}
-_NICE = ("SCHED_OTHER", "SCHED_BATCH")
 _DEADLINE_FIELDS = ("runtime", "deadline", "period")
 _LONGEST_TIME = 2**63 - 1  # nanoseconds: the kernel keeps the highest bit for itself
 _LONGEST_INTERFACE = 15  # bytes
@@ -73,7 +72,7 @@ def _in_range(where: str, value: int, low: int, high: int) -> None:
 def _check_scheduler(asked: Scheduler) -> None:
     where = "process.scheduler"
     _one_of(f"{where}.policy", asked.policy, scheduling.POLICIES)
-    _in_range(f"{where}.nice", asked.nice, *((-20, 19) if asked.policy in _NICE else (0, 0)))
+    _in_range(f"{where}.nice", asked.nice, -20, 19)  # others heed none, and take it
     _in_range(f"{where}.priority", asked.priority, *_PRIORITIES.get(asked.policy, (0, 0)))
     for i, flag in enumerate(asked.flags):
         _one_of(f"{where}.flags[{i}]", flag, scheduling.FLAGS)

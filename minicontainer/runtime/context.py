@@ -60,6 +60,7 @@ class Init:
         options: how it is begun.
         gate: where it waits for `start`, if its parent does not stay; None: for its parent.
         copies: detached mounts that the parent made, by place in the specification's list.
+        nodes: and of devices, by their path.
         tasks_files: the `tasks` files of its v1 cgroups, path and descriptor.
     """
 
@@ -73,6 +74,7 @@ class Init:
         options: Options = DEFAULTS,
         gate: Channel | None = None,
         copies: dict[int, int] | None = None,
+        nodes: dict[str, int] | None = None,
         tasks_files: Iterable[tuple[str, int]] = (),
     ) -> None:
         self.bundle = bundle
@@ -84,6 +86,7 @@ class Init:
         self.options = options
         self.gate = gate
         self.copies = copies or {}
+        self.nodes = nodes or {}
         self.tasks_files = list(tasks_files)
         self.root_fd = -1
         self.unfinished: list[int] = []  # mounts that become read-only when all is in them
@@ -108,5 +111,7 @@ class Init:
         channels = (self.channel,) if self.gate is None else (self.channel, self.gate)
         pipes = (end for channel in channels for end in (channel.reads, channel.writes))
         tasks = (tasks_fd for _, tasks_fd in self.tasks_files)
-        others = (*self.copies.values(), *range(3, 3 + options.preserve_fds))
+        others = (
+            *self.copies.values(), *self.nodes.values(), *range(3, 3 + options.preserve_fds),
+        )  # fmt: skip
         return {*pipes, *console, *tasks, *others, *({self.null_fd, self.pidfd} - {-1})}

@@ -12,16 +12,19 @@ import stat
 from minicontainer.errors import InvalidArgument, KernelError, Unsupported
 from minicontainer.kernel import files, mounts, paths
 from minicontainer.kernel.mount_options import parse_options
+from minicontainer.kernel.namespaces import host_id
 from minicontainer.runtime.defaults import DEVICE_LINKS, DEVICES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from minicontainer.contexts import ExitStack
     from minicontainer.runtime.spec import Spec
     from minicontainer.runtime.spec_linux import Device
 
 NULL = (1, 3)
 _KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 _READONLY = mounts.Attributes(set=mounts.MOUNT_ATTR_RDONLY)
+_USABLE = mounts.Attributes(clear=mounts.MOUNT_ATTR_NODEV)
 
 
 def are_the_hosts(spec: Spec) -> bool:
@@ -33,27 +36,79 @@ def are_the_hosts(spec: Spec) -> bool:
     )
 
 
-def make_devices(root_fd: int, spec: Spec) -> None:
+def for_the_host(spec: Spec) -> dict[str, Device]:
+    """List the devices that only a process of the host can make: those of a user namespace."""
+    listed = {os.path.normpath(device.path): device for device in spec.linux.devices}
+    return {
+        path: device
+        for path, device in listed.items()
+        if device.type != "p" and path != "/dev/ptmx" and spec.new_namespace("user")
+    }
+
+
+def make_for_user_namespace(spec: Spec, directory: str, undo: ExitStack) -> dict[str, int]:
+    """Make the listed devices for a container whose user namespace forbids it mknod(2).
+
+    Args:
+        directory: where: a new one, for root's eyes alone; it stays as long as the container.
+    Returns:
+        Detached mounts, by the device's path; none where this process may not make devices either.
+    """
+    found: dict[str, int] = {}
+    umask = os.umask(0)  # modes are meant as they are written
+    try:
+        files.make_dir(directory, 0o700)
+        with files.opened(os.open(directory, os.O_PATH | os.O_DIRECTORY)) as place:
+            for number, (path, device) in enumerate(for_the_host(spec).items()):
+                found[path] = _make_apart(place, str(number), device, spec)
+                undo.callback(os.close, found[path])
+    except KernelError as error:
+        if error.errno != errno.EPERM:  # it is not the host's root: init binds the host's files
+            raise
+    finally:
+        os.umask(umask)
+    return found
+
+
+def _make_apart(place: int, name: str, device: Device, spec: Spec) -> int:
+    _make_node(place, name, device)
+    made = mounts.open_tree(name, at=place)
+    uid = host_id(spec.linux.uid_mappings, device.uid)
+    gid = host_id(spec.linux.gid_mappings, device.gid)
+    # to whom the namespace does not know it belongs as to nobody: then its mode decides
+    files.change_owner_of(
+        made, -1 if uid is None else uid, -1 if gid is None else gid, where=device.path
+    )
+    mounts.mount_setattr(made, _USABLE)  # /run may be mounted with nodev
+    return made
+
+
+def make_devices(root_fd: int, spec: Spec, made: dict[str, int]) -> None:
     """Make the device files of the container, and the links that programs expect in /dev.
 
     /dev is opened once, inside the root, and all is made in what was opened: CVE-2026-41579.
+
+    Args:
+        made: as of `make_for_user_namespace`; closed.
     """
     wanted = {os.path.normpath(device.path): device for device in (*DEVICES, *spec.linux.devices)}
     wanted.pop("/dev/ptmx", None)  # a link, below
     for mount in spec.mounts:  # what one shows there already stays, like a file of the image's
         wanted.pop(os.path.normpath(mount.destination), None)
     by_bind = spec.has_namespace("user")  # where mknod(2) is forbidden
+    for path in made.keys() - wanted.keys():
+        os.close(made.pop(path))
     with files.opened(paths.make_in_root(root_fd, "/dev", directory=True)) as dev:
         for path, device in wanted.items():
             directory, _, name = path.rpartition("/")
             try:
                 if directory == "/dev":
-                    _make(dev, name, device, by_bind=by_bind)
+                    _make(dev, name, device, made.get(path), by_bind=by_bind)
                     continue
                 with files.opened(
                     paths.make_in_root(root_fd, directory or "/", directory=True)
                 ) as parent:
-                    _make(parent, name, device, by_bind=by_bind)
+                    _make(parent, name, device, made.get(path), by_bind=by_bind)
             except KernelError as error:
                 raise KernelError(
                     error.errno, error.strerror, f"make device {device.path}: {error.filename}"
@@ -62,16 +117,16 @@ def make_devices(root_fd: int, spec: Spec) -> None:
             _make_link(dev, target, name)
 
 
-def _make(parent: int, name: str, device: Device, *, by_bind: bool) -> None:
+def _make(parent: int, name: str, device: Device, made: int | None, *, by_bind: bool) -> None:
+    if made is not None:
+        with files.opened(made):
+            _show(made, parent, name, device)
+        return
     if by_bind and device.type != "p":
         _bind(parent, name, device)
         return
-    mode = 0o666 if device.file_mode is None else device.file_mode & 0o7777
     try:
-        files.make_node(
-            name, mode | _KINDS[device.type], _number(device), at=parent, where=device.path,
-            shell=f"mknod -m {mode:o} {device.path} {device.type} {device.major} {device.minor}",
-        )  # fmt: skip
+        _make_node(parent, name, device)
     except KernelError as error:
         if error.errno == errno.EPERM:
             _bind(parent, name, device)
@@ -85,6 +140,14 @@ def _make(parent: int, name: str, device: Device, *, by_bind: bool) -> None:
         ) as made:
             _check(made, device, "in the container")
             files.change_owner_of(made, device.uid, device.gid, where=device.path)
+
+
+def _make_node(parent: int, name: str, device: Device) -> None:
+    mode = 0o666 if device.file_mode is None else device.file_mode & 0o7777
+    files.make_node(
+        name, mode | _KINDS[device.type], _number(device), at=parent, where=device.path,
+        shell=f"mknod -m {mode:o} {device.path} {device.type} {device.major} {device.minor}",
+    )  # fmt: skip
 
 
 def _number(device: Device) -> int:
@@ -102,16 +165,16 @@ def _check(fd: int, device: Device, where: str) -> None:
 
 def _bind(parent: int, name: str, device: Device) -> None:
     """Show the host's file of that name: it can be used, but on this mount not be changed."""
-    with (
-        files.opened(mounts.open_tree(device.path)) as tree,
-        files.opened(paths.make_file_in(parent, name, where=device.path)) as place,
-    ):
+    with files.opened(mounts.open_tree(device.path)) as tree:
         _check(tree, device, "of the host")
         mounts.mount_setattr(tree, _READONLY)
-        mounts.move_mount(
-            tree, place, where=device.path,
-            shell=f"mount --bind -o ro {device.path} {device.path}",
-        )  # fmt: skip
+        _show(tree, parent, name, device)
+
+
+def _show(tree: int, parent: int, name: str, device: Device) -> None:
+    with files.opened(paths.make_file_in(parent, name, where=device.path)) as place:
+        shell = f"mount --bind {device.path} {device.path}"
+        mounts.move_mount(tree, place, where=device.path, shell=shell)
 
 
 def _make_link(dev: int, target: str, name: str) -> None:

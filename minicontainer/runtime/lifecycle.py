@@ -16,7 +16,7 @@ from minicontainer.cgroups.cgroup import open_cgroup, open_scope
 from minicontainer.contexts import ExitStack, suppress
 from minicontainer.errors import InitError, KernelError
 from minicontainer.kernel import namespaces, pidfds, seccomp, signals
-from minicontainer.runtime import binds, context
+from minicontainer.runtime import binds, context, devices
 from minicontainer.runtime.attributes import set_oom_score
 from minicontainer.runtime.context import Options
 from minicontainer.runtime.defaults import DENY_ALL_DEVICES, DEVICE_RULES
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 
     from minicontainer.cgroups.cgroup import Cgroup
     from minicontainer.cgroups.systemd import SystemdCgroup
-    from minicontainer.kernel.namespaces import IdMap
     from minicontainer.kernel.seccomp import Seccomp
     from minicontainer.record import Record
     from minicontainer.runtime.spec import Bundle, Spec
@@ -225,6 +224,9 @@ def _prepare_init(
     copies = {}
     if any(binds.comes_from_the_host(mount, spec) for mount in spec.mounts):
         copies = steps.take(copy_host_mounts, bundle, undo)
+    nodes: dict[str, int] = {}
+    if devices.for_the_host(spec):
+        nodes = steps.take(make_device_nodes, spec, f"{store.directory(state.id)}/devices", undo)
     if state.has_hooks:
         preload()
     return context.Init(
@@ -236,8 +238,14 @@ def _prepare_init(
         options=options,
         gate=_make_gate(store.directory(state.id), undo) if options.gated else None,
         copies=copies,
+        nodes=nodes,
         tasks_files=cgroup.tasks_files(),
     )
+
+
+def make_device_nodes(spec: Spec, directory: str, undo: ExitStack) -> dict[str, int]:
+    """Make the listed devices, which a user namespace forbids, as mounts for init to show."""
+    return devices.make_for_user_namespace(spec, directory, undo)
 
 
 def _forked(state: State, pid: int, child: context.Init, cgroup: Cgroup) -> State:
@@ -300,13 +308,9 @@ def _owner_of_cgroup(spec: Spec) -> tuple[int, int] | None:
         return None
     if not any(mount.type == "cgroup" and "ro" not in mount.options for mount in spec.mounts):
         return None
-    uid, gid = _root_in(spec.linux.uid_mappings), _root_in(spec.linux.gid_mappings)
+    uid = namespaces.host_id(spec.linux.uid_mappings, 0)
+    gid = namespaces.host_id(spec.linux.gid_mappings, 0)
     return None if uid is None or gid is None else (uid, gid)
-
-
-def _root_in(maps: tuple[IdMap, ...]) -> int | None:
-    """Find who on the host is 0 in a user namespace."""
-    return next((run.host_id for run in maps if run.container_id == 0), None)
 
 
 def give_cgroup(cgroup: Cgroup, uid: int, gid: int) -> None:
@@ -382,6 +386,7 @@ STEPS = (
     compile_filter,
     create_cgroup,
     copy_host_mounts,
+    make_device_nodes,
     fork_init,
     adopt_init,
     give_cgroup,

@@ -151,7 +151,7 @@ def make_devices(init: Init) -> None:
 
     Not where /dev is the host's, bound: it has them, and nothing shall be made there.
     """
-    devices.make_devices(init.root_fd, init.spec)
+    devices.make_devices(init.root_fd, init.spec, init.nodes)
 
 
 @steps.needed_if(lambda spec: spec.process.terminal)

@@ -49,7 +49,7 @@ class Scheduler(Record):
 
     Args:
         policy: SCHED_OTHER and so on.
-        nice: -20 (most) to 19, for SCHED_OTHER and SCHED_BATCH.
+        nice: -20 (most) to 19; only SCHED_OTHER and SCHED_BATCH heed it.
         priority: 1 to 99, for SCHED_FIFO and SCHED_RR.
         flags: SCHED_FLAG_RESET_ON_FORK and so on.
         runtime, deadline, period: nanoseconds, for SCHED_DEADLINE.

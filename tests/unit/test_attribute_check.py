@@ -34,6 +34,7 @@ DEADLINE = {"policy": "SCHED_DEADLINE", "runtime": 5, "deadline": 6, "period": 7
     [
         ("process.scheduler", {"policy": "SCHED_FIFO", "priority": 1}),
         ("process.scheduler", {"policy": "SCHED_BATCH", "nice": -20}),
+        ("process.scheduler", {"policy": "SCHED_RR", "priority": 1, "nice": 19}),
         ("process.scheduler", DEADLINE | {"flags": ["SCHED_FLAG_RECLAIM"]}),
         ("process.scheduler", {"policy": "SCHED_DEADLINE", "runtime": 5, "deadline": 6}),
         ("process.ioPriority", {"class": "IOPRIO_CLASS_IDLE", "priority": 7}),
@@ -58,7 +59,7 @@ def test_what_makes_sense_is_taken(path: str, value: Any) -> None:
     [
         ("process.scheduler", {"policy": "x"}, "process.scheduler.policy: expected one of SCHED_"),
         ("process.scheduler", {"policy": "SCHED_OTHER", "nice": 20}, "scheduler.nice: expected -2"),
-        ("process.scheduler", {"policy": "SCHED_FIFO", "nice": 1}, "scheduler.nice: expected 0 to"),
+        ("process.scheduler", DEADLINE | {"nice": -21}, "scheduler.nice: expected -20 to 19"),
         ("process.scheduler", {"policy": "SCHED_FIFO"}, "scheduler.priority: expected 1 to 99"),
         ("process.scheduler", {"policy": "SCHED_RR", "priority": 2**32 + 1}, "priority: expected"),
         ("process.scheduler", {"policy": "SCHED_IDLE", "priority": 1}, "priority: expected 0 to 0"),
