@@ -84,6 +84,11 @@ class Session:
         """Tell the user one line."""
         sys.stderr.write(f"{command_line.PROGRAM}: {printable(message)}\n")
 
+    def fail(self, message: str) -> None:
+        """Tell of what went wrong, where there is more to do: to the user and to the log."""
+        self._log.write("error", message)
+        self.say(message)
+
     def warn(self, message: str) -> None:
         """Tell of something that was passed over.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from .kernel import cgroup_directories, cgroups_of, is_alive, is_frozen
-from .runtime import Runtime
+from .runtime import Runtime, assert_one_line
 
 
 def test_a_stopped_container(runtime: Runtime) -> None:
@@ -147,6 +147,19 @@ def test_by_a_regular_expression(runtime: Runtime) -> None:
     runtime.ok("delete", "--force", "--regex", f"^({one.id}|{two.id})$")
     assert runtime.containers() == [other.id]
     runtime.refused("delete", "--force", "--regex", "(", says="--regex")
+
+
+@pytest.mark.ours("crun's option")
+def test_one_that_can_not_be_deleted_keeps_no_other(runtime: Runtime) -> None:
+    """The command tells of it, and goes on with those after it."""
+    running, ended = runtime.start(), runtime.start("true")
+    assert running.id < ended.id
+    ended.wait_stopped()
+    done = runtime("delete", "--regex", f"^({running.id}|{ended.id})$")
+    assert done.status == 1
+    assert f"cannot delete container {running.id} that is not stopped: running" in done.errors
+    assert_one_line(done.errors)
+    assert runtime.containers() == [running.id]
 
 
 def test_no_name(runtime: Runtime) -> None:

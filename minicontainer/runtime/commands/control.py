@@ -98,9 +98,14 @@ def delete(session: Session, asked: Asked) -> int:
         pattern = re.compile(asked.only_argument("expression"))
     except re.error as error:
         raise InvalidArgument(f"--regex: {error}") from None
+    status = 0
     for name in filter(pattern.search, session.store.names()):
-        control.delete(name, session.store, force=force)
-    return 0
+        try:
+            control.delete(name, session.store, force=force)
+        except Error as error:  # the others are to go all the same
+            session.fail(str(error))
+            status = 1
+    return status
 
 
 def pause(session: Session, asked: Asked) -> int:
