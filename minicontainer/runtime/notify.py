@@ -78,11 +78,13 @@ class Relay:
     def __init__(self, directory: str, manager: str) -> None:
         self._manager = "\0" + manager[1:] if manager[:1] == "@" else manager
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        path = f"{directory}/{_DIRECTORY}/{_SOCKET}"
-        with suppress(FileNotFoundError):
-            os.unlink(path)  # of a `start` that was killed
-        self._socket.bind(path)
-        os.chmod(path, 0o777)  # the program may be anybody
+        # by a descriptor: an address has no room for more than 107 bytes, and names are long
+        with files.opened(os.open(f"{directory}/{_DIRECTORY}", os.O_PATH)) as place:
+            path = f"/proc/self/fd/{place}/{_SOCKET}"
+            with suppress(FileNotFoundError):
+                os.unlink(path)  # of a `start` that was killed
+            self._socket.bind(path)
+            os.chmod(path, 0o777)  # the program may be anybody
 
     def close(self) -> None:
         """Listen no longer."""

@@ -223,6 +223,20 @@ def test_an_abstract_address(runtime: Runtime) -> None:
     assert runtime.finish(call).status == 0
 
 
+@pytest.mark.ours("runc's path is too long then")
+def test_a_long_name(runtime: Runtime, manager: Manager) -> None:
+    """A socket's address holds 107 bytes; a container's name may have 255."""
+    name = runtime.name().ljust(255, "x")
+    words = runtime.words("run", "-b", str(runtime.bundle(WAITS)), name)
+    call = runtime.begin(words, env=manager.env)
+    container = Container(runtime, name, runtime.base, call.stdout)
+    container.wait_for("begun")
+    say(container, "READY=1")
+    assert manager.heard() == ["READY=1"]
+    runtime.ok("kill", name)
+    assert runtime.finish(call).status == 0
+
+
 @pytest.mark.ours("a second start of runc's takes the socket away from the first one")
 def test_a_start_too_many_does_not_listen(runtime: Runtime, manager: Manager) -> None:
     """It is refused, and the first one hears what is said."""
