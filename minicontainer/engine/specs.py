@@ -91,8 +91,6 @@ def make_spec(
     if config.hostname and not own_name:
         raise InvalidArgument("conflicting options: hostname and the UTS mode")
     mapped = (MAPPED,) if "user" in isolated else ()
-    bound = volumes.device_mounts_for(host) if mapped else ()
-    places = {mount.destination for mount in bound}
     return Spec(
         oci_version=OCI_VERSION,
         root=Root(path="rootfs", readonly=host.readonly_rootfs),
@@ -103,14 +101,13 @@ def make_spec(
             *_system_mounts(host, isolated),
             *_etc_mounts(directory),
             *volumes.mounts_for(host),
-            *bound,
         ),
         annotations={context.WANTS_REAPER: "true"} if host.init else {},
         linux=Linux(
             namespaces=namespaces,
             uid_mappings=mapped,
             gid_mappings=mapped,
-            devices=tuple(device for device in devices if device.path not in places),
+            devices=devices,
             cgroups_path=cgroup_of(identifier),
             resources=resources_for(host, rules),
             masked_paths=() if host.privileged else defaults.MASKED_PATHS,

@@ -150,24 +150,6 @@ def devices_for(host: HostConfig) -> tuple[tuple[Device, ...], tuple[DeviceRule,
     return tuple(device for device, _ in pairs), tuple(rule for _, rule in pairs)
 
 
-def device_mounts_for(host: HostConfig) -> tuple[Mount, ...]:
-    """Turn each `--device` with another name inside into a bind of the host's file.
-
-    For a user namespace, where nobody can make a device file: the runtime shows the host's there,
-    but a device of the specification has one path for both.
-    """
-    return tuple(
-        Mount(
-            destination=mapping.path_in_container,
-            type="bind",
-            source=mapping.path_on_host,
-            options=("bind", "ro"),  # it can be used, but its owner and mode can't be changed
-        )
-        for mapping in host.devices
-        if mapping.path_in_container != mapping.path_on_host
-    )
-
-
 def _device(mapping: DeviceMapping) -> tuple[Device, DeviceRule]:
     permissions = mapping.cgroup_permissions
     if not permissions or set(permissions) - set("rwm"):

@@ -82,7 +82,7 @@ def test_a_device_can_be_let_in(run: Run) -> None:
 
 @pytest.mark.parametrize("userns", ["host", "private"])
 def test_it_is_the_hosts_device_with_its_rule(run: Run, userns: str) -> None:
-    """Made, or bound where nobody may make one: the same numbers, and no more rights than asked."""
+    """In a user namespace too: the same numbers, and no more rights than asked."""
     node = Path(f"/dev/minicontainer-test-{os.getpid()}")  # elsewhere a mount may be nodev
     os.mknod(node, stat.S_IFCHR | 0o600, os.makedev(10, 229))  # /dev/fuse's: in no default rule
     node.chmod(0o666)  # also for root of a user namespace
