@@ -140,12 +140,13 @@ def test_start_alone_has_the_variable(runtime: Runtime, manager: Manager) -> Non
 
 
 def test_root_of_a_user_namespace_can_write(runtime: Runtime, manager: Manager) -> None:
-    """To the host it is nobody."""
+    """To the host it is nobody; /run is its own, as from engines: the image is not."""
 
     def mapped(spec: Spec) -> None:
         ids = [{"containerID": 0, "hostID": 100_000, "size": 1000}]
         spec["linux"] |= {"uidMappings": ids, "gidMappings": ids}
         spec["linux"]["namespaces"].append({"type": "user"})
+        spec["mounts"].append({"destination": "/run", "type": "tmpfs", "source": "tmpfs"})
 
     test = f"test -w {IN_CONTAINER} && echo can write; {WAITS}"
     container = runtime.create(test, mapped, env=manager.env)
