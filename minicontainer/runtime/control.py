@@ -124,8 +124,7 @@ def kill(name: str, store: Store, number: int, *, everyone: bool = False) -> Non
         return
     pidfd = pidfds.open_same(state.pid, state.pid_started) if state.pid else None
     if pidfd is None:
-        if number == signals.SIGKILL and _has_left_some(state, store):
-            _signal_all(cgroup_of(state), number)
+        if number == signals.SIGKILL and _kill_what_is_left(name, store):
             return
         raise Conflict(f"container not running: {name} is {status(state, store)}")
     try:
@@ -156,13 +155,23 @@ def _has_own_pids(state: State) -> bool:
     return numbers[-1:] == ["1"]  # the last one is its own namespace's
 
 
-def _has_left_some(state: State, store: Store) -> bool:
-    """Say whether processes of a container live on after its first one: not in a PID namespace of
-    its own.
+def _kill_what_is_left(name: str, store: Store) -> bool:
+    """Kill the processes of a container that live on after its first one; say whether there were.
+
+    In a PID namespace of its own there are none. Looked at once more, alone: the name may be
+    another container's by now.
     """
-    if not state.pid or store.load_config(state.id).new_namespace("pid"):
-        return False
-    return bool(cgroup_of(state).processes())
+    with store.operating(name), suppress(Conflict):  # what is broken has left none to be found
+        state = load(store, name)
+        if not state.pid or pidfds.start_time(state.pid) == state.pid_started:
+            return False
+        if store.load_config(name).new_namespace("pid"):
+            return False
+        cgroup = cgroup_of(state)
+        if cgroup.processes():
+            cgroup.kill(_PATIENCE_S)
+            return True
+    return False
 
 
 def _signal_all(cgroup: Cgroup, number: int) -> None:

@@ -52,7 +52,8 @@ def make_for_user_namespace(spec: Spec, directory: str, undo: ExitStack) -> dict
     Args:
         directory: where: a new one, for root's eyes alone; it stays as long as the container.
     Returns:
-        Detached mounts, by the device's path; none where this process may not make devices either.
+        Detached mounts, by the device's path. What this process may not make is left out: then
+        init binds the host's files.
     """
     found: dict[str, int] = {}
     umask = os.umask(0)  # modes are meant as they are written
@@ -60,27 +61,39 @@ def make_for_user_namespace(spec: Spec, directory: str, undo: ExitStack) -> dict
         files.make_dir(directory, 0o700)
         with files.opened(os.open(directory, os.O_PATH | os.O_DIRECTORY)) as place:
             for number, (path, device) in enumerate(for_the_host(spec).items()):
-                found[path] = _make_apart(place, str(number), device, spec)
-                undo.callback(os.close, found[path])
-    except KernelError as error:
-        if error.errno != errno.EPERM:  # it is not the host's root: init binds the host's files
-            raise
+                if _is_made(place, str(number), device):
+                    found[path] = mounts.open_tree(str(number), at=place)
+                    undo.callback(os.close, found[path])
+                    _give(found[path], device, spec)
     finally:
         os.umask(umask)
     return found
 
 
-def _make_apart(place: int, name: str, device: Device, spec: Spec) -> int:
-    _make_node(place, name, device)
-    made = mounts.open_tree(name, at=place)
+def _is_made(place: int, name: str, device: Device) -> bool:
+    """Make a device, if this process may: who is not the host's root may not."""
+    try:
+        _make_node(place, name, device)
+    except KernelError as error:
+        if error.errno != errno.EPERM:
+            raise _about(device, error) from None
+        return False
+    return True
+
+
+def _give(made: int, device: Device, spec: Spec) -> None:
+    """Give a device to its owner, by the numbers outside, and let it be used: /run has nodev."""
     uid = host_id(spec.linux.uid_mappings, device.uid)
     gid = host_id(spec.linux.gid_mappings, device.gid)
     # to whom the namespace does not know it belongs as to nobody: then its mode decides
     files.change_owner_of(
         made, -1 if uid is None else uid, -1 if gid is None else gid, where=device.path
     )
-    mounts.mount_setattr(made, _USABLE)  # /run may be mounted with nodev
-    return made
+    mounts.mount_setattr(made, _USABLE)
+
+
+def _about(device: Device, error: KernelError) -> KernelError:
+    return KernelError(error.errno, error.strerror, f"make device {device.path}: {error.filename}")
 
 
 def make_devices(root_fd: int, spec: Spec, made: dict[str, int]) -> None:
@@ -110,9 +123,7 @@ def make_devices(root_fd: int, spec: Spec, made: dict[str, int]) -> None:
                 ) as parent:
                     _make(parent, name, device, made.get(path), by_bind=by_bind)
             except KernelError as error:
-                raise KernelError(
-                    error.errno, error.strerror, f"make device {device.path}: {error.filename}"
-                ) from None
+                raise _about(device, error) from None
         for target, name in DEVICE_LINKS:
             _make_link(dev, target, name)
 
@@ -120,7 +131,7 @@ def make_devices(root_fd: int, spec: Spec, made: dict[str, int]) -> None:
 def _make(parent: int, name: str, device: Device, made: int | None, *, by_bind: bool) -> None:
     if made is not None:
         with files.opened(made):
-            _show(made, parent, name, device)
+            _show(made, parent, name, device, shell="")
         return
     if by_bind and device.type != "p":
         _bind(parent, name, device)
@@ -168,13 +179,13 @@ def _bind(parent: int, name: str, device: Device) -> None:
     with files.opened(mounts.open_tree(device.path)) as tree:
         _check(tree, device, "of the host")
         mounts.mount_setattr(tree, _READONLY)
-        _show(tree, parent, name, device)
+        shell = f"mount --bind -o ro {device.path} {device.path}"
+        _show(tree, parent, name, device, shell=shell)
 
 
-def _show(tree: int, parent: int, name: str, device: Device) -> None:
+def _show(tree: int, parent: int, name: str, device: Device, *, shell: str) -> None:
     with files.opened(paths.make_file_in(parent, name, where=device.path)) as place:
-        shell = f"mount --bind {device.path} {device.path}"
-        mounts.move_mount(tree, place, where=device.path, shell=shell)
+        mounts.move_mount(tree, place, where=device.path, shell=shell or None)
 
 
 def _make_link(dev: int, target: str, name: str) -> None:

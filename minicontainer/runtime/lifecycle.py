@@ -281,7 +281,7 @@ def _while_claimed(claim: int, act: Callable[..., object], *args: object) -> Non
 
 
 def offer_notify_socket(bundle: Bundle, directory: str) -> Bundle:
-    """Give the program a socket where it says that it is ready, as a service under systemd does."""
+    """Give the program a place for the socket where it says that it is ready: `start` makes it."""
     from minicontainer.runtime import notify  # few containers are services
 
     return notify.offered(bundle, directory)

@@ -6,7 +6,7 @@ service. So the program gets a socket of its own, in a directory that is mounted
 and the command that started it passes that one word on.
 
     program                          start, run                        service manager
-      │ READY=1                        │ binds DIR/notify/notify.sock    │
+      │ READY=1                        │ binds notify.sock in DIR/notify │
       │ /run/notify/notify.sock ─────► │                                 │
                                        │ READY=1, MAINPID=… ───────────► │ $NOTIFY_SOCKET
                                        │ BARRIER=1, and a pipe ────────► │ closes it: has read all
@@ -22,6 +22,7 @@ import socket
 
 from minicontainer import steps
 from minicontainer.contexts import suppress
+from minicontainer.errors import KernelError
 from minicontainer.kernel import files
 from minicontainer.runtime.spec import Mount
 
@@ -30,11 +31,13 @@ if TYPE_CHECKING:
     from minicontainer.runtime.spec import Bundle
 
 VARIABLE = "NOTIFY_SOCKET"
-_DIRECTORY, _SOCKET = "notify", "notify.sock"
+# The outer directory is for root's eyes alone, the inner one is what the container sees: it is open
+# to all there, and nobody else on the host shall speak, or find files of a privileged program.
+_OUTER, _SHARED, _SOCKET = "notify", "notify/shared", "notify.sock"
 _INSIDE = "/run/notify"  # as with runc
 _OPTIONS = ("bind", "ro", "nosuid", "nodev", "noexec")
 _LONGEST = 4096  # bytes of a message
-_BARRIER_S = 5  # for a service manager that is busy
+_PATIENCE_S = 5  # for a service manager that is busy
 
 
 def offered(bundle: Bundle, directory: str) -> Bundle:
@@ -47,7 +50,8 @@ def offered(bundle: Bundle, directory: str) -> Bundle:
     Raises:
         KernelError: it can't be made.
     """
-    source = f"{directory}/{_DIRECTORY}"
+    files.make_dir(f"{directory}/{_OUTER}", 0o700)
+    source = f"{directory}/{_SHARED}"
     files.make_dir(source)
     steps.noted(  # whatever the umask: the program's user must reach the socket
         "chmod", (source, 0o755), lambda: os.chmod(source, 0o755),
@@ -61,7 +65,7 @@ def offered(bundle: Bundle, directory: str) -> Bundle:
 
 def is_offered(directory: str) -> bool:
     """Say whether a container has such a directory: it does if its creator had NOTIFY_SOCKET."""
-    return os.path.isdir(f"{directory}/{_DIRECTORY}")
+    return os.path.isdir(f"{directory}/{_SHARED}")
 
 
 class Relay:
@@ -72,19 +76,19 @@ class Relay:
         manager: NOTIFY_SOCKET: where the service manager listens; @ stands for the NUL of an
             abstract address.
     Raises:
-        OSError: the socket can't be bound.
+        KernelError: the socket can't be made there.
     """
 
     def __init__(self, directory: str, manager: str) -> None:
         self._manager = "\0" + manager[1:] if manager[:1] == "@" else manager
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        # by a descriptor: an address has no room for more than 107 bytes, and names are long
-        with files.opened(os.open(f"{directory}/{_DIRECTORY}", os.O_PATH)) as place:
-            path = f"/proc/self/fd/{place}/{_SOCKET}"
-            with suppress(FileNotFoundError):
-                os.unlink(path)  # of a `start` that was killed
-            self._socket.bind(path)
-            os.chmod(path, 0o777)  # the program may be anybody
+        try:
+            _bind(self._socket, f"{directory}/{_SHARED}")
+        except OSError as error:
+            self._socket.close()
+            raise KernelError(
+                error.errno, error.strerror, f"bind {directory}/{_SHARED}/{_SOCKET}"
+            ) from None
 
     def close(self) -> None:
         """Listen no longer."""
@@ -117,10 +121,30 @@ class Relay:
         """
         text = "READY=1" if pid is None else f"READY=1\nMAINPID={pid}"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+            told.settimeout(_PATIENCE_S)  # one that reads no more must not stop us
             told.connect(self._manager)
             told.send(text.encode())
             if pid is not None:
                 _wait_for_reader(told)
+
+
+def _bind(made: socket.socket, directory: str) -> None:
+    """Give a socket its file, for anybody's program to write to.
+
+    Its mode is chosen before it has a name: a privileged program could put a link there between
+    bind(2) and a chmod(2).
+    """
+    os.fchmod(made.fileno(), 0o777)
+    umask = os.umask(0)
+    try:
+        # by a descriptor: an address has no room for more than 107 bytes, and names are long
+        with files.opened(os.open(directory, os.O_PATH | os.O_DIRECTORY)) as place:
+            path = f"/proc/self/fd/{place}/{_SOCKET}"
+            with suppress(FileNotFoundError):
+                os.unlink(path)  # of a `start` that was killed
+            made.bind(path)
+    finally:
+        os.umask(umask)
 
 
 def _wait_for_reader(told: socket.socket) -> None:
@@ -135,5 +159,5 @@ def _wait_for_reader(told: socket.socket) -> None:
         os.close(writes)
     poll = select.poll()
     poll.register(reads, 0)  # that it is closed at the other end is always told
-    poll.poll(_BARRIER_S * 1000)
+    poll.poll(_PATIENCE_S * 1000)
     os.close(reads)

@@ -298,19 +298,36 @@ def _remove(directory: str) -> None:
 def _empty(fd: int) -> None:
     """Remove what is in a directory, and close its descriptor.
 
-    Never by a path: where the program finds its notify socket, a privileged one can put links.
+    A privileged program can put anything where it finds its notify socket. So nothing is reached by
+    a path, where links could lead away; and what is in a directory is moved up before that goes,
+    however deep it is.
     """
+    lifted = 0
     try:
+        while names := [name for name in posix.listdir(fd) if name != _LOCK]:
+            for name in names:
+                with suppress(FileNotFoundError):  # another command removes it too
+                    try:
+                        posix.unlink(name, dir_fd=fd)
+                    except IsADirectoryError:
+                        lifted = _lift(fd, name, lifted)
         # The lock last: whoever waits for it then sees that the container is gone.
-        for name in sorted(posix.listdir(fd), key=_LOCK.__eq__):
-            with suppress(FileNotFoundError):  # another command removes it too
-                try:
-                    posix.unlink(name, dir_fd=fd)
-                except IsADirectoryError:
-                    _empty(_open(name, posix.O_NOFOLLOW, at=fd))
-                    posix.rmdir(name, dir_fd=fd)
+        with suppress(FileNotFoundError):
+            posix.unlink(_LOCK, dir_fd=fd)
     finally:
         posix.close(fd)
+
+
+def _lift(above: int, name: str, number: int) -> int:
+    """Move what is in the directory *name* to the one above, under numbers, and remove it."""
+    fd = _open(name, posix.O_NOFOLLOW, at=above)
+    try:
+        for number, inside in enumerate(posix.listdir(fd), number + 1):  # noqa: B020 it goes on
+            posix.rename(inside, f".{posix.getpid()}-{number}", src_dir_fd=fd, dst_dir_fd=above)
+    finally:
+        posix.close(fd)
+    posix.rmdir(name, dir_fd=above)
+    return number
 
 
 def _make_locked(directory: str) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import os
 import select
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +75,19 @@ def say(container: Container, text: str) -> None:
     os.close(root)
 
 
+def await_reader(container: Container) -> None:
+    """Wait until all that was said has been read: sd_notify_barrier(3)."""
+    reads, writes = os.pipe()
+    root = os.open(f"/proc/{container.pid}/root/run/notify", os.O_PATH)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as said:
+        said.connect(f"/proc/self/fd/{root}/notify.sock")
+        socket.send_fds(said, [b"BARRIER=1"], [writes])
+    os.close(root)
+    os.close(writes)
+    assert select.select([reads], [], [], PATIENCE_S)[0], "nobody reads"
+    os.close(reads)
+
+
 def begin_start(container: Container, manager: Manager) -> Call:
     """Begin `start`, and wait until the program runs."""
     runtime = container.runtime
@@ -88,6 +103,8 @@ def test_start_waits_until_the_program_is_ready(runtime: Runtime, manager: Manag
     assert manager.is_quiet()
     assert is_alive(call.process.pid)
     say(container, "STATUS=nearly there")  # is for nobody
+    await_reader(container)
+    assert manager.is_quiet()
     assert is_alive(call.process.pid)
     say(container, "READY=1\nSTATUS=all done\nMAINPID=1")
     manager.heard_of(container)
@@ -169,6 +186,10 @@ def test_run_listens_while_it_waits(runtime: Runtime, manager: Manager) -> None:
     say(container, "READY=1")
     assert "READY=1" in manager.heard()
     assert is_alive(call.process.pid)
+    if runtime.is_ours:  # the queue of runc's fills up
+        for _ in range(50):
+            say(container, "WATCHDOG=1")
+        await_reader(container)
     runtime.ok("kill", name, "TERM")
     assert runtime.finish(call).status == 0
     assert runtime.containers() == []
@@ -251,6 +272,37 @@ def test_a_start_too_many_does_not_listen(runtime: Runtime, manager: Manager) ->
 
 
 @pytest.mark.ours("runc has its state elsewhere")
+def test_nobody_else_on_the_host_can_speak(runtime: Runtime, manager: Manager) -> None:
+    """By the path outside; not even where the socket's own mode lets everybody write."""
+    container = runtime.create(WAITS, env=manager.env)
+    call = begin_start(container, manager)
+    shared = runtime.root / container.id / "notify/shared"
+    assert (shared / "notify.sock").stat().st_mode & 0o777 == 0o777
+    for path, status in ((shared.parent, 0), (shared, 1)):  # the first one is the control
+        look = subprocess.run(["stat", str(path)], user=65534, capture_output=True, text=True)
+        assert look.returncode == status, look.stderr
+    container.kill()
+    assert runtime.finish(call).status == 0
+
+
+@pytest.mark.ours("runc waits for ever")
+def test_a_manager_that_reads_no_more(runtime: Runtime, manager: Manager) -> None:
+    """Is not waited for without end."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as flood:
+        flood.connect(manager.address)
+        flood.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                flood.send(b"x")
+    container = runtime.create(WAITS, env=manager.env)
+    call = begin_start(container, manager)
+    say(container, "READY=1")
+    done = runtime.finish(call)
+    assert done.status == 0
+    assert "can't tell that the container is ready: timed out" in done.errors
+
+
+@pytest.mark.ours("runc has its state elsewhere")
 def test_delete_follows_no_link(runtime: Runtime, manager: Manager, tmp_path: Path) -> None:
     """A privileged program can write to the directory, and what is there goes by its name."""
     kept = tmp_path / "kept"
@@ -261,12 +313,15 @@ def test_delete_follows_no_link(runtime: Runtime, manager: Manager, tmp_path: Pa
         for held in spec["process"]["capabilities"].values():
             held.append("CAP_SYS_ADMIN")
 
-    links = f"mkdir -p below/more; ln -s {kept} link; ln -s {kept} below/link; touch below/file"
+    deep = "i=0; while [ $i -lt 1200 ]; do mkdir d && cd d; i=$((i + 1)); done; cd /run/notify"
+    links = (
+        f"{deep}; mkdir -p below/more; ln -s {kept} link; ln -s {kept} below/link; touch below/file"
+    )
     script = f"mount -o remount,rw,bind /run/notify; cd /run/notify; {links}; {WAITS}"
     container = runtime.create(script, privileged, env=manager.env)
     call = begin_start(container, manager)
     wait_until(lambda: "begun" in container.output(), "the links")
-    assert os.path.islink(runtime.root / container.id / "notify/below/link")
+    assert os.path.islink(runtime.root / container.id / "notify/shared/below/link")
     container.kill()
     assert runtime.finish(call).status == 0
     runtime.ok("delete", container.id)

@@ -95,7 +95,8 @@ def _connected(option: str, path: str, undo: ExitStack) -> socket.socket:
     try:
         connected.connect(path)
     except OSError as error:
-        raise KernelError(error.errno, error.strerror, f"--{option} {path}") from None
+        why = error.strerror or str(error)  # a path that is too long has no number
+        raise KernelError(error.errno, why, f"--{option} {path}") from None
     return connected
 
 
@@ -124,6 +125,8 @@ def send_pidfd(wanted: socket.socket | None, pidfd: int) -> None:
         terminal.send_descriptor(wanted, pidfd, "pidfd")
     except OSError as error:
         raise KernelError(error.errno, error.strerror, "--pidfd-socket") from None
+    finally:
+        wanted.close()
 
 
 def write_pid_file(asked: Asked, pid: int) -> None:

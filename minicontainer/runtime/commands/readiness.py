@@ -6,6 +6,8 @@ foreground stays the service's main process, and listens beside its waiting. See
 
 from __future__ import annotations
 
+import posix
+
 from minicontainer.contexts import ExitStack, contextmanager, suppress
 from minicontainer.kernel import pidfds
 from minicontainer.runtime import control, foreground
@@ -33,6 +35,8 @@ def start(name: str, session: Session) -> None:
     with ExitStack() as undo:
         state = control.load(session.store, name)
         pidfd = pidfds.open_same(state.pid, state.pid_started) if state.pid else None
+        if pidfd is not None:
+            undo.callback(posix.close, pidfd)
         control.start(name, session.store, listen)
         if pidfd is not None:
             wait(relay, state.pid, pidfd, session)
@@ -42,7 +46,7 @@ def relay_of(name: str, session: Session, undo: ExitStack) -> Relay | None:
     """Listen to the program, if anybody wants to know and the program can say it.
 
     Raises:
-        OSError: the socket can't be made.
+        KernelError: the socket can't be made.
     """
     manager = session.environ.get("NOTIFY_SOCKET")
     if not manager:
@@ -71,7 +75,9 @@ def wait(relay: Relay | None, pid: int, pidfd: int, session: Session) -> None:
         try:
             relay.tell(pid)
         except OSError as error:
-            session.warn(f"NOTIFY_SOCKET: can't tell that the container is ready: {error.strerror}")
+            session.warn(
+                f"NOTIFY_SOCKET: can't tell that the container is ready: {error.strerror or error}"
+            )
 
 
 @contextmanager
@@ -92,6 +98,8 @@ def relaying(relay: Relay | None, pidfd: int) -> Iterator[None]:
 
 
 def _relay(relay: Relay, pidfd: int) -> None:
-    with suppress(OSError):  # nobody listens: there is nobody to be told, and the program runs
-        if relay.wait(pidfd):
+    if relay.wait(pidfd):
+        with suppress(OSError):  # nobody listens: there is nobody to be told, and the program runs
             relay.tell(None)
+    while relay.wait(pidfd):
+        pass  # nothing more is passed on, but all is read: a full queue would stop the program
