@@ -127,7 +127,8 @@ As a service of systemd's they look at what the environment says:
 - `NOTIFY_SOCKET`: the program of `create` and `run` has a socket of its own,
   `/run/notify/notify.sock`, and its own `NOTIFY_SOCKET` names that. `start` and `run` pass READY=1
   on from there, and nothing else. `start` and `run --detach` wait for it, or for the program's end,
-  and name the container's first process as the service's main one. See sd_notify(3).
+  and name the container's first process as the service's main one. Programs of `exec` have none.
+  See sd_notify(3).
 """
 
 
