@@ -233,6 +233,25 @@ def test_a_user_namespace_has_the_hosts_default_files(bundles: Bundles) -> None:
     assert after.st_mode == before.st_mode
 
 
+def test_a_joined_user_namespace_gets_the_hosts_files(bundles: Bundles) -> None:
+    """Whose owners nobody here knows: bound if the host has that device by that name."""
+    holder = bundles.start("echo ready; sleep 60", _in_user_namespace)
+
+    def joining(path: str, minor: int) -> Change:
+        def change(config: Spec) -> None:
+            _devices({"path": path, "type": "c", "major": 1, "minor": minor})(config)
+            user = {"type": "user", "path": f"/proc/{holder.pid}/ns/user"}
+            config["linux"]["namespaces"].append(user)
+
+        return change
+
+    assert bundles("head -c 1 /dev/zero | wc -c", joining("/dev/zero", 5)).output == "1\n"
+    for path, why in (("/dev/nonsense", "No such file"), ("/dev/zero", "is not the device c 1:3")):
+        result = bundles("true", joining(path, 3))
+        assert result.status == 1
+        assert why in result.errors
+
+
 def test_nothing_is_made_in_a_dev_of_the_hosts(bundles: Bundles, volume: Path) -> None:
     """/dev as a bind: no device, no link, no directory; without the bind, the control, all are."""
 
