@@ -131,7 +131,7 @@ def make_devices(root_fd: int, spec: Spec, made: dict[str, int]) -> None:
 def _make(parent: int, name: str, device: Device, made: int | None, *, by_bind: bool) -> None:
     if made is not None:
         with files.opened(made):
-            _show(made, parent, name, device, shell="")
+            _show(made, parent, name, device)
         return
     if by_bind and device.type != "p":
         _bind(parent, name, device)
@@ -180,12 +180,12 @@ def _bind(parent: int, name: str, device: Device) -> None:
         _check(tree, device, "of the host")
         mounts.mount_setattr(tree, _READONLY)
         shell = f"mount --bind -o ro {device.path} {device.path}"
-        _show(tree, parent, name, device, shell=shell)
+        _show(tree, parent, name, device, shell)
 
 
-def _show(tree: int, parent: int, name: str, device: Device, *, shell: str) -> None:
+def _show(tree: int, parent: int, name: str, device: Device, shell: str | None = None) -> None:
     with files.opened(paths.make_file_in(parent, name, where=device.path)) as place:
-        mounts.move_mount(tree, place, where=device.path, shell=shell or None)
+        mounts.move_mount(tree, place, where=device.path, shell=shell)
 
 
 def _make_link(dev: int, target: str, name: str) -> None:

@@ -322,7 +322,8 @@ def _lift(above: int, name: str, number: int) -> int:
     """Move what is in the directory *name* to the one above, under numbers, and remove it."""
     fd = _open(name, posix.O_NOFOLLOW, at=above)
     try:
-        for number, inside in enumerate(posix.listdir(fd), number + 1):  # noqa: B020 it goes on
+        for inside in posix.listdir(fd):
+            number += 1
             posix.rename(inside, f".{posix.getpid()}-{number}", src_dir_fd=fd, dst_dir_fd=above)
     finally:
         posix.close(fd)

@@ -66,23 +66,28 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
     made.socket.close()
 
 
-def say(container: Container, text: str) -> None:
-    """Write to a container's socket, as its program would: by the path that it has inside."""
+@contextlib.contextmanager
+def program_of(container: Container) -> Iterator[socket.socket]:
+    """Connect to a container's socket as its program would: by the path that it has inside."""
     # by a descriptor: an address holds no more than 107 bytes
-    root = os.open(f"/proc/{container.pid}/root/run/notify", os.O_PATH)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as said:
-        said.sendto(text.encode(), f"/proc/self/fd/{root}/notify.sock")
-    os.close(root)
+    directory = os.open(f"/proc/{container.pid}/root/run/notify", os.O_PATH)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as program:
+        program.connect(f"/proc/self/fd/{directory}/notify.sock")
+        os.close(directory)
+        yield program
+
+
+def say(container: Container, text: str) -> None:
+    """Write to a container's socket."""
+    with program_of(container) as program:
+        program.send(text.encode())
 
 
 def await_reader(container: Container) -> None:
     """Wait until all that was said has been read: sd_notify_barrier(3)."""
     reads, writes = os.pipe()
-    root = os.open(f"/proc/{container.pid}/root/run/notify", os.O_PATH)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as said:
-        said.connect(f"/proc/self/fd/{root}/notify.sock")
-        socket.send_fds(said, [b"BARRIER=1"], [writes])
-    os.close(root)
+    with program_of(container) as program:
+        socket.send_fds(program, [b"BARRIER=1"], [writes])
     os.close(writes)
     assert select.select([reads], [], [], PATIENCE_S)[0], "nobody reads"
     os.close(reads)
@@ -109,6 +114,18 @@ def begin_start(container: Container, manager: Manager) -> Call:
     call = runtime.begin(runtime.words("start", container.id), env=manager.env)
     container.wait_for("begun")
     return call
+
+
+def begin_run(
+    runtime: Runtime, manager: Manager, *options: str, name: str = ""
+) -> tuple[Container, Call]:
+    """Begin `run`, and wait until the program runs."""
+    name = name or runtime.name()
+    words = runtime.words("run", *options, "-b", str(runtime.bundle(WAITS)), name)
+    call = runtime.begin(words, env=manager.env)
+    container = Container(runtime, name, runtime.base, call.stdout)
+    container.wait_for("begun")
+    return container, call
 
 
 def test_start_waits_until_the_program_is_ready(runtime: Runtime, manager: Manager) -> None:
@@ -193,11 +210,7 @@ def test_root_of_a_user_namespace_can_write(runtime: Runtime, manager: Manager) 
 
 def test_run_listens_while_it_waits(runtime: Runtime, manager: Manager) -> None:
     """In the foreground it stays the service's main process."""
-    name = runtime.name()
-    words = runtime.words("run", "-b", str(runtime.bundle(WAITS)), name)
-    call = runtime.begin(words, env=manager.env)
-    container = Container(runtime, name, runtime.base, call.stdout)
-    container.wait_for("begun")
+    container, call = begin_run(runtime, manager)
     say(container, "READY=1")
     assert "READY=1" in manager.heard()
     assert is_alive(call.process.pid)
@@ -205,7 +218,7 @@ def test_run_listens_while_it_waits(runtime: Runtime, manager: Manager) -> None:
         for _ in range(50):
             say(container, "WATCHDOG=1")
         await_reader(container)
-    runtime.ok("kill", name, "TERM")
+    runtime.ok("kill", container.id, "TERM")
     assert runtime.finish(call).status == 0
     assert runtime.containers() == []
 
@@ -213,21 +226,14 @@ def test_run_listens_while_it_waits(runtime: Runtime, manager: Manager) -> None:
 @pytest.mark.ours("runc takes no signal before the program is ready")
 def test_run_with_signals_while_it_listens(runtime: Runtime, manager: Manager) -> None:
     """They are the program's, and not lost in whoever listens."""
-    name = runtime.name()
-    words = runtime.words("run", "-b", str(runtime.bundle(WAITS)), name)
-    call = runtime.begin(words, env=manager.env)
-    Container(runtime, name, runtime.base, call.stdout).wait_for("begun")
+    _, call = begin_run(runtime, manager)
     call.process.terminate()
     assert runtime.finish(call).status == 0
 
 
 def test_run_detached_waits_until_the_program_is_ready(runtime: Runtime, manager: Manager) -> None:
     """As `start`."""
-    name = runtime.name()
-    words = runtime.words("run", "--detach", "-b", str(runtime.bundle(WAITS)), name)
-    call = runtime.begin(words, env=manager.env)
-    container = Container(runtime, name, runtime.base, call.stdout)
-    container.wait_for("begun")
+    container, call = begin_run(runtime, manager, "--detach")
     assert is_alive(call.process.pid)
     say(container, "READY=1")
     manager.heard_of(container)
@@ -263,14 +269,10 @@ def test_an_abstract_address(runtime: Runtime) -> None:
 @pytest.mark.ours("runc's path is too long then")
 def test_a_long_name(runtime: Runtime, manager: Manager) -> None:
     """A socket's address holds 107 bytes; a container's name may have 255."""
-    name = runtime.name().ljust(255, "x")
-    words = runtime.words("run", "-b", str(runtime.bundle(WAITS)), name)
-    call = runtime.begin(words, env=manager.env)
-    container = Container(runtime, name, runtime.base, call.stdout)
-    container.wait_for("begun")
+    container, call = begin_run(runtime, manager, name=runtime.name().ljust(255, "x"))
     say(container, "READY=1")
     assert manager.heard() == ["READY=1"]
-    runtime.ok("kill", name)
+    runtime.ok("kill", container.id)
     assert runtime.finish(call).status == 0
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from minicontainer.contexts import ExitStack
 from minicontainer.runtime import foreground, lifecycle
 from minicontainer.runtime.commands import handover, readiness
@@ -70,7 +68,7 @@ def _create(
     wanted = handover.pidfd_socket(asked, undo)
     options = Options(
         console=theirs,
-        plain_lines=ours is not None and not os.isatty(1),
+        plain_lines=handover.shows_in_a_file(ours),
         detached=detached,
         gated=session.command == "create",
         preserve_fds=preserved,

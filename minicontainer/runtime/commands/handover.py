@@ -87,6 +87,11 @@ def console(
     return None, _connected("console-socket", given, undo)
 
 
+def shows_in_a_file(ours: socket.socket | None) -> bool:
+    """Say whether what the program writes to its terminal, which comes to us, ends on none."""
+    return ours is not None and not os.isatty(1)
+
+
 def _connected(option: str, path: str, undo: ExitStack) -> socket.socket:
     import socket
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from minicontainer import jsontext
@@ -40,7 +39,7 @@ def execute(session: Session, asked: Asked) -> int:
         wanted = handover.pidfd_socket(asked, undo)
         bundle = Bundle(path=state.bundle, spec=spec.replace(process=program), text="")
         options = context.Options(
-            console=theirs, plain_lines=ours is not None and not os.isatty(1),
+            console=theirs, plain_lines=handover.shows_in_a_file(ours),
             detached=detached, preserve_fds=preserved, new_keyring=state.new_keyring,
         )  # fmt: skip
         running = enter.start(state, pidfd, bundle, session.store, options, asked.value("cgroup"))
