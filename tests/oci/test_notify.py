@@ -128,6 +128,14 @@ def begin_run(
     return container, call
 
 
+def expect_readiness(container: Container, manager: Manager, call: Call) -> None:
+    """Have the program say that it is ready: the manager hears of it, and the command ends."""
+    say(container, "READY=1")
+    manager.heard_of(container)
+    manager.socket.close()
+    assert container.runtime.finish(call).status == 0
+
+
 def test_start_waits_until_the_program_is_ready(runtime: Runtime, manager: Manager) -> None:
     """And tells; its caller takes its end for that."""
     container = runtime.create(WAITS, env=manager.env)
@@ -235,10 +243,7 @@ def test_run_detached_waits_until_the_program_is_ready(runtime: Runtime, manager
     """As `start`."""
     container, call = begin_run(runtime, manager, "--detach")
     assert is_alive(call.process.pid)
-    say(container, "READY=1")
-    manager.heard_of(container)
-    manager.socket.close()
-    assert runtime.finish(call).status == 0
+    expect_readiness(container, manager, call)
     assert container.status == "running"
 
 
@@ -260,10 +265,7 @@ def test_an_abstract_address(runtime: Runtime) -> None:
     manager = Manager(f"@minicontainer-{os.getpid()}")
     container = runtime.create(WAITS, env=manager.env)
     call = begin_start(container, manager)
-    say(container, "READY=1")
-    manager.heard_of(container)
-    manager.socket.close()
-    assert runtime.finish(call).status == 0
+    expect_readiness(container, manager, call)
 
 
 @pytest.mark.ours("runc's path is too long then")
@@ -282,10 +284,7 @@ def test_a_start_too_many_does_not_listen(runtime: Runtime, manager: Manager) ->
     container = runtime.create(WAITS, env=manager.env)
     call = begin_start(container, manager)
     runtime.refused("start", container.id, says="running", env=manager.env)
-    say(container, "READY=1")
-    manager.heard_of(container)
-    manager.socket.close()
-    assert runtime.finish(call).status == 0
+    expect_readiness(container, manager, call)
 
 
 @pytest.mark.ours("runc has its state elsewhere")
