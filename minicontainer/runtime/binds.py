@@ -18,6 +18,8 @@ from minicontainer.runtime import places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from minicontainer.kernel.mount_options import Options
     from minicontainer.kernel.paths import Root
     from minicontainer.runtime.spec import Mount, Spec
@@ -44,6 +46,21 @@ def comes_from_the_host(mount: Mount, spec: Spec) -> bool:
         return is_id_mapped(mount)
     linked = any(kind & (mounts.MS_SLAVE | mounts.MS_SHARED) for kind in options.propagation)
     return is_id_mapped(mount) or linked or spec.has_namespace("user")
+
+
+def is_there_later(mount: Mount, earlier: Iterable[Mount], rootfs: str) -> bool:
+    """Say whether a bind shows what only an earlier mount of the container brings: some directory
+    of the container's own at another of its places.
+
+    The parent finds nothing there, or what the earlier mount is to cover.
+
+    Args:
+        mount: with an absolute source.
+        rootfs: the root's directory on the host.
+    """
+    source = os.path.realpath(mount.source or "") + "/"
+    covered = [os.path.normpath(before.destination).strip("/") for before in earlier]
+    return any(source.startswith(f"{rootfs}/{place}/") for place in covered if place)
 
 
 def is_id_mapped(mount: Mount) -> bool:

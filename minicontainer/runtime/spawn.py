@@ -45,7 +45,8 @@ def copy_host_mounts(bundle: Bundle, undo: ExitStack) -> dict[int, int]:
 
     Those that show other owners, which the host's root alone may make; those that stay linked to
     the host's (slave, shared): in the container's mount namespace all links are cut; and in a user
-    namespace all binds: its root may not reach what they show.
+    namespace all binds: its root may not reach what they show. Not those that show a place of
+    the container's own: that is not there yet, and init's to reach.
     """
     found = {}
     for i, asked in enumerate(bundle.spec.mounts):
@@ -55,6 +56,8 @@ def copy_host_mounts(bundle: Bundle, undo: ExitStack) -> dict[int, int]:
                 from minicontainer.runtime import idmaps  # few containers need it
 
                 found[i] = idmaps.open_mount(mount, bundle.spec.linux)
+            elif binds.is_there_later(mount, bundle.spec.mounts[:i], bundle.rootfs):
+                continue
             else:
                 found[i] = binds.open_source(mount)
             undo.callback(os.close, found[i])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -262,6 +263,33 @@ def test_a_link_that_is_there_already_must_be_the_same(bundles: Bundles, tmp_pat
     result = bundles("true", with_mounts(tmpfs("/tmp"), *mounts))
     assert result.status == 1
     assert "File exists" in result.errors
+
+
+@pytest.mark.parametrize("own_users", [False, True], ids=["", "with a user namespace"])
+@pytest.mark.parametrize("words", [(), ("rslave",)])
+@pytest.mark.oci("mounts[].source")
+def test_a_place_of_the_container_at_another_one(
+    bundles: Bundles, volume: Path, words: tuple[str, ...], own_users: bool
+) -> None:
+    """What an earlier mount brings there is shown, not what it covers, nor that there is none."""
+    (volume / "below").mkdir(exist_ok=True)
+    (volume / "below" / "brought").touch()
+    root = volume.parent / "root"
+    shutil.copytree(bundles.rootfs, root, symlinks=True)
+    for place in ("tmp/below", "empty", "shown/tmp", "shown/empty"):
+        (root / place).mkdir(parents=True)  # which root of a user namespace could not
+    shown = [bind(root / place / "below", f"/shown/{place}", *words) for place in ("tmp", "empty")]
+
+    def change(config: Spec) -> None:
+        config["root"] = {"path": str(root)}
+        config["mounts"] += [bind(volume, "/tmp"), bind(volume, "/empty"), *shown]
+        if own_users:
+            maps = [{"containerID": 0, "hostID": 100_000, "size": 65_536}]
+            config["linux"] |= {"uidMappings": maps, "gidMappings": maps}
+            config["linux"]["namespaces"].append({"type": "user"})
+
+    result = bundles("ls /shown/*", change)
+    assert result.output.split().count("brought") == len(shown), result.errors
 
 
 def test_every_word_is_tried_here() -> None:
