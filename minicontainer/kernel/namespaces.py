@@ -9,7 +9,7 @@ import ctypes
 import os
 
 from minicontainer import steps
-from minicontainer.contexts import contextmanager
+from minicontainer.contexts import ExitStack, contextmanager
 from minicontainer.errors import KernelError
 from minicontainer.kernel import files, libc, signals
 from minicontainer.record import Record
@@ -176,6 +176,57 @@ def join_process(pidfd: int, flags: int) -> None:
         shell="nsenter --target PID "
         + " ".join(f"--{row.option}" for row in NAMESPACES if flags & row.flag),
     )  # fmt: skip
+
+
+@contextmanager
+def held(flags: int) -> Iterator[tuple[int, int]]:
+    """Have new namespaces for a moment: an empty process holds them while the block runs.
+
+    Args:
+        flags: CLONE_NEW… flags.
+    Returns:
+        The process's pid and a pidfd for it.
+    Raises:
+        KernelError: as `clone3`.
+    """
+    read_end, write_end = os.pipe()
+    pid, pidfd = clone3(flags)
+    if pid == 0:
+        os.close(write_end)
+        os.read(read_end, 1)  # until the parent closes it, or is killed
+        os._exit(0)
+    try:
+        yield pid, pidfd
+    finally:
+        for fd in (read_end, write_end, pidfd):
+            os.close(fd)
+        os.waitpid(pid, 0)
+
+
+@contextmanager
+def in_mounts(pidfd: int) -> Iterator[None]:
+    """Be in a process's mount namespace for a moment, then again where one was.
+
+    Raises:
+        KernelError: EPERM without CAP_SYS_ADMIN over it and CAP_SYS_CHROOT.
+    See: setns(2), mount_namespaces(7).
+    """
+    with ExitStack() as opened:
+        link = f"/proc/self/ns/{BY_TYPE['mount'].link}"
+        own = opened.enter_context(files.opened(open_namespace(link, BY_TYPE["mount"])))
+        root, directory = (
+            opened.enter_context(files.opened(os.open(path, os.O_PATH | os.O_CLOEXEC)))
+            for path in ("/", ".")
+        )
+        try:
+            join_process(pidfd, CLONE_NEWNS)
+            yield
+        finally:
+            # It makes the namespace's root the process's, which may have had one of its own.
+            setns(own, BY_TYPE["mount"])
+            os.fchdir(root)
+            os.chroot(".")
+            os.fchdir(directory)
 
 
 @contextmanager

@@ -24,6 +24,17 @@ if TYPE_CHECKING:
     from minicontainer.kernel.paths import Root
     from minicontainer.runtime.spec import Mount, Spec
 
+# What any word of a bind's options takes away if no word sets it; but not the times of access.
+# mount(8) keeps it; runc and crun don't, so that it is what `docker run -v` has always done.
+_BIND_ATTRIBUTES = (
+    mounts.MOUNT_ATTR_RDONLY
+    | mounts.MOUNT_ATTR_NOSUID
+    | mounts.MOUNT_ATTR_NODEV
+    | mounts.MOUNT_ATTR_NOEXEC
+    | mounts.MOUNT_ATTR_NOSYMFOLLOW
+)
+_NEVER_LOCKED = mounts.MOUNT_ATTR_NOSYMFOLLOW  # mount_namespaces(7)
+
 
 def located(mount: Mount, bundle: str) -> Mount:
     """Give *mount* with the absolute source that a bind needs: relative ones are in the bundle."""
@@ -140,22 +151,69 @@ def _check_kinds(tree: int, place: int, mount: Mount) -> None:
 
 
 def attach(tree: int, place: int, mount: Mount, options: Options) -> None:
-    """Give a detached copy its attributes and its propagation, and put it onto a place."""
-    recursive = bool(options.bind & mounts.MS_REC)
-    kinds = options.propagation or (mounts.MS_PRIVATE | mounts.MS_REC,)
-    if recursive or options.recursive != mounts.Attributes() or len(kinds) > 1:
-        set_attributes(tree, options)
-        for kind in kinds:
-            propagate(tree, kind)
-    else:  # one mount: one call
-        kind = kinds[0] & ~mounts.MS_REC
-        mounts.mount_setattr(tree, options.attributes, propagation=kind)
+    """Give a detached copy its attributes and its propagation, and put it onto a place.
+
+    Raises:
+        KernelError: EPERM: a word is to take away what the host has locked.
+    """
+    _change(tree, mount, options)
     words = ",".join(word for word in mount.options if word not in ("bind", "rbind"))
     mounts.move_mount(
         tree, place, where=mount.destination,
-        shell=f"mount --{'r' if recursive else ''}bind {mount.source} {mount.destination}"
-        f"{' -o ' + words if words else ''}",
+        shell=f"mount --{'r' if options.bind & mounts.MS_REC else ''}bind {mount.source} "
+        f"{mount.destination}{' -o ' + words if words else ''}",
     )  # fmt: skip
+
+
+def _change(tree: int, mount: Mount, options: Options) -> None:
+    """Set the attributes and the propagation of a copy.
+
+    A bind without a word about attributes keeps all that its source has. With one it has what the
+    words ask for and nothing more; but in a user namespace the host's mount has locked its own, and
+    what no word names then stays.
+    """
+    if options.attributes == mounts.Attributes():
+        _set_all(tree, options)
+        return
+    named = _named(mount, options.attributes)
+    try:
+        _set_all(tree, options.replace(attributes=_with(named, _BIND_ATTRIBUTES)))
+    except KernelError as error:
+        if error.errno != errno.EPERM:
+            raise
+        try:
+            _set_all(tree, options.replace(attributes=_with(named, _NEVER_LOCKED)))
+        except KernelError as refused:
+            raise KernelError(
+                refused.errno,
+                "a user namespace can't take away what the host's mount has (ro, nosuid, nodev, "
+                f"noexec, its times of access): {','.join(mount.options)} asks for it",
+                f"bind {mount.source}",
+            ) from None
+
+
+def _named(mount: Mount, asked: mounts.Attributes) -> mounts.Attributes:
+    """Leave the times of access as they are, unless a word sets another way: then all of it."""
+    times = mounts.MOUNT_ATTR__ATIME | mounts.MOUNT_ATTR_NODIRATIME
+    if asked.set & times or "relatime" in mount.options:  # whose bits are none
+        return asked.replace(clear=asked.clear | times & ~(asked.set & ~mounts.MOUNT_ATTR__ATIME))
+    return asked.replace(clear=asked.clear & ~times)
+
+
+def _with(named: mounts.Attributes, cleared: int) -> mounts.Attributes:
+    return named.replace(clear=named.clear | cleared & ~named.set)
+
+
+def _set_all(tree: int, options: Options) -> None:
+    kinds = options.propagation or (mounts.MS_PRIVATE | mounts.MS_REC,)
+    one = options.recursive == mounts.Attributes() and not options.bind & mounts.MS_REC
+    if one and len(kinds) == 1:  # one mount: one call
+        propagation = kinds[0] & ~mounts.MS_REC
+        mounts.mount_setattr(tree, options.attributes, propagation=propagation)
+        return
+    set_attributes(tree, options)
+    for kind in kinds:
+        propagate(tree, kind)
 
 
 def set_attributes(mount_fd: int, options: Options) -> None:

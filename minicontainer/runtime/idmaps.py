@@ -74,20 +74,10 @@ def _maps_for(mount: Mount, linux: Linux) -> Iterator[int]:
 
 @contextmanager
 def _user_namespace(uids: tuple[IdMap, ...], gids: tuple[IdMap, ...]) -> Iterator[int]:
-    """Give a user namespace that exists only for its maps: an empty process holds it meanwhile."""
-    held, holder = os.pipe()
-    pid, pidfd = namespaces.clone3(namespaces.CLONE_NEWUSER)
-    if pid == 0:
-        os.close(holder)
-        os.read(held, 1)  # until the parent closes it, or is killed
-        os._exit(0)
-    try:
+    """Give a user namespace that exists only for its maps."""
+    with namespaces.held(namespaces.CLONE_NEWUSER) as (pid, _):
         namespaces.write_id_maps(pid, uids, gids)
         with files.opened(
             namespaces.open_namespace(f"/proc/{pid}/ns/user", namespaces.BY_TYPE["user"])
         ) as fd:
             yield fd
-    finally:
-        for fd in (held, holder, pidfd):
-            os.close(fd)
-        os.waitpid(pid, 0)

@@ -27,7 +27,8 @@ from minicontainer.runtime.hooks import (
     run_poststop_hooks,
     run_runtime_hooks,
 )
-from minicontainer.runtime.spawn import copy_host_mounts, fork_init
+from minicontainer.runtime.host_mounts import copy_host_mounts
+from minicontainer.runtime.spawn import fork_init
 from minicontainer.runtime.spec import Hooks
 from minicontainer.runtime.state import State, default_cgroup
 from minicontainer.runtime.sync import (

@@ -17,7 +17,7 @@ from minicontainer.contexts import suppress
 from minicontainer.errors import Error, InitError, InvalidArgument, KernelError, Unsupported
 from minicontainer.kernel import namespaces, pidfds, process
 from minicontainer.kernel.namespaces import NAMESPACES
-from minicontainer.runtime import binds, context, init
+from minicontainer.runtime import context, init
 from minicontainer.runtime.attributes import set_oom_score
 from minicontainer.runtime.sync import (
     Forked,
@@ -33,35 +33,9 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from minicontainer.cgroups.cgroup import Cgroup
-    from minicontainer.contexts import ExitStack
     from minicontainer.runtime.init import Recipe
-    from minicontainer.runtime.spec import Bundle
     from minicontainer.runtime.spec_linux import Linux
     from minicontainer.runtime.sync import Channel
-
-
-def copy_host_mounts(bundle: Bundle, undo: ExitStack) -> dict[int, int]:
-    """Copy the mounts that only a process of the host can: detached, for init to put in place.
-
-    Those that show other owners, which the host's root alone may make; those that stay linked to
-    the host's (slave, shared): in the container's mount namespace all links are cut; and in a user
-    namespace all binds: its root may not reach what they show. Not those that show a place of
-    the container's own: that is not there yet, and init's to reach.
-    """
-    found = {}
-    for i, asked in enumerate(bundle.spec.mounts):
-        if binds.comes_from_the_host(asked, bundle.spec):
-            mount = binds.located(asked, bundle.path)
-            if binds.is_id_mapped(mount):
-                from minicontainer.runtime import idmaps  # few containers need it
-
-                found[i] = idmaps.open_mount(mount, bundle.spec.linux)
-            elif binds.is_there_later(mount, bundle.spec.mounts[:i], bundle.rootfs):
-                continue
-            else:
-                found[i] = binds.open_source(mount)
-            undo.callback(os.close, found[i])
-    return found
 
 
 def fork_init(child: context.Init, ours: Channel, cgroup: Cgroup) -> tuple[int, int]:
