@@ -9,7 +9,7 @@ import ctypes
 import os
 
 from minicontainer import steps
-from minicontainer.contexts import ExitStack, contextmanager
+from minicontainer.contexts import contextmanager
 from minicontainer.errors import KernelError
 from minicontainer.kernel import files, libc, signals
 from minicontainer.record import Record
@@ -201,32 +201,6 @@ def held(flags: int) -> Iterator[tuple[int, int]]:
         for fd in (read_end, write_end, pidfd):
             os.close(fd)
         os.waitpid(pid, 0)
-
-
-@contextmanager
-def in_mounts(pidfd: int) -> Iterator[None]:
-    """Be in a process's mount namespace for a moment, then again where one was.
-
-    Raises:
-        KernelError: EPERM without CAP_SYS_ADMIN over it and CAP_SYS_CHROOT.
-    See: setns(2), mount_namespaces(7).
-    """
-    with ExitStack() as opened:
-        link = f"/proc/self/ns/{BY_TYPE['mount'].link}"
-        own = opened.enter_context(files.opened(open_namespace(link, BY_TYPE["mount"])))
-        root, directory = (
-            opened.enter_context(files.opened(os.open(path, os.O_PATH | os.O_CLOEXEC)))
-            for path in ("/", ".")
-        )
-        try:
-            join_process(pidfd, CLONE_NEWNS)
-            yield
-        finally:
-            # It makes the namespace's root the process's, which may have had one of its own.
-            setns(own, BY_TYPE["mount"])
-            os.fchdir(root)
-            os.chroot(".")
-            os.fchdir(directory)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import os
 
 from minicontainer.contexts import ExitStack, contextmanager
 from minicontainer.errors import KernelError
-from minicontainer.kernel import namespaces
+from minicontainer.kernel import files, namespaces
 from minicontainer.runtime import binds
 
 TYPE_CHECKING = False
@@ -55,8 +55,28 @@ def _where_they_are_locked() -> Iterator[None]:
     something.
     """
     flags = namespaces.CLONE_NEWUSER | namespaces.CLONE_NEWNS
-    with namespaces.held(flags) as (_, pidfd), namespaces.in_mounts(pidfd):
+    with namespaces.held(flags) as (_, pidfd), _in_mounts_of(pidfd):
         yield
+
+
+@contextmanager
+def _in_mounts_of(pidfd: int) -> Iterator[None]:
+    """Be in a process's mount namespace for a moment, then again where one was: setns(2).
+
+    The namespace's root becomes one's own. It was before: nobody makes a user namespace from
+    within a chroot, clone(2) EPERM.
+    """
+    kind = namespaces.BY_TYPE["mount"]
+    with (
+        files.opened(namespaces.open_namespace(f"/proc/self/ns/{kind.link}", kind)) as own,
+        files.opened(os.open(".", os.O_PATH | os.O_CLOEXEC)) as directory,
+    ):
+        try:
+            namespaces.join_process(pidfd, namespaces.CLONE_NEWNS)
+            yield
+        finally:
+            namespaces.setns(own, kind)
+            os.fchdir(directory)
 
 
 def _copy(mount: Mount, spec: Spec) -> int:
