@@ -106,7 +106,8 @@ where it could not be run.
     --additional-gids -g GID…   also a member of this group
     --apparmor PROFILE          confined by it
     --cap -c NAME…              with this capability as well
-    --cgroup GROUP              in this cgroup, below the container's own
+    --cgroup GROUP…             in this cgroup, below the container's own; on v1 also
+                                CONTROLLER,…:GROUP, for each that shall differ
     --console-socket FILE       a unix socket that gets the terminal's master
     --cwd DIR                   the working directory
     --detach -d                 return when the program runs

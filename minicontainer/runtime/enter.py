@@ -41,6 +41,8 @@ from minicontainer.runtime.spawn import fork_by_joiner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from minicontainer.runtime.spec import Bundle
     from minicontainer.runtime.state import State, Store
 
@@ -77,7 +79,7 @@ def start(
     bundle: Bundle,
     store: Store,
     options: context.Options,
-    sub_group: str = "",
+    sub_groups: Mapping[str, str] | None = None,
 ) -> Running:
     """Start a program in a container; return when execve(2) has happened.
 
@@ -85,13 +87,14 @@ def start(
         state, pidfd: as `hold` gave them.
         bundle: the container's specification, with the new program as its process.
         options: how it is begun.
-        sub_group: the cgroup, below the container's own; `pids,cpu:NAME` for these alone on v1.
+        sub_groups: cgroups below the container's own: by v1 controller, for these alone; "" for
+            all that there are.
     Raises:
         InitError: the program could not be started.
         Conflict: the container has ended meanwhile.
     """
     try:
-        return _start(state, pidfd, bundle, store, options, sub_group)
+        return _start(state, pidfd, bundle, store, options, sub_groups or {})
     except (InitError, OSError):
         if pidfds.wait_gone(pidfd, 0):  # what failed is of no interest: all of it is going away
             raise _not_in("stopped", state.id) from None
@@ -104,7 +107,7 @@ def _start(
     bundle: Bundle,
     store: Store,
     options: context.Options,
-    sub_group: str,
+    sub_groups: Mapping[str, str],
 ) -> Running:
     spec = bundle.spec
     if spec.process.terminal:
@@ -116,13 +119,13 @@ def _start(
         undo.callback(theirs.close)
         child = context.Init(
             bundle, state, theirs, (), program=program, options=options,
-            tasks_files=_open_tasks(state, sub_group),
+            tasks_files=_open_tasks(state, sub_groups),
         )  # fmt: skip
         if streams.has_null():
             child.null_fd = streams.open_spare()  # from inside the host's can't be reached
             undo.callback(os.close, child.null_fd)
         undo.callback(child.close)
-        group_fd = _open_group(state, sub_group)
+        group_fd = _open_group(state, sub_groups.get("", ""))
         if group_fd is not None:
             undo.callback(os.close, group_fd)
         wanted = {namespace.type for namespace in spec.linux.namespaces}
@@ -165,21 +168,21 @@ def _join(child: context.Init, pidfd: int, flags: int) -> None:
         raise InitError(f"the container's namespaces can't be joined: {error}") from None
 
 
-def _open_tasks(state: State, sub_group: str) -> tuple[tuple[str, int], ...]:
+def _open_tasks(state: State, sub_groups: Mapping[str, str]) -> tuple[tuple[str, int], ...]:
     """Open what joins the container's v1 cgroups."""
     found = []
-    named, colon, below = sub_group.rpartition(":")
-    moved = _v1_hierarchies(named.split(",")) if colon else ()
+    everywhere = sub_groups.get("", "")
+    named = {controller: group for controller, group in sub_groups.items() if controller}
+    moved = _by_hierarchy(named) if named else {}
     for path in state.tasks:
         directory, _, name = path.rpartition("/")
-        if not colon or directory.removesuffix(state.cgroup) in moved:
-            directory = _below(directory, below)
+        directory = _below(directory, moved.get(directory.removesuffix(state.cgroup), everywhere))
         found.append((f"{directory}/{name}", files.open_for_writing(f"{directory}/{name}")))
     return tuple(found)
 
 
-def _v1_hierarchies(controllers: list[str]) -> list[str]:
-    """Find where v1 controllers are mounted."""
+def _by_hierarchy(sub_groups: Mapping[str, str]) -> dict[str, str]:
+    """Name groups by the place where their v1 controller is mounted, it may be with others."""
     from minicontainer.cgroups import hierarchies  # few calls name any
 
     places = {
@@ -187,10 +190,16 @@ def _v1_hierarchies(controllers: list[str]) -> list[str]:
         for hierarchy in hierarchies.mounted().v1
         for name in hierarchy.controllers
     }
-    for name in controllers:
+    found: dict[str, str] = {}
+    for name, group in sub_groups.items():
         if name not in places:
             raise Conflict(f"--cgroup {name}:…: cgroup v1 has no controller {name} here")
-    return [places[name] for name in controllers]
+        if found.setdefault(places[name], group) != group:
+            raise Conflict(
+                f"--cgroup {name}:{group}: {places[name]} has other controllers too, "
+                "and they are to be in another group"
+            )
+    return found
 
 
 def _open_group(state: State, sub_group: str) -> int | None:
@@ -199,8 +208,6 @@ def _open_group(state: State, sub_group: str) -> int | None:
     """
     if not state.unified:
         return None
-    if ":" in sub_group:
-        sub_group = ""  # of v1 controllers
     directory = _below(state.unified, sub_group)
     if not sub_group and files.read_file(f"{directory}/cgroup.subtree_control").strip():
         mount_point = state.unified.removesuffix(state.cgroup)

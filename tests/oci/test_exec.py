@@ -387,27 +387,6 @@ def test_apparmor_where_there_is_none(runtime: Runtime, container: Container) ->
     runtime.refused("exec", "--apparmor", "a-profile", container.id, "true", says="apparmor")
 
 
-# ---- cgroups
-
-
-def test_in_a_cgroup_below_the_containers(runtime: Runtime, container: Container) -> None:
-    """One that exists; on v1 a controller is named with it."""
-    of_first = cgroups_of(container.pid)
-    controller = "pids" if "pids" in of_first else ""
-    below = Path(of_first[controller]) / "below"
-    below.mkdir()
-    pid = detached(container, "--cgroup", f"{controller}:below" if controller else "below")
-    assert cgroups_of(pid)[controller] == str(below)
-
-
-@pytest.mark.parametrize("path", ["nowhere", "../..", "../../..", "/../.."])
-def test_in_a_cgroup_that_is_not_below(runtime: Runtime, container: Container, path: str) -> None:
-    """Neither in one that is missing, nor outside of the container's."""
-    controller = "pids:" if "pids" in cgroups_of(container.pid) else ""
-    words = ("exec", "--cgroup", f"{controller}{path}", container.id, "true")
-    assert runtime(*words).status >= 1
-
-
 # ---- many
 
 

@@ -28,6 +28,7 @@ def execute(session: Session, asked: Asked) -> int:
         raise InvalidArgument("expected a container ID and a program")
     name, *words = asked.arguments
     detached = asked.has("detach")
+    groups = _cgroups(asked.values("cgroup"))
     with foreground.interruptible(), ExitStack() as undo:
         state, pidfd = enter.hold(name, session.store, undo, paused=asked.has("ignore-paused"))
         spec = session.store.load_config(name)
@@ -42,7 +43,7 @@ def execute(session: Session, asked: Asked) -> int:
             console=theirs, plain_lines=handover.shows_in_a_file(ours),
             detached=detached, preserve_fds=preserved, new_keyring=state.new_keyring,
         )  # fmt: skip
-        running = enter.start(state, pidfd, bundle, session.store, options, asked.value("cgroup"))
+        running = enter.start(state, pidfd, bundle, session.store, options, groups)
         try:
             handover.write_pid_file(asked, running.pid)
             handover.send_pidfd(wanted, running.pidfd)
@@ -50,6 +51,27 @@ def execute(session: Session, asked: Asked) -> int:
             enter.end(state, running.pid, running.pidfd)
             raise
         return 0 if detached else handover.follow(running, ours)
+
+
+def _cgroups(asked: list[str]) -> dict[str, str]:
+    """Read the cgroups to be in: `NAME`, or on v1 any number of `CONTROLLER,CONTROLLER:NAME`.
+
+    Returns:
+        By controller; "" for all that there are.
+    """
+    found: dict[str, str] = {}
+    for text in asked:
+        controllers, colon, group = text.rpartition(":")
+        names = controllers.split(",")
+        if colon and not all(names):
+            raise InvalidArgument(f"--cgroup {text}: expected a controller before the colon")
+        if not colon and len(asked) > 1:
+            raise InvalidArgument(f"--cgroup {text}: one of several, expected CONTROLLER:NAME")
+        for name in names:
+            if name in found:
+                raise InvalidArgument(f"--cgroup {text}: {name} is asked for twice")
+            found[name] = group
+    return found
 
 
 def _described(asked: Asked, words: list[str], spec: Spec) -> Process:
