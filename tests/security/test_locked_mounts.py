@@ -22,7 +22,7 @@ _ATTACK = """
 mount -o remount,bind,rw /mnt; touch /mnt/new && echo written
 umount /mnt/below; cat /mnt/below/secret
 """
-_SHOW = "grep ' /mnt ' /proc/self/mounts | cut -d' ' -f4"
+_SHOW = "grep ' /mnt ' /proc/self/mountinfo | cut -d' ' -f6"
 HOST_HAS = {"ro", "nosuid", "nodev", "noexec", "noatime"}
 
 
