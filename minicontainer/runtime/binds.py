@@ -196,7 +196,9 @@ def _named(mount: Mount, asked: mounts.Attributes) -> mounts.Attributes:
     """Leave the times of access as they are, unless a word sets another way: then all of it."""
     times = mounts.MOUNT_ATTR__ATIME | mounts.MOUNT_ATTR_NODIRATIME
     if asked.set & times or "relatime" in mount.options:  # whose bits are none
-        return asked.replace(clear=asked.clear | times & ~(asked.set & ~mounts.MOUNT_ATTR__ATIME))
+        return asked.replace(
+            clear=asked.clear | times & ~(asked.set & mounts.MOUNT_ATTR_NODIRATIME)
+        )
     return asked.replace(clear=asked.clear & ~times)
 
 

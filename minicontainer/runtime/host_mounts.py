@@ -32,15 +32,15 @@ def copy_host_mounts(bundle: Bundle, undo: ExitStack) -> dict[int, int]:
         Descriptors, by place in the specification's list.
     """
     found = {}
+    rootfs = bundle.rootfs
     with ExitStack() as here:
         if bundle.spec.has_namespace("user"):
             here.enter_context(_where_they_are_locked())
         for i, asked in enumerate(bundle.spec.mounts):
             if binds.comes_from_the_host(asked, bundle.spec):
                 mount = binds.located(asked, bundle.path)
-                if binds.is_id_mapped(mount) or not binds.is_there_later(
-                    mount, bundle.spec.mounts[:i], bundle.rootfs
-                ):
+                earlier = bundle.spec.mounts[:i]
+                if binds.is_id_mapped(mount) or not binds.is_there_later(mount, earlier, rootfs):
                     found[i] = _copy(mount, bundle.spec)
                     undo.callback(os.close, found[i])
     return found

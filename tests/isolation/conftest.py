@@ -130,6 +130,13 @@ def enter(pid: int, script: str, *namespaces: str) -> str:
 # ---- bundles
 
 
+def in_user_namespace(config: Spec, host_id: int = 100_000) -> None:
+    """Give a container a user namespace, whose ids begin at *host_id*."""
+    maps = [{"containerID": 0, "hostID": host_id, "size": 65_536}]
+    config["linux"]["namespaces"].append({"type": "user"})
+    config["linux"] |= {"uidMappings": maps, "gidMappings": maps}
+
+
 def finished(arguments: list[str], **streams: Any) -> Result:
     """Run a command to its end."""
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE} | streams

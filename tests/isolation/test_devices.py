@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import Run
 
-from .conftest import HOST_PYTHON, Bundles, Change, Spec, python
+from .conftest import HOST_PYTHON, Bundles, Change, Spec, in_user_namespace, python
 
 DEVICES = {
     "null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9),
@@ -135,12 +135,6 @@ def _devices(*devices: Spec) -> Change:
     return change
 
 
-def _in_user_namespace(config: Spec, host_id: int = 0) -> None:
-    maps = [{"containerID": 0, "hostID": host_id, "size": 65_536}]
-    config["linux"]["namespaces"].append({"type": "user"})
-    config["linux"] |= {"uidMappings": maps, "gidMappings": maps}
-
-
 ASKED: tuple[Spec, ...] = (
     {
         "path": "/dev/one",
@@ -182,7 +176,7 @@ def test_a_user_namespace_gets_them_as_asked(bundles: Bundles, umask: int) -> No
 
     def change(config: Spec) -> None:
         _devices(*ASKED)(config)
-        _in_user_namespace(config, host_id=100_000)
+        in_user_namespace(config)
 
     before = os.umask(umask)
     try:
@@ -207,7 +201,7 @@ def test_a_device_works_in_a_user_namespace(bundles: Bundles) -> None:
     def change(config: Spec) -> None:
         _devices({"path": "/dev/zeros", "type": "c", "major": 1, "minor": 5, "fileMode": 0o600},
                  {"path": "/dev/memory", "type": "c", "major": 1, "minor": 1})(config)  # fmt: skip
-        _in_user_namespace(config, host_id=100_000)
+        in_user_namespace(config)
 
     result = bundles("head -c 1 /dev/zeros | wc -c; head -c 1 /dev/memory", change)
     assert result.output == "1\n"
@@ -219,7 +213,7 @@ def test_a_user_namespace_has_the_hosts_default_files(bundles: Bundles) -> None:
     """Bound: they work, and can't be changed."""
 
     def change(config: Spec) -> None:
-        _in_user_namespace(config)
+        in_user_namespace(config, host_id=0)
         for kind in ("bounding", "effective", "permitted"):
             config["process"]["capabilities"][kind] += ["CAP_FOWNER", "CAP_CHOWN"]
 
@@ -235,7 +229,9 @@ def test_a_user_namespace_has_the_hosts_default_files(bundles: Bundles) -> None:
 
 def test_a_joined_user_namespace_gets_the_hosts_files(bundles: Bundles) -> None:
     """Whose owners nobody here knows: bound if the host has that device by that name."""
-    holder = bundles.start("echo ready; sleep 60", _in_user_namespace)
+    holder = bundles.start(
+        "echo ready; sleep 60", lambda config: in_user_namespace(config, host_id=0)
+    )
 
     def joining(path: str, minor: int) -> Change:
         def change(config: Spec) -> None:

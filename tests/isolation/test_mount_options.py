@@ -10,7 +10,7 @@ import pytest
 
 from minicontainer.kernel.mount_options import OPTIONS, RECURSIVE_OPTIONS
 
-from .conftest import Bundles, Change, MountPoint, Spec, mounts_of
+from .conftest import Bundles, Change, MountPoint, Spec, in_user_namespace, mounts_of
 
 WAIT = "echo ready; sleep 60"
 
@@ -287,9 +287,7 @@ def test_a_place_of_the_container_at_another_one(
         config["root"] = {"path": str(root)}
         config["mounts"] += [bind(volume, "/tmp"), bind(volume, "/empty"), *shown]
         if own_users:
-            maps = [{"containerID": 0, "hostID": 100_000, "size": 65_536}]
-            config["linux"] |= {"uidMappings": maps, "gidMappings": maps}
-            config["linux"]["namespaces"].append({"type": "user"})
+            in_user_namespace(config)
 
     result = bundles("ls /shown/*", change)
     assert result.output.split().count("brought") == len(shown), result.errors

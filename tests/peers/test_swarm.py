@@ -61,6 +61,7 @@ def test_a_service_of_three_replicas(docker: Docker) -> None:
     wait_for_tasks(docker, 1)
     docker.must("service", "rm", "web")
     wait_until(lambda: not tasks(docker), "the service's end")
+    docker.must("swarm", "leave", "--force")
 
 
 @pytest.mark.timeout(180)

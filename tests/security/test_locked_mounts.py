@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Result
-from tests.isolation.conftest import Bundles, Change, Spec, finished
+from tests.isolation.conftest import Bundles, Change, Spec, finished, in_user_namespace
 
 _HOST = """
 mount -t tmpfs host "$1"; mkdir "$1/below"; echo covered > "$1/below/secret"
@@ -26,20 +26,16 @@ _SHOW = "grep ' /mnt ' /proc/self/mountinfo | cut -d' ' -f6"
 HOST_HAS = {"ro", "nosuid", "nodev", "noexec", "noatime"}
 
 
-def own_users(config: Spec) -> None:
-    """Give the container a user namespace."""
-    maps = [{"containerID": 0, "hostID": 100_000, "size": 65_536}]
-    config["linux"] |= {"uidMappings": maps, "gidMappings": maps}
-    config["linux"]["namespaces"].append({"type": "user"})
-
-
-def _run(bundles: Bundles, source: Path, script: str, bind: Spec, *changes: Change) -> Result:
+def _run(
+    bundles: Bundles, source: Path, script: str, words: tuple[str, ...], *changes: Change
+) -> Result:
     """Run a container that may mount, on a host of its own with such a mount."""
 
     def change(config: Spec) -> None:
         for kind in ("bounding", "effective", "permitted"):
             config["process"]["capabilities"][kind] += ["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"]
-        config["mounts"].append({"destination": "/mnt", "source": str(source), **bind})
+        mount = {"destination": "/mnt", "source": str(source), "options": [*words]}
+        config["mounts"].append(mount)
         for act in changes:
             act(config)
 
@@ -49,32 +45,30 @@ def _run(bundles: Bundles, source: Path, script: str, bind: Spec, *changes: Chan
 
 def test_root_of_a_user_namespace_can_not_undo_them(bundles: Bundles, volume: Path) -> None:
     """Neither write to it, nor see what a mount covers."""
-    result = _run(bundles, volume, _ATTACK, {"options": ["rbind"]}, own_users)
+    result = _run(bundles, volume, _ATTACK, ("rbind",), in_user_namespace)
     assert result.output == ""
     assert "Read-only file system" in result.errors  # the attack was tried
 
 
 def test_root_of_the_host_can(bundles: Bundles, volume: Path) -> None:
     """The control: the same program without a user namespace of its own."""
-    result = _run(bundles, volume, _ATTACK, {"options": ["rbind"]})
+    result = _run(bundles, volume, _ATTACK, ("rbind",))
     assert result.output == "written\ncovered\n", result.errors
 
 
 def test_a_part_that_would_uncover_something_is_refused(bundles: Bundles, volume: Path) -> None:
     """Without the mount on it: the kernel's rule, told in a line; with it, no rule is needed."""
-    result = _run(bundles, volume, "true", {"options": ["bind"]}, own_users)
+    result = _run(bundles, volume, "true", ("bind",), in_user_namespace)
     assert result.status == 1
     assert "a user namespace must not uncover what is under them: use rbind" in result.errors
-    assert _run(bundles, volume, "true", {"options": ["bind"]}).status == 0
+    assert _run(bundles, volume, "true", ("bind",)).status == 0
 
 
-@pytest.mark.parametrize(
-    "words", [(), ("ro",), ("nosuid",), ("symfollow",), ("diratime", "atime")]
-)  # fmt: skip
+@pytest.mark.parametrize("words", [(), ("ro",), ("nosuid",), ("symfollow",), ("diratime", "atime")])
 @pytest.mark.oci("mounts[].options")
 def test_what_no_word_names_stays(bundles: Bundles, volume: Path, words: tuple[str, ...]) -> None:
     """In a user namespace."""
-    result = _run(bundles, volume, _SHOW, {"options": ["rbind", *words]}, own_users)
+    result = _run(bundles, volume, _SHOW, ("rbind", *words), in_user_namespace)
     assert set(result.output.strip().split(",")) >= HOST_HAS, result.errors
 
 
@@ -82,7 +76,7 @@ def test_what_no_word_names_stays(bundles: Bundles, volume: Path, words: tuple[s
 @pytest.mark.oci("mounts[].options")
 def test_a_word_that_asks_for_less_is_refused(bundles: Bundles, volume: Path, word: str) -> None:
     """In a user namespace: by the kernel, and told in a line."""
-    result = _run(bundles, volume, _SHOW, {"options": ["rbind", word]}, own_users)
+    result = _run(bundles, volume, _SHOW, ("rbind", word), in_user_namespace)
     assert result.status == 1
     assert f"times of access): rbind,{word} asks for it" in result.errors
 
@@ -104,5 +98,5 @@ def test_without_a_user_namespace_a_bind_has_what_its_words_say(
     bundles: Bundles, volume: Path, words: tuple[str, ...], shown: set[str]
 ) -> None:
     """All that its source has when they say nothing, and else nothing that they don't; as runc."""
-    result = _run(bundles, volume, _SHOW, {"options": ["rbind", *words]})
+    result = _run(bundles, volume, _SHOW, ("rbind", *words))
     assert set(result.output.strip().split(",")) == shown, result.errors
