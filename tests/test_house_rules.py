@@ -49,6 +49,10 @@ LIBRARY_HOMES = {
     "jeepney": ("cgroups/systemd_bus.py",),
     "pyroute2": ("kernel/netlink.py",),
     "httpx": ("images/registry.py",),
+    "zstandard": ("images/compression.py",),
+    "h11": ("api/connection.py",),
+    "rich": ("cli/progress.py",),
+    "sqlite3": ("images/store*.py", "engine/store*.py"),
 }
 
 LONGEST_FILE = 450
