@@ -4,6 +4,9 @@
     ├── InvalidArgument   what was asked for makes no sense: ask differently
     ├── NotFound          a named thing does not exist: name another, or make it
     ├── Conflict          it exists, or is in a state that forbids this: change that first
+    ├── NotModified       it is already as requested: nothing to do
+    ├── Forbidden         this caller may not do that, or not with this thing
+    ├── Unauthorized      the credentials are wrong or missing: log in
     ├── Unsupported       this host or this build cannot do it: the message says what would
     ├── KernelError       a system call failed (an OSError too: errno, strerror, filename)
     └── InitError         the container's first process failed: which step, which call, why
@@ -39,6 +42,18 @@ class NotFound(Error):
 
 class Conflict(Error):
     """A thing exists already, or its state forbids what was asked."""
+
+
+class NotModified(Error):
+    """A thing is already in the state that was requested, such as a container that runs."""
+
+
+class Forbidden(Error):
+    """The operation is not allowed on this thing, such as removing a predefined network."""
+
+
+class Unauthorized(Error):
+    """A registry refused the credentials, or needs some."""
 
 
 class Unsupported(Error):
