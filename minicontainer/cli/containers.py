@@ -8,7 +8,7 @@ import sys
 from minicontainer import steps
 from minicontainer.cli.output import say
 from minicontainer.cli.run_options import config_from, run_parser
-from minicontainer.engine.containers import Containers
+from minicontainer.engine.sandbox import Sandbox
 from minicontainer.runtime.foreground import Interrupted
 
 _EXIT_NO_TERMINAL = 1  # as Docker's client
@@ -33,7 +33,7 @@ def run(argv: list[str], environ: dict[str, str]) -> int:
         steps.listen(Explainer(sys.stderr), "client")
     steps.tell_warnings_to(say)
     try:
-        outcome = Containers(asked.data_root, asked.exec_root).run(config, say)
+        outcome = Sandbox(asked.data_root, asked.exec_root).run(config, say)
     except Interrupted as interrupt:
         say("interrupted before the container ran: nothing was left behind")
         return 128 + interrupt.number

@@ -11,8 +11,8 @@ from contextlib import suppress
 
 from minicontainer.cgroups import hierarchies
 from minicontainer.engine import host_probes, host_rootless
-from minicontainer.engine.containers import Containers
 from minicontainer.engine.host_probes import Finding
+from minicontainer.engine.sandbox import Sandbox
 from minicontainer.errors import Error, KernelError
 from minicontainer.kernel import capabilities, files
 from minicontainer.record import Record
@@ -186,7 +186,7 @@ def _default_rootfs(data_root: str, rootfs: str) -> Finding:
         return Finding(name=name, ok=False, found=found, fix="run the command with sudo")
     try:
         # of its two directories, this looks into the first alone
-        place = Containers(data_root, data_root).find_rootfs(rootfs)
+        place = Sandbox(data_root, data_root).find_rootfs(rootfs)
     except Error as error:
         found, _, fix = str(error).rpartition(": ")
         return Finding(name=name, ok=False, found=found, fix=fix)

@@ -15,7 +15,7 @@ import re
 import stat
 
 from minicontainer import steps
-from minicontainer.engine import containers
+from minicontainer.engine import sandbox
 from minicontainer.kernel import bpf, capabilities, mounts, namespaces, seccomp, signals
 from minicontainer.runtime import init, lifecycle
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from minicontainer.steps import Event
 
-_RECIPES = (*containers.STEPS, *lifecycle.STEPS, *init.RECIPE)
+_RECIPES = (*sandbox.STEPS, *lifecycle.STEPS, *init.RECIPE)
 _SHOWN = 100  # characters of an argument; a mount's options or a program's text can be long
 _LONG_ID = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 _SECTION = re.compile(r"^(Args|Returns|Raises|Yields):")

@@ -12,14 +12,14 @@ import sys
 import pytest
 
 from minicontainer import steps
-from minicontainer.engine import containers
+from minicontainer.engine import sandbox
 from minicontainer.kernel import mounts
 from minicontainer.learn import explain
 from minicontainer.runtime import init, lifecycle
 from minicontainer.steps import Event
 from tests.conftest import CHECKOUT, PATIENCE_S, Run, command
 
-ALL_STEPS = (*containers.STEPS, *lifecycle.STEPS, *init.RECIPE)
+ALL_STEPS = (*sandbox.STEPS, *lifecycle.STEPS, *init.RECIPE)
 HEADING = re.compile(r"^(\d+)\. ([a-z-]+)   \[(\w+), (\w+\.py:\d+), at [\d.]+ ms\]$", re.M)
 
 
@@ -60,7 +60,7 @@ def test_a_run_is_told_step_by_step(run: Run) -> None:
     assert (result.status, result.output) == (0, "out\n")
     headings = HEADING.findall(result.errors)
     assert [int(number) for number, *_ in headings] == list(range(1, len(headings) + 1))
-    for recipe in (containers.STEPS, lifecycle.STEPS, init.RECIPE):
+    for recipe in (sandbox.STEPS, lifecycle.STEPS, init.RECIPE):
         order = names(recipe)
         found = [order.index(name) for _, name, *_ in headings if name in order]
         assert found == sorted(set(found))

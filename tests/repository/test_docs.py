@@ -8,7 +8,7 @@ from minicontainer import steps
 from minicontainer.cgroups.control_files import LIMITS
 from minicontainer.cgroups.limits import Resources
 from minicontainer.cli.run_options import run_parser
-from minicontainer.engine import containers
+from minicontainer.engine import sandbox
 from minicontainer.kernel.mount_options import OPTIONS, RECURSIVE_OPTIONS
 from minicontainer.runtime import enter, init, lifecycle
 from tests.conftest import CHECKOUT
@@ -33,7 +33,7 @@ def test_the_page_tells_the_recipe_in_its_order() -> None:
 def test_the_page_names_every_step_of_the_parent() -> None:
     """The engine's steps stand around the runtime's."""
     told = set(rows_below("The parent's steps"))
-    assert told == {steps.step_name(step) for step in (*containers.STEPS, *lifecycle.STEPS)}
+    assert told == {steps.step_name(step) for step in (*sandbox.STEPS, *lifecycle.STEPS)}
 
 
 def test_the_page_names_the_steps_of_exec() -> None:

@@ -1,4 +1,4 @@
-"""From a configuration to a running container and back.
+"""Containers of the command that runs them: `minicontainer run` without an engine.
 
 A container of the sandbox lives as long as the command that runs it. Its directory holds the
 overlay's writable layer and a lock; a container whose holder was killed is found by that lock being
@@ -46,7 +46,7 @@ class Outcome(Record):
     reason: str = ""
 
 
-class Containers:
+class Sandbox:
     """The containers of this host.
 
     Args:
