@@ -20,10 +20,10 @@ from pathlib import Path
 from minicontainer.cgroups.control_files import LIMITS
 from minicontainer.cgroups.limits import Resources
 from minicontainer.record import Record
-from minicontainer.runtime import command_line
+from minicontainer.runtime.cli import command_line
+from minicontainer.runtime.config.spec import Spec
+from minicontainer.runtime.container.state import OCI_VERSION
 from minicontainer.runtime.context import WANTS_REAPER
-from minicontainer.runtime.spec import Spec
-from minicontainer.runtime.state import OCI_VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -44,7 +44,7 @@ def command(name: str) -> list[str]:
         return [str(installed)]
     module = {
         "minicontainer": "minicontainer.cli.main",
-        "minicontainer-oci": "minicontainer.runtime.main",
+        "minicontainer-oci": "minicontainer.runtime.cli.main",
     }
     code = (
         f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); "

@@ -66,7 +66,7 @@ SLOW_TO_IMPORT = {
     "tempfile", "threading", "typing", "urllib",
 }  # fmt: skip
 # Where the commands of minicontainer-oci are.
-COMMAND_MODULES = sorted((PACKAGE / "runtime/commands").glob("[a-z]*.py"))
+COMMAND_MODULES = sorted((PACKAGE / "runtime/cli").glob("[a-z]*.py"))
 
 THE_END = re.compile(r"# .*\b(process|thread|request) ends here\b")
 EXPLAINED_IGNORE = re.compile(r"# type: ignore\[[a-z, -]+\]  # \w")
@@ -268,13 +268,13 @@ def test_the_start_path_imports_nothing_slow(command: Path) -> None:
 
     For the context managers of contextlib there is minicontainer.contexts.
     """
-    name = f"minicontainer.runtime.commands.{command.stem}"
-    assert not imported_by("minicontainer.runtime.main", name) & SLOW_TO_IMPORT
+    name = f"minicontainer.runtime.cli.{command.stem}"
+    assert not imported_by("minicontainer.runtime.cli.main", name) & SLOW_TO_IMPORT
 
 
 def test_commands_on_what_exists_do_without_os() -> None:
     """What os defines in Python costs a tenth of `start`: they need no more than posix."""
-    modules = "minicontainer.runtime.main", "minicontainer.runtime.commands.control"
+    modules = "minicontainer.runtime.cli.main", "minicontainer.runtime.cli.control"
     assert not imported_by(*modules, "minicontainer.cgroups.directories") & {"os", "ctypes"}
 
 

@@ -9,7 +9,7 @@ from minicontainer import steps
 from minicontainer.cli.output import say
 from minicontainer.cli.run_options import config_from, run_parser
 from minicontainer.engine.sandbox import Sandbox
-from minicontainer.runtime.foreground import Interrupted
+from minicontainer.runtime.parent.foreground import Interrupted
 
 _EXIT_NO_TERMINAL = 1  # as Docker's client
 

@@ -12,7 +12,7 @@ import sys
 from minicontainer.cli.output import say
 from minicontainer.errors import Error, InitError
 from minicontainer.kernel import signals
-from minicontainer.runtime import interpreter
+from minicontainer.runtime.parent import interpreter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from minicontainer.engine.sandbox import Sandbox
 from minicontainer.errors import Error, KernelError
 from minicontainer.kernel import capabilities, files
 from minicontainer.record import Record
-from minicontainer.runtime.defaults import CAPABILITIES
+from minicontainer.runtime.config.defaults import CAPABILITIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -26,9 +26,9 @@ from minicontainer.kernel.namespaces import IdMap
 from minicontainer.network import nat
 from minicontainer.network.links import Links
 from minicontainer.record import Record
-from minicontainer.runtime import idmaps, interpreter
-from minicontainer.runtime.spec import Mount
-from minicontainer.runtime.spec_linux import Linux
+from minicontainer.runtime.config.spec import Mount
+from minicontainer.runtime.config.spec_linux import Linux
+from minicontainer.runtime.parent import idmaps, interpreter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from minicontainer.engine import resolvers, specs
 from minicontainer.errors import Error, InvalidArgument, KernelError, NotFound, Unsupported
 from minicontainer.kernel import capabilities, namespaces
 from minicontainer.record import Record
-from minicontainer.runtime import attach, foreground, lifecycle
+from minicontainer.runtime.config.spec import Bundle, Spec
+from minicontainer.runtime.config.spec_check import check
+from minicontainer.runtime.container.state import State, Store, check_name, for_its_owner
 from minicontainer.runtime.context import Options
-from minicontainer.runtime.spec import Bundle, Spec
-from minicontainer.runtime.spec_check import check
-from minicontainer.runtime.state import State, Store, check_name, for_its_owner
+from minicontainer.runtime.parent import attach, foreground, lifecycle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from minicontainer.engine.config import ContainerConfig
-    from minicontainer.runtime.lifecycle import Container
+    from minicontainer.runtime.parent.lifecycle import Container
 
 _NETWORK = "minicontainer.network"
 

@@ -13,10 +13,11 @@ from minicontainer.errors import InvalidArgument
 from minicontainer.kernel import capabilities
 from minicontainer.kernel.namespaces import BY_TYPE, IdMap
 from minicontainer.kernel.process import RLIMITS
-from minicontainer.runtime import context, defaults, seccomp_profile
-from minicontainer.runtime.spec import Mount, Root, Spec
-from minicontainer.runtime.spec_linux import Linux, NamespaceSpec
-from minicontainer.runtime.spec_process import (
+from minicontainer.runtime import context
+from minicontainer.runtime.config import defaults, seccomp_profile
+from minicontainer.runtime.config.spec import Mount, Root, Spec
+from minicontainer.runtime.config.spec_linux import Linux, NamespaceSpec
+from minicontainer.runtime.config.spec_process import (
     RLIMIT_INFINITY,
     Capabilities,
     ConsoleSize,
@@ -24,7 +25,7 @@ from minicontainer.runtime.spec_process import (
     Rlimit,
     User,
 )
-from minicontainer.runtime.state import OCI_VERSION
+from minicontainer.runtime.container.state import OCI_VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

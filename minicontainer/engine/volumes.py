@@ -11,8 +11,8 @@ import stat
 from minicontainer.cgroups.limits import DeviceRule
 from minicontainer.errors import InvalidArgument
 from minicontainer.kernel.mount_options import OPTIONS
-from minicontainer.runtime.spec import Mount
-from minicontainer.runtime.spec_linux import Device
+from minicontainer.runtime.config.spec import Mount
+from minicontainer.runtime.config.spec_linux import Device
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ import stat
 from minicontainer import steps
 from minicontainer.engine import sandbox
 from minicontainer.kernel import bpf, capabilities, mounts, namespaces, seccomp, signals
-from minicontainer.runtime import init, lifecycle
+from minicontainer.runtime.child import init
+from minicontainer.runtime.parent import lifecycle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from minicontainer.record import Record
-from minicontainer.runtime import programs
+from minicontainer.runtime.child import programs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from minicontainer.cgroups.cgroup import View
-    from minicontainer.runtime.spec import Bundle
-    from minicontainer.runtime.state import State
+    from minicontainer.runtime.config.spec import Bundle
+    from minicontainer.runtime.container.state import State
     from minicontainer.runtime.sync import Channel
 
 WANTS_REAPER = "minicontainer.init"  # an annotation: --init

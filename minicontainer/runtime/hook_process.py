@@ -16,7 +16,8 @@ from minicontainer import steps
 from minicontainer.contexts import ExitStack, suppress
 from minicontainer.errors import InitError
 from minicontainer.kernel import pidfds, process, signals
-from minicontainer.runtime import foreground, programs
+from minicontainer.runtime.child import programs
+from minicontainer.runtime.parent import foreground
 from minicontainer.runtime.sync import (
     Leaving,
     channel_pair,
@@ -29,7 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from minicontainer.runtime.spec import Hook
+    from minicontainer.runtime.config.spec import Hook
     from minicontainer.runtime.sync import Channel
 
 _KEPT = 1000  # bytes of output, the last ones

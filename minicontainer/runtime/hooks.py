@@ -27,9 +27,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from minicontainer.runtime.config.spec import Hook, Hooks
+    from minicontainer.runtime.container.state import State
     from minicontainer.runtime.context import Init
-    from minicontainer.runtime.spec import Hook, Hooks
-    from minicontainer.runtime.state import State
 
 _UMASK = 0o022
 

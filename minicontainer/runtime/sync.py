@@ -56,14 +56,14 @@ from minicontainer.contexts import suppress
 from minicontainer.errors import Error, InitError, KernelError
 from minicontainer.kernel import pidfds, signals
 from minicontainer.record import Record
-from minicontainer.runtime import foreground
+from minicontainer.runtime.parent import foreground
 from minicontainer.steps import Event
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from minicontainer.runtime.state import State
+    from minicontainer.runtime.container.state import State
 
 
 class Go(Record):
@@ -337,7 +337,7 @@ def send_listener(asked: Filtering, channel: Channel, pid: int, state: State, st
 
     From here: the process under the filter may be stopped by whatever it does.
     """
-    from minicontainer.runtime import listener  # sockets: few filters have one
+    from minicontainer.runtime.parent import listener  # sockets: few filters have one
 
     listener.hand_over(asked, channel, pid, state, status)
 

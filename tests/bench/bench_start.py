@@ -30,9 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from minicontainer.kernel import mounts, namespaces
 from minicontainer.kernel.namespaces import IdMap
-from minicontainer.runtime import defaults, seccomp_profile
-from minicontainer.runtime.spec import Spec
-from minicontainer.runtime.spec_linux import NamespaceSpec
+from minicontainer.runtime.config import defaults, seccomp_profile
+from minicontainer.runtime.config.spec import Spec
+from minicontainer.runtime.config.spec_linux import NamespaceSpec
 from tests.conftest import CHECKOUT, command
 
 RUNS, WARM_UP = 30, 3

@@ -19,9 +19,10 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from minicontainer.kernel import namespaces
-from minicontainer.runtime import defaults, lifecycle
-from minicontainer.runtime.spec import Bundle
-from minicontainer.runtime.state import Store
+from minicontainer.runtime.config import defaults
+from minicontainer.runtime.config.spec import Bundle
+from minicontainer.runtime.container.state import Store
+from minicontainer.runtime.parent import lifecycle
 
 CHECKOUT = sys.path[0]
 RUNS, WARM_UP = 30, 3

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from minicontainer.errors import InvalidArgument
-from minicontainer.runtime.spec import read_bundle
+from minicontainer.runtime.config.spec import read_bundle
 from tests.conftest import Result, command
 
 from .conftest import Bundle, assert_one_line

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from minicontainer.cgroups import hierarchies
-from minicontainer.runtime import defaults
+from minicontainer.runtime.config import defaults
 from tests.conftest import PATIENCE_S, Result, Running, command, start_in_background
 
 Spec = dict[str, Any]

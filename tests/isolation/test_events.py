@@ -41,9 +41,9 @@ from minicontainer import steps
 from minicontainer.cli import containers
 from minicontainer.cli.main import exit_status_of
 from minicontainer.errors import Error
-from minicontainer.runtime import main
-from minicontainer.runtime.command_line import Asked
-from minicontainer.runtime.commands import create, processes
+from minicontainer.runtime.cli import main
+from minicontainer.runtime.cli.command_line import Asked
+from minicontainer.runtime.cli import create, processes
 kept, command, *words = sys.argv[2:]
 events = open(kept, "w")
 steps.listen(lambda event: print(json.dumps(event.to_json()), file=events, flush=True), "client")

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from minicontainer.kernel import security
-from minicontainer.runtime.mount_labels import label_queues, with_label
-from minicontainer.runtime.spec import Mount
+from minicontainer.runtime.config.spec import Mount
+from minicontainer.runtime.mounts.mount_labels import label_queues, with_label
 from tests.isolation.conftest import Bundles, Spec, mounts_of
 
 needs_apparmor = pytest.mark.skipif(

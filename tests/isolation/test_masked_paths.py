@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from minicontainer.runtime.defaults import MASKED_PATHS, READONLY_PATHS
+from minicontainer.runtime.config.defaults import MASKED_PATHS, READONLY_PATHS
 from tests.conftest import Run
 
 from .conftest import mounts_of

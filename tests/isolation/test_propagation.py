@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from minicontainer.runtime.spec_check import PROPAGATIONS
+from minicontainer.runtime.config.spec_check import PROPAGATIONS
 
 from .conftest import Bundles, Change, Spec, finished
 from .test_mount_options import bind

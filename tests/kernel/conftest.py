@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from minicontainer.kernel.seccomp_compiler import compile_profile
-from minicontainer.runtime.seccomp_profile import default_profile
+from minicontainer.runtime.config.seccomp_profile import default_profile
 
 if TYPE_CHECKING:
     pass

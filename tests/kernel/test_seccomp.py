@@ -16,7 +16,7 @@ from minicontainer.errors import KernelError
 from minicontainer.kernel import seccomp
 from minicontainer.kernel.seccomp import Seccomp, SyscallRule, load
 from minicontainer.kernel.seccomp_compiler import compile_profile
-from minicontainer.runtime.seccomp_profile import default_profile
+from minicontainer.runtime.config.seccomp_profile import default_profile
 from tests.kernel.seccomp_child import (
     CLONE_NEWUSER,
     KILLED_BY_SIGSYS,

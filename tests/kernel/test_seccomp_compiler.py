@@ -21,7 +21,7 @@ from minicontainer.kernel.seccomp_compiler import (
     compile_apart,
     compile_profile,
 )
-from minicontainer.runtime.seccomp_profile import default_profile
+from minicontainer.runtime.config.seccomp_profile import default_profile
 from tests.kernel.seccomp_child import ALLOWED, OWN, filtered, in_child, make_call, name_of, number
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="CAP_SYS_ADMIN: run as root")

@@ -15,7 +15,8 @@ from minicontainer import steps
 from minicontainer.engine import sandbox
 from minicontainer.kernel import mounts
 from minicontainer.learn import explain
-from minicontainer.runtime import init, lifecycle
+from minicontainer.runtime.child import init
+from minicontainer.runtime.parent import lifecycle
 from minicontainer.steps import Event
 from tests.conftest import CHECKOUT, PATIENCE_S, Run, command
 

@@ -14,7 +14,7 @@ import pytest
 from minicontainer.cgroups import hierarchies
 from minicontainer.cgroups.cgroup import open_cgroup
 from minicontainer.cgroups.limits import DeviceRule
-from minicontainer.runtime import defaults, seccomp_profile
+from minicontainer.runtime.config import defaults, seccomp_profile
 from tests.conftest import wait_until
 
 from .kernel import cgroups_of, control_file

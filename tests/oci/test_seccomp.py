@@ -54,7 +54,7 @@ def test_what_has_no_rule_fails_by_default(runtime: Runtime) -> None:
 
 def _dockers() -> list[dict[str, Any]]:
     """Give the default profile's rules, without mkdir(2)."""
-    from minicontainer.runtime.seccomp_profile import default_profile
+    from minicontainer.runtime.config.seccomp_profile import default_profile
 
     rules: list[dict[str, Any]] = default_profile(()).to_json()["syscalls"]
     for rule in rules:

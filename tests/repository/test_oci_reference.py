@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from minicontainer.runtime import command_line
+from minicontainer.runtime.cli import command_line
 from scripts import oci_reference
 from tests.conftest import CHECKOUT
 

@@ -67,9 +67,9 @@ def test_the_same_steps_write_a_file_of_its_own(run: Run) -> None:
 _CREATED = """
 import os, sys
 sys.path.insert(0, {checkout!r})
-from minicontainer.runtime import interpreter, lifecycle
-from minicontainer.runtime.spec import read_bundle
-from minicontainer.runtime.state import Store
+from minicontainer.runtime.parent import interpreter, lifecycle
+from minicontainer.runtime.config.spec import read_bundle
+from minicontainer.runtime.container.state import Store
 interpreter.protect(sys.orig_argv, os.environ)
 container = lifecycle.create({name!r}, read_bundle({bundle!r}), Store({state!r}))
 print(container.pid, flush=True)
@@ -231,4 +231,4 @@ def test_a_container_that_watches_an_exec_can_not_write_it(bundles: Bundles, vol
 def _runtime_of(copy: Path) -> list[str]:
     """Give minicontainer-oci as run by another copy of the interpreter."""
     *before, code = _command_of(copy)
-    return [*before, code.replace("cli.main", "runtime.main")]
+    return [*before, code.replace("cli.main", "runtime.cli.main")]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from minicontainer.errors import InvalidArgument, Unsupported
 from minicontainer.kernel import scheduling, security, sysctls
-from minicontainer.runtime import defaults, spec_check
-from minicontainer.runtime.spec import Spec
+from minicontainer.runtime.config import defaults, spec_check
+from minicontainer.runtime.config.spec import Spec
 
 
 def spec_with(path: str, value: Any) -> Spec:

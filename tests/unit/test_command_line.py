@@ -7,8 +7,8 @@ import re
 import pytest
 
 from minicontainer.errors import InvalidArgument
-from minicontainer.runtime import command_line, main
-from minicontainer.runtime.command_line import COMMANDS, GLOBAL, options_of, parse, split
+from minicontainer.runtime.cli import command_line, main
+from minicontainer.runtime.cli.command_line import COMMANDS, GLOBAL, options_of, parse, split
 
 
 def test_options_stand_before_and_after_the_argument() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from minicontainer import steps
-from minicontainer.runtime import enter, init
+from minicontainer.runtime.child import init
+from minicontainer.runtime.container import enter
 
 OF_FIRST = {steps.step_name(step): step for step in init.RECIPE}
 OF_EXEC = {steps.step_name(step): step for step in enter.RECIPE}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from minicontainer.kernel.seccomp import Seccomp
-from minicontainer.runtime.seccomp_profile import (
+from minicontainer.runtime.config.seccomp_profile import (
     ALWAYS,
     HIGHER_SOCKET_FAMILIES,
     WITH_CAPABILITY,

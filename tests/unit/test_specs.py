@@ -13,10 +13,10 @@ from minicontainer import jsontext
 from minicontainer.cli.run_options import config_from, run_parser
 from minicontainer.engine import specs
 from minicontainer.errors import InvalidArgument, NotFound
-from minicontainer.runtime import defaults
-from minicontainer.runtime.features import features
-from minicontainer.runtime.spec import Spec
-from minicontainer.runtime.spec_check import check
+from minicontainer.runtime.config import defaults
+from minicontainer.runtime.config.features import features
+from minicontainer.runtime.config.spec import Spec
+from minicontainer.runtime.config.spec_check import check
 
 IDENTIFIER = "0123456789abcdef" * 4
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minicontainer.errors import Conflict, InvalidArgument, KernelError, Unsupported
-from minicontainer.runtime import control
-from minicontainer.runtime.state import State, Store, check_name
+from minicontainer.runtime.container import control
+from minicontainer.runtime.container.state import State, Store, check_name
 
 GOOD = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+.-"
 

@@ -18,8 +18,8 @@ from minicontainer.cgroups.systemd_properties import (
     properties,
 )
 from minicontainer.errors import InvalidArgument
-from minicontainer.runtime.defaults import DENY_ALL_DEVICES, DEVICE_RULES
-from minicontainer.runtime.usage import numbers
+from minicontainer.runtime.config.defaults import DENY_ALL_DEVICES, DEVICE_RULES
+from minicontainer.runtime.container.usage import numbers
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from minicontainer.cgroups.systemd import SystemdCgroup, unit_of
 from minicontainer.cgroups.systemd_bus import RefusedError
 from minicontainer.cgroups.v2 import V2Cgroup
 from minicontainer.errors import Conflict, NotFound
-from minicontainer.runtime import control
-from minicontainer.runtime.state import State, Store
+from minicontainer.runtime.container import control
+from minicontainer.runtime.container.state import State, Store
 
 UNIT = unit_of("test.slice:minicontainer:web")
 FILES = ("cgroup.procs", "memory.max", "memory.swap.max", "pids.max", "cpu.weight", "cpu.idle")

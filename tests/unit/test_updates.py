@@ -21,8 +21,8 @@ from minicontainer.cgroups.limits import (
     Resources,
 )
 from minicontainer.errors import InvalidArgument, Unsupported
-from minicontainer.runtime import updates
-from minicontainer.runtime.command_line import COMMANDS, options_of
+from minicontainer.runtime.cli.command_line import COMMANDS, options_of
+from minicontainer.runtime.container import updates
 
 MIB = 1 << 20
 

@@ -16,7 +16,7 @@ from minicontainer.cgroups.stats import (
     Stall,
     Stats,
 )
-from minicontainer.runtime.usage import as_runc, numbers
+from minicontainer.runtime.container.usage import as_runc, numbers
 
 NOTHING = Stats(
     memory=MemoryUse(detail={}), cpu=CpuUse(), pids=PidsUse(), devices=(), hugepages={}, rdma={},

@@ -12,8 +12,8 @@ from minicontainer.cgroups.limits import DeviceRule
 from minicontainer.engine import volumes
 from minicontainer.engine.config import DeviceMapping, HostConfig, MountRequest
 from minicontainer.errors import InvalidArgument
-from minicontainer.runtime.spec import Mount
-from minicontainer.runtime.spec_linux import Device
+from minicontainer.runtime.config.spec import Mount
+from minicontainer.runtime.config.spec_linux import Device
 
 
 def mounts_of(**asked: Any) -> list[Mount]:

@@ -1,0 +1,338 @@
+"""The container's first process: the recipe from fork to exec.
+
+This list is what a container is. The parent (`lifecycle`) has forked this process into its
+namespaces and its cgroup; here it makes them a home, gives up what the program must not have, and
+becomes the program. Mounts, ids, capabilities and filters made here need no undoing: they end with
+the process.
+
+See: namespaces(7), pivot_root(2), capabilities(7), seccomp(2); runtime-spec runtime.md "Lifecycle".
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+
+from minicontainer import steps
+from minicontainer.contexts import suppress
+from minicontainer.errors import KernelError
+from minicontainer.kernel import (
+    files,
+    interfaces,
+    namespaces,
+    process,
+    signals,
+)
+from minicontainer.runtime.child import programs, reaper
+from minicontainer.runtime.child.attributes import (
+    join_keyring,
+    reset_affinity,
+    set_io_priority,
+    set_labels,
+    set_memory_policy,
+    set_personality,
+    set_scheduler,
+    set_sysctls,
+)
+from minicontainer.runtime.child.privileges import (
+    become_user,
+    drop_bounding_set,
+    filter_if_privileged,
+    filter_if_unprivileged,
+    forbid_new_privileges,
+    set_capabilities,
+    set_umask,
+)
+from minicontainer.runtime.child.rootfs import (
+    enter_directory,
+    enter_rootfs,
+    isolate_mounts,
+    make_devices,
+    make_rootfs_readonly,
+    mount_filesystems,
+    mount_rootfs,
+    open_terminal,
+    protect_paths,
+    settle_streams,
+    spread_mounts,
+)
+from minicontainer.runtime.config.spec_process import RLIMIT_INFINITY
+from minicontainer.runtime.context import WANTS_REAPER
+from minicontainer.runtime.hooks import (
+    run_create_container_hooks,
+    run_start_container_hooks,
+    wait_for_runtime_hooks,
+)
+from minicontainer.runtime.sync import Go, Leaving, Ready, Start, failure, pass_events_on
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+    from minicontainer.runtime.context import Init
+
+    Recipe = tuple[Callable[[Init], None], ...]
+
+EXIT_NOT_STARTED = 125
+
+
+# --- the steps, in their order -----------------------------------------------------------------
+
+
+def join_cgroups(init: Init) -> None:
+    """Move into the container's v1 cgroups, through files that the parent opened.
+
+    First, so that the limits hold for every later step. On v2 clone3(2) did it. By itself, because
+    the kernel lets a single thread move itself at once, and makes others wait: cgroup.procs of
+    another process costs 5 to 20 ms.
+    """
+    for path, tasks_fd in init.tasks_files:
+        files.write_open_file(tasks_fd, path, "0", shell=f"echo $$ > {path}")
+        os.close(tasks_fd)
+
+
+def reset_signals(init: Init) -> None:
+    """Give every signal its default meaning again.
+
+    The program inherits what is ignored or blocked, and Python ignores SIGPIPE: without this a
+    pipeline in the container would not end when its reader does. See: signal(7) "Execution".
+
+    Process 1 gets no signal that it has no handler for, so a container that waits for `start` could
+    only be killed. It has one for those that end others, until execve(2) takes it away.
+    """
+    for number in signals.CATCHABLE:
+        signals.handle(number, signals.SIG_DFL)
+    if os.getpid() == 1:  # not later: a filter may forbid sigaction(2)
+        for number in (signals.SIGHUP, signals.SIGINT, signals.SIGQUIT, signals.SIGTERM):
+            signals.handle(number, _end)
+    signals.set_mask(())
+
+
+def _end(number: int, _: object) -> NoReturn:
+    os._exit(128 + number)
+
+
+def forbid_tracing(init: Init) -> None:
+    """Forbid other processes to trace this one, while it still holds what the host gave it.
+
+    A container that shares a PID namespace could otherwise reach through /proc/PID into the host:
+    CVE-2016-9962. execve(2) of the program lifts it.
+    """
+    process.set_dumpable(False)
+    process.set_name("minic:init")
+
+
+@steps.needed_if(lambda spec: spec.has_namespace("user"))
+def become_root_inside(init: Init) -> None:
+    """Take user and group 0 of the new user namespace, whose maps the parent has written.
+
+    Until then this process has ids that the namespace may not map, and files that it made would
+    belong to nobody. See: user_namespaces(7).
+    """
+    process.set_groups(())
+    process.set_gid(0)
+    process.set_uid(0)
+    # changing ids made it dumpable or not by suid_dumpable; it stays hidden
+    process.set_dumpable(False)
+
+
+def start_session(init: Init) -> None:
+    """Leave the caller's session: its Ctrl-C and its terminal are not the container's."""
+    process.new_session()
+
+
+@steps.needed_if(lambda spec: spec.process.rlimits)
+def set_rlimits(init: Init) -> None:
+    """Set the resource limits, while CAP_SYS_RESOURCE may still be held to raise one."""
+    for limit in init.spec.process.rlimits:
+        soft = -1 if limit.soft == RLIMIT_INFINITY else limit.soft
+        hard = -1 if limit.hard == RLIMIT_INFINITY else limit.hard
+        try:
+            process.set_rlimit(limit.type, soft, hard)
+        except KernelError as error:
+            if error.errno != errno.EPERM:
+                raise
+            raise KernelError(
+                error.errno,
+                "above the hard limit here, which only CAP_SYS_RESOURCE may raise: ask for less",
+                f"{limit.type} {soft}:{hard}",
+            ) from None
+
+
+@steps.needed_if(lambda spec: spec.new_namespace("cgroup"))
+def unshare_cgroup(init: Init) -> None:
+    """Make our cgroup the root of what we see of cgroups.
+
+    Not with the other namespaces at the fork: a cgroup namespace is rooted where its maker is at
+    that moment, and only now are we in the container's. See: cgroup_namespaces(7).
+    """
+    namespaces.unshare(namespaces.CLONE_NEWCGROUP)
+
+
+@steps.needed_if(lambda spec: spec.hostname is not None)
+def set_hostname(init: Init) -> None:
+    """Name the host, in the container's UTS namespace."""
+    process.set_hostname(init.spec.hostname or "")
+
+
+@steps.needed_if(lambda spec: spec.domainname is not None)
+def set_domainname(init: Init) -> None:
+    """Name the NIS domain, in the container's UTS namespace."""
+    process.set_domainname(init.spec.domainname or "")
+
+
+@steps.needed_if(lambda spec: spec.new_namespace("network"))
+def raise_loopback(init: Init) -> None:
+    """Bring `lo` up: in a new network namespace it is there, but down."""
+    interfaces.set_up("lo")
+
+
+@steps.needed_if(lambda spec: not programs.environment(spec.process.env).get("HOME"))
+def find_home(init: Init) -> None:
+    """Set HOME where the specification does not: engines leave it to the runtime.
+
+    By the container's own passwd(5), and so when the root is the container's.
+    """
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    init.env["HOME"] = programs.home_of(init.spec.process.user.uid, root)
+    os.close(root)
+
+
+def find_program(init: Init) -> None:
+    """Find the program by the container's PATH: here, so that a missing one fails before start."""
+    name = init.spec.process.args[0]
+    init.executable = programs.find(name, init.env.get("PATH", ""))
+
+
+def report_ready(init: Init) -> None:
+    """Tell the parent that only the program is missing."""
+    # once more: the change of ids reset it, and the program's own user could trace us by now
+    process.set_dumpable(False)
+    init.channel.send(Ready())
+
+
+def wait_for_start(init: Init) -> None:
+    """Wait until the parent, or `start` at the gate, says so: networks are connected meanwhile.
+
+    A parent that is gone reads as closed.
+    """
+    if init.gate is not None:
+        init.channel = init.gate  # the other closes at execve: a filter may forbid close(2)
+    if not isinstance(init.channel.receive(), Start):
+        os._exit(EXIT_NOT_STARTED)  # the parent is gone, or has given up
+
+
+def announce_program(init: Init) -> None:
+    """Tell who waits that only execve is left: then a closed channel means that it happened.
+
+    Before a filter that comes last: it may forbid write(2).
+    """
+    init.channel.send(Leaving())
+
+
+def die_with_parent(init: Init) -> None:
+    """Be killed if the parent is: it waits in the foreground, and leaves no orphan.
+
+    After the change of ids, which clears this; and before the last message from the parent is
+    waited for, because one that ended earlier sends no signal, but no message either.
+    """
+    if not init.options.detached:  # otherwise it is nobody's foreground
+        process.die_with_parent()
+
+
+@steps.needed_if(lambda spec: spec.annotations.get(WANTS_REAPER))
+def stay_as_reaper(init: Init) -> None:
+    """Stay as process 1, if asked (--init): fork the program, reap orphans, pass signals on."""
+    reaper.run(
+        forked=init.channel.close,
+        program=lambda: _run_as_child(init),
+        failed=lambda error: init.channel.send(failure(error)),
+    )
+
+
+def _run_as_child(init: Init) -> None:
+    pass_events_on(init.channel, "program")
+    if init.spec.process.terminal:  # it stays in the session whose terminal it is
+        from minicontainer.kernel import terminal
+
+        process.new_group()
+        terminal.take_foreground(0)
+    else:
+        process.new_session()
+    steps.take(run_program, init)
+
+
+def run_program(init: Init) -> None:
+    """Become the program."""
+    process.run_program(init.executable, init.spec.process.args, init.env)
+
+
+RECIPE = (
+    join_cgroups,            # the limits hold from here on
+    reset_affinity,          # to what the cgroup has
+    reset_signals,
+    forbid_tracing,          # before anything of the container could look at us
+    become_root_inside,
+    start_session,
+    join_keyring,
+    set_rlimits,
+    set_sysctls,             # in our own namespaces, as root of them
+    unshare_cgroup,
+    isolate_mounts,          # before the first mount, or the host would see it
+    mount_rootfs,
+    mount_filesystems,
+    make_devices,            # on the /dev that was just mounted
+    open_terminal,
+    settle_streams,          # while the host's null device is there
+    wait_for_runtime_hooks,  # they want all mounts made, and the host's root
+    run_create_container_hooks,
+    enter_rootfs,
+    enter_directory,         # while one that is missing can still be made
+    protect_paths,           # now that the paths are the container's own
+    make_rootfs_readonly,
+    spread_mounts,           # nothing is mounted in the root any more
+    set_hostname,
+    set_domainname,
+    raise_loopback,
+    find_home,
+    find_program,            # here, so that a missing one fails `create` and not `start`
+    set_scheduler,           # these while capabilities are held, and no filter forbids them
+    set_io_priority,
+    set_memory_policy,
+    set_personality,
+    set_labels,              # before no_new_privs, which would forbid the change
+    set_umask,
+    forbid_new_privileges,
+    filter_if_privileged,
+    drop_bounding_set,       # while CAP_SETPCAP is held
+    become_user,
+    set_capabilities,        # after setuid(2), which clears them
+    die_with_parent,         # likewise; and before the parent is waited for
+    report_ready,
+    wait_for_start,
+    announce_program,        # the last word
+    filter_if_unprivileged,  # what follows must pass it
+    run_start_container_hooks,  # the image's programs: under all limits that its own has
+    stay_as_reaper,          # with --init it goes no further: its child takes the last step
+    run_program,
+)  # fmt: skip
+
+
+def main(init: Init, recipe: Recipe = RECIPE) -> NoReturn:
+    """Follow the recipe in the forked child; it ends in execve(2), or in `os._exit`.
+
+    Nothing of the parent's may run here: no exit handlers, no flushing of its buffers.
+    """
+    try:
+        os.umask(0)  # modes of files and directories are meant as they are written
+        gc.disable()  # a collection would touch, and so copy, every page shared with the parent
+        process.close_all_but(init.descriptors())
+        pass_events_on(init.channel, "init")
+        if isinstance(init.channel.receive(), Go):
+            steps.follow(recipe, init.spec, init)
+    except BaseException as error:  # the process ends here, and its parent says why
+        with suppress(OSError):
+            init.channel.send(failure(error))
+    os._exit(EXIT_NOT_STARTED)

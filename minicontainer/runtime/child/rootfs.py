@@ -1,0 +1,271 @@
+"""The recipe's steps that make the container's file tree: its root, and all that is in it.
+
+    the namespace cut off ─► the root, a mount ─► what is mounted in it
+        ─► devices, terminal, streams ─► the root is entered ─► what nobody shall see or write
+
+All of it in the container's own mount namespace: it ends with the container's last process. How one
+mount is made stands in `mounts` and `binds`.
+
+See: pivot_root(2), mount_namespaces(7); runtime-spec config.md "Root", "Mounts".
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from minicontainer import steps
+from minicontainer.cgroups.hierarchies import unescaped
+from minicontainer.contexts import suppress
+from minicontainer.errors import InitError, InvalidArgument, KernelError, shortened
+from minicontainer.kernel import files, mounts, paths
+from minicontainer.kernel.mount_options import OPTIONS, parse_options
+from minicontainer.runtime.child import devices, streams
+from minicontainer.runtime.mounts import binds, cgroup_mounts, places, protect
+from minicontainer.runtime.mounts.mounts import mount_one
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from minicontainer.runtime.config.spec import Mount, Spec
+    from minicontainer.runtime.context import Init
+
+_CUT = mounts.MS_PRIVATE | mounts.MS_REC
+
+
+def isolate_mounts(init: Init) -> None:
+    """Cut the mount namespace off from the host's, before the first mount.
+
+    A new mount namespace is a copy whose mounts are still peers of the host's: every mount made
+    here would appear there too. See: mount_namespaces(7) "Shared subtrees".
+    """
+    # A shared copy would carry our mounts to the host; as a slave it only receives.
+    wanted = OPTIONS[_propagation(init.spec)].propagation
+    receives = wanted & (mounts.MS_SLAVE | mounts.MS_SHARED)
+    kind, word = (mounts.MS_SLAVE | mounts.MS_REC, "rslave") if receives else (_CUT, "rprivate")
+    mounts.mount(None, "/", None, kind, shell=f"mount --make-{word} /")
+
+
+def _propagation(spec: Spec) -> str:
+    return spec.linux.rootfs_propagation or "rprivate"
+
+
+def mount_rootfs(init: Init) -> None:
+    """Make the root file system a mount: an overlay over the image, or a bind of the directory.
+
+    pivot_root(2) wants a mount point, and the image tree must not be written to.
+    """
+    layers = [
+        (binds.located(mount, init.bundle.path), init.copies.get(i))
+        for i, mount in enumerate(init.spec.mounts)
+        if places.is_root(mount)
+    ]
+    init.root_fd = _mount_root(init.bundle.rootfs, layers)
+
+
+def _mount_root(path: str, layers: Iterable[tuple[Mount, int | None]]) -> int:
+    """Make *path* a mount of its own, with *layers* (mounts whose destination is "/") on it.
+
+    What the container then does to its root's mount must not touch the host's.
+
+    Args:
+        path: the root file system's directory, on the host.
+        layers: overlays, or binds of other directories, each with the detached mount that
+            the parent made for it, or None; no layer: *path* itself.
+    Returns:
+        A descriptor of the root.
+    """
+    with files.opened(_open_directory(path)) as place:
+        root = mounts.open_tree(path, recursive=True)
+        mounts.move_mount(root, place, where=path, shell=f"mount --rbind {path} {path}")
+    for layer, copy in layers:
+        if layer.type == "overlay":
+            _mount_overlay(path, layer)
+            top = _open_directory(path)
+        elif not parse_options(layer.options, layer.type).bind:
+            raise InvalidArgument(f"mounts: {layer.type} can't be the root: use overlay or bind")
+        else:
+            top = binds.open_source(layer) if copy is None else copy
+            # Made on the host, and so perhaps a peer of a shared mount: as the parent of the
+            # new root pivot_root(2) would refuse it.
+            binds.propagate(top, _CUT)
+            mounts.move_mount(top, root, where=path)
+        os.close(root)
+        root = top
+    return root
+
+
+def _open_directory(path: str) -> int:
+    """Open a directory of the host as a place: O_PATH needs no permission to read it."""
+    try:
+        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise KernelError(error.errno, error.strerror, f"open root file system {path}") from None
+
+
+def _mount_overlay(path: str, layer: Mount) -> None:
+    # mount(2): its option string holds paths of any length, and Linux before 6.5 knows no other
+    # way to name the lower directories.
+    data = ",".join(parse_options(layer.options).data)
+    mounts.mount(
+        layer.source or "overlay", path, "overlay", 0, data,
+        shell=f"mount -t overlay overlay -o {data} {path}",
+    )  # fmt: skip
+
+
+def mount_filesystems(init: Init) -> None:
+    """Make the specification's mounts, in its order: proc, /dev, /sys, volumes, ….
+
+    While the host's tree is still there to bind from, and before the root changes.
+    """
+    root = paths.Root(init.root_fd)
+    label = init.spec.linux.mount_label  # only where SELinux is in charge
+    for i, asked in enumerate(init.spec.mounts):
+        if places.is_root(asked):
+            continue
+        try:
+            if cgroup_mounts.is_meant(asked, init.views):
+                cgroup_mounts.mount_cgroups(root, asked, init.views, init.spec)
+                continue
+            mount = binds.located(asked, init.bundle.path)
+            if label:
+                from minicontainer.runtime.mounts import mount_labels
+
+                mount = mount_labels.with_label(mount, label)
+            filled = mount_one(root, mount, init.copies.get(i))
+            if label and init.spec.has_namespace("ipc"):  # else the queues are the host's
+                mount_labels.label_queues(root.fd, mount, label)
+            if filled is not None:
+                init.unfinished.append(filled)
+        except KernelError as error:
+            place = shortened(asked.destination)
+            raise KernelError(
+                error.errno, error.strerror, f"mount {place}: {error.filename}"
+            ) from None
+
+
+@steps.needed_if(lambda spec: not devices.are_the_hosts(spec))
+def make_devices(init: Init) -> None:
+    """Make /dev/null and its kin, and links such as /dev/stdin, on the tmpfs that is /dev now.
+
+    Not where /dev is the host's, bound: it has them, and nothing shall be made there.
+    """
+    devices.make_devices(init.root_fd, init.spec, init.nodes)
+
+
+@steps.needed_if(lambda spec: spec.process.terminal)
+def open_terminal(init: Init) -> None:
+    """Open a pseudo-terminal of the container's own devpts, and send its master to the parent.
+
+    From the container's instance, so that its name under /dev/pts is right inside.
+    """
+    from minicontainer.runtime.child import console  # sockets and termios: 5 ms that few need
+
+    console.open_for(init.root_fd, init.options, init.spec.process)
+
+
+def settle_streams(init: Init) -> None:
+    """Make the standard streams the container's own: its null device, its user's pipes.
+
+    While the host's null device is there, for a container that has none; and while files may be
+    given away.
+    """
+    streams.replace_null(init.root_fd, streams.open_spare)
+    streams.give_pipes(init.spec.process.user.uid, os.fstat(init.channel.reads).st_dev)
+
+
+def enter_rootfs(init: Init) -> None:
+    """Change the root with pivot_root(2) and drop the host's tree.
+
+    Not chroot(2): that leaves the host's mounts in the namespace, and a process with
+    CAP_SYS_CHROOT walks out of it. Only where the host's own root can't be left (--no-pivot).
+    """
+    # From here on the files are the container's: whatever is still to be imported must fail, and
+    # not run code that its image brought along.
+    sys.meta_path.clear()
+    if init.spec.linux.masked_paths:
+        init.null_fd = devices.open_null()  # the last of the host's that is taken along
+    if init.options.no_pivot:
+        _hide_full_mounts(init.bundle.rootfs)
+        os.fchdir(init.root_fd)
+        mounts.mount(".", "/", None, mounts.MS_MOVE, shell="mount --move . /")
+        mounts.chroot(".")
+    else:
+        # With "." for both, the old root is stacked on the new one at the same place, and there
+        # needs no directory in the image to hold it: pivot_root(2) "pivot_root(".", ".")".
+        os.fchdir(init.root_fd)
+        mounts.pivot_root(".", ".")
+        mounts.umount2(".", mounts.MNT_DETACH)
+    os.chdir("/")
+
+
+def _hide_full_mounts(root: str) -> None:
+    """Take away the host's proc and sysfs, which stay in the namespace without pivot_root(2).
+
+    The kernel lets a container mount these only if a whole one is there to be seen already; with
+    the host's out of the way, the container's own, with its masks, is the measure.
+    """
+    for line in files.read_file("/proc/self/mountinfo").splitlines():
+        words, _, described = line.partition(" - ")
+        inside, place = map(unescaped, words.split()[3:5])
+        below_root = place == root or place.startswith(f"{root}/")
+        if inside != "/" or described.split()[0] not in ("proc", "sysfs") or below_root:
+            continue
+        try:
+            mounts.umount2(place, mounts.MNT_DETACH)
+        except KernelError as error:
+            # In a user namespace they are locked, and can only be covered; or one above went
+            # already, and took this along.
+            if error.errno != errno.ENOENT:
+                mounts.mount(
+                    "tmpfs", place, "tmpfs", mounts.MS_RDONLY, shell=f"mount -t tmpfs tmpfs {place}"
+                )
+
+
+def enter_directory(init: Init) -> None:
+    """Make the working directory if it is missing, and change to it."""
+    cwd = init.spec.process.cwd
+    with suppress(KernelError):  # a read-only root: chdir then says what is missing
+        os.close(paths.make_in_root(init.root_fd, cwd, directory=True))
+    change_directory(init)
+
+
+def change_directory(init: Init) -> None:
+    """Change to the working directory, and check that it is in the root.
+
+    A descriptor of the host left open by somebody would make /proc/self/fd/N a way out:
+    CVE-2024-21626. getcwd(2) then starts with "(unreachable)" or fails.
+    """
+    cwd = init.spec.process.cwd
+    try:
+        os.chdir(cwd)
+        inside = os.getcwd().startswith("/")
+    except OSError as error:
+        raise KernelError(error.errno, error.strerror, f"chdir to cwd {cwd}") from None
+    if not inside:
+        raise InitError(f"cwd {cwd} is outside of the container's root file system")
+
+
+def protect_paths(init: Init) -> None:
+    """Hide or write-protect what tells about the host: the paths are the container's own now."""
+    for filled in init.unfinished:
+        protect.make_mount_readonly(filled)
+        os.close(filled)
+    protect.make_readonly(init.root_fd, init.spec.linux.readonly_paths)
+    if init.spec.linux.masked_paths:
+        protect.mask(init.root_fd, init.spec.linux.masked_paths, init.null_fd)
+
+
+@steps.needed_if(lambda spec: spec.root.readonly)
+def make_rootfs_readonly(init: Init) -> None:
+    """Make the root read-only, after the last mount point in it was made."""
+    protect.make_mount_readonly(init.root_fd)
+
+
+@steps.needed_if(lambda spec: _propagation(spec).endswith(("shared", "unbindable")))
+def spread_mounts(init: Init) -> None:
+    """Set how later mounts in the root spread: last, as pivot_root(2) takes no shared root, and
+    nothing in an unbindable one can be bound."""
+    binds.propagate(init.root_fd, OPTIONS[_propagation(init.spec)].propagation)

@@ -1,0 +1,154 @@
+"""start, state, kill, delete, list, pause, resume: commands on containers that exist."""
+
+from __future__ import annotations
+
+import posix
+import pwd
+import sys
+
+from minicontainer import jsontext
+from minicontainer.errors import Error, InvalidArgument
+from minicontainer.kernel import signals
+from minicontainer.runtime.container import control
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from minicontainer.runtime.cli.command_line import Asked
+    from minicontainer.runtime.cli.main import Session
+    from minicontainer.runtime.container.state import State, Store
+
+_COLUMNS = ("id", "pid", "status", "bundle", "created", "owner")
+
+
+def start(session: Session, asked: Asked) -> int:
+    """Start a created container's program."""
+    name = asked.only_argument()
+    if session.environ.get("NOTIFY_SOCKET"):
+        from minicontainer.runtime.cli import readiness  # few containers are services
+
+        readiness.start(name, session)
+    else:
+        control.start(name, session.store)
+    return 0
+
+
+def state(session: Session, asked: Asked) -> int:
+    """Print a container's state."""
+    found = control.load(session.store, asked.only_argument())
+    sys.stdout.write(jsontext.pretty(_described(found, session.store)) + "\n")
+    return 0
+
+
+def _described(found: State, store: Store) -> dict[str, Any]:
+    """Give the state as the specification wants it, with what runc adds."""
+    now = control.status(found, store)
+    return {
+        "ociVersion": found.oci_version,
+        "id": found.id,
+        "pid": 0 if now == "stopped" else found.pid,
+        "status": now,
+        "bundle": found.bundle,
+        "rootfs": found.rootfs,
+        "created": found.created,
+        "annotations": dict(found.annotations),
+        "owner": _owner(store.directory(found.id)),
+    }
+
+
+def _owner(directory: str) -> str:
+    """Name the user who created a container: its directory is theirs."""
+    try:
+        return pwd.getpwuid(posix.stat(directory).st_uid).pw_name
+    except (OSError, KeyError):
+        return ""
+
+
+def kill(session: Session, asked: Asked) -> int:
+    """Send a container a signal."""
+    if not 1 <= len(asked.arguments) <= 2:
+        raise InvalidArgument(f"expected ID and SIGNAL, got {len(asked.arguments)} arguments")
+    name, word = (*asked.arguments, "SIGTERM")[:2]
+    control.kill(name, session.store, _signal_number(word), everyone=asked.has("all"))
+    return 0
+
+
+def _signal_number(word: str) -> int:
+    """Read a signal: 15, TERM, SIGTERM, term; 0 asks if there is anybody who would get one."""
+    name = word.upper()
+    if word == "0" or (word.isdecimal() and int(word) in signals.VALID):
+        return int(word)
+    number = signals.NUMBERS.get(name if name.startswith("SIG") else f"SIG{name}")
+    if number is None:
+        raise InvalidArgument(f"unknown signal {word!r}: use a number, or a name such as TERM")
+    return number
+
+
+def delete(session: Session, asked: Asked) -> int:
+    """Delete a container."""
+    force = asked.has("force")
+    if not asked.has("regex"):
+        control.delete(asked.only_argument(), session.store, force=force)
+        return 0
+    import re  # 7 ms that only this option costs
+
+    try:
+        pattern = re.compile(asked.only_argument("expression"))
+    except re.error as error:
+        raise InvalidArgument(f"--regex: {error}") from None
+    status = 0
+    for name in filter(pattern.search, session.store.names()):
+        try:
+            control.delete(name, session.store, force=force)
+        except Error as error:  # the others are to go all the same
+            session.fail(str(error))
+            status = 1
+    return status
+
+
+def pause(session: Session, asked: Asked) -> int:
+    """Freeze a container."""
+    control.pause(asked.only_argument(), session.store)
+    return 0
+
+
+def resume(session: Session, asked: Asked) -> int:
+    """Let a container run on."""
+    control.resume(asked.only_argument(), session.store)
+    return 0
+
+
+def list_containers(session: Session, asked: Asked) -> int:
+    """List the containers."""
+    how = asked.value("format", "table")
+    found = list(_known(session.store))
+    if asked.has("quiet"):
+        sys.stdout.write("".join(f"{row['id']}\n" for row in found))
+    elif how == "json":
+        sys.stdout.write(jsontext.dump(found) + "\n")
+    elif how == "table":
+        rows = [_COLUMNS, *(tuple(str(row[column]) for column in _COLUMNS) for row in found)]
+        sys.stdout.write(table([tuple(map(str.upper, rows[0])), *rows[1:]]))
+    else:
+        raise InvalidArgument(f"--format: expected table or json, got {how!r}")
+    return 0
+
+
+def _known(store: Store) -> Iterator[dict[str, Any]]:
+    for name in store.names():
+        try:
+            yield _described(control.load(store, name), store)
+        except Error:
+            continue  # it was deleted meanwhile, or is not whole: `delete --force` still finds it
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    """Write rows in columns, two blanks apart."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+    return "".join(line + "\n" for line in lines)

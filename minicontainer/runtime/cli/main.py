@@ -1,0 +1,207 @@
+"""minicontainer-oci: the runtime's own command line, as runc's.
+
+    minicontainer-oci [--root DIR] create|start|run|state|kill|delete|… [OPTIONS] ID
+
+One straight path from here to the program: `cli.create`, `lifecycle.create`, then `init`. Each
+command is a process of its own, and imports no more than it needs.
+"""
+
+from __future__ import annotations
+
+import posix
+import sys
+
+from minicontainer import steps
+from minicontainer.errors import Error, InvalidArgument, printable
+from minicontainer.kernel import signals
+from minicontainer.runtime.cli import command_line
+from minicontainer.runtime.container.state import OCI_VERSION, Store
+from minicontainer.runtime.parent import foreground
+from minicontainer.startup import VERSION
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from minicontainer.runtime.cli.command_line import Asked
+    from minicontainer.steps import Event
+
+_ROOT = "/run/minicontainer-oci"
+_EXIT_ERROR = 1
+_EXIT_EXEC = 255  # as runc: seldom a program's own, which `exec` gives otherwise
+
+# Where each command is; its module is imported when it is called.
+FUNCTIONS = {
+    "create": ("create", "create"),
+    "run": ("create", "run"),
+    "exec": ("processes", "execute"),
+    "start": ("control", "start"),
+    "state": ("control", "state"),
+    "kill": ("control", "kill"),
+    "delete": ("control", "delete"),
+    "list": ("control", "list_containers"),
+    "pause": ("control", "pause"),
+    "resume": ("control", "resume"),
+    "ps": ("processes", "ps"),
+    "update": ("limits", "update"),
+    "events": ("limits", "events"),
+    "spec": ("about", "spec"),
+    "features": ("about", "features"),
+    "checkpoint": ("about", "unsupported"),
+    "restore": ("about", "unsupported"),
+}
+# These put this interpreter, or a copy of its process, where a container can reach it.
+_ENTERING = ("create", "run", "exec")
+
+
+class Session:
+    """One call of the program: what its global options say, and where messages go.
+
+    Args:
+        overall: the global options.
+        command: the command's name.
+        environ: the caller's environment.
+    Raises:
+        InvalidArgument: an option's value makes no sense.
+    """
+
+    def __init__(self, overall: Asked, command: str, environ: Mapping[str, str]) -> None:
+        self.command = command
+        self.environ = environ
+        self._log = _Log(overall)
+        root = overall.value("root", _ROOT)
+        self.store = Store(root if root.startswith("/") else f"{posix.getcwd()}/{root}")
+        manager = overall.value("cgroup-manager", "cgroupfs")
+        if manager not in ("cgroupfs", "systemd"):
+            raise InvalidArgument(
+                f"--cgroup-manager: expected cgroupfs or systemd, got {manager!r}"
+            )
+        self.systemd_cgroup = overall.has("systemd-cgroup") or manager == "systemd"
+        steps.tell_warnings_to(self.warn)
+        if overall.has("debug") or overall.value("log-level") == "debug":
+            steps.listen(self._tell_event, "client")
+
+    def say(self, message: str) -> None:
+        """Tell the user one line."""
+        sys.stderr.write(f"{command_line.PROGRAM}: {printable(message)}\n")
+
+    def fail(self, message: str) -> None:
+        """Tell of what went wrong, where there is more to do: to the user and to the log."""
+        self._log.write("error", message)
+        self.say(message)
+
+    def warn(self, message: str) -> None:
+        """Tell of something that was passed over.
+
+        Not to the user's terminal, where there is a log: this process's streams are the program's.
+        """
+        if self._log.path:
+            self._log.write("warning", message)
+        else:
+            self.say(f"warning: {message}")
+
+    def _tell_event(self, event: Event) -> None:
+        """Tell of a call; as with a warning, in the log alone where there is one."""
+        if not event.call:
+            return
+        told = ", ".join(map(str, event.args))
+        line = f"{event.step or '-'}: {event.call}({told}) = {event.result} [{event.errno}]"
+        if self._log.path:
+            self._log.write("debug", line)
+        else:
+            self.say(line)
+
+
+class _Log:
+    """The file that engines read errors from: a line each: error, warning or debug.
+
+    Args:
+        overall: the global options.
+    """
+
+    def __init__(self, overall: Asked) -> None:
+        self.path = overall.value("log")
+        self._json = overall.value("log-format", "text") == "json"
+
+    def write(self, level: str, message: str) -> None:
+        """Append a line; a log that can't be written is not the reason to fail."""
+        if not self.path:
+            return
+        import time
+
+        from minicontainer import jsontext
+
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        if self._json:
+            line = jsontext.dump({"level": level, "msg": message, "time": now})
+        else:
+            line = f'time="{now}" level={level} msg={jsontext.dump(message)}'
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            sys.stderr.write(f"{command_line.PROGRAM}: --log {self.path}: {error.strerror}\n")
+
+
+def _call(overall: Asked, command: str, asked: Asked, environ: Mapping[str, str]) -> int:
+    if overall.value("log-format", "text") not in ("text", "json"):
+        raise InvalidArgument(
+            f"--log-format: expected text or json, got {overall.value('log-format')!r}"
+        )
+    session = Session(overall, command, environ)
+    if command in _ENTERING:
+        from minicontainer.runtime.parent import interpreter  # here: it needs ctypes
+
+        interpreter.protect(sys.orig_argv, environ)
+    module_name, function = FUNCTIONS[command]
+    module = __import__(f"minicontainer.runtime.cli.{module_name}", fromlist=(function,))
+    status: int = getattr(module, function)(session, asked)
+    return status
+
+
+def _print_version() -> None:
+    sys.stdout.write(f"{command_line.PROGRAM} version {VERSION}\nspec: {OCI_VERSION}\n")
+
+
+def _informed(overall: Asked, command: str, asked: Asked) -> bool:
+    """Answer --help and --version; say whether that was all."""
+    if command and asked.has("help"):
+        sys.stdout.write(f"{command_line.PROGRAM} {command_line.COMMANDS[command]}")
+    elif overall.has("version"):
+        _print_version()
+    elif overall.has("help"):
+        sys.stdout.write(f"{command_line.GLOBAL}\nCommands: {', '.join(command_line.COMMANDS)}\n")
+    else:
+        return False
+    return True
+
+
+def main() -> int:
+    """Run the command line; give the exit status."""
+    # Until a container is begun, Ctrl-C ends this process without more ado.
+    signals.handle(signals.SIGINT, signals.SIG_DFL)
+    given: dict[str, list[str]] = {}
+    command = ""
+    try:
+        overall, command, asked = command_line.split(sys.argv[1:], given)
+        if _informed(overall, command, asked):
+            return 0
+        if not command:
+            raise InvalidArgument(f"no command: one of {', '.join(command_line.COMMANDS)}")
+        environ: Mapping[str, str] = {}
+        if command in _ENTERING:
+            import os  # here: those look at it, and need the module anyway
+
+            environ = os.environ
+        elif manager := posix.environ.get(b"NOTIFY_SOCKET"):  # `start` wants to know
+            environ = {"NOTIFY_SOCKET": manager.decode(errors="surrogateescape")}
+        return _call(overall, command, asked, environ)
+    except Error as error:
+        message = str(error)
+    except OSError as error:
+        message = f"{error.strerror}: {error.filename or 'no file is named'}"
+    except foreground.Interrupted as interrupt:
+        return 128 + interrupt.number
+    _Log(command_line.Asked(given, [])).write("error", message)
+    sys.stderr.write(f"{command_line.PROGRAM}: {printable(message)}\n")
+    return _EXIT_EXEC if command == "exec" else _EXIT_ERROR

@@ -1,0 +1,106 @@
+"""start, run, with NOTIFY_SOCKET: they pass on that the program is ready.
+
+`start` and a detached `run` end when it is, as their caller takes their end for that; `run` in the
+foreground stays the service's main process, and listens beside its waiting. See: `runtime.notify`.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from minicontainer.contexts import ExitStack, contextmanager, suppress
+from minicontainer.kernel import pidfds
+from minicontainer.runtime.container import control
+from minicontainer.runtime.parent import foreground
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from minicontainer.runtime.cli.main import Session
+    from minicontainer.runtime.parent.notify import Relay
+
+
+def start(name: str, session: Session) -> None:
+    """Start a created container's program; return when it is ready, or has ended.
+
+    Raises:
+        Conflict, InitError: as `control.start`.
+    """
+    relay = None
+
+    def listen() -> None:  # not earlier: another `start` may be listening there
+        nonlocal relay
+        relay = relay_of(name, session, undo)
+
+    with ExitStack() as undo:
+        state = control.load(session.store, name)
+        pidfd = pidfds.open_same(state.pid, state.pid_started) if state.pid else None
+        if pidfd is not None:
+            undo.callback(posix.close, pidfd)
+        control.start(name, session.store, listen)
+        if pidfd is not None:
+            wait(relay, state.pid, pidfd, session)
+
+
+def relay_of(name: str, session: Session, undo: ExitStack) -> Relay | None:
+    """Listen to the program, if anybody wants to know and the program can say it.
+
+    Raises:
+        KernelError: the socket can't be made.
+    """
+    manager = session.environ.get("NOTIFY_SOCKET")
+    if not manager:
+        return None
+    from minicontainer.runtime.parent import notify  # 5 ms that only a service costs
+
+    directory = session.store.directory(name)
+    if not notify.is_offered(directory):
+        return None
+    relay = notify.Relay(directory, manager)
+    undo.callback(relay.close)
+    return relay
+
+
+def wait(relay: Relay | None, pid: int, pidfd: int, session: Session) -> None:
+    """Wait until the program is ready, and tell whoever wants to know; or until it has ended.
+
+    Args:
+        pid, pidfd: the container's first process: the service's main process, as this one ends.
+    """
+    if relay is None:
+        return
+    with foreground.waiting():
+        ready = relay.wait(pidfd)
+    if ready:
+        try:
+            relay.tell(pid)
+        except OSError as error:
+            session.warn(
+                f"NOTIFY_SOCKET: can't tell that the container is ready: {error.strerror or error}"
+            )
+
+
+@contextmanager
+def relaying(relay: Relay | None, pidfd: int) -> Iterator[None]:
+    """Do the same in a thread, while this one waits for the program's end.
+
+    Begun where signals are held back: those are for the thread that waits.
+    """
+    if relay is None:
+        yield
+        return
+    import threading
+
+    thread = threading.Thread(target=_relay, args=(relay, pidfd))
+    thread.start()
+    yield
+    thread.join()
+
+
+def _relay(relay: Relay, pidfd: int) -> None:
+    if relay.wait(pidfd):
+        with suppress(OSError):  # nobody listens: there is nobody to be told, and the program runs
+            relay.tell(None)
+    while relay.wait(pidfd):
+        pass  # nothing more is passed on, but all is read: a full queue would stop the program

@@ -1,1 +1,0 @@
-"""What `minicontainer-oci` can do, command by command; `main` finds them by `command_line`."""

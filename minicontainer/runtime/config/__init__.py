@@ -1,0 +1,1 @@
+"""What config.json says: its fields, their checks and defaults, and what this runtime offers."""

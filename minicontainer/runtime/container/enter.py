@@ -1,0 +1,288 @@
+"""exec: another program in a container that runs.
+
+A child joins the container's namespaces by a pidfd of its first process, taken before anything was
+checked, and forks the program as this process's own child: setns(2) moves only children into
+another PID namespace, and whoever waits for the program must be its parent. The steps are those of
+the container's own program, but for what exists already.
+
+    exec            joiner                      program
+     │ fork ────────► │ setns: all namespaces     │
+     │                │ clone3 (CLONE_PARENT) ──► │ follows RECIPE
+     │ ◄──── Forked   │                           │ execve
+     │ ◄───────────────────────────────(closed)   │
+
+See: setns(2), pid_namespaces(7); runc(8) "exec"; CVE-2016-9962, CVE-2022-29162.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from minicontainer import steps
+from minicontainer.cgroups.freezer import is_frozen
+from minicontainer.contexts import ExitStack, suppress
+from minicontainer.errors import Conflict, InitError, KernelError
+from minicontainer.kernel import files, namespaces, pidfds, signals
+from minicontainer.kernel.namespaces import BY_TYPE
+from minicontainer.runtime import context, sync
+from minicontainer.runtime.child import attributes, init, privileges, rootfs, streams
+from minicontainer.runtime.container import control
+from minicontainer.runtime.parent.foreground import Running
+from minicontainer.runtime.parent.lifecycle import compile_filter, end_init
+from minicontainer.runtime.parent.spawn import fork_by_joiner
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from minicontainer.runtime.config.spec import Bundle
+    from minicontainer.runtime.container.state import State, Store
+
+_RUNNING = ("running", "created")
+
+
+def hold(name: str, store: Store, undo: ExitStack, *, paused: bool = False) -> tuple[State, int]:
+    """Take hold of a container that a program can be started in.
+
+    Args:
+        paused: whether it may be paused: the program then waits as well, and so does the caller.
+    Returns:
+        Its state, and a pidfd of its first process.
+    Raises:
+        Conflict: it does not run.
+    """
+    state = control.load(store, name)
+    pidfd = pidfds.open_same(state.pid, state.pid_started) if state.pid else None
+    now = control.status(state, store)
+    if pidfd is not None:
+        undo.callback(os.close, pidfd)
+    if pidfd is None or now not in (*_RUNNING, *(("paused",) if paused else ())):
+        raise _not_in(now, name)
+    return state, pidfd
+
+
+def _not_in(now: str, name: str) -> Conflict:
+    return Conflict(f"cannot exec in a {now} container: {name}")
+
+
+def start(
+    state: State,
+    pidfd: int,
+    bundle: Bundle,
+    store: Store,
+    options: context.Options,
+    sub_groups: Mapping[str, str] | None = None,
+) -> Running:
+    """Start a program in a container; return when execve(2) has happened.
+
+    Args:
+        state, pidfd: as `hold` gave them.
+        bundle: the container's specification, with the new program as its process.
+        options: how it is begun.
+        sub_groups: cgroups below the container's own: by v1 controller, for these alone; "" for
+            all that there are.
+    Raises:
+        InitError: the program could not be started.
+        Conflict: the container has ended meanwhile.
+    """
+    try:
+        return _start(state, pidfd, bundle, store, options, sub_groups or {})
+    except (InitError, OSError):
+        if pidfds.wait_gone(pidfd, 0):  # what failed is of no interest: all of it is going away
+            raise _not_in("stopped", state.id) from None
+        raise
+
+
+def _start(
+    state: State,
+    pidfd: int,
+    bundle: Bundle,
+    store: Store,
+    options: context.Options,
+    sub_groups: Mapping[str, str],
+) -> Running:
+    spec = bundle.spec
+    if spec.process.terminal:
+        from minicontainer.runtime.child import console  # noqa: F401  # for `open_own_terminal`
+    with ExitStack() as undo:
+        program = compile_filter(spec.linux.seccomp, store) if spec.linux.seccomp else b""
+        ours, theirs = sync.channel_pair()
+        undo.callback(ours.close)
+        undo.callback(theirs.close)
+        child = context.Init(
+            bundle, state, theirs, (), program=program, options=options,
+            tasks_files=_open_tasks(state, sub_groups),
+        )  # fmt: skip
+        if streams.has_null():
+            child.null_fd = streams.open_spare()  # from inside the host's can't be reached
+            undo.callback(os.close, child.null_fd)
+        undo.callback(child.close)
+        group_fd = _open_group(state, sub_groups.get("", ""))
+        if group_fd is not None:
+            undo.callback(os.close, group_fd)
+        wanted = {namespace.type for namespace in spec.linux.namespaces}
+        flags = sum(row.flag for kind, row in BY_TYPE.items() if kind in wanted - {"cgroup"})
+        child.pidfd = pidfd if "cgroup" in wanted else -1  # for `join_cgroup_namespace`
+        pid, program_pidfd = fork_by_joiner(
+            child, ours, lambda: _join(child, pidfd, flags), 0, group_fd, RECIPE
+        )
+        with ExitStack() as half_made:
+            half_made.callback(os.close, program_pidfd)
+            half_made.callback(end, state, pid, program_pidfd)
+            child.close()
+            sync.hand_listener_over(ours, state, "running")
+            sync.go(ours)  # not earlier, or the program could speak before its joiner has
+            sync.wait_for_program(pid, ours)
+            half_made.pop_all()
+        return Running(pid, program_pidfd)
+
+
+def end(state: State, pid: int, pidfd: int) -> None:
+    """Kill a program that this process has started, and wait for its end.
+
+    Not in a paused container: on v1 it dies only when that is resumed.
+    """
+    if not is_frozen(state.freezer):
+        end_init(pid, pidfd)
+        return
+    with suppress(KernelError):  # ESRCH: it has ended
+        pidfds.pidfd_send_signal(pidfd, signals.SIGKILL)
+
+
+def _join(child: context.Init, pidfd: int, flags: int) -> None:
+    if child.spec.process.exec_cpu_affinity:
+        steps.take(attributes.set_initial_affinity, child)
+    # From here on the files are the container's: what is still to be imported must fail.
+    sys.meta_path.clear()
+    try:
+        namespaces.join_process(pidfd, flags)
+    except KernelError as error:
+        raise InitError(f"the container's namespaces can't be joined: {error}") from None
+
+
+def _open_tasks(state: State, sub_groups: Mapping[str, str]) -> tuple[tuple[str, int], ...]:
+    """Open what joins the container's v1 cgroups."""
+    found = []
+    everywhere = sub_groups.get("", "")
+    named = {controller: group for controller, group in sub_groups.items() if controller}
+    moved = _by_hierarchy(named) if named else {}
+    for path in state.tasks:
+        directory, _, name = path.rpartition("/")
+        directory = _below(directory, moved.get(directory.removesuffix(state.cgroup), everywhere))
+        found.append((f"{directory}/{name}", files.open_for_writing(f"{directory}/{name}")))
+    return tuple(found)
+
+
+def _by_hierarchy(sub_groups: Mapping[str, str]) -> dict[str, str]:
+    """Name groups by the place where their v1 controller is mounted, it may be with others."""
+    from minicontainer.cgroups import hierarchies  # few calls name any
+
+    places = {
+        name: hierarchy.mount_point
+        for hierarchy in hierarchies.mounted().v1
+        for name in hierarchy.controllers
+    }
+    found: dict[str, str] = {}
+    for name, group in sub_groups.items():
+        if name not in places:
+            raise Conflict(f"--cgroup {name}:…: cgroup v1 has no controller {name} here")
+        if found.setdefault(places[name], group) != group:
+            raise Conflict(
+                f"--cgroup {name}:{group}: {places[name]} has other controllers too, "
+                "and they are to be in another group"
+            )
+    return found
+
+
+def _open_group(state: State, sub_group: str) -> int | None:
+    """Open the container's v2 cgroup, or that of its first process: systemd in a container divides
+    its group, and one that passes controllers on can have no processes of its own.
+    """
+    if not state.unified:
+        return None
+    directory = _below(state.unified, sub_group)
+    if not sub_group and files.read_file(f"{directory}/cgroup.subtree_control").strip():
+        mount_point = state.unified.removesuffix(state.cgroup)
+        for line in files.read_file(f"/proc/{state.pid}/cgroup").splitlines():
+            if line.startswith("0::"):
+                directory = mount_point + line[3:]
+    return os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _below(directory: str, sub_group: str) -> str:
+    """Name a group below another."""
+    if ".." in sub_group.split("/"):
+        raise Conflict(f"--cgroup {sub_group}: must be below the container's own")
+    found = os.path.join(directory, sub_group.strip("/")) if sub_group else directory
+    if not os.path.isdir(found):
+        raise Conflict(f"--cgroup {sub_group}: the container has no such cgroup")
+    return found
+
+
+# --- the steps that differ from those of the container's own program -----------------------------
+
+
+@steps.needed_if(lambda spec: spec.has_namespace("cgroup"))
+def join_cgroup_namespace(init: context.Init) -> None:
+    """Make the container's cgroup the root of what we see of cgroups, now that we are in it.
+
+    Whose cgroups begin there can't be moved or forked into it from outside, if v2 is mounted with
+    `nsdelegate`, as systemd does. See: cgroup-v2.rst "Delegation Containment".
+    """
+    namespaces.join_process(init.pidfd, namespaces.CLONE_NEWCGROUP)
+    os.close(init.pidfd)
+
+
+def open_root(init: context.Init) -> None:
+    """Take hold of the root, which is the container's: setns(2) changed it."""
+    init.root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+@steps.needed_if(lambda spec: spec.process.terminal)
+def open_own_terminal(init: context.Init) -> None:
+    """Open a pseudo-terminal from the container's devpts, for this program alone."""
+    from minicontainer.runtime.child import console  # imported by `start`: here nothing can be
+
+    console.open_for(init.root_fd, init.options, init.spec.process, shown=False)
+
+
+def settle_own_streams(init: context.Init) -> None:
+    """Make the standard streams the container's own, as for its first program."""
+    streams.replace_null(init.root_fd, lambda: os.dup(init.null_fd))
+    if init.null_fd >= 0:
+        os.close(init.null_fd)
+    streams.give_pipes(init.spec.process.user.uid, os.fstat(init.channel.reads).st_dev)
+
+
+RECIPE = (
+    init.join_cgroups,           # the limits hold from here on
+    join_cgroup_namespace,
+    attributes.set_final_affinity,  # the cgroup has its own idea of the processors
+    init.reset_signals,
+    init.forbid_tracing,         # the joiner did; changing the name goes with it
+    init.become_root_inside,
+    init.start_session,
+    attributes.join_keyring,
+    init.set_rlimits,
+    open_root,
+    open_own_terminal,
+    settle_own_streams,
+    rootfs.change_directory,     # nothing is made: the container is what it is
+    init.find_home,
+    init.find_program,
+    attributes.set_scheduler,
+    attributes.set_io_priority,
+    attributes.set_memory_policy,
+    attributes.set_personality,
+    attributes.set_labels,
+    privileges.set_umask,
+    privileges.forbid_new_privileges,
+    privileges.filter_if_privileged,
+    privileges.drop_bounding_set,
+    privileges.become_user,
+    privileges.set_capabilities,
+    init.announce_program,
+    privileges.filter_if_unprivileged,
+    init.run_program,
+)  # fmt: skip

@@ -1,0 +1,179 @@
+"""Changing the limits of a container that exists.
+
+What is asked for, by options or as JSON, names some limits; the others stay. The limits that hold
+now, the configuration's with all changes since, are kept in the container's directory: some of them
+depend on each other, and v2 counts swap by itself where the specification counts the sum.
+
+See: runc-update(8); runtime-spec config-linux.md "Control groups".
+"""
+
+from __future__ import annotations
+
+import os
+
+from minicontainer import jsontext
+from minicontainer.cgroups.limits import Cpu, Memory, Pids, Resources
+from minicontainer.errors import Conflict, InvalidArgument, Unsupported
+from minicontainer.quantities import natural_number, size_or_unlimited, whole_number
+from minicontainer.record import Record
+from minicontainer.runtime.container import control
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from minicontainer.runtime.container.state import Store
+
+_FILE = "resources.json"
+
+# runc's options: which limit each sets, and how it is read.
+OPTIONS: dict[str, tuple[str, Callable[[str], object]]] = {
+    "memory": ("memory.limit", size_or_unlimited),
+    "memory-reservation": ("memory.reservation", size_or_unlimited),
+    "memory-swap": ("memory.swap", size_or_unlimited),
+    "cpu-share": ("cpu.shares", natural_number),
+    "cpu-period": ("cpu.period", natural_number),
+    "cpu-quota": ("cpu.quota", whole_number),
+    "cpu-burst": ("cpu.burst", natural_number),
+    "cpu-idle": ("cpu.idle", whole_number),
+    "cpu-rt-period": ("cpu.realtime_period", natural_number),
+    "cpu-rt-runtime": ("cpu.realtime_runtime", whole_number),
+    "cpuset-cpus": ("cpu.cpus", str),
+    "cpuset-mems": ("cpu.mems", str),
+    "pids-limit": ("pids.limit", whole_number),
+    "blkio-weight": ("block_io.weight", natural_number),
+}
+# Part of `memory` by now; and the shares of caches and of memory bandwidth.
+IGNORED = ("kernel-memory", "kernel-memory-tcp")
+_RDT = ("l3-cache-schema", "mem-bw-schema")
+
+# Where 0 is a value; elsewhere it stands for a field left out, as for runc.
+_ZERO_COUNTS = {Memory: ("swappiness",), Cpu: ("burst", "idle"), Pids: ("limit",)}
+
+
+def from_options(given: Mapping[str, str]) -> Resources:
+    """Read the limits that options name.
+
+    Args:
+        given: values by the option's long name, other options among them.
+    Raises:
+        InvalidArgument: a value makes no sense.
+        Unsupported: cache and bandwidth allocation.
+    """
+    for option in _RDT:
+        if given.get(option):
+            raise Unsupported(f"--{option}: allocation of caches and bandwidth is not supported")
+    parts: dict[str, dict[str, object]] = {}
+    for option, (field, read) in OPTIONS.items():
+        if text := given.get(option):
+            part, _, name = field.partition(".")
+            try:
+                parts.setdefault(part, {})[name] = read(text)
+            except InvalidArgument as error:
+                raise InvalidArgument(f"--{option}: {error}") from None
+    return Resources.of_parts(parts)
+
+
+def from_json(text: str) -> Resources:
+    """Read the limits from JSON, in the form of `linux.resources`.
+
+    The list of devices is passed over, as runc does: others may have added to it meanwhile.
+
+    Raises:
+        InvalidArgument: it is no JSON, or a value is of the wrong type.
+    """
+    try:
+        document = jsontext.parse(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgument(f"--resources: not JSON: {error}") from None
+    return Resources.from_json(document, "linux.resources").replace(devices=())
+
+
+def update(name: str, store: Store, change: Resources) -> Resources:
+    """Change the limits of a container, and keep what holds then.
+
+    Args:
+        change: those to be changed.
+    Returns:
+        All limits, with the change.
+    Raises:
+        NotFound: there is no such container.
+        Conflict: it does not run, or more is in use.
+        InvalidArgument, Unsupported: the kernel does not take a value, or has no such limit; then
+            those before it are taken back, where that can be done.
+    """
+    with store.operating(name):
+        state = control.load(store, name)
+        now = control.status(state, store)
+        if now in ("stopped", "creating"):
+            raise Conflict(f"container not running: {name} is {now}")
+        config = store.load_config(name)
+        present = _kept(name, store) or config.linux.resources.as_of(config.oci_version)
+        change = change.as_of(config.oci_version)
+        change = completed(change, merged(present, change))
+        control.cgroup_of(state).limit(change)
+        wanted = merged(present, change)
+        store.write(name, _FILE, jsontext.dump(wanted.to_json()) + "\n")
+        return wanted
+
+
+def _kept(name: str, store: Store) -> Resources | None:
+    """Read what the last update kept; None before the first."""
+    path = os.path.join(store.directory(name), _FILE)
+    try:
+        with open(path, encoding="utf-8") as file:
+            return Resources.from_json(jsontext.parse(file.read()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError, InvalidArgument) as error:
+        raise Conflict(f"container {name}: {path} can't be read: {error}") from None
+
+
+def merged(present: Resources, change: Resources) -> Resources:
+    """Put a change over the limits that hold: lists by device, size or name, values one by one."""
+    result: Resources = _over(present, change)
+    return result
+
+
+def _over(old: Any, new: Any) -> Any:
+    if new is None or old is None:
+        return old if new is None else new
+    if isinstance(new, Record):
+        return old.replace(**{
+            field: _over(getattr(old, field), getattr(new, field))
+            for field in new.fields()
+            if getattr(new, field) not in (0, "") or field in _ZERO_COUNTS.get(type(new), ())
+        })  # fmt: skip
+    if isinstance(new, dict):
+        return {**old, **{key: _over(old.get(key), value) for key, value in new.items()}}
+    if isinstance(new, tuple):
+        return tuple({_identity(item): item for item in (*old, *new)}.values())
+    return new
+
+
+def _identity(item: Any) -> object:
+    """Say what a list's item is about: a device, a size of pages, an interface."""
+    if hasattr(item, "major"):
+        return (getattr(item, "type", ""), item.major, item.minor)
+    return getattr(item, "page_size", None) or item.name
+
+
+def completed(change: Resources, wanted: Resources) -> Resources:
+    """Add to a change what follows from it: with memory's limit, that of memory and swap.
+
+    On v1 the sum stays when its part changes. On v2 it must be written anew, as swap alone. And
+    when a group is no longer idle, the kernel gives it the usual shares, not those it had.
+
+    Args:
+        wanted: all limits, with the change.
+    """
+    if change.cpu and change.cpu.idle == 0 and wanted.cpu:
+        change = change.replace(cpu=change.cpu.replace(shares=wanted.cpu.shares))
+    memory = change.memory
+    if memory is None or wanted.memory is None:
+        return change
+    if memory.limit and not memory.swap and wanted.memory.swap:
+        memory = memory.replace(swap=-1 if memory.limit == -1 else wanted.memory.swap)
+    check = wanted.memory.check_before_update
+    return change.replace(memory=memory.replace(check_before_update=check))

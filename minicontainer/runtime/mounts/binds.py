@@ -1,0 +1,234 @@
+"""Bind mounts: what is somewhere else already, shown at a place of the container.
+
+A copy of the mount is made detached, gets its attributes, and only then appears: no moment at which
+a read-only bind is writable. Where a container may not make that copy, its parent does.
+
+See: mount(2) "Creating a bind mount", open_tree(2), mount_setattr(2), mount_namespaces(7).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from minicontainer.errors import InvalidArgument, KernelError
+from minicontainer.kernel import files, mounts, paths
+from minicontainer.kernel.mount_options import parse_options
+from minicontainer.runtime.mounts import places
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from minicontainer.kernel.mount_options import Options
+    from minicontainer.kernel.paths import Root
+    from minicontainer.runtime.config.spec import Mount, Spec
+
+# What any word of a bind's options takes away if no word sets it; but not the times of access.
+# mount(8) keeps it; runc and crun don't, so that it is what `docker run -v` has always done.
+_BIND_ATTRIBUTES = (
+    mounts.MOUNT_ATTR_RDONLY
+    | mounts.MOUNT_ATTR_NOSUID
+    | mounts.MOUNT_ATTR_NODEV
+    | mounts.MOUNT_ATTR_NOEXEC
+    | mounts.MOUNT_ATTR_NOSYMFOLLOW
+)
+_NEVER_LOCKED = mounts.MOUNT_ATTR_NOSYMFOLLOW  # mount_namespaces(7)
+
+
+def located(mount: Mount, bundle: str) -> Mount:
+    """Give *mount* with the absolute source that a bind needs: relative ones are in the bundle."""
+    source = mount.source or ""
+    if source.startswith("/") or not parse_options(mount.options, mount.type).bind:
+        return mount
+    return mount.replace(source=os.path.join(bundle, source))
+
+
+def comes_from_the_host(mount: Mount, spec: Spec) -> bool:
+    """Say whether only a process of the host can copy what *mount* shall show.
+
+    With id maps, because they are the host's root's to give; linked to the host's mounts (slave,
+    shared), because a container's mount namespace has no links left; in a user namespace every
+    bind, because the way to its source may be closed to the namespace's root: volumes and users'
+    directories often are.
+    """
+    options = parse_options(mount.options, mount.type)
+    if not options.bind or "remount" in options.asked:
+        return is_id_mapped(mount)
+    linked = any(kind & (mounts.MS_SLAVE | mounts.MS_SHARED) for kind in options.propagation)
+    return is_id_mapped(mount) or linked or spec.has_namespace("user")
+
+
+def is_there_later(mount: Mount, earlier: Iterable[Mount], rootfs: str) -> bool:
+    """Say whether a bind shows what only an earlier mount of the container brings: some directory
+    of the container's own at another of its places.
+
+    The parent finds nothing there, or what the earlier mount is to cover.
+
+    Args:
+        mount: with an absolute source.
+        rootfs: the root's directory on the host.
+    """
+    source = os.path.realpath(mount.source or "") + "/"
+    covered = [os.path.normpath(before.destination).strip("/") for before in earlier]
+    return any(source.startswith(f"{rootfs}/{place}/") for place in covered if place)
+
+
+def is_id_mapped(mount: Mount) -> bool:
+    """Say whether *mount* shall show other owners than its files have."""
+    asked = parse_options(mount.options, mount.type).asked
+    return bool(mount.uid_mappings or mount.gid_mappings or "idmap" in asked or "ridmap" in asked)
+
+
+def open_source(mount: Mount) -> int:
+    """Give a detached copy of what a bind shall show.
+
+    Raises:
+        KernelError: the source does not exist, or is not for this user.
+    """
+    options = parse_options(mount.options, mount.type)
+    try:
+        return mounts.open_tree(
+            mount.source or "",
+            recursive=bool(options.bind & mounts.MS_REC),
+            follow="src-nofollow" not in options.asked,
+        )
+    except KernelError as error:
+        raise KernelError(error.errno, error.strerror, f"bind {mount.source}") from None
+
+
+def bind(root: Root, mount: Mount, options: Options, copy: int | None) -> None:
+    """Show a file or directory of the host at a place of the container.
+
+    Args:
+        copy: the detached mount that the parent made for it, if only the host can.
+    """
+    if "copy-symlink" in options.asked and os.path.islink(mount.source or ""):
+        if copy is not None:
+            os.close(copy)
+        _copy_link(root, mount)
+        return
+    with files.opened(open_source(mount) if copy is None else copy) as tree:
+        place = paths.make_in_root(
+            root.fd,
+            mount.destination,
+            directory=paths.is_directory(tree),
+            follow="dest-nofollow" not in options.asked,
+        )
+        with files.opened(place):
+            _check_kinds(tree, place, mount)
+            places.check(root, place, mount)
+            attach(tree, place, mount, options)
+
+
+def _copy_link(root: Root, mount: Mount) -> None:
+    """Make the same symbolic link as the source is, instead of mounting what it leads to."""
+    target = os.readlink(mount.source or "")
+    directory, _, name = mount.destination.rstrip("/").rpartition("/")
+    with files.opened(paths.make_in_root(root.fd, directory or "/", directory=True)) as parent:
+        try:
+            files.make_symlink(target, name, at=parent, where=mount.destination)
+        except KernelError as error:
+            if error.errno != errno.EEXIST or _link_in(parent, name) != target:
+                raise
+
+
+def _link_in(directory: int, name: str) -> str:
+    """Give what a symbolic link points to, "" for anything else."""
+    try:
+        return os.readlink(name, dir_fd=directory)
+    except OSError:
+        return ""
+
+
+def _check_kinds(tree: int, place: int, mount: Mount) -> None:
+    kinds = ["a directory" if paths.is_directory(fd) else "a file" for fd in (tree, place)]
+    if kinds[0] != kinds[1]:
+        raise InvalidArgument(
+            f"can't mount {mount.source} on {mount.destination}: it is {kinds[0]}, and there is "
+            f"{kinds[1]} in the container"
+        )
+
+
+def attach(tree: int, place: int, mount: Mount, options: Options) -> None:
+    """Give a detached copy its attributes and its propagation, and put it onto a place.
+
+    Raises:
+        KernelError: EPERM: a word is to take away what the host has locked.
+    """
+    _change(tree, mount, options)
+    words = ",".join(word for word in mount.options if word not in ("bind", "rbind"))
+    mounts.move_mount(
+        tree, place, where=mount.destination,
+        shell=f"mount --{'r' if options.bind & mounts.MS_REC else ''}bind {mount.source} "
+        f"{mount.destination}{' -o ' + words if words else ''}",
+    )  # fmt: skip
+
+
+def _change(tree: int, mount: Mount, options: Options) -> None:
+    """Set the attributes and the propagation of a copy.
+
+    A bind without a word about attributes keeps all that its source has. With one it has what the
+    words ask for and nothing more; but in a user namespace the host's mount has locked its own, and
+    what no word names then stays.
+    """
+    if options.attributes == mounts.Attributes():
+        _set_all(tree, options)
+        return
+    named = _named(mount, options.attributes)
+    try:
+        _set_all(tree, options.replace(attributes=_with(named, _BIND_ATTRIBUTES)))
+    except KernelError as error:
+        if error.errno != errno.EPERM:
+            raise
+        try:
+            _set_all(tree, options.replace(attributes=_with(named, _NEVER_LOCKED)))
+        except KernelError as refused:
+            raise KernelError(
+                refused.errno,
+                "a user namespace can't take away what the host's mount has (ro, nosuid, nodev, "
+                f"noexec, its times of access): {','.join(mount.options)} asks for it",
+                f"bind {mount.source}",
+            ) from None
+
+
+def _named(mount: Mount, asked: mounts.Attributes) -> mounts.Attributes:
+    """Leave the times of access as they are, unless a word sets another way: then all of it."""
+    times = mounts.MOUNT_ATTR__ATIME | mounts.MOUNT_ATTR_NODIRATIME
+    if asked.set & times or "relatime" in mount.options:  # whose bits are none
+        return asked.replace(
+            clear=asked.clear | times & ~(asked.set & mounts.MOUNT_ATTR_NODIRATIME)
+        )
+    return asked.replace(clear=asked.clear & ~times)
+
+
+def _with(named: mounts.Attributes, cleared: int) -> mounts.Attributes:
+    return named.replace(clear=named.clear | cleared & ~named.set)
+
+
+def _set_all(tree: int, options: Options) -> None:
+    kinds = options.propagation or (mounts.MS_PRIVATE | mounts.MS_REC,)
+    one = options.recursive == mounts.Attributes() and not options.bind & mounts.MS_REC
+    if one and len(kinds) == 1:  # one mount: one call
+        propagation = kinds[0] & ~mounts.MS_REC
+        mounts.mount_setattr(tree, options.attributes, propagation=propagation)
+        return
+    set_attributes(tree, options)
+    for kind in kinds:
+        propagate(tree, kind)
+
+
+def set_attributes(mount_fd: int, options: Options) -> None:
+    """Change what the options' words name, of the mount and, where they say so, of its tree."""
+    if options.attributes != mounts.Attributes():
+        mounts.mount_setattr(mount_fd, options.attributes)
+    if options.recursive != mounts.Attributes():
+        mounts.mount_setattr(mount_fd, options.recursive, recursive=True)
+
+
+def propagate(mount_fd: int, kind: int) -> None:
+    """Change the propagation of a mount; with MS_REC in *kind*, of its whole tree."""
+    recursive = bool(kind & mounts.MS_REC)
+    mounts.mount_setattr(
+        mount_fd, mounts.Attributes(), propagation=kind & ~mounts.MS_REC, recursive=recursive
+    )

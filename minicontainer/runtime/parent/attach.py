@@ -1,0 +1,82 @@
+"""A container's terminal, joined to the one of this process.
+
+See: pty(7), tty_ioctl(4).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+
+from minicontainer.contexts import ExitStack
+from minicontainer.kernel import signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+
+    from minicontainer.runtime.parent.foreground import Running
+
+_BLOCK = 65536
+
+
+def proxy_terminal(running: Running, console: socket.socket, *, stdin: bool) -> None:
+    """Carry bytes between this process's terminal and the container's, until the container ends.
+
+    Args:
+        console: where the container has sent its terminal's master.
+        stdin: whether input goes in (`-i`).
+    """
+    from minicontainer.kernel import terminal  # termios and sockets: only with a terminal
+
+    master = terminal.receive_descriptor(console)
+    with ExitStack() as stack:
+        stack.callback(os.close, master)
+        if os.isatty(0):
+            _follow_window_size(master)
+            stack.callback(signals.handle, signals.SIGWINCH, signals.SIG_DFL)
+        if stdin and os.isatty(0):
+            stack.enter_context(terminal.raw_mode(0))
+        poll = select.poll()
+        poll.register(master, select.POLLIN)
+        poll.register(running.pidfd, select.POLLIN)
+        if stdin:
+            poll.register(0, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poll.poll()}
+            if 0 in ready and not _type_in(master):
+                poll.unregister(0)
+            if master in ready and not _copy(master, 1):
+                poll.unregister(master)  # every holder of the other side is gone
+            elif running.pidfd in ready and master not in ready:
+                return  # it has ended, and all that it wrote is out
+
+
+def _follow_window_size(master: int) -> None:
+    from minicontainer.kernel import terminal
+
+    def resize(*_: object) -> None:
+        terminal.set_window_size(master, *terminal.window_size(0))
+
+    resize()
+    signals.handle(signals.SIGWINCH, resize)
+
+
+def _type_in(master: int) -> bool:
+    """Pass on what was typed; say whether more can come."""
+    try:
+        return _copy(0, master)
+    except OSError:  # EIO: nobody has the terminal any more, and the keys go nowhere
+        return False
+
+
+def _copy(source: int, sink: int) -> bool:
+    """Copy what is there; say whether more can come."""
+    try:
+        data = os.read(source, _BLOCK)
+    except OSError:  # EIO: the terminal's other side is closed
+        return False
+    rest = data
+    while rest:
+        rest = rest[os.write(sink, rest) :]
+    return bool(data)

@@ -1,0 +1,408 @@
+"""A container's life from outside: create, start, wait, kill, delete.
+
+The parent makes all that outlives the child (its name, its cgroup) and takes it back through one
+`ExitStack` when anything fails. What the child makes in its own namespaces ends with the child.
+
+See: runtime-spec runtime.md "Lifecycle"; the child's side is `init`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from minicontainer import steps
+from minicontainer.cgroups.cgroup import open_cgroup, open_scope
+from minicontainer.contexts import ExitStack, suppress
+from minicontainer.errors import InitError, KernelError
+from minicontainer.kernel import namespaces, pidfds, seccomp, signals
+from minicontainer.runtime import context
+from minicontainer.runtime.child import devices
+from minicontainer.runtime.child.attributes import set_oom_score
+from minicontainer.runtime.config.defaults import DENY_ALL_DEVICES, DEVICE_RULES
+from minicontainer.runtime.config.spec import Hooks
+from minicontainer.runtime.container.state import State, default_cgroup
+from minicontainer.runtime.context import Options
+from minicontainer.runtime.hooks import (
+    preload,
+    run_poststart_hooks,
+    run_poststop_hooks,
+    run_runtime_hooks,
+)
+from minicontainer.runtime.mounts import binds
+from minicontainer.runtime.parent.foreground import Running
+from minicontainer.runtime.parent.host_mounts import copy_host_mounts
+from minicontainer.runtime.parent.spawn import fork_init
+from minicontainer.runtime.sync import (
+    Mounted,
+    Ready,
+    channel_pair,
+    go,
+    hand_listener_over,
+    make_gate,
+    next_message,
+    send_listener,
+    start,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from minicontainer.cgroups.cgroup import Cgroup
+    from minicontainer.cgroups.systemd import SystemdCgroup
+    from minicontainer.kernel.seccomp import Seccomp
+    from minicontainer.record import Record
+    from minicontainer.runtime.config.spec import Bundle, Spec
+    from minicontainer.runtime.config.spec_linux import Linux
+    from minicontainer.runtime.container.state import Store
+    from minicontainer.runtime.sync import Channel
+
+
+class Container(Running):
+    """A container that this process created and holds.
+
+    Args:
+        state: as saved.
+        pid, pidfd: its first process.
+        channel: to that process, until its program runs.
+        cgroup: its cgroup.
+        undo: what has been made, to be taken back by `delete`.
+        hooks: of its specification.
+        settle: lets it count as made.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        pidfd: int,
+        channel: Channel,
+        cgroup: Cgroup,
+        undo: ExitStack,
+        hooks: Hooks,
+        settle: Callable[[], None],
+    ) -> None:
+        super().__init__(state.pid, pidfd)
+        self.state = state
+        self.cgroup = cgroup
+        self._channel = channel
+        self._undo = undo
+        self._hooks = hooks
+        self._settle = settle
+
+    def start(self) -> None:
+        """Let the program run; return when execve(2) has happened.
+
+        Raises:
+            InitError: the program could not be started, or a hook failed.
+        """
+        hand_listener_over(self._channel, self.state, "created")
+        steps.take(start, self.pid, self._channel)
+        self._settle()
+        if self._hooks.poststart:
+            steps.take(run_poststart_hooks, self.state, self._hooks)
+
+    def delete(self) -> None:
+        """Take back all that was made for the container: processes, cgroup, name."""
+        self._undo.close()
+
+    def leave(self) -> None:
+        """Let the container live on without this process: `control` finds it by its state."""
+        self._channel.close()
+        os.close(self.pidfd)
+
+
+def create(
+    name: str,
+    bundle: Bundle,
+    store: Store,
+    options: Options = context.DEFAULTS,
+) -> Container:
+    """Bring a container to `created`: isolated, set up, waiting for `start`.
+
+    Args:
+        name: claimed in *store*.
+        bundle: checked before.
+        store: where its state is kept, and compiled filters.
+        options: how its first process is begun.
+    Raises:
+        Conflict: the name is taken.
+        InitError: a step failed inside;  KernelError: outside. Nothing is left behind.
+    """
+    with ExitStack() as undo:
+        claim = steps.take(reserve_name, name, store, undo)
+        if options.notifies:
+            bundle = steps.take(offer_notify_socket, bundle, store.directory(name))
+        spec, manager = bundle.spec, options.cgroup_manager
+        path = spec.linux.cgroups_path or default_cgroup(name, manager)
+        scope = open_scope(path) if manager == "systemd" else None
+        cgroup = scope or open_cgroup(path)
+        state = store.save(_creating(name, bundle, cgroup, manager))
+        # not later: what is wrong with a profile is found while nothing has to be taken back
+        filter_of = spec.linux.seccomp
+        program = steps.take(compile_filter, filter_of, store) if filter_of else b""
+        if spec.hooks.poststop:
+            undo.callback(_while_claimed, claim, steps.take, run_poststop_hooks, state, spec.hooks)
+        steps.take(create_cgroup, cgroup, spec, undo, claim)
+        # not earlier: where it is, `delete --force` knows that the cgroup is the container's own
+        store.write(name, "config.json", bundle.text)
+        ours, theirs = channel_pair()
+        undo.callback(ours.close)
+        undo.callback(theirs.close)  # long closed by then, unless something fails
+        child = _prepare_init(bundle, state, cgroup, theirs, program, store, options, undo)
+        pid, pidfd = steps.take(fork_init, child, ours, cgroup)
+        undo.callback(os.close, pidfd)
+        undo.callback(steps.take, end_init, pid, pidfd)
+        child.close()
+        if scope is not None:
+            # the cgroup comes only now: before there is one, `delete` must know whom to kill
+            state = store.save(_forked(state, pid, child, cgroup))
+            steps.take(adopt_init, pid, scope, spec)
+        _set_up_from_outside(pid, cgroup, spec, undo)
+        go(ours)
+        if scope is None:
+            # While init is at work already. Should this process be killed before: init ends when it
+            # finds nobody to report to, or waits, if it had reported; it is in the cgroup then,
+            # which `delete --force` clears.
+            state = store.save(_forked(state, pid, child, cgroup))
+        _let_set_up(ours, state, spec)
+        return Container(
+            state, pidfd, ours, cgroup, undo.pop_all(), spec.hooks, lambda: store.settle(claim)
+        )
+
+
+def _set_up_from_outside(pid: int, cgroup: Cgroup, spec: Spec, undo: ExitStack) -> None:
+    """Do for init, which waits, what its own namespaces keep it from doing."""
+    if (owner := _owner_of_cgroup(spec)) is not None:
+        steps.take(give_cgroup, cgroup, *owner)
+    if spec.new_namespace("user"):
+        steps.take(write_id_maps, pid, spec.linux)
+    if spec.process.oom_score_adj is not None:
+        steps.take(set_oom_score, str(pid), spec.process.oom_score_adj)
+    if spec.linux.net_devices:
+        steps.take(move_net_devices, pid, spec.linux, undo)
+
+
+def _let_set_up(channel: Channel, state: State, spec: Spec) -> None:
+    """Do what init's recipe needs of this process on its way to the program."""
+    hand_listener_over(channel, state, "creating")
+    if spec.hooks.prestart or spec.hooks.create_runtime:
+        wait_for(Mounted, channel, state.pid)
+        steps.take(run_runtime_hooks, state, spec.hooks)
+        go(channel)
+    wait_for(Ready, channel, state.pid)
+    profile = spec.linux.seccomp
+    if profile and spec.process.no_new_privileges and seccomp.has_listener(profile):
+        steps.take(find_agent, profile)
+
+
+def _creating(name: str, bundle: Bundle, cgroup: Cgroup, manager: str) -> State:
+    now = time.time_ns()
+    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9))
+    return State(
+        id=name,
+        bundle=bundle.path,
+        rootfs=bundle.rootfs,
+        cgroup=cgroup.path,
+        cgroup_manager=manager,
+        freezer=cgroup.freezer(),
+        created=f"{seconds}.{now % 10**9:09}Z",
+        annotations=bundle.spec.annotations,
+        has_hooks=bundle.spec.hooks != Hooks(),
+    )
+
+
+def _prepare_init(
+    bundle: Bundle,
+    state: State,
+    cgroup: Cgroup,
+    channel: Channel,
+    program: bytes,
+    store: Store,
+    options: Options,
+    undo: ExitStack,
+) -> context.Init:
+    """Gather what the first process can't get for itself, and finds when it is forked."""
+    spec = bundle.spec
+    copies = {}
+    if any(binds.comes_from_the_host(mount, spec) for mount in spec.mounts):
+        copies = steps.take(copy_host_mounts, bundle, undo)
+    nodes: dict[str, int] = {}
+    if devices.for_the_host(spec):
+        nodes = steps.take(make_device_nodes, spec, f"{store.directory(state.id)}/devices", undo)
+    if state.has_hooks:
+        preload()
+    return context.Init(
+        bundle,
+        state,
+        channel,
+        cgroup.mounts(),
+        program=program,
+        options=options,
+        gate=_make_gate(store.directory(state.id), undo) if options.gated else None,
+        copies=copies,
+        nodes=nodes,
+        tasks_files=cgroup.tasks_files(),
+    )
+
+
+def make_device_nodes(spec: Spec, directory: str, undo: ExitStack) -> dict[str, int]:
+    """Make the listed devices, which a user namespace forbids, as mounts for init to show."""
+    return devices.make_for_user_namespace(spec, directory, undo)
+
+
+def _forked(state: State, pid: int, child: context.Init, cgroup: Cgroup) -> State:
+    return state.replace(
+        pid=pid,
+        pid_started=pidfds.start_time(pid) or 0,
+        tasks=cgroup.tasks_paths(),
+        unified=cgroup.unified_path(),
+        new_keyring=child.options.new_keyring,
+    )
+
+
+def _make_gate(directory: str, undo: ExitStack) -> Channel:
+    """Make the gate at which init waits; this process's copy would keep it open."""
+    gate = make_gate(directory)
+    undo.callback(gate.close)
+    return gate
+
+
+def reserve_name(name: str, store: Store, undo: ExitStack) -> int:
+    """Claim the container's name, by making its directory: mkdir(2) succeeds for one caller."""
+    # The lock is given up last: until the name is free, nobody else may take it for abandoned.
+    claim = store.reserve(name)
+    undo.callback(os.close, claim)
+    undo.callback(_while_claimed, claim, store.forget, name)
+    return claim
+
+
+def _while_claimed(claim: int, act: Callable[..., object], *args: object) -> None:
+    """Take something back, unless `delete --force` did: the name may be another container's."""
+    if os.fstat(claim).st_nlink:
+        act(*args)
+
+
+def offer_notify_socket(bundle: Bundle, directory: str) -> Bundle:
+    """Give the program a place for the socket where it says that it is ready: `start` makes it."""
+    from minicontainer.runtime.parent import notify  # few containers are services
+
+    return notify.offered(bundle, directory)
+
+
+def create_cgroup(cgroup: Cgroup, spec: Spec, undo: ExitStack, claim: int) -> None:
+    """Make the container's cgroup and set its limits, before any process is in it."""
+    cgroup.create()
+    undo.callback(_while_claimed, claim, steps.take, remove_cgroup, cgroup)
+    resources = spec.linux.resources
+    cgroup.limit(resources.as_of(spec.oci_version))
+    cgroup.allow_devices((DENY_ALL_DEVICES, *resources.devices, *DEVICE_RULES))
+    undo.callback(_while_claimed, claim, steps.take, end_processes, cgroup)
+
+
+def adopt_init(pid: int, scope: SystemdCgroup, spec: Spec) -> None:
+    """Have systemd make the cgroup: around the first process, which waits, with all limits."""
+    scope.adopt(pid, spec.annotations)
+
+
+def _owner_of_cgroup(spec: Spec) -> tuple[int, int] | None:
+    """Find who on the host is root in the container, if that one may divide its cgroup."""
+    if not (spec.new_namespace("user") and spec.new_namespace("cgroup")):
+        return None
+    if not any(mount.type == "cgroup" and "ro" not in mount.options for mount in spec.mounts):
+        return None
+    uid = namespaces.host_id(spec.linux.uid_mappings, 0)
+    gid = namespaces.host_id(spec.linux.gid_mappings, 0)
+    return None if uid is None or gid is None else (uid, gid)
+
+
+def give_cgroup(cgroup: Cgroup, uid: int, gid: int) -> None:
+    """Give the cgroup to the container's root, who finds it mounted for writing (v2)."""
+    cgroup.give_to(uid, gid)
+
+
+def compile_filter(profile: Seccomp, store: Store) -> bytes:
+    """Turn the seccomp profile into a program, or find the one compiled before."""
+    if seccomp.filter_flags(profile) & seccomp.SECCOMP_FILTER_FLAG_NEW_LISTENER:
+        from minicontainer.runtime.parent import listener  # noqa: F401  # later nothing can be imported
+    return seccomp.cached_program(profile, os.path.join(store.root, ".filters"))
+
+
+def end_init(pid: int, pidfd: int) -> None:
+    """Kill the first process, if it still runs, and take its exit status.
+
+    By a descriptor that was opened when it was forked: its number may be another's by now.
+    """
+    with suppress(KernelError):
+        pidfds.pidfd_send_signal(pidfd, signals.SIGKILL)
+    with suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
+def end_processes(cgroup: Cgroup) -> None:
+    """Kill what is left in the cgroup.
+
+    Without a PID namespace of its own, a container's processes outlive its first one.
+    """
+    cgroup.kill()
+
+
+def remove_cgroup(cgroup: Cgroup) -> None:
+    """Remove the cgroup, and with it the limits."""
+    cgroup.remove()
+
+
+def write_id_maps(pid: int, linux: Linux) -> None:
+    """Say who is who in the new user namespace: only a process outside may map other ids."""
+    namespaces.write_id_maps(pid, linux.uid_mappings, linux.gid_mappings)
+
+
+def move_net_devices(pid: int, linux: Linux, undo: ExitStack) -> None:
+    """Move interfaces of the host into the container, before init looks at its network."""
+    from minicontainer.runtime.parent import net_devices  # few containers get any
+
+    net_devices.move_in(pid, linux.net_devices, undo)
+
+
+def find_agent(profile: Seccomp) -> None:
+    """Look whether somebody will take the listener of a filter that comes last, in `start`.
+
+    A missing one fails `create`, as with a filter that init has loaded by now; and not earlier, as
+    a hook may have begun it.
+    """
+    from minicontainer.runtime.parent import listener  # imported by `compile_filter`
+
+    listener.check_agent(profile.listener_path or "")
+
+
+def wait_for(kind: type[Record], channel: Channel, pid: int) -> None:
+    """Pass on init's events until it is that far; raise what went wrong inside."""
+    if not isinstance(next_message(channel, pid), kind):
+        raise InitError("the container's first process broke the protocol")
+
+
+# The parent's steps, for who explains them; they are taken in `create` and `start`, in the order
+# in which they stand there. (The child's, `init.RECIPE`, are executed as listed.)
+STEPS = (
+    reserve_name,
+    offer_notify_socket,
+    compile_filter,
+    create_cgroup,
+    copy_host_mounts,
+    make_device_nodes,
+    fork_init,
+    adopt_init,
+    give_cgroup,
+    write_id_maps,
+    set_oom_score,
+    move_net_devices,
+    run_runtime_hooks,
+    find_agent,      # of a filter that comes last
+    send_listener,   # in `start`, where the filter comes last
+    start,
+    run_poststart_hooks,
+    end_init,        # from here on: what is taken back, in the end or when a step failed
+    end_processes,
+    remove_cgroup,
+    run_poststop_hooks,
+)  # fmt: skip
