@@ -23,7 +23,7 @@ from minicontainer.record import Record
 from minicontainer.runtime.cli import command_line
 from minicontainer.runtime.config.spec import Spec
 from minicontainer.runtime.container.state import OCI_VERSION
-from minicontainer.runtime.context import WANTS_REAPER
+from minicontainer.runtime.inputs import WANTS_REAPER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

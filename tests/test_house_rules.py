@@ -274,7 +274,7 @@ def test_the_start_path_imports_nothing_slow(command: Path) -> None:
 
 def test_commands_on_what_exists_do_without_os() -> None:
     """What os defines in Python costs a tenth of `start`: they need no more than posix."""
-    modules = "minicontainer.runtime.cli.main", "minicontainer.runtime.cli.control"
+    modules = "minicontainer.runtime.cli.main", "minicontainer.runtime.cli.existing"
     assert not imported_by(*modules, "minicontainer.cgroups.directories") & {"os", "ctypes"}
 
 

@@ -19,7 +19,7 @@ from minicontainer.record import Record
 from minicontainer.runtime.config.spec import Bundle, Spec
 from minicontainer.runtime.config.spec_check import check
 from minicontainer.runtime.container.state import State, Store, check_name, for_its_owner
-from minicontainer.runtime.context import Options
+from minicontainer.runtime.inputs import Options
 from minicontainer.runtime.parent import attach, foreground, lifecycle
 
 TYPE_CHECKING = False
@@ -85,7 +85,9 @@ class Sandbox:
             if not (config.open_stdin or config.tty):
                 _read_nothing()
             ours, theirs = _socket_pair(undo) if config.tty else (None, None)
-            container = lifecycle.create(config.name, bundle, self._names, Options(console=theirs))
+            container = lifecycle.create_container(
+                config.name, bundle, self._names, Options(console=theirs)
+            )
             undo.callback(container.delete)
             if specs.is_on_bridge(config.host_config.network_mode):
                 steps.take(

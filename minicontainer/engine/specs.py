@@ -13,7 +13,7 @@ from minicontainer.errors import InvalidArgument
 from minicontainer.kernel import capabilities
 from minicontainer.kernel.namespaces import BY_TYPE, IdMap
 from minicontainer.kernel.process import RLIMITS
-from minicontainer.runtime import context
+from minicontainer.runtime import inputs
 from minicontainer.runtime.config import defaults, seccomp_profile
 from minicontainer.runtime.config.spec import Mount, Root, Spec
 from minicontainer.runtime.config.spec_linux import Linux, NamespaceSpec
@@ -103,7 +103,7 @@ def make_spec(
             *_etc_mounts(directory),
             *volumes.mounts_for(host),
         ),
-        annotations={context.WANTS_REAPER: "true"} if host.init else {},
+        annotations={inputs.WANTS_REAPER: "true"} if host.init else {},
         linux=Linux(
             namespaces=namespaces,
             uid_mappings=mapped,

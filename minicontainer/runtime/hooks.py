@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from minicontainer.runtime.config.spec import Hook, Hooks
     from minicontainer.runtime.container.state import State
-    from minicontainer.runtime.context import Init
+    from minicontainer.runtime.inputs import Init
 
 _UMASK = 0o022
 

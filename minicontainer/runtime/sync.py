@@ -260,7 +260,7 @@ def go(channel: Channel) -> None:
         channel.send(Go())
 
 
-def start(pid: int, channel: Channel) -> None:
+def start_program(pid: int, channel: Channel) -> None:
     """Tell init to become the program, and wait until it has."""
     with suppress(BrokenPipeError):  # it died: reading says so
         channel.send(Start())

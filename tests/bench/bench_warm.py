@@ -44,7 +44,7 @@ def fork_to_exec(directory: str) -> list[float]:
     namespaces.clone3 = clocked
     times = []
     for _ in range(WARM_UP + RUNS):
-        container = lifecycle.create("bench-warm", bundle, store)
+        container = lifecycle.create_container("bench-warm", bundle, store)
         container.start()
         times.append((time.perf_counter_ns() - forked) / 1e6)
         container.wait()

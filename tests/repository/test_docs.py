@@ -11,7 +11,7 @@ from minicontainer.cli.run_options import run_parser
 from minicontainer.engine import sandbox
 from minicontainer.kernel.mount_options import OPTIONS, RECURSIVE_OPTIONS
 from minicontainer.runtime.child import init
-from minicontainer.runtime.container import enter
+from minicontainer.runtime.container import execs
 from minicontainer.runtime.parent import lifecycle
 from tests.conftest import CHECKOUT
 
@@ -42,7 +42,7 @@ def test_the_page_names_the_steps_of_exec() -> None:
     """Those that the container's own program does not have."""
     own = {steps.step_name(step) for step in init.RECIPE}
     assert rows_below("exec: another program in a container") == [
-        name for step in enter.RECIPE if (name := steps.step_name(step)) not in own
+        name for step in execs.RECIPE if (name := steps.step_name(step)) not in own
     ]
 
 

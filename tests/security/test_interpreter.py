@@ -71,7 +71,7 @@ from minicontainer.runtime.parent import interpreter, lifecycle
 from minicontainer.runtime.config.spec import read_bundle
 from minicontainer.runtime.container.state import Store
 interpreter.protect(sys.orig_argv, os.environ)
-container = lifecycle.create({name!r}, read_bundle({bundle!r}), Store({state!r}))
+container = lifecycle.create_container({name!r}, read_bundle({bundle!r}), Store({state!r}))
 print(container.pid, flush=True)
 sys.stdin.readline()
 container.delete()

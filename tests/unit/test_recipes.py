@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from minicontainer import steps
 from minicontainer.runtime.child import init
-from minicontainer.runtime.container import enter
+from minicontainer.runtime.container import execs
 
 OF_FIRST = {steps.step_name(step): step for step in init.RECIPE}
-OF_EXEC = {steps.step_name(step): step for step in enter.RECIPE}
+OF_EXEC = {steps.step_name(step): step for step in execs.RECIPE}
 
 
 def test_a_name_stands_for_one_step() -> None:
     """In each recipe; and in both for the same function."""
-    assert (len(OF_FIRST), len(OF_EXEC)) == (len(init.RECIPE), len(enter.RECIPE))
+    assert (len(OF_FIRST), len(OF_EXEC)) == (len(init.RECIPE), len(execs.RECIPE))
     both = OF_FIRST.keys() & OF_EXEC.keys()
     assert len(both) > 15
     assert [name for name in both if OF_FIRST[name] is not OF_EXEC[name]] == []

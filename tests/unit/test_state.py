@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minicontainer.errors import Conflict, InvalidArgument, KernelError, Unsupported
-from minicontainer.runtime.container import control
+from minicontainer.runtime.container import operations
 from minicontainer.runtime.container.state import State, Store, check_name
 
 GOOD = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+.-"
@@ -243,7 +243,7 @@ def test_what_has_no_state_yet_is_not_deleted(store: Store, force: bool) -> None
     """Its creator has just claimed the name; once that one is gone, force is enough."""
     claim = store.reserve("web")
     with pytest.raises(Conflict, match="container web is being created"):
-        control.delete("web", store, force=force)
+        operations.delete("web", store, force=force)
     os.close(claim)
     assert os.listdir(store.root) == ["web"]
 

@@ -15,7 +15,7 @@ from minicontainer.cgroups.systemd import SystemdCgroup, unit_of
 from minicontainer.cgroups.systemd_bus import RefusedError
 from minicontainer.cgroups.v2 import V2Cgroup
 from minicontainer.errors import Conflict, NotFound
-from minicontainer.runtime.container import control
+from minicontainer.runtime.container import operations
 from minicontainer.runtime.container.state import State, Store
 
 UNIT = unit_of("test.slice:minicontainer:web")
@@ -153,11 +153,11 @@ def test_a_create_that_died_before_its_first_process_had_no_scope(
     """Whatever is at its path is another's; a directory of our own making goes if it is empty."""
     bus = Bus()
     scope, files = scope_of(group, bus, monkeypatch)
-    monkeypatch.setattr(control, "cgroup_of", lambda _: scope if manager == "systemd" else files)
+    monkeypatch.setattr(operations, "cgroup_of", lambda _: scope if manager == "systemd" else files)
     store = Store(str(tmp_path / "run"))
     os.close(store.reserve("web"))
     store.save(State(id="web", bundle="/b", cgroup=UNIT.path, cgroup_manager=manager))
-    control.delete("web", store, force=True)
+    operations.delete("web", store, force=True)
     assert bus.asked == []
     assert files.ends == ends
     assert store.names() == []

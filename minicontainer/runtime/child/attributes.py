@@ -19,7 +19,7 @@ from minicontainer.kernel import files, keyring, process, procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from minicontainer.runtime.context import Init
+    from minicontainer.runtime.inputs import Init
 
 
 def join_keyring(init: Init) -> None:

@@ -14,7 +14,7 @@ from minicontainer.kernel import files, mounts, paths, terminal
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minicontainer.runtime.config.spec_process import Process
-    from minicontainer.runtime.context import Options
+    from minicontainer.runtime.inputs import Options
 
 _PTMX = (5, 2)
 

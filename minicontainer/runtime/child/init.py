@@ -58,12 +58,12 @@ from minicontainer.runtime.child.rootfs import (
     spread_mounts,
 )
 from minicontainer.runtime.config.spec_process import RLIMIT_INFINITY
-from minicontainer.runtime.context import WANTS_REAPER
 from minicontainer.runtime.hooks import (
     run_create_container_hooks,
     run_start_container_hooks,
     wait_for_runtime_hooks,
 )
+from minicontainer.runtime.inputs import WANTS_REAPER
 from minicontainer.runtime.sync import Go, Leaving, Ready, Start, failure, pass_events_on
 
 TYPE_CHECKING = False
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
-    from minicontainer.runtime.context import Init
+    from minicontainer.runtime.inputs import Init
 
     Recipe = tuple[Callable[[Init], None], ...]
 

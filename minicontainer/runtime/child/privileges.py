@@ -15,7 +15,7 @@ from minicontainer.kernel import capabilities, process, seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from minicontainer.runtime.context import Init
+    from minicontainer.runtime.inputs import Init
 
 _UMASK = 0o022  # where the specification leaves it open
 
@@ -86,6 +86,6 @@ def _load_filter(init: Init) -> None:
     if flags & seccomp.SECCOMP_FILTER_FLAG_NEW_LISTENER:
         from minicontainer.runtime.parent import listener  # imported by `lifecycle.compile_filter`
 
-        init.kept = listener.load_filter(init.channel, profile, init.filter, flags)
+        init.kept = listener.load_filter(init.channel, profile, init.seccomp_filter, flags)
     else:
-        seccomp.load(init.filter, flags)
+        seccomp.load(init.seccomp_filter, flags)

@@ -4,7 +4,7 @@
         ─► devices, terminal, streams ─► the root is entered ─► what nobody shall see or write
 
 All of it in the container's own mount namespace: it ends with the container's last process. How one
-mount is made stands in `mounts` and `binds`.
+mount is made stands in `mounts.entry` and `mounts.binds`.
 
 See: pivot_root(2), mount_namespaces(7); runtime-spec config.md "Root", "Mounts".
 """
@@ -23,14 +23,14 @@ from minicontainer.kernel import files, mounts, paths
 from minicontainer.kernel.mount_options import OPTIONS, parse_options
 from minicontainer.runtime.child import devices, streams
 from minicontainer.runtime.mounts import binds, cgroup_mounts, places, protect
-from minicontainer.runtime.mounts.mounts import mount_one
+from minicontainer.runtime.mounts.entry import mount_one
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from minicontainer.runtime.config.spec import Mount, Spec
-    from minicontainer.runtime.context import Init
+    from minicontainer.runtime.inputs import Init
 
 _CUT = mounts.MS_PRIVATE | mounts.MS_REC
 

@@ -6,7 +6,7 @@ from minicontainer.contexts import ExitStack
 from minicontainer.runtime.cli import handover, readiness
 from minicontainer.runtime.config.spec import read_bundle
 from minicontainer.runtime.config.spec_check import warnings
-from minicontainer.runtime.context import Options
+from minicontainer.runtime.inputs import Options
 from minicontainer.runtime.parent import foreground, lifecycle
 
 TYPE_CHECKING = False
@@ -77,7 +77,7 @@ def _create(
         new_keyring=not asked.has("no-new-keyring"),
         notifies=bool(session.environ.get("NOTIFY_SOCKET")),
     )
-    container = lifecycle.create(name, bundle, session.store, options)
+    container = lifecycle.create_container(name, bundle, session.store, options)
     undo.callback(container.delete)
     handover.write_pid_file(asked, container.pid)
     handover.send_pidfd(wanted, container.pidfd)

@@ -11,7 +11,7 @@ from minicontainer import jsontext
 from minicontainer.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from minicontainer.kernel import pidfds, signals
 from minicontainer.quantities import duration_s
-from minicontainer.runtime.container import control, updates, usage
+from minicontainer.runtime.container import operations, updates, usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,13 +57,13 @@ def events(session: Session, asked: Asked) -> int:
     interval_s = duration_s(asked.value("interval", _INTERVAL))
     # Who reads the lines may go at any time: `events … | head -1` then ends without a word.
     signals.handle(signals.SIGPIPE, signals.SIG_DFL)
-    state = control.load(session.store, name)
+    state = operations.load(session.store, name)
     pidfd = pidfds.open_same(state.pid, state.pid_started) if state.pid else None
     if pidfd is None:
-        now = control.status(state, session.store)
+        now = operations.status(state, session.store)
         raise Conflict(f"container not running: {name} is {now}")
     try:
-        cgroup = control.cgroup_of(state)
+        cgroup = operations.cgroup_of(state)
         if asked.has("stats"):
             _tell_stats(name, cgroup)
         else:

@@ -2,8 +2,8 @@
 
     minicontainer-oci [--root DIR] create|start|run|state|kill|delete|… [OPTIONS] ID
 
-One straight path from here to the program: `cli.create`, `lifecycle.create`, then `init`. Each
-command is a process of its own, and imports no more than it needs.
+The path from here to the program is straight: `cli.create`, `lifecycle.create_container`, `init`.
+Each command is a process of its own, and imports no more than it needs.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ FUNCTIONS = {
     "create": ("create", "create"),
     "run": ("create", "run"),
     "exec": ("processes", "execute"),
-    "start": ("control", "start"),
-    "state": ("control", "state"),
-    "kill": ("control", "kill"),
-    "delete": ("control", "delete"),
-    "list": ("control", "list_containers"),
-    "pause": ("control", "pause"),
-    "resume": ("control", "resume"),
+    "start": ("existing", "start"),
+    "state": ("existing", "state"),
+    "kill": ("existing", "kill"),
+    "delete": ("existing", "delete"),
+    "list": ("existing", "list_containers"),
+    "pause": ("existing", "pause"),
+    "resume": ("existing", "resume"),
     "ps": ("processes", "ps"),
     "update": ("limits", "update"),
     "events": ("limits", "events"),

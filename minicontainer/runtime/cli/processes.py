@@ -7,7 +7,7 @@ import sys
 from minicontainer import jsontext
 from minicontainer.contexts import ExitStack
 from minicontainer.errors import InvalidArgument, KernelError, NotFound, Unsupported
-from minicontainer.runtime.container import control
+from minicontainer.runtime.container import operations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 def execute(session: Session, asked: Asked) -> int:
     """Start a program in a container; wait for it, unless it shall be detached."""
-    from minicontainer.runtime import context
+    from minicontainer.runtime import inputs
     from minicontainer.runtime.cli import handover
     from minicontainer.runtime.config.spec import Bundle
     from minicontainer.runtime.config.spec_check import warnings
-    from minicontainer.runtime.container import enter
+    from minicontainer.runtime.container import execs
     from minicontainer.runtime.parent import foreground
 
     if not asked.arguments:
@@ -32,7 +32,7 @@ def execute(session: Session, asked: Asked) -> int:
     detached = asked.has("detach")
     groups = _cgroups(asked.values("cgroup"))
     with foreground.interruptible(), ExitStack() as undo:
-        state, pidfd = enter.hold(name, session.store, undo, paused=asked.has("ignore-paused"))
+        state, pidfd = execs.hold(name, session.store, undo, paused=asked.has("ignore-paused"))
         spec = session.store.load_config(name)
         preserved = handover.preserved_descriptors(asked)
         program = _described(asked, words, spec)
@@ -41,16 +41,16 @@ def execute(session: Session, asked: Asked) -> int:
         ours, theirs = handover.console(program, asked, undo, detached=detached)
         wanted = handover.pidfd_socket(asked, undo)
         bundle = Bundle(path=state.bundle, spec=spec.replace(process=program), text="")
-        options = context.Options(
+        options = inputs.Options(
             console=theirs, plain_lines=handover.shows_in_a_file(ours),
             detached=detached, preserve_fds=preserved, new_keyring=state.new_keyring,
         )  # fmt: skip
-        running = enter.start(state, pidfd, bundle, session.store, options, groups)
+        running = execs.start_exec(state, pidfd, bundle, session.store, options, groups)
         try:
             handover.write_pid_file(asked, running.pid)
             handover.send_pidfd(wanted, running.pidfd)
         except KernelError:  # the caller takes it for not started, and would not look for it
-            enter.end(state, running.pid, running.pidfd)
+            execs.end(state, running.pid, running.pidfd)
             raise
         return 0 if detached else handover.follow(running, ours)
 
@@ -157,7 +157,7 @@ def ps(session: Session, asked: Asked) -> int:
         raise InvalidArgument("expected one container ID, got 0 arguments")
     name, *options = asked.arguments
     how = asked.value("format", "table")
-    pids = control.processes(name, session.store)
+    pids = operations.processes(name, session.store)
     if how == "json":
         sys.stdout.write(f"[{','.join(map(str, pids))}]\n")
     elif how == "table":

@@ -10,7 +10,7 @@ import posix
 
 from minicontainer.contexts import ExitStack, contextmanager, suppress
 from minicontainer.kernel import pidfds
-from minicontainer.runtime.container import control
+from minicontainer.runtime.container import operations
 from minicontainer.runtime.parent import foreground
 
 TYPE_CHECKING = False
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from minicontainer.runtime.parent.notify import Relay
 
 
-def start(name: str, session: Session) -> None:
+def start_service(name: str, session: Session) -> None:
     """Start a created container's program; return when it is ready, or has ended.
 
     Raises:
-        Conflict, InitError: as `control.start`.
+        Conflict, InitError: as `operations.start`.
     """
     relay = None
 
@@ -34,11 +34,11 @@ def start(name: str, session: Session) -> None:
         relay = relay_of(name, session, undo)
 
     with ExitStack() as undo:
-        state = control.load(session.store, name)
+        state = operations.load(session.store, name)
         pidfd = pidfds.open_same(state.pid, state.pid_started) if state.pid else None
         if pidfd is not None:
             undo.callback(posix.close, pidfd)
-        control.start(name, session.store, listen)
+        operations.start(name, session.store, listen)
         if pidfd is not None:
             wait(relay, state.pid, pidfd, session)
 

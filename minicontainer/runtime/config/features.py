@@ -13,7 +13,7 @@ from minicontainer.kernel import capabilities, mount_options, seccomp, seccomp_c
 from minicontainer.kernel.namespaces import NAMESPACES
 from minicontainer.runtime.config.spec import Hooks
 from minicontainer.runtime.container.state import OCI_VERSION
-from minicontainer.runtime.context import WANTS_REAPER
+from minicontainer.runtime.inputs import WANTS_REAPER
 from minicontainer.startup import VERSION
 
 TYPE_CHECKING = False

@@ -16,7 +16,7 @@ from minicontainer.cgroups.limits import Cpu, Memory, Pids, Resources
 from minicontainer.errors import Conflict, InvalidArgument, Unsupported
 from minicontainer.quantities import natural_number, size_or_unlimited, whole_number
 from minicontainer.record import Record
-from minicontainer.runtime.container import control
+from minicontainer.runtime.container import operations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,15 +104,15 @@ def update(name: str, store: Store, change: Resources) -> Resources:
             those before it are taken back, where that can be done.
     """
     with store.operating(name):
-        state = control.load(store, name)
-        now = control.status(state, store)
+        state = operations.load(store, name)
+        now = operations.status(state, store)
         if now in ("stopped", "creating"):
             raise Conflict(f"container not running: {name} is {now}")
         config = store.load_config(name)
         present = _kept(name, store) or config.linux.resources.as_of(config.oci_version)
         change = change.as_of(config.oci_version)
         change = completed(change, merged(present, change))
-        control.cgroup_of(state).limit(change)
+        operations.cgroup_of(state).limit(change)
         wanted = merged(present, change)
         store.write(name, _FILE, jsontext.dump(wanted.to_json()) + "\n")
         return wanted

@@ -17,7 +17,7 @@ from minicontainer.errors import KernelError
 from minicontainer.kernel import files, mounts, paths
 from minicontainer.kernel.mount_options import OPTIONS, parse_options
 from minicontainer.runtime.mounts import binds, places
-from minicontainer.runtime.mounts.mounts import new_mount, writable
+from minicontainer.runtime.mounts.entry import new_mount, writable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

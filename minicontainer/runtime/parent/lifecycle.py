@@ -16,19 +16,19 @@ from minicontainer.cgroups.cgroup import open_cgroup, open_scope
 from minicontainer.contexts import ExitStack, suppress
 from minicontainer.errors import InitError, KernelError
 from minicontainer.kernel import namespaces, pidfds, seccomp, signals
-from minicontainer.runtime import context
+from minicontainer.runtime import inputs
 from minicontainer.runtime.child import devices
 from minicontainer.runtime.child.attributes import set_oom_score
 from minicontainer.runtime.config.defaults import DENY_ALL_DEVICES, DEVICE_RULES
 from minicontainer.runtime.config.spec import Hooks
 from minicontainer.runtime.container.state import State, default_cgroup
-from minicontainer.runtime.context import Options
 from minicontainer.runtime.hooks import (
     preload,
     run_poststart_hooks,
     run_poststop_hooks,
     run_runtime_hooks,
 )
+from minicontainer.runtime.inputs import Options
 from minicontainer.runtime.mounts import binds
 from minicontainer.runtime.parent.foreground import Running
 from minicontainer.runtime.parent.host_mounts import copy_host_mounts
@@ -42,7 +42,7 @@ from minicontainer.runtime.sync import (
     make_gate,
     next_message,
     send_listener,
-    start,
+    start_program,
 )
 
 TYPE_CHECKING = False
@@ -97,7 +97,7 @@ class Container(Running):
             InitError: the program could not be started, or a hook failed.
         """
         hand_listener_over(self._channel, self.state, "created")
-        steps.take(start, self.pid, self._channel)
+        steps.take(start_program, self.pid, self._channel)
         self._settle()
         if self._hooks.poststart:
             steps.take(run_poststart_hooks, self.state, self._hooks)
@@ -107,16 +107,16 @@ class Container(Running):
         self._undo.close()
 
     def leave(self) -> None:
-        """Let the container live on without this process: `control` finds it by its state."""
+        """Let the container live on without this process: `operations` finds it by its state."""
         self._channel.close()
         os.close(self.pidfd)
 
 
-def create(
+def create_container(
     name: str,
     bundle: Bundle,
     store: Store,
-    options: Options = context.DEFAULTS,
+    options: Options = inputs.DEFAULTS,
 ) -> Container:
     """Bring a container to `created`: isolated, set up, waiting for `start`.
 
@@ -139,8 +139,8 @@ def create(
         cgroup = scope or open_cgroup(path)
         state = store.save(_creating(name, bundle, cgroup, manager))
         # not later: what is wrong with a profile is found while nothing has to be taken back
-        filter_of = spec.linux.seccomp
-        program = steps.take(compile_filter, filter_of, store) if filter_of else b""
+        profile = spec.linux.seccomp
+        seccomp_filter = steps.take(compile_filter, profile, store) if profile else b""
         if spec.hooks.poststop:
             undo.callback(_while_claimed, claim, steps.take, run_poststop_hooks, state, spec.hooks)
         steps.take(create_cgroup, cgroup, spec, undo, claim)
@@ -149,7 +149,7 @@ def create(
         ours, theirs = channel_pair()
         undo.callback(ours.close)
         undo.callback(theirs.close)  # long closed by then, unless something fails
-        child = _prepare_init(bundle, state, cgroup, theirs, program, store, options, undo)
+        child = _prepare_init(bundle, state, cgroup, theirs, seccomp_filter, store, options, undo)
         pid, pidfd = steps.take(fork_init, child, ours, cgroup)
         undo.callback(os.close, pidfd)
         undo.callback(steps.take, end_init, pid, pidfd)
@@ -217,11 +217,11 @@ def _prepare_init(
     state: State,
     cgroup: Cgroup,
     channel: Channel,
-    program: bytes,
+    seccomp_filter: bytes,
     store: Store,
     options: Options,
     undo: ExitStack,
-) -> context.Init:
+) -> inputs.Init:
     """Gather what the first process can't get for itself, and finds when it is forked."""
     spec = bundle.spec
     copies = {}
@@ -232,12 +232,12 @@ def _prepare_init(
         nodes = steps.take(make_device_nodes, spec, f"{store.directory(state.id)}/devices", undo)
     if state.has_hooks:
         preload()
-    return context.Init(
+    return inputs.Init(
         bundle,
         state,
         channel,
         cgroup.mounts(),
-        program=program,
+        seccomp_filter=seccomp_filter,
         options=options,
         gate=_make_gate(store.directory(state.id), undo) if options.gated else None,
         copies=copies,
@@ -251,7 +251,7 @@ def make_device_nodes(spec: Spec, directory: str, undo: ExitStack) -> dict[str, 
     return devices.make_for_user_namespace(spec, directory, undo)
 
 
-def _forked(state: State, pid: int, child: context.Init, cgroup: Cgroup) -> State:
+def _forked(state: State, pid: int, child: inputs.Init, cgroup: Cgroup) -> State:
     return state.replace(
         pid=pid,
         pid_started=pidfds.start_time(pid) or 0,
@@ -381,8 +381,8 @@ def wait_for(kind: type[Record], channel: Channel, pid: int) -> None:
         raise InitError("the container's first process broke the protocol")
 
 
-# The parent's steps, for who explains them; they are taken in `create` and `start`, in the order
-# in which they stand there. (The child's, `init.RECIPE`, are executed as listed.)
+# The parent's steps, in the order in which `create_container` and `start` take them. (The child's,
+# `init.RECIPE`, are executed as listed.)
 STEPS = (
     reserve_name,
     offer_notify_socket,
@@ -399,7 +399,7 @@ STEPS = (
     run_runtime_hooks,
     find_agent,      # of a filter that comes last
     send_listener,   # in `start`, where the filter comes last
-    start,
+    start_program,
     run_poststart_hooks,
     end_init,        # from here on: what is taken back, in the end or when a step failed
     end_processes,

@@ -17,7 +17,7 @@ from minicontainer.contexts import suppress
 from minicontainer.errors import Error, InitError, InvalidArgument, KernelError, Unsupported
 from minicontainer.kernel import namespaces, pidfds, process
 from minicontainer.kernel.namespaces import NAMESPACES
-from minicontainer.runtime import context
+from minicontainer.runtime import inputs
 from minicontainer.runtime.child import init
 from minicontainer.runtime.child.attributes import set_oom_score
 from minicontainer.runtime.sync import (
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from minicontainer.runtime.sync import Channel
 
 
-def fork_init(child: context.Init, ours: Channel, cgroup: Cgroup) -> tuple[int, int]:
+def fork_init(child: inputs.Init, ours: Channel, cgroup: Cgroup) -> tuple[int, int]:
     """Fork the first process into its new namespaces, on cgroup v2 also straight into its cgroup.
 
     All at once, by clone3(2): no moment at which it is in some of them.
@@ -91,7 +91,7 @@ def _refusal(error: KernelError) -> Error:
 
 
 def fork_by_joiner(
-    child: context.Init,
+    child: inputs.Init,
     ours: Channel,
     join: Callable[[], None],
     flags: int,
@@ -132,7 +132,7 @@ def fork_by_joiner(
 
 
 def _join_and_fork(
-    child: context.Init,
+    child: inputs.Init,
     told: Channel,
     join: Callable[[], None],
     flags: int,

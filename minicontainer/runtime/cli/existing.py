@@ -9,7 +9,7 @@ import sys
 from minicontainer import jsontext
 from minicontainer.errors import Error, InvalidArgument
 from minicontainer.kernel import signals
-from minicontainer.runtime.container import control
+from minicontainer.runtime.container import operations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,22 +29,22 @@ def start(session: Session, asked: Asked) -> int:
     if session.environ.get("NOTIFY_SOCKET"):
         from minicontainer.runtime.cli import readiness  # few containers are services
 
-        readiness.start(name, session)
+        readiness.start_service(name, session)
     else:
-        control.start(name, session.store)
+        operations.start(name, session.store)
     return 0
 
 
 def state(session: Session, asked: Asked) -> int:
     """Print a container's state."""
-    found = control.load(session.store, asked.only_argument())
+    found = operations.load(session.store, asked.only_argument())
     sys.stdout.write(jsontext.pretty(_described(found, session.store)) + "\n")
     return 0
 
 
 def _described(found: State, store: Store) -> dict[str, Any]:
     """Give the state as the specification wants it, with what runc adds."""
-    now = control.status(found, store)
+    now = operations.status(found, store)
     return {
         "ociVersion": found.oci_version,
         "id": found.id,
@@ -71,7 +71,7 @@ def kill(session: Session, asked: Asked) -> int:
     if not 1 <= len(asked.arguments) <= 2:
         raise InvalidArgument(f"expected ID and SIGNAL, got {len(asked.arguments)} arguments")
     name, word = (*asked.arguments, "SIGTERM")[:2]
-    control.kill(name, session.store, _signal_number(word), everyone=asked.has("all"))
+    operations.kill(name, session.store, _signal_number(word), everyone=asked.has("all"))
     return 0
 
 
@@ -90,7 +90,7 @@ def delete(session: Session, asked: Asked) -> int:
     """Delete a container."""
     force = asked.has("force")
     if not asked.has("regex"):
-        control.delete(asked.only_argument(), session.store, force=force)
+        operations.delete(asked.only_argument(), session.store, force=force)
         return 0
     import re  # 7 ms that only this option costs
 
@@ -101,7 +101,7 @@ def delete(session: Session, asked: Asked) -> int:
     status = 0
     for name in filter(pattern.search, session.store.names()):
         try:
-            control.delete(name, session.store, force=force)
+            operations.delete(name, session.store, force=force)
         except Error as error:  # the others are to go all the same
             session.fail(str(error))
             status = 1
@@ -110,13 +110,13 @@ def delete(session: Session, asked: Asked) -> int:
 
 def pause(session: Session, asked: Asked) -> int:
     """Freeze a container."""
-    control.pause(asked.only_argument(), session.store)
+    operations.pause(asked.only_argument(), session.store)
     return 0
 
 
 def resume(session: Session, asked: Asked) -> int:
     """Let a container run on."""
-    control.resume(asked.only_argument(), session.store)
+    operations.resume(asked.only_argument(), session.store)
     return 0
 
 
@@ -139,7 +139,7 @@ def list_containers(session: Session, asked: Asked) -> int:
 def _known(store: Store) -> Iterator[dict[str, Any]]:
     for name in store.names():
         try:
-            yield _described(control.load(store, name), store)
+            yield _described(operations.load(store, name), store)
         except Error:
             continue  # it was deleted meanwhile, or is not whole: `delete --force` still finds it
 

@@ -88,7 +88,7 @@ def start(name: str, store: Store, prepare: Callable[[], object] | None = None) 
             prepare()
         sync.hand_listener_over(gate, state, "created")
         try:
-            steps.take(sync.start, state.pid, gate)
+            steps.take(sync.start_program, state.pid, gate)
             if hooks:
                 steps.take(run_poststart_hooks, state, hooks)
         except InitError as error:

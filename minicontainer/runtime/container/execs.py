@@ -25,9 +25,9 @@ from minicontainer.contexts import ExitStack, suppress
 from minicontainer.errors import Conflict, InitError, KernelError
 from minicontainer.kernel import files, namespaces, pidfds, signals
 from minicontainer.kernel.namespaces import BY_TYPE
-from minicontainer.runtime import context, sync
+from minicontainer.runtime import inputs, sync
 from minicontainer.runtime.child import attributes, init, privileges, rootfs, streams
-from minicontainer.runtime.container import control
+from minicontainer.runtime.container import operations
 from minicontainer.runtime.parent.foreground import Running
 from minicontainer.runtime.parent.lifecycle import compile_filter, end_init
 from minicontainer.runtime.parent.spawn import fork_by_joiner
@@ -52,9 +52,9 @@ def hold(name: str, store: Store, undo: ExitStack, *, paused: bool = False) -> t
     Raises:
         Conflict: it does not run.
     """
-    state = control.load(store, name)
+    state = operations.load(store, name)
     pidfd = pidfds.open_same(state.pid, state.pid_started) if state.pid else None
-    now = control.status(state, store)
+    now = operations.status(state, store)
     if pidfd is not None:
         undo.callback(os.close, pidfd)
     if pidfd is None or now not in (*_RUNNING, *(("paused",) if paused else ())):
@@ -66,12 +66,12 @@ def _not_in(now: str, name: str) -> Conflict:
     return Conflict(f"cannot exec in a {now} container: {name}")
 
 
-def start(
+def start_exec(
     state: State,
     pidfd: int,
     bundle: Bundle,
     store: Store,
-    options: context.Options,
+    options: inputs.Options,
     sub_groups: Mapping[str, str] | None = None,
 ) -> Running:
     """Start a program in a container; return when execve(2) has happened.
@@ -87,31 +87,31 @@ def start(
         Conflict: the container has ended meanwhile.
     """
     try:
-        return _start(state, pidfd, bundle, store, options, sub_groups or {})
+        return _start_exec(state, pidfd, bundle, store, options, sub_groups or {})
     except (InitError, OSError):
         if pidfds.wait_gone(pidfd, 0):  # what failed is of no interest: all of it is going away
             raise _not_in("stopped", state.id) from None
         raise
 
 
-def _start(
+def _start_exec(
     state: State,
     pidfd: int,
     bundle: Bundle,
     store: Store,
-    options: context.Options,
+    options: inputs.Options,
     sub_groups: Mapping[str, str],
 ) -> Running:
     spec = bundle.spec
     if spec.process.terminal:
         from minicontainer.runtime.child import console  # noqa: F401  # for `open_own_terminal`
     with ExitStack() as undo:
-        program = compile_filter(spec.linux.seccomp, store) if spec.linux.seccomp else b""
+        seccomp_filter = compile_filter(spec.linux.seccomp, store) if spec.linux.seccomp else b""
         ours, theirs = sync.channel_pair()
         undo.callback(ours.close)
         undo.callback(theirs.close)
-        child = context.Init(
-            bundle, state, theirs, (), program=program, options=options,
+        child = inputs.Init(
+            bundle, state, theirs, (), seccomp_filter=seccomp_filter, options=options,
             tasks_files=_open_tasks(state, sub_groups),
         )  # fmt: skip
         if streams.has_null():
@@ -150,7 +150,7 @@ def end(state: State, pid: int, pidfd: int) -> None:
         pidfds.pidfd_send_signal(pidfd, signals.SIGKILL)
 
 
-def _join(child: context.Init, pidfd: int, flags: int) -> None:
+def _join(child: inputs.Init, pidfd: int, flags: int) -> None:
     if child.spec.process.exec_cpu_affinity:
         steps.take(attributes.set_initial_affinity, child)
     # From here on the files are the container's: what is still to be imported must fail.
@@ -224,7 +224,7 @@ def _below(directory: str, sub_group: str) -> str:
 
 
 @steps.needed_if(lambda spec: spec.has_namespace("cgroup"))
-def join_cgroup_namespace(init: context.Init) -> None:
+def join_cgroup_namespace(init: inputs.Init) -> None:
     """Make the container's cgroup the root of what we see of cgroups, now that we are in it.
 
     Whose cgroups begin there can't be moved or forked into it from outside, if v2 is mounted with
@@ -234,20 +234,20 @@ def join_cgroup_namespace(init: context.Init) -> None:
     os.close(init.pidfd)
 
 
-def open_root(init: context.Init) -> None:
+def open_root(init: inputs.Init) -> None:
     """Take hold of the root, which is the container's: setns(2) changed it."""
     init.root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 @steps.needed_if(lambda spec: spec.process.terminal)
-def open_own_terminal(init: context.Init) -> None:
+def open_own_terminal(init: inputs.Init) -> None:
     """Open a pseudo-terminal from the container's devpts, for this program alone."""
     from minicontainer.runtime.child import console  # imported by `start`: here nothing can be
 
     console.open_for(init.root_fd, init.options, init.spec.process, shown=False)
 
 
-def settle_own_streams(init: context.Init) -> None:
+def settle_own_streams(init: inputs.Init) -> None:
     """Make the standard streams the container's own, as for its first program."""
     streams.replace_null(init.root_fd, lambda: os.dup(init.null_fd))
     if init.null_fd >= 0:

@@ -56,7 +56,7 @@ class Init:
         bundle: the container's;  state: and what is known of it.
         channel: to the parent.
         views: what a cgroup mount consists of.
-        program: the compiled seccomp filter, or b"".
+        seccomp_filter: compiled, as BPF; b"" for none.
         options: how it is begun.
         gate: where it waits for `start`, if its parent does not stay; None: for its parent.
         copies: detached mounts that the parent made, by place in the specification's list.
@@ -70,7 +70,7 @@ class Init:
         state: State,
         channel: Channel,
         views: tuple[View, ...],
-        program: bytes = b"",
+        seccomp_filter: bytes = b"",
         options: Options = DEFAULTS,
         gate: Channel | None = None,
         copies: dict[int, int] | None = None,
@@ -82,7 +82,7 @@ class Init:
         self.state = state
         self.channel = channel
         self.views = views
-        self.filter = program
+        self.seccomp_filter = seccomp_filter
         self.options = options
         self.gate = gate
         self.copies = copies or {}
