@@ -1,6 +1,9 @@
 """Users and groups by the container's own /etc/passwd and /etc/group.
 
-The files are the image's: read through its root, whatever links they are, and parsed without trust.
+The files belong to the image: they are read through the image's root, whatever links they are, and
+parsed without trust. Text that is a number is an id and never a name, or an image with a user
+called `1000` could turn `--user 1000` into root. A line that is not well formed is passed over; it
+stops the start only if it is the very line that the caller names.
 
 See: passwd(5), group(5); CVE-2026-30892 for what a lax parser of numbers leads to.
 """
@@ -21,66 +24,100 @@ _HIGHEST_ID = 2**32 - 2  # the last one means "no change" to setresuid(2)
 
 
 class Identity(Record):
-    """Who the program runs as; where that user is at home, the runtime finds."""
+    """The ids that the program runs with. The runtime looks up the user's home directory."""
 
     uid: int = 0
     gid: int = 0
     groups: tuple[int, ...] = ()
 
 
-def find(asked: str, rootfs: str) -> Identity:
+class _Line(Record):
+    """A line of passwd(5) or group(5).
+
+    Args:
+        place: the file and the number of the line, for messages.
+        parts: the text between the colons.
+    """
+
+    place: str
+    parts: tuple[str, ...]
+
+
+def find(user: str, rootfs: str, group_add: tuple[str, ...] = ()) -> Identity:
     """Look up a user as `--user` takes it: name, uid, name:group, uid:gid.
 
     Args:
-        asked: "" for root.
-        rootfs: the root file system whose files count.
+        user: "" for root.
+        rootfs: the root file system whose passwd and group files count.
+        group_add: further groups by name or gid, as `--group-add` takes them.
     Raises:
-        InvalidArgument: no such user or group there, or a number out of range.
+        InvalidArgument: the user or group does not exist there, or a number is out of range.
     """
-    name, colon, group = asked.partition(":")
-    if (not name and asked) or (colon and not group):
-        raise InvalidArgument(f"invalid user {asked!r}: use USER, UID, USER:GROUP or UID:GID")
-    users = list(_entries(rootfs, "etc/passwd", 7))
-    groups = list(_entries(rootfs, "etc/group", 4))
-    entry = _matching(users, name or "0")
-    if entry is None and not name.isdecimal() and name:
-        raise InvalidArgument(f"unable to find user {name}: no matching entries in passwd file")
-    uid = _number(entry[2] if entry else name or "0", "user")
-    gid = _number(entry[3], "group") if entry else 0
-    login = entry[0] if entry else ""
+    name, colon, group = user.partition(":")
+    if (not name and user) or (colon and not group):
+        raise InvalidArgument(f"invalid user {user!r}: use USER, UID, USER:GROUP or UID:GID")
+    groups = list(_lines(rootfs, "etc/group", 4))
+    uid, line = _find(name or "0", list(_lines(rootfs, "etc/passwd", 7)), "user", "passwd")
+    added = [_find(text, groups, "group", "group")[0] for text in group_add]
     if group:
-        return Identity(uid=uid, gid=_find_group(group, groups), groups=())
-    also = tuple(_number(row[2], "group") for row in groups if login and login in row[3].split(","))
-    return Identity(uid=uid, gid=gid, groups=also)
+        gid, _ = _find(group, groups, "group", "group")
+        return Identity(uid=uid, gid=gid, groups=_once(added))
+    gid = _id(line.parts[3], "group", line.place) if line else 0
+    login = line.parts[0] if line else ""
+    return Identity(uid=uid, gid=gid, groups=_once([*_memberships(login, groups), *added]))
 
 
-def _find_group(name: str, groups: list[list[str]]) -> int:
-    entry = _matching(groups, name)
-    if entry is None and not name.isdecimal():
-        raise InvalidArgument(f"unable to find group {name}: no matching entries in group file")
-    return _number(entry[2] if entry else name, "group")
+def _once(numbers: list[int]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(numbers))
 
 
-def _matching(entries: list[list[str]], asked: str) -> list[str] | None:
-    for entry in entries:
-        if entry[0] == asked or (asked.isdecimal() and entry[2] == asked):
-            return entry
-    return None
+def _find(text: str, lines: list[_Line], what: str, file: str) -> tuple[int, _Line | None]:
+    """Find the id that *text* means, and its line; a number needs no line.
+
+    Args:
+        what: user or group.
+        file: passwd or group.
+    """
+    if text.isdecimal():
+        number = _id(text, what)
+        return number, next((line for line in lines if _to_id(line.parts[2]) == number), None)
+    line = next((line for line in lines if line.parts[0] == text), None)
+    if line is None:
+        raise InvalidArgument(f"unable to find {what} {text}: no matching entries in {file} file")
+    return _id(line.parts[2], what, line.place), line
 
 
-def _number(text: str, what: str) -> int:
+def _memberships(login: str, groups: list[_Line]) -> Iterator[int]:
+    """Yield the groups whose lines list a user."""
+    for line in groups:
+        gid = _to_id(line.parts[2])
+        if login and gid is not None and login in line.parts[3].split(","):
+            yield gid
+
+
+def _to_id(text: str) -> int | None:
+    """Read an id; None where the text is none. Python alone would also take +1 and 1_0."""
     good = text.isascii() and text.isdecimal() and len(text) <= len(str(_HIGHEST_ID))
-    if not good or int(text) > _HIGHEST_ID:
-        raise InvalidArgument(f"invalid {what} id {text!r}: use 0 to {_HIGHEST_ID}")
-    return int(text)
+    return int(text) if good and int(text) <= _HIGHEST_ID else None
 
 
-def _entries(rootfs: str, path: str, fields: int) -> Iterator[list[str]]:
-    """Yield the well-formed lines of a colon-separated file; an image need not have it."""
-    for line in _read(rootfs, path).splitlines():
-        entry = line.split(":")
-        if len(entry) >= fields and not line.startswith("#"):
-            yield entry
+def _id(text: str, what: str, place: str = "") -> int:
+    number = _to_id(text)
+    if number is None:
+        where = f"{place}: " if place else ""
+        raise InvalidArgument(f"{where}invalid {what} id {text!r}: use 0 to {_HIGHEST_ID}")
+    return number
+
+
+def _lines(rootfs: str, path: str, fields: int) -> Iterator[_Line]:
+    """Yield the lines of a colon-separated file that have enough fields.
+
+    An image need not have the file.
+    """
+    for number, text in enumerate(_read(rootfs, path).split("\n"), 1):
+        found = tuple(text.split(":"))
+        if len(found) >= fields and not text.startswith("#"):
+            yield _Line(place=f"/{path} of the container, line {number}", parts=found)
 
 
 def _read(rootfs: str, path: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -222,3 +223,13 @@ def test_a_user_is_at_home_where_passwd_says(
     )
     options += ("--user", user, "-v", f"{passwd}:/etc/passwd")
     assert run("echo $HOME", *options).output == f"{home}\n"
+
+
+def test_a_users_name_never_stands_for_a_number(run: Run, busybox: Path, tmp_path: Path) -> None:
+    """An image with a user *called* 1000, of uid 0, can't make root of `-u 1000`."""
+    root = tmp_path / "root"
+    shutil.copytree(busybox, root, symlinks=True)
+    (root / "etc/passwd").write_text("1000:x:0:0::/:/bin/sh\nroot:x:0:0::/:/bin/sh\n")
+    (root / "etc/group").write_text("1000:x:0:\nroot:x:0:\n")
+    shown = run("id -u; id -g", "--rootfs", str(root), "-u", "1000:1000")
+    assert shown.output == "1000\n1000\n", shown.errors

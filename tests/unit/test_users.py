@@ -18,11 +18,12 @@ root:x:0:0:root:/root:/bin/sh
 # a comment:x:7:7::/:
 broken line
 web:x:1000:1001:Web:/srv/web:/bin/sh
-1234:x:55:56:a number for a name:/n:/bin/sh
+1234:x:0:0:a number for a name:/n:/bin/sh
 homeless:x:70:70:::/bin/sh
 evil:x:-1:0::/:/bin/sh
 huge:x:4294967296:0::/:/bin/sh
 word:x:1x:0::/:/bin/sh
+mixed:x:71:x::/:/bin/sh
 """
 GROUP = """\
 root:x:0:
@@ -30,7 +31,9 @@ web:x:1001:
 disk:x:6:root,web
 video:x:44:web
 webs:x:45:webmaster,web2
-nobody:x:x:web2
+nobody:x:x:web,web2
+minus:x:-1:web
+77:x:0:
 """
 
 
@@ -60,7 +63,10 @@ WEB = Identity(uid=1000, gid=1001, groups=(6, 44))
         ("1", Identity(uid=1)),
         ("1:2", Identity(uid=1, gid=2)),
         ("4294967294:4294967294", Identity(uid=2**32 - 2, gid=2**32 - 2)),
-        ("1234", Identity(uid=55, gid=56)),  # a name goes before a number
+        ("1234", Identity(uid=1234)),  # a number is an id and never a name
+        ("1:77", Identity(uid=1, gid=77)),
+        ("01000", WEB),
+        ("mixed:5", Identity(uid=71, gid=5)),  # its own group is bad, and not needed
         ("homeless", Identity(uid=70, gid=70)),
         ("007", Identity(uid=7)),
     ],
@@ -90,9 +96,11 @@ def test_a_user_is_a_name_or_a_number(rootfs: Path, asked: str, expected: Identi
         ("1:4294967295", "invalid group id"),
         ("\u0661", "invalid user id"),  # a decimal digit, but not of ASCII
         ("\u00b2", "unable to find user"),
-        ("evil", "invalid user id '-1'"),
-        ("huge", "invalid user id '4294967296'"),
-        ("word", "invalid user id '1x'"),
+        ("evil", "/etc/passwd of the container, line 7: invalid user id '-1'"),
+        ("huge", "/etc/passwd of the container, line 8: invalid user id '4294967296'"),
+        ("word", "/etc/passwd of the container, line 9: invalid user id '1x'"),
+        ("mixed", "/etc/passwd of the container, line 10: invalid group id 'x'"),
+        ("1:nobody", "/etc/group of the container, line 6: invalid group id 'x'"),
     ],
 )
 def test_what_is_no_user_is_refused(rootfs: Path, asked: str, says: str) -> None:
@@ -100,6 +108,28 @@ def test_what_is_no_user_is_refused(rootfs: Path, asked: str, says: str) -> None
     with pytest.raises(InvalidArgument) as caught:
         users.find(asked, str(rootfs))
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("added", "expected"),
+    [
+        (("video", "9"), (9, 44)),
+        (("77",), (77,)),  # the line that calls gid 0 "77" does not count
+        (("disk", "6", "disk"), (6,)),
+    ],
+)
+def test_groups_are_added(rootfs: Path, added: tuple[str, ...], expected: tuple[int, ...]) -> None:
+    """By name or number, each once; beside those whose lines list the user."""
+    assert sorted(users.find("5:5", str(rootfs), added).groups) == list(expected)
+    assert set(users.find("web", str(rootfs), added).groups) == {6, 44, *expected}
+
+
+def test_a_group_that_cannot_be_added_is_named(rootfs: Path) -> None:
+    """With the file and the line, where the line is bad."""
+    with pytest.raises(InvalidArgument, match="unable to find group nosuch"):
+        users.find("0", str(rootfs), ("nosuch",))
+    with pytest.raises(InvalidArgument, match=r"/etc/group of the container, line 7: .*'-1'"):
+        users.find("0", str(rootfs), ("minus",))
 
 
 def test_a_root_without_these_files(tmp_path: Path) -> None:
