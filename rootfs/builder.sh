@@ -12,7 +12,8 @@ umask 022
 export LC_ALL=C
 
 name=${0##*/}
-mark=etc/minicontainer-rootfs # in each tree: which builder made it, and from what
+mark=etc/minicontainer-rootfs # in each tree: which builder made it, from what, and the recipe's sum
+recipe=$(cat "$0" "${BASH_SOURCE[0]}" | sha256sum | cut -c 1-12)
 
 say() {
     printf 'rootfs/%s: %s\n' "$name" "$*" >&2
@@ -41,12 +42,18 @@ begin() {
     esac
     destination=$(realpath --canonicalize-missing "${1-/var/lib/minicontainer/rootfs/$name}")
     if [ -e "$destination/$mark" ] && grep --quiet "^$name " "$destination/$mark"; then
-        [ "$rebuild" ] || { say "$destination is there (--rebuild makes it anew)"; exit 0; }
+        [ "$rebuild" ] || { say_it_is_there; exit 0; }
     elif [ -e "$destination" ] && [ "$(ls -A "$destination")" ]; then
         fail "$destination exists and is not from this builder: remove it, or name another"
     fi
     [ "$(id -u)" = 0 ] || fail "the files of a root filesystem belong to several users: use sudo"
     make_workplace
+}
+
+say_it_is_there() {
+    local by=
+    grep --quiet " recipe $recipe\$" "$destination/$mark" || by=', made by another version of this builder'
+    say "$destination is there$by (--rebuild makes it anew)"
 }
 
 make_workplace() {
@@ -70,7 +77,7 @@ make_workplace() {
 # Put the finished tree in its place. $1: what it was made from; $2: that input's time, in seconds.
 finish() {
     local made_from=$1 epoch=${SOURCE_DATE_EPOCH-$2}
-    printf '%s %s\n' "$name" "$made_from" >"$tree/$mark"
+    printf '%s %s recipe %s\n' "$name" "$made_from" "$recipe" >"$tree/$mark"
     find "$tree" -newermt "@$epoch" -exec touch --no-dereference --date="@$epoch" {} +
     trap '' HUP INT TERM # not between the two renames
     [ ! -e "$destination" ] || mv --no-target-directory "$destination" "$work/replaced"

@@ -38,6 +38,7 @@ _LONGEST_HOSTNAME = 64  # sethostname(2)
 _HOSTNAME_CHARACTERS = frozenset(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_."
 )
+_HIGHEST_PING_GROUP = 2**31 - 1  # icmp(7)
 _LEAST_MEMORY = 6 << 20  # as Docker: below, a container does not start
 # The ids that root inside gets outside with `--userns private`: what adduser(8) gives the first
 # user, so that no account of the host is among them.
@@ -111,6 +112,7 @@ def make_spec(
             devices=devices,
             cgroups_path=cgroup_of(identifier),
             resources=resources_for(host, rules),
+            sysctl=_sysctls(namespaces, mapped),
             masked_paths=() if host.privileged else defaults.MASKED_PATHS,
             readonly_paths=() if host.privileged else defaults.READONLY_PATHS,
             seccomp=None if host.privileged else seccomp_profile.default_profile(caps),
@@ -298,6 +300,20 @@ def _cpu(host: HostConfig) -> Cpu | None:
         cpus=host.cpuset_cpus or None,
     )
     return None if cpu == Cpu() else cpu
+
+
+def _sysctls(namespaces: tuple[NamespaceSpec, ...], mapped: tuple[IdMap, ...]) -> dict[str, str]:
+    """Let every user of a new network namespace ping, and listen on ports below 1024, as Docker.
+
+    Both are privileges over a network; here it is the container's own.
+    """
+    if NamespaceSpec(type="network") not in namespaces:
+        return {}
+    highest = min((_HIGHEST_PING_GROUP, *(ids.size - 1 for ids in mapped)))
+    return {
+        "net.ipv4.ping_group_range": f"0 {highest}",
+        "net.ipv4.ip_unprivileged_port_start": "0",
+    }
 
 
 def _root_mounts(rootfs: str, directory: str, mapped: tuple[IdMap, ...]) -> tuple[Mount, ...]:

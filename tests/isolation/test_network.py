@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import PATIENCE_S, NetworkNamespace, Run, wait_until
 
-from .conftest import enter, is_ours, namespace_of
+from .conftest import HOST_PYTHON, enter, is_ours, namespace_of, python
 
 
 def _links(pid: int) -> dict[str, list[str]]:
@@ -178,3 +178,15 @@ def test_the_host_is_reached_over_the_bridge(run: Run, played_host: PlayedHost) 
     assert f"{own}\t" in done.stdout
     # the control: without a network the same look finds no way
     assert run(_ASK_THE_HOST, "--net", "none").status != 0
+
+
+@pytest.mark.parametrize("options", [(), ("--userns", "private")])
+def test_every_user_may_ping_and_listen_on_any_port(run: Run, options: tuple[str, ...]) -> None:
+    """As with Docker: in a network of the container's own, neither is a privilege."""
+    tries = (
+        "import socket;"
+        "socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP);"
+        "socket.socket().bind(('127.0.0.1', 80))"
+    )
+    done = run(python(tries), *HOST_PYTHON, "-u", "1000", *options)
+    assert done.status == 0, done.errors

@@ -116,6 +116,20 @@ def test_a_tree_that_is_there_stays(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tree]
 
 
+def test_a_tree_of_another_version_is_named_as_such(tmp_path: Path) -> None:
+    """It stays, as every tree does; whoever wants the newer one learns how to get it."""
+    tree = tmp_path / "busybox"
+    build("busybox", tree)
+    assert "another version" not in build("busybox", tree).stderr
+    mark = tree / "etc/minicontainer-rootfs"
+    mark.write_text(mark.read_text().partition(" recipe")[0] + "\n")
+    again = build("busybox", tree)
+    assert again.returncode == 0
+    assert "made by another version of this builder (--rebuild makes it anew)" in again.stderr
+    assert build("busybox", "--rebuild", tree).returncode == 0
+    assert "another version" not in build("busybox", tree).stderr
+
+
 @pytest.mark.parametrize("args", [(), ("--rebuild",)])
 def test_somebody_elses_directory_is_not_touched(tmp_path: Path, args: tuple[str, ...]) -> None:
     """Nor is a tree of another builder: --rebuild would remove it."""
