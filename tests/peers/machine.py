@@ -17,11 +17,33 @@ from minicontainer.cgroups import hierarchies
 from tests.conftest import PATIENCE_S, Result, wait_until
 from tests.terminal import Terminal
 
+# Show the control groups of $1 at $2. Where the hierarchies are mounted in a tmpfs, on v1, they go
+# into a new tmpfs: Podman leaves plain directories in the old one (net_cls, hugetlb ...) and then
+# takes them for hierarchies.
+SHOW_CGROUPS = """
+show_cgroups() {
+    if [ "$(stat --file-system --format %T "$1")" != tmpfs ]; then
+        mount --rbind "$1" "$2"
+        return
+    fi
+    mount -t tmpfs -o mode=755 tmpfs "$2"
+    for place in "$1"/*; do
+        if [ -L "$place" ]; then
+            cp --no-dereference "$place" "$2"
+        elif mountpoint --quiet "$place"; then
+            mkdir "$2/${place##*/}"
+            mount --rbind "$place" "$2/${place##*/}"
+        fi
+    done
+}
+"""
+
 # What an engine keeps is in memory: an overlay can stand on that, whatever the host's disk is. The
 # host's files are there, and what is written lies on top. A new sysfs shows this network's links,
 # and has no securityfs: an engine that found AppArmor would load a profile into it, the host's.
 # The old one goes: podman unmounts what is listed below /sys/kernel, and fails where it is covered.
-_SET_UP = """
+_SET_UP = f"""
+{SHOW_CGROUPS}
 mount -t tmpfs -o mode=755 tmpfs /run
 mount -t tmpfs -o mode=755 tmpfs /var/lib
 mount -t tmpfs tmpfs /dev/shm
@@ -32,7 +54,7 @@ for place in /etc /opt /usr/local/bin; do
 done
 mkdir /run/sys
 mount -t sysfs sysfs /run/sys
-mount --rbind /sys/fs/cgroup /run/sys/fs/cgroup
+show_cgroups /sys/fs/cgroup /run/sys/fs/cgroup
 umount --recursive --lazy /sys
 mount --move /run/sys /sys
 mkdir -p /var/lib/minicontainer/rootfs/busybox
