@@ -1,0 +1,1 @@
+"""Images: what a container starts from. References, blobs, layers, registries; no containers."""
