@@ -24,8 +24,16 @@ import stat
 import sys
 
 from minicontainer.contexts import suppress
-from minicontainer.errors import Error, InvalidArgument, KernelError, printable, shortened
+from minicontainer.errors import Error, InvalidArgument, KernelError
 from minicontainer.images import confinement
+from minicontainer.images.entry_paths import (
+    LONGEST_STEP,
+    change_directory,
+    clean,
+    open_real_directory,
+    opened_parent,
+    shown,
+)
 from minicontainer.images.tar_reader import (
     BLOCK_DEVICE,
     CHARACTER,
@@ -48,7 +56,6 @@ WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
 _META = b".wh..wh."  # aufs kept its own files under such names
 _MOST_IDS = (1 << 32) - 2  # the id above means "leave it" to chown(2)
-_LONGEST_STEP = 4000  # bytes of a path that go into one call
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # Attributes that overlay itself gives a meaning: an archive must not hide or redirect with them.
 _OVERLAYS_OWN = (b"trusted.overlay.", b"user.overlay.")
@@ -343,83 +350,6 @@ class Unpacker:
                     os.close(fd)
 
 
-# -- paths and files ------------------------------------------------------------------------------
-
-
-def clean(name: bytes) -> bytes:
-    """Give a name of an archive in its one form: no slash at the ends, no `.` and `..`.
-
-    Raises:
-        InvalidArgument: it leads out of the archive's root.
-    """
-    if name[:2] == b"./":
-        name = name[2:]
-    name = name.strip(b"/")
-    if b"/." not in name and b"//" not in name and name[:1] != b".":
-        return name
-    parts: list[bytes] = []
-    for part in name.split(b"/"):
-        if part == b"..":
-            if not parts:
-                raise InvalidArgument(f"{shown(name)}: the path leads out of the layer")
-            parts.pop()
-        elif part not in (b"", b"."):
-            parts.append(part)
-    return b"/".join(parts)
-
-
-def change_directory(path: bytes) -> None:
-    """chdir(2) below the root, in several steps if the path is longer than the kernel takes."""
-    if len(path) < _LONGEST_STEP:
-        os.chdir(b"/" + path)
-        return
-    os.chdir("/")
-    step: list[bytes] = []
-    length = 0
-    for part in path.split(b"/"):
-        if length + len(part) > _LONGEST_STEP:
-            os.chdir(b"/".join(step))
-            step, length = [], 0
-        step.append(part)
-        length += len(part) + 1
-    os.chdir(b"/".join(step))
-
-
-class opened_parent:  # noqa: N801  # a context manager, named as a function
-    """The directory of a path below the root, and the path's last part; the cwd stays."""
-
-    def __init__(self, path: bytes) -> None:
-        self._parent, _, self._base = path.rpartition(b"/")
-        self._fd = -1
-
-    def __enter__(self) -> tuple[int, bytes]:
-        if len(self._parent) < _LONGEST_STEP:
-            self._fd = os.open(b"/" + self._parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            return self._fd, self._base
-        here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            change_directory(self._parent)
-            self._fd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        finally:
-            os.fchdir(here)
-            os.close(here)
-        return self._fd, self._base
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
-
-
-def open_real_directory(path: bytes) -> int:
-    """Open a directory below the root; not by a link at the path's end.
-
-    Raises:
-        NotADirectoryError: it is something else by now.
-    """
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    with opened_parent(path) as (at, base):
-        return os.open(base or b"/", flags, dir_fd=at)
-
-
 def is_whiteout(found: os.stat_result) -> bool:
     """Say whether a file is overlay's whiteout: a character device 0:0."""
     return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
@@ -435,11 +365,6 @@ def set_xattrs(file: int | bytes, xattrs: dict[bytes, bytes]) -> None:
         except OSError as error:
             if error.errno not in _IGNORED_XATTR_ERRORS:
                 raise
-
-
-def shown(name: bytes) -> str:
-    """Write a name of an archive for a message."""
-    return shortened(printable(os.fsdecode(name).encode("utf-8", "backslashreplace").decode()))
 
 
 def _explained(error: OSError, name: bytes) -> Error:
@@ -462,7 +387,7 @@ def main() -> None:
     answer: dict[str, Any] = {}
 
     def hand(what: str, path: bytes, fd: int) -> None:
-        named = os.fsdecode(path) if len(path) < _LONGEST_STEP else ""
+        named = os.fsdecode(path) if len(path) < LONGEST_STEP else ""
         socket.send_fds(channel, [confinement.packed({"what": what, "path": named})], [fd])
 
     try:
