@@ -1,0 +1,61 @@
+"""`index.json` of the store's OCI image layout: the names of the images, for other programs.
+
+`skopeo inspect oci:/var/lib/minicontainer/images:mongo:latest` finds an image by its annotation
+`org.opencontainers.image.ref.name`. An image without a name has an entry without annotations, or
+`umoci gc` would take its blobs for garbage.
+
+See: OCI image-spec image-layout.md, image-index.md, annotations.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+
+from minicontainer.images.image import INDEX_TYPES, MANIFEST_TYPES
+from minicontainer.images.references import Reference
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from minicontainer.images.blobs import Blobs
+    from minicontainer.images.store_schema import Database
+
+REF_NAME = "org.opencontainers.image.ref.name"
+FULL_NAME = "io.containerd.image.name"  # containerd's and Docker's
+
+
+def write_index(database: Database, blobs: Blobs) -> None:
+    """Write what the database says into `index.json`, unless it is there already."""
+    rows = database.rows(
+        "SELECT layout_manifest, layout_size, repository, tag FROM images"
+        " LEFT JOIN names ON image = id ORDER BY repository, tag, id"
+    )
+    content = make_index([index_entry(*row) for row in rows])
+    with (
+        contextlib.suppress(FileNotFoundError),
+        open(os.path.join(blobs.root, "index.json"), "rb") as file,
+    ):
+        if file.read() == content:
+            return
+    blobs.write_file("index.json", content)
+
+
+def make_index(entries: list[dict[str, Any]]) -> bytes:
+    """Write an index of manifests."""
+    index = {"schemaVersion": 2, "mediaType": INDEX_TYPES["oci"], "manifests": entries}
+    return json.dumps(index, separators=(",", ":")).encode()
+
+
+def index_entry(
+    digest: str, size: int, repository: str | None = None, tag: str = ""
+) -> dict[str, Any]:
+    """Make the entry of a manifest, with the name that it has."""
+    entry: dict[str, Any] = {"mediaType": MANIFEST_TYPES["oci"], "digest": digest, "size": size}
+    if repository is not None:
+        domain, _, path = repository.partition("/")
+        name = Reference(domain=domain, path=path, tag=tag)
+        entry["annotations"] = {REF_NAME: name.familiar, FULL_NAME: name.canonical}
+    return entry

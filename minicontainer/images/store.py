@@ -1,0 +1,419 @@
+"""The images of this host: names, digests, and what they need, in SQLite beside the blobs.
+
+The blobs are files (`blobs.py`), the layers directories (`layers.py`); which of them an image needs
+is in the database. A change is one transaction. What a removed image needed alone becomes garbage
+in the same transaction, and its files go after it: a process that is killed in between leaves
+garbage that the next one removes, never an image whose files are gone.
+
+`index.json` is made anew from the database within each change, so that other programs find the
+names: `skopeo inspect oci:/var/lib/minicontainer/images:mongo:latest`.
+
+See: OCI image-spec image-layout.md; docs/explanation/images.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+
+from minicontainer.errors import InvalidArgument, NotFound
+from minicontainer.images import config, manifests
+from minicontainer.images.blobs import Blobs
+from minicontainer.images.image import Image, Layer
+from minicontainer.images.layout import write_index
+from minicontainer.images.references import DEFAULT_TAG, is_digest
+from minicontainer.images.references import parse as parse_reference
+from minicontainer.images.store_garbage import Garbage
+from minicontainer.images.store_leases import Lease, Leases
+from minicontainer.images.store_removal import Removal
+from minicontainer.images.store_schema import Database
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any
+
+    from minicontainer.images.manifests import Manifest
+    from minicontainer.images.references import Reference
+    from minicontainer.images.store_removal import InUse, Records
+
+    Images = list[Image]  # inside the class, `list` is its method
+    Names = dict[str, tuple[str, ...]]
+
+_HEX = frozenset("0123456789abcdef")
+_COLUMNS = "id, manifest, media_type, size, created, created_ns, layers, config, parent, tagged_ns"
+
+
+class ImageStore:
+    """The images below a data root; all methods can be called from any thread.
+
+    Args:
+        data_root: `/var/lib/minicontainer`; the images are in `images/` below it.
+        remove_layer: takes the chain ID of a layer that no image needs, and removes its directory.
+    """
+
+    def __init__(
+        self, data_root: str, remove_layer: Callable[[str], object] = lambda chain_id: None
+    ) -> None:
+        self.root = os.path.join(data_root, "images")
+        self.blobs = Blobs(self.root)
+        self._database = Database(os.path.join(self.root, "images.db"))
+        self._garbage = Garbage(self._database, self.blobs, remove_layer)
+        self._leases = Leases(self._database, self.blobs, self._garbage)
+        self._removal = Removal(self, self._database)
+        with self._database.change():
+            write_index(
+                self._database, self.blobs
+            )  # it may be newer than the database, of a change that was cut off
+        self._garbage.remove()
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    # looking
+
+    def list(self) -> Images:
+        """List all images, the youngest first."""
+        return self._load("")
+
+    def resolve(self, text: str) -> Image:
+        """Find an image as Docker does: by name, by name and digest, by ID or its beginning.
+
+        Raises:
+            NotFound: `No such image: mongo:latest`. InvalidArgument: *text* is no reference.
+        """
+        if is_digest(text) or (len(text) == 64 and set(text) <= _HEX):
+            image = self.find(text if is_digest(text) else f"sha256:{text}")
+            if image is None:
+                raise NotFound(f"No such image: {text}")
+            return image
+        try:
+            reference = parse_reference(text)
+        except InvalidArgument:
+            # `sha256:6f5a…`, cut short, is no name
+            if image := self._find_by_prefix(text):
+                return image
+            raise
+        image = self.find_by_name(reference) or self._find_by_prefix(text)
+        if image is None:
+            raise NotFound(f"No such image: {reference.familiar}")
+        return image
+
+    def find(self, image_id: str) -> Image | None:
+        """Find an image by its whole ID."""
+        found = self._load("WHERE id = ?", image_id)
+        return found[0] if found else None
+
+    def find_by_name(self, reference: Reference) -> Image | None:
+        """Find an image by a name; a digest counts more than a tag beside it."""
+        if reference.digest:
+            where = "WHERE id IN (SELECT image FROM repo_digests WHERE repository=? AND digest=?)"
+            found = self._load(where, reference.repository, reference.digest)
+        else:
+            where = "WHERE id IN (SELECT image FROM names WHERE repository=? AND tag=?)"
+            found = self._load(where, reference.repository, reference.tag or DEFAULT_TAG)
+        return found[0] if found else None
+
+    def find_by_manifest(self, digest: str) -> Image | None:
+        """Find an image by the digest of its manifest, or of an index that it was chosen from."""
+        found = self._load(
+            "WHERE manifest=? OR id IN (SELECT image FROM repo_digests WHERE digest=?)",
+            digest,
+            digest,
+        )
+        return found[0] if found else None
+
+    def _find_by_prefix(self, text: str) -> Image | None:
+        digits = text.removeprefix("sha256:")
+        if not digits or not set(digits) <= _HEX:
+            return None
+        # a range, for which the primary key serves; "g" comes after all digits
+        found = self._load(
+            "WHERE id >= ? AND id < ? LIMIT 2", f"sha256:{digits}", f"sha256:{digits}g"
+        )
+        return found[0] if len(found) == 1 else None
+
+    def _load(self, where: str, *values: str) -> Images:
+        query = f"SELECT {_COLUMNS} FROM images {where}"
+        if "LIMIT" not in where:
+            query += " ORDER BY created_ns DESC, id"
+        with self._database.change():  # so that names and images are of one moment
+            rows = self._database.rows(query, *values)
+            ids = [row[0] for row in rows]
+            names = self._names_of("repository || ':' || tag", "names", ids)
+            digests = self._names_of("repository || '@' || digest", "repo_digests", ids)
+        return [_image(row, names.get(row[0], ()), digests.get(row[0], ())) for row in rows]
+
+    def _names_of(self, name: str, table: str, ids: Sequence[str]) -> Names:
+        where, values = ("WHERE image = ?", ids) if len(ids) == 1 else ("", [])
+        found: Names = {}
+        for image, text in self._database.rows(
+            f"SELECT image, {name} FROM {table} {where} ORDER BY 2", *values
+        ):
+            found[image] = (*found.get(image, ()), text)
+        return found
+
+    # adding
+
+    def add(
+        self,
+        manifest_digest: str,
+        *,
+        media_type: str = "",
+        names: Iterable[Reference] = (),
+        repo_digests: Iterable[Reference] = (),
+        unpacked_sizes: Mapping[str, int] | None = None,
+        parent: str = "",
+    ) -> Image:
+        """Make an image of a manifest whose blobs are all here.
+
+        Args:
+            manifest_digest: the manifest's; the blob is in the store.
+            media_type: what the registry called it; "" where the manifest says so itself.
+            names: the tags that it gets; other images lose them.
+            repo_digests: references with a digest, where it came from.
+            unpacked_sizes: bytes of each layer's files, by chain ID.
+            parent: the ID of the image that it was made from.
+        Raises:
+            NotFound: a blob is missing. InvalidArgument: manifest and config don't fit each other.
+        """
+        raw = self.blobs.read(manifest_digest)
+        manifest = manifests.parse(raw, media_type)
+        raw_config = self.blobs.read(manifest.config.digest)
+        parsed = config.parse(raw_config)
+        layers = _layers(manifest, parsed.diff_ids, unpacked_sizes or {})
+        for layer in layers:
+            self.blobs.size(layer.digest)
+        in_layout = manifests.as_oci(raw, manifest)
+        created = parsed.created
+        with self._database.change():
+            layout_digest = self.blobs.write(in_layout)
+            image_id = manifest.config.digest
+            self._database.run(
+                "INSERT INTO images VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET"
+                " manifest=excluded.manifest, media_type=excluded.media_type,"
+                " layout_manifest=excluded.layout_manifest, layout_size=excluded.layout_size,"
+                " size=excluded.size, layers=excluded.layers",
+                image_id,
+                manifest_digest,
+                manifest.media_type,
+                layout_digest,
+                len(in_layout),
+                _whole_size(layers),
+                created,
+                config.nanoseconds(created),
+                raw_config.decode(),
+                json.dumps([layer.to_json() for layer in layers]),
+                parent,
+                0,
+            )
+            blobs = {manifest_digest, layout_digest, image_id, *(x.digest for x in layers)}
+            self._garbage.set_needs(image_id, blobs, {layer.chain_id for layer in layers})
+            for reference in names:
+                self._name(image_id, reference)
+            for reference in repo_digests:
+                self.add_repo_digest(image_id, reference)
+            write_index(self._database, self.blobs)
+        return self._known(image_id)
+
+    def _known(self, image_id: str) -> Image:
+        image = self.find(image_id)
+        if image is None:
+            raise NotFound(f"No such image: {image_id}")
+        return image
+
+    # names
+
+    def tag(self, image_id: str, reference: Reference) -> None:
+        """Give an image a name; another image that had it loses it.
+
+        Raises:
+            NotFound: there is no such image. InvalidArgument: the name has a digest.
+        """
+        if reference.digest:
+            raise InvalidArgument("refusing to create a tag with a digest reference")
+        with self._database.change():
+            self._known(image_id)
+            self._name(image_id, reference)
+            write_index(self._database, self.blobs)
+
+    def _name(self, image_id: str, reference: Reference) -> None:
+        tag = reference.tag or DEFAULT_TAG
+        self._database.run(
+            "INSERT OR REPLACE INTO names VALUES (?,?,?)", reference.repository, tag, image_id
+        )
+        self._database.run("UPDATE images SET tagged_ns=? WHERE id=?", time.time_ns(), image_id)
+
+    def untag(self, reference: Reference) -> None:
+        """Take a name away, a tag's or a digest's; the image stays.
+
+        Raises:
+            NotFound: no image has it.
+        """
+        table, column, value = (
+            ("repo_digests", "digest", reference.digest)
+            if reference.digest
+            else ("names", "tag", reference.tag or DEFAULT_TAG)
+        )
+        with self._database.change():
+            gone = self._database.run(
+                f"DELETE FROM {table} WHERE repository=? AND {column}=?",
+                reference.repository,
+                value,
+            )
+            if not gone:
+                raise NotFound(f"No such image: {reference.familiar}")
+            write_index(self._database, self.blobs)
+
+    def add_repo_digest(self, image_id: str, reference: Reference) -> None:
+        """Note that a registry has the image under a digest."""
+        self._database.run(
+            "INSERT OR REPLACE INTO repo_digests VALUES (?,?,?)",
+            reference.repository,
+            reference.digest,
+            image_id,
+        )
+
+    # use
+
+    def hold(self, image_id: str, holder: str) -> None:
+        """Keep an image's layers for *holder*, a container's ID, until it lets go.
+
+        Raises:
+            NotFound: there is no such image.
+        """
+        with self._database.change():
+            for chain_id in self._known(image_id).chain_ids or ("",):
+                self._database.run(
+                    "INSERT OR IGNORE INTO holds VALUES (?,?,?)", holder, image_id, chain_id
+                )
+
+    def release(self, holder: str) -> None:
+        """Let go what *holder* held."""
+        with self._database.change():
+            chains = self._database.rows("SELECT chain_id FROM holds WHERE holder=?", holder)
+            self._database.run("DELETE FROM holds WHERE holder=?", holder)
+            self._garbage.mark(("layer", chain_id) for (chain_id,) in chains if chain_id)
+        self._garbage.remove()
+
+    def use_counts(self) -> dict[str, int]:
+        """Give the number of holders by image ID."""
+        query = "SELECT image, count(DISTINCT holder) FROM holds GROUP BY image"
+        return dict(self._database.rows(query))
+
+    def lease(self, purpose: str) -> contextlib.AbstractContextManager[Lease]:
+        """Keep what is being gathered for an image that does not exist yet.
+
+            with store.lease("pull mongo") as lease:
+                if not lease.keep(digest):      # it is kept from now on; False: download it
+                    ...
+                store.add(...)
+
+        When the block ends by an error, what was gathered is kept for a day, for the next try.
+        """
+        return self._leases.take(purpose)
+
+    # removing
+
+    def remove(
+        self,
+        text: str,
+        force: bool = False,
+        prune: bool = True,
+        in_use: InUse = lambda image_id: (),
+    ) -> Records:
+        """Remove a name, and the image with its last name, by Docker's rules.
+
+        Args:
+            text: a name, an ID, or the beginning of one.
+            force: remove it although it has several names or a stopped container.
+            prune: remove parents without a name, too.
+            in_use: gives the containers of an image: short ID, and whether it runs.
+        Returns:
+            What was done, as Docker's API says it: `{"Untagged": …}`, `{"Deleted": …}`.
+        Raises:
+            NotFound: there is none. Conflict: in Docker's words.
+        """
+        records = self._removal.remove(text, force, prune, in_use)
+        self._garbage.remove()
+        return records
+
+    def prune(
+        self,
+        wanted: Callable[[Image], bool],
+        dangling: bool = True,
+        in_use: InUse = lambda image_id: (),
+    ) -> tuple[Records, int]:
+        """Remove the images that no container uses.
+
+        Args:
+            wanted: says whether an image may go.
+            dangling: remove only those without a name.
+            in_use: as for `remove`.
+        Returns:
+            What was done, as `remove` says it, and the bytes freed on the disk.
+        """
+        records = self._removal.prune(wanted, dangling, in_use)
+        self._leases.drop_abandoned()
+        return records, self.collect_garbage()
+
+    def collect_garbage(self) -> int:
+        """Remove files that no image, container or lease needs; give the bytes freed."""
+        self._leases.drop_expired()
+        return self._garbage.collect()
+
+    def forget(self, image_id: str) -> tuple[str, ...]:
+        """Remove an image with all its names; give the chain IDs of layers that nobody has now."""
+        with self._database.change():
+            unneeded = self._garbage.drop_needs(image_id)
+            for table in ("names", "repo_digests"):
+                self._database.run(f"DELETE FROM {table} WHERE image=?", image_id)
+            self._database.run("DELETE FROM images WHERE id=?", image_id)
+            write_index(self._database, self.blobs)
+        return unneeded
+
+
+def _layers(
+    manifest: Manifest, diff_ids: tuple[str, ...], sizes: Mapping[str, int]
+) -> tuple[Layer, ...]:
+    if len(manifest.layers) != len(diff_ids):
+        raise InvalidArgument(
+            f"the manifest has {len(manifest.layers)} layers, and the image config {len(diff_ids)}"
+        )
+    chain = config.chain_ids(diff_ids)
+    return tuple(
+        Layer(
+            digest=blob.digest,
+            size=blob.size,
+            media_type=blob.media_type,
+            diff_id=diff_id,
+            chain_id=chain_id,
+            unpacked_size=sizes.get(chain_id, -1),
+        )
+        for blob, diff_id, chain_id in zip(manifest.layers, diff_ids, chain, strict=True)
+    )
+
+
+def _whole_size(layers: tuple[Layer, ...]) -> int:
+    return sum(x.size if x.unpacked_size < 0 else x.unpacked_size for x in layers)
+
+
+def _image(row: tuple[Any, ...], names: tuple[str, ...], digests: tuple[str, ...]) -> Image:
+    image_id, manifest, media_type, size, created, created_ns, layers, raw, parent, tagged = row
+    return Image(
+        id=image_id,
+        manifest=manifest,
+        media_type=media_type,
+        names=names,
+        repo_digests=digests,
+        size=size,
+        created=created,
+        created_ns=created_ns,
+        layers=tuple(Layer.from_json(layer) for layer in json.loads(layers)),
+        config_json=raw,
+        parent=parent,
+        tagged_ns=tagged,
+    )

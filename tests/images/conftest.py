@@ -1,0 +1,96 @@
+"""Images made in the test, and a store to put them into."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+
+import pytest
+
+from minicontainer.images.references import parse
+from minicontainer.images.store import ImageStore
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from typing import Any
+
+    from minicontainer.images.image import Image
+
+    MakeImage = Callable[..., Image]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[ImageStore]:
+    """Give an empty store."""
+    opened = ImageStore(str(tmp_path / "data"))
+    yield opened
+    opened.close()
+
+
+def tar_of(files: dict[str, bytes]) -> bytes:
+    """Make a tar of plain files."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return made.getvalue()
+
+
+def sha256(content: bytes) -> str:
+    """Give the digest of *content*."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def add_image(
+    store: ImageStore,
+    *names: str,
+    layers: tuple[bytes, ...] = (),
+    config: dict[str, Any] | None = None,
+    created: str = "2026-01-02T03:04:05.000000006Z",
+    docker: bool = False,
+    parent: str = "",
+    repo_digests: tuple[str, ...] = (),
+) -> Image:
+    """Put an image into the store: its blobs, manifest and names."""
+    layers = layers or (tar_of({"file": "+".join(names).encode()}),)
+    family = "docker" if docker else "oci"
+    kinds = {
+        "oci": ("vnd.oci.image.manifest.v1+json", "vnd.oci.image.config.v1+json",
+                "vnd.oci.image.layer.v1.tar+gzip"),
+        "docker": ("vnd.docker.distribution.manifest.v2+json", "vnd.docker.container.image.v1+json",
+                   "vnd.docker.image.rootfs.diff.tar.gzip"),
+    }  # fmt: skip
+    manifest_type, config_type, layer_type = (f"application/{kind}" for kind in kinds[family])
+    document = {
+        "architecture": "amd64",
+        "os": "linux",
+        "created": created,
+        "config": config or {},
+        "rootfs": {"type": "layers", "diff_ids": [sha256(layer) for layer in layers]},
+    }
+    packed = [gzip.compress(layer, mtime=0) for layer in layers]
+    raw = json.dumps(document).encode()
+
+    def described(content: bytes, media_type: str) -> dict[str, Any]:
+        digest = store.blobs.write(content)
+        return {"mediaType": media_type, "digest": digest, "size": len(content)}
+
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": manifest_type,
+        "config": described(raw, config_type),
+        "layers": [described(layer, layer_type) for layer in packed],
+    }
+    return store.add(
+        store.blobs.write(json.dumps(manifest).encode()),
+        names=[parse(name) for name in names],
+        repo_digests=[parse(name) for name in repo_digests],
+        parent=parent,
+    )
