@@ -154,18 +154,16 @@ class Blobs:
     def _ingest_unnamed(self, source: Readable | Iterable[bytes], size: int) -> tuple[str, int]:
         path = os.path.join(self._ingest, f"{os.urandom(16).hex()}.new")
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        part = Partial(self, path, file, "", size)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
+            part = Partial(self, path, file, "", size)
             for chunk in chunks_of(source):
                 part.write(chunk)
             length = part.commit()
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-            raise
         finally:
             os.close(file)
+            with contextlib.suppress(FileNotFoundError):  # renamed, if all went well
+                os.unlink(path)
         return part.digest, length
 
     @contextlib.contextmanager
@@ -227,12 +225,10 @@ class Blobs:
             _write_all(file, content, name)
             os.fsync(file)
             os.rename(new, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(new)
-            raise
         finally:
             os.close(file)
+            with contextlib.suppress(FileNotFoundError):  # renamed, if all went well
+                os.unlink(new)
         sync_directory(self.root)
 
 
@@ -337,15 +333,13 @@ def sync_directory(path: str) -> None:
 def _open_locked(path: str) -> int:
     """Open or make the file *path*, and lock it; it may be renamed or removed meanwhile."""
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
+        with contextlib.ExitStack() as undo:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            undo.callback(os.close, file)
             fcntl.flock(file, fcntl.LOCK_EX)
             if _is_same(path, file):
+                undo.pop_all()
                 return file
-        except BaseException:
-            os.close(file)
-            raise
-        os.close(file)
 
 
 def _is_same(path: str, file: int) -> bool:

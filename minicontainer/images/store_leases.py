@@ -42,11 +42,10 @@ class Leases:
             _this_process(),
             time.time_ns() + KEPT_NS,
         )
-        try:
+        with contextlib.ExitStack() as failed:
+            failed.callback(self._database.run, "UPDATE leases SET owner='' WHERE id=?", lease.id)
             yield lease
-        except BaseException:
-            self._database.run("UPDATE leases SET owner='' WHERE id=?", lease.id)
-            raise
+            failed.pop_all()
         self._drop(lease.id)
         self._garbage.remove()
 

@@ -125,10 +125,9 @@ class Database:
             try:
                 yield
                 self.run("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:  # a full disk makes SQLite end it by itself
+            finally:
+                if self._connection.in_transaction:  # it failed, and SQLite has not ended it
                     self.run("ROLLBACK")
-                raise
 
     def close(self) -> None:
         """Close the connection."""
