@@ -51,6 +51,7 @@ LIBRARY_HOMES = {
     "httpx": ("images/registry.py",),
     "zstandard": ("images/compression.py",),
     "h11": ("api/connection.py",),
+    "wsproto": ("api/relay.py",),
     "rich": ("cli/progress.py",),
     "sqlite3": ("images/store*.py", "engine/store*.py"),
 }

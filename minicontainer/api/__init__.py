@@ -1,0 +1,1 @@
+"""The Docker Engine API: HTTP requests in, calls of the engine out."""

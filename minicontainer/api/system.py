@@ -1,0 +1,53 @@
+"""Routes of the engine itself.
+
+See: Docker Engine API, "System".
+"""
+
+from __future__ import annotations
+
+from minicontainer.api import streams
+from minicontainer.api.calls import JSON_TYPE, Answer, json_answer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minicontainer.api.calls import Call
+
+_PING_HEADERS = (
+    ("Builder-Version", "1"),
+    ("Swarm", "inactive"),
+    ("Cache-Control", "no-cache, no-store, must-revalidate"),
+    ("Pragma", "no-cache"),
+)
+
+
+def ping(call: Call) -> Answer:
+    """GET and HEAD /_ping: clients read the newest version of the API from its headers."""
+    body = b"" if call.request.method == "HEAD" else b"OK"
+    return Answer(200, body, "text/plain; charset=utf-8", _PING_HEADERS)
+
+
+def version(call: Call) -> Answer:
+    """GET /version."""
+    return json_answer(call.engine.system.version())
+
+
+def info(call: Call) -> Answer:
+    """GET /info."""
+    return json_answer(call.engine.system.info())
+
+
+def disk_usage(call: Call) -> Answer:
+    """GET /system/df."""
+    return json_answer(call.engine.system.df(call.texts("type")))
+
+
+def auth(call: Call) -> Answer:
+    """POST /auth: try credentials at a registry."""
+    return json_answer(call.engine.system.auth(call.json_object()))
+
+
+def events(call: Call) -> Answer:
+    """GET /events: what has happened since a moment, then what happens until another."""
+    since_ns, until_ns = call.time_ns("since"), call.time_ns("until")
+    found = call.engine.events.subscribe(since_ns, until_ns, call.filters())
+    return Answer(200, streams.object_lines(found), JSON_TYPE, early=True, cleanup=found)

@@ -1,0 +1,258 @@
+"""Requests and answers as bytes: versions, parameters, bodies, errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minicontainer.api import routes
+from minicontainer.api.calls import parse_filters
+from minicontainer.errors import InvalidArgument, NotFound
+from tests.api.conftest import Reply, Wire, receive_until
+from tests.api.fake_engine import FakeEngine
+
+CREATE = {"Image": "busybox", "Cmd": ["true"]}
+
+
+def test_a_ping_tells_the_version_in_its_headers(wire: Wire) -> None:
+    """The docker client sends HEAD first, and reads the newest version from the headers."""
+    for method in ("HEAD", "GET"):
+        reply = wire.ask(method, "/_ping")
+        assert reply.status == 200
+        assert reply.headers["api-version"] == "1.50"
+        assert reply.headers["ostype"] == "linux"
+        assert reply.headers["docker-experimental"] == "false"
+        assert reply.headers["builder-version"] == "1"
+        assert reply.headers["swarm"] == "inactive"
+        assert reply.body == (b"OK" if method == "GET" else b"")
+
+
+@pytest.mark.parametrize("version", ["", "/v1.24", "/v1.43", "/v1.50"])
+def test_every_version_up_to_the_newest_is_spoken(wire: Wire, version: str) -> None:
+    """And a path without one is of the newest."""
+    assert wire.ask("GET", f"{version}/containers/json").json() == []
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        ("1.51", "client version 1.51 is too new. Maximum supported API version is 1.50"),
+        ("9.0", "client version 9.0 is too new. Maximum supported API version is 1.50"),
+        ("1.23", "client version 1.23 is too old. Minimum supported API version is 1.24, please"),
+    ],
+)
+def test_another_version_is_refused_in_dockers_words(wire: Wire, version: str, words: str) -> None:
+    """The words end up in front of the user."""
+    reply = wire.ask("GET", f"/v{version}/containers/json")
+    assert (reply.status, reply.message[: len(words)]) == (400, words)
+
+
+@pytest.mark.parametrize("path", ["/nonsense", "/v1.50/containers", "/v1.50", "//", "/v1.x/info"])
+def test_a_path_that_no_route_has_is_not_found(wire: Wire, path: str) -> None:
+    """Docker says the same of a wrong method."""
+    for method in ("GET", "PATCH"):
+        reply = wire.ask(method, path)
+        assert (reply.status, reply.json()) == (404, {"message": "page not found"})
+
+
+def test_an_images_name_may_have_slashes_and_a_port(wire: Wire, engine: FakeEngine) -> None:
+    """Also percent-encoded, as docker-py sends it."""
+    name = "registry.example:5000/team/web"
+    assert wire.ask("GET", f"/v1.50/images/{name}/json").json()["Id"] == name
+    quoted = name.replace("/", "%2F").replace(":", "%3A")
+    assert wire.ask("GET", f"/v1.50/images/{quoted}/json").json()["Id"] == name
+    assert wire.post(f"/images/{name}/tag?repo=a%2Fb&tag=1").status == 201
+    assert engine.images.calls == [("tag", name, "a/b", "1")]
+
+
+def test_a_container_is_created_and_an_error_has_its_status(wire: Wire) -> None:
+    """201, then 409 for the same name, 404 for another, 204, and 304 without a body."""
+    created = wire.post("/v1.50/containers/create?name=web", CREATE)
+    assert (created.status, created.json()["Warnings"]) == (201, [])
+    assert wire.post("/v1.50/containers/create?name=web", CREATE).status == 409
+    missing = wire.ask("GET", "/v1.50/containers/no/json")
+    assert (missing.status, missing.json()) == (404, {"message": "No such container: no"})
+    assert missing.headers["content-type"] == "application/json"
+    started = wire.post("/v1.50/containers/web/start")
+    assert (started.status, started.raw_body) == (204, b"")
+    again = wire.post("/v1.50/containers/web/start")
+    assert (again.status, again.raw_body) == (304, b"")
+    assert wire.ask("GET", "/info").status == 501
+
+
+def test_a_bug_is_an_answer_and_the_connection_goes_on(wire: Wire) -> None:
+    """500 with a message, and the next request on the same connection works."""
+    with wire.connect() as sock:
+        sock.sendall(b"POST /containers/web/kill HTTP/1.1\r\nHost: x\r\n\r\n")
+        reply = Reply(receive_until(sock, b"}\n"))
+        assert (reply.status, reply.message) == (500, "a bug")
+        sock.sendall(b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"200" in receive_until(sock, b"OK")
+
+
+def test_several_requests_share_a_connection(wire: Wire) -> None:
+    """Keep-alive, also when they come in one piece."""
+    request = b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = b"GET /_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    assert wire.send(request * 3 + last).count(b"\r\n\r\nOK") == 4
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "invalid JSON: got EOF while reading request body"),
+        (b'{"Image":', "invalid JSON: "),
+        (b"[1]", "invalid JSON: "),
+        (b"null", "config cannot be empty in order to create a container"),
+        (b"[" * 200_000, "invalid JSON: "),
+        (b'"\xff"', "invalid JSON: "),
+    ],
+)
+def test_a_body_that_is_no_configuration_is_refused(wire: Wire, body: bytes, words: str) -> None:
+    """With what is wrong, and nothing is made."""
+    reply = wire.ask("POST", "/containers/create", body)
+    assert reply.status == 400
+    assert reply.message.startswith(words)
+    assert wire.ask("GET", "/containers/json").json() == []
+
+
+def test_a_body_of_another_type_is_refused(wire: Wire) -> None:
+    """In Docker's words."""
+    reply = wire.ask("POST", "/containers/create", b"{}", kind="text/plain")
+    assert reply.status == 400
+    words = "unsupported Content-Type header (text/plain): must be 'application/json'"
+    assert reply.message == words
+
+
+def test_booleans_are_read_as_docker_does(wire: Wire, engine: FakeEngine) -> None:
+    """The CLI sends 1, docker-py True; all that is not false is true."""
+    for text in ("1", "true", "True", "yes"):
+        wire.ask("GET", f"/containers/json?all={text}")
+    for text in ("0", "false", "False", "no", ""):
+        wire.ask("GET", f"/containers/json?all={text}")
+    wire.ask("GET", "/containers/json")
+    assert [call[1] for call in engine.containers.calls] == [True] * 4 + [False] * 6
+
+
+def test_numbers_are_checked(wire: Wire, engine: FakeEngine) -> None:
+    """A number may be negative, and what is none is named."""
+    wire.post("/containers/create?name=web", CREATE)
+    assert wire.post("/containers/web/stop?t=-1&signal=HUP").status == 204
+    assert wire.post("/containers/web/stop").status == 204
+    assert engine.containers.calls == [("stop", "web", -1, "HUP"), ("stop", "web", None, "")]
+    reply = wire.post("/containers/web/stop?t=soon")
+    assert (reply.status, "soon" in reply.message) == (400, True)
+    assert wire.post("/containers/web/resize?h=70000&w=1").status == 400
+
+
+def test_filters_come_in_two_shapes(wire: Wire, engine: FakeEngine) -> None:
+    """The CLI sends objects, docker-py lists."""
+    wire.ask("GET", '/containers/json?filters={"label":{"a=b":true},"status":{"x":false}}')
+    wire.ask("GET", '/containers/json?filters={"label":["a=b"]}')
+    assert [call[4] for call in engine.containers.calls] == [
+        {"label": ["a=b"], "status": []},
+        {"label": ["a=b"]},
+    ]
+    for bad in ("x", "[]", '{"label":"a"}', '{"label":{"a":1}}', "{"):
+        assert wire.ask("GET", f"/containers/json?filters={bad}").status == 400
+
+
+@given(st.dictionaries(st.text(), st.lists(st.text(), unique=True)))
+def test_both_shapes_of_filters_say_the_same(filters: dict[str, list[str]]) -> None:
+    """Whatever the names and values are."""
+    as_objects = {name: dict.fromkeys(values, True) for name, values in filters.items()}
+    assert parse_filters(json.dumps(filters)) == parse_filters(json.dumps(as_objects)) == filters
+
+
+@given(
+    st.sampled_from(["GET", "POST", "DELETE", "HEAD", "PUT"]), st.text(alphabet="/v1.50{}%aé\n*")
+)
+def test_any_path_is_found_or_refused(method: str, path: str) -> None:
+    """No path makes the table fail in another way."""
+    try:
+        _, rest = routes.split_version(path)
+        routes.find(method, rest)
+    except (NotFound, InvalidArgument):
+        pass
+
+
+def test_logs_have_their_options(wire: Wire, engine: FakeEngine) -> None:
+    """Times keep their nanoseconds; a tail that is no number means all."""
+    wire.post("/containers/create?name=web", CREATE)
+    reply = wire.ask(
+        "GET", "/containers/web/logs?stdout=1&tail=all&since=1700000000.000000001&until=5"
+    )
+    assert reply.body == b"\1\0\0\0\0\0\0\6hello\n"
+    assert reply.headers["content-type"] == "application/vnd.docker.multiplexed-stream"
+    options = engine.containers.calls[-1][1]
+    assert (options.tail, options.since_ns, options.until_ns) == (
+        -1,
+        1_700_000_000_000_000_001,
+        5_000_000_000,
+    )
+    reply = wire.ask("GET", "/v1.41/containers/web/logs?stdout=1&tail=7")
+    assert reply.headers["content-type"] == "application/vnd.docker.raw-stream"
+    assert engine.containers.calls[-1][1].tail == 7
+    assert wire.ask("GET", "/containers/web/logs").status == 400
+    assert wire.ask("GET", "/containers/web/logs?stdout=1&since=never").status == 400
+
+
+def test_a_pull_fails_with_a_status_or_in_the_stream(wire: Wire, engine: FakeEngine) -> None:
+    """The first message decides."""
+    reply = wire.post("/images/create?fromImage=web&tag=1")
+    assert reply.body.count(b"\r\n") == 2
+    assert wire.post("/images/create?fromImage=web&tag=none").status == 404
+    half = wire.post("/images/create?fromImage=web&tag=half")
+    assert half.status == 200
+    words = "the layer is broken"
+    lines = half.body.split(b"\r\n")
+    assert json.loads(lines[1]) == {"errorDetail": {"message": words}, "error": words}
+
+
+def test_a_large_upload_streams(wire: Wire, engine: FakeEngine) -> None:
+    """In chunks, without a length; the limit of JSON bodies does not hold for it."""
+    chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    head = b"POST /images/load HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+    with wire.connect() as sock:
+        sock.sendall(head + b"Expect: 100-continue\r\nConnection: close\r\n\r\n")
+        assert receive_until(sock, b"\r\n\r\n").startswith(b"HTTP/1.1 100")
+        for _ in range(160):
+            sock.sendall(chunk)
+        sock.sendall(b"0\r\n\r\n")
+        assert b"Loaded 10485760" in receive_until(sock, b"0\r\n\r\n")
+    assert engine.images.received == 10 * 1024 * 1024
+
+
+def test_a_paths_description_is_a_header(wire: Wire) -> None:
+    """Of HEAD, which has no body."""
+    reply = wire.ask("HEAD", "/containers/web/archive?path=/etc/hosts")
+    assert (reply.status, reply.raw_body) == (200, b"")
+    assert reply.headers["x-docker-container-path-stat"]
+    assert wire.ask("HEAD", "/containers/web/archive").status == 400
+
+
+@pytest.mark.parametrize("path", ["/swarm", "/nodes", "/services/x", "/secrets", "/tasks/1/logs"])
+def test_there_is_no_swarm(wire: Wire, path: str) -> None:
+    """503, in the words that Compose and the docker client know."""
+    reply = wire.ask("GET", path)
+    assert reply.status == 503
+    assert reply.message.startswith("This node is not a swarm manager")
+
+
+def test_what_is_not_there_says_so(wire: Wire) -> None:
+    """Build, BuildKit, plugins."""
+    assert wire.post("/build?t=x").status == 501
+    assert wire.post("/grpc").status == 501
+    assert wire.post("/build/prune").json() == {"CachesDeleted": None, "SpaceReclaimed": 0}
+    assert wire.ask("GET", "/plugins").json() == []
+    assert wire.ask("GET", "/plugins/x/json").message == 'plugin "x" not found'
+
+
+def test_the_socket_is_for_root_and_its_group_alone(wire: Wire) -> None:
+    """0660 from the first moment."""
+    assert stat.S_IMODE(os.stat(wire.path).st_mode) == 0o660
