@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 CHUNK = 1 << 20
-_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 MANIFEST_LIMIT = 4 << 20  # bytes: registries refuse more, and a manifest is held in memory
 
 
@@ -51,7 +51,7 @@ class Blobs:
         os.makedirs(self._ingest, mode=0o700, exist_ok=True)
         os.makedirs(os.path.join(root, "blobs", "sha256"), exist_ok=True)
         if not os.path.exists(os.path.join(root, "oci-layout")):
-            self.write_file("oci-layout", _LAYOUT)
+            self.write_file("oci-layout", LAYOUT)
 
     def path(self, digest: str) -> str:
         """Name the file of a blob, whether it is there or not.
@@ -142,29 +142,29 @@ class Blobs:
             KernelError: ENOSPC on a full disk; nothing is kept.
         """
         if not digest:
-            return self._ingest_unnamed(source, size)
+            with self.new(size) as new:
+                new.write_all(source)
+                length = new.commit()
+            return new.digest, length
         with self.partial(digest, size) as part:
             if part is None:
                 return digest, self.size(digest)
             part.restart()
-            for chunk in chunks_of(source):
-                part.write(chunk)
+            part.write_all(source)
             return digest, part.commit()
 
-    def _ingest_unnamed(self, source: Readable | Iterable[bytes], size: int) -> tuple[str, int]:
+    @contextlib.contextmanager
+    def new(self, size: int = -1) -> Iterator[Partial]:
+        """Begin a blob whose digest nobody knows yet; without `commit` nothing is kept."""
         path = os.path.join(self._ingest, f"{os.urandom(16).hex()}.new")
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
-            part = Partial(self, path, file, "", size)
-            for chunk in chunks_of(source):
-                part.write(chunk)
-            length = part.commit()
+            yield Partial(self, path, file, "", size)
         finally:
             os.close(file)
             with contextlib.suppress(FileNotFoundError):  # renamed, if all went well
                 os.unlink(path)
-        return part.digest, length
 
     @contextlib.contextmanager
     def partial(self, digest: str, size: int = -1) -> Iterator[Partial | None]:
@@ -274,6 +274,11 @@ class Partial:
             raise
         self._hash.update(chunk)
         self.offset += len(chunk)
+
+    def write_all(self, source: Readable | Iterable[bytes]) -> None:
+        """Add all that *source* gives."""
+        for chunk in chunks_of(source):
+            self.write(chunk)
 
     def restart(self) -> None:
         """Forget what is written, where it can't be gone on from."""

@@ -33,7 +33,15 @@ def write_index(database: Database, blobs: Blobs) -> None:
         "SELECT layout_manifest, layout_size, repository, tag FROM images"
         " LEFT JOIN names ON image = id ORDER BY repository, tag, id"
     )
-    content = make_index([index_entry(*row) for row in rows])
+    entries = []
+    for digest, size, repository, tag in rows:
+        if repository is None:
+            entries.append(index_entry(digest, size))
+        else:
+            domain, _, path = repository.partition("/")
+            name = Reference(domain=domain, path=path, tag=tag)
+            entries.append(index_entry(digest, size, name, name.familiar))
+    content = make_index(entries)
     with (
         contextlib.suppress(FileNotFoundError),
         open(os.path.join(blobs.root, "index.json"), "rb") as file,
@@ -50,12 +58,17 @@ def make_index(entries: list[dict[str, Any]]) -> bytes:
 
 
 def index_entry(
-    digest: str, size: int, repository: str | None = None, tag: str = ""
+    digest: str, size: int, name: Reference | None = None, short_name: str = ""
 ) -> dict[str, Any]:
-    """Make the entry of a manifest, with the name that it has."""
+    """Make the entry of a manifest.
+
+    Args:
+        digest: the manifest's.
+        size: its bytes.
+        name: the image's, in full; None for none.
+        short_name: what OCI tools call it.
+    """
     entry: dict[str, Any] = {"mediaType": MANIFEST_TYPES["oci"], "digest": digest, "size": size}
-    if repository is not None:
-        domain, _, path = repository.partition("/")
-        name = Reference(domain=domain, path=path, tag=tag)
-        entry["annotations"] = {REF_NAME: name.familiar, FULL_NAME: name.canonical}
+    if name is not None:
+        entry["annotations"] = {REF_NAME: short_name, FULL_NAME: name.canonical}
     return entry

@@ -126,6 +126,21 @@ class ImageStore:
         )
         return found[0] if found else None
 
+    def layout_manifest(self, image_id: str) -> tuple[str, int]:
+        """Give digest and size of an image's manifest in OCI's form, which index.json points to.
+
+        Raises:
+            NotFound: there is no such image.
+        """
+        query = "SELECT layout_manifest, layout_size FROM images WHERE id=?"
+        for digest, size in self._database.rows(query, image_id):
+            return digest, size
+        raise NotFound(f"No such image: {image_id}")
+
+    def change(self) -> contextlib.AbstractContextManager[None]:
+        """Make the changes of a block at once, or none of them."""
+        return self._database.change()
+
     def _find_by_prefix(self, text: str) -> Image | None:
         digits = text.removeprefix("sha256:")
         if not digits or not set(digits) <= _HEX:
@@ -304,7 +319,9 @@ class ImageStore:
         query = "SELECT image, count(DISTINCT holder) FROM holds GROUP BY image"
         return dict(self._database.rows(query))
 
-    def lease(self, purpose: str) -> contextlib.AbstractContextManager[Lease]:
+    def lease(
+        self, purpose: str, is_resumable: bool = True
+    ) -> contextlib.AbstractContextManager[Lease]:
         """Keep what is being gathered for an image that does not exist yet.
 
             with store.lease("pull mongo") as lease:
@@ -312,9 +329,12 @@ class ImageStore:
                     ...
                 store.add(...)
 
-        When the block ends by an error, what was gathered is kept for a day, for the next try.
+        Args:
+            purpose: what for, for people who look into the database.
+            is_resumable: when the block ends by an error, what was gathered is kept for a day,
+                for the next try; else it goes.
         """
-        return self._leases.take(purpose)
+        return self._leases.take(purpose, is_resumable)
 
     # removing
 

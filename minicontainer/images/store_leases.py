@@ -1,22 +1,25 @@
 """Leases: what a pull or a load is gathering is not garbage, though no image needs it yet.
 
 A lease that ends with its image goes at once. One that ends by an error, or by the end of its
-process, stays for a day: the next try finds the layers that are here already.
+process, stays for a day: the next try finds the layers that are here already. A full disk is the
+exception: what was gathered goes, or the disk would stay full.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 
+from minicontainer.errors import KernelError
 from minicontainer.images.references import check_digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from minicontainer.images.blobs import Blobs
+    from minicontainer.images.blobs import Blobs, Partial
     from minicontainer.images.store_garbage import Garbage
     from minicontainer.images.store_schema import Database
 
@@ -32,7 +35,7 @@ class Leases:
         self._garbage = garbage
 
     @contextlib.contextmanager
-    def take(self, purpose: str) -> Iterator[Lease]:
+    def take(self, purpose: str, is_resumable: bool) -> Iterator[Lease]:
         """Take a lease; it goes when the block ends without an error."""
         lease = Lease(self._database, self._blobs, os.urandom(16).hex())
         self._database.run(
@@ -42,12 +45,19 @@ class Leases:
             _this_process(),
             time.time_ns() + KEPT_NS,
         )
-        with contextlib.ExitStack() as failed:
-            failed.callback(self._database.run, "UPDATE leases SET owner='' WHERE id=?", lease.id)
+        is_kept = is_resumable
+        try:
             yield lease
-            failed.pop_all()
-        self._drop(lease.id)
-        self._garbage.remove()
+            is_kept = False
+        except KernelError as error:
+            is_kept = is_resumable and error.errno != errno.ENOSPC
+            raise
+        finally:
+            if is_kept:
+                self._database.run("UPDATE leases SET owner='' WHERE id=?", lease.id)
+            else:
+                self._drop(lease.id)
+                self._garbage.remove()
 
     def drop_expired(self) -> None:
         """Drop the leases whose day is over, unless their process still gathers."""
@@ -91,6 +101,13 @@ class Lease:
         with self._database.change():
             self._database.run("INSERT OR IGNORE INTO leased VALUES (?,?)", self.id, digest)
             return self._blobs.has(digest)
+
+    def commit(self, part: Partial) -> int:
+        """Put a blob in its place whose digest nobody knew before, and keep it; give its size."""
+        with self._database.change():  # not in the hands of a collector in between
+            size = part.commit()
+            self.keep(part.digest)
+        return size
 
 
 def _this_process() -> str:

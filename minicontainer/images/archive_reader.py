@@ -1,0 +1,277 @@
+"""Read an archive of images from a stream: Docker's format, old and new, and OCI's.
+
+A stream can't be searched, and the documents that say what the files are come last, or first. So
+all files are kept as blobs on the way, under the digest in their name or the one that they turn out
+to have, and the documents in memory. What no image needs in the end is garbage.
+
+See: `archives.py` for the format.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import tarfile
+
+from minicontainer.errors import InvalidArgument, Unsupported
+from minicontainer.images import config, indexes, manifests, platforms
+from minicontainer.images.compression import decompressed
+from minicontainer.images.config import parse_json
+from minicontainer.images.layout import FULL_NAME, REF_NAME
+from minicontainer.images.references import Reference, is_digest, parse, shown
+from minicontainer.record import NO_ENTRIES, Record, pascal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO, Any
+
+    from minicontainer.images.blobs import Readable
+    from minicontainer.images.indexes import Index
+    from minicontainer.images.store import ImageStore
+    from minicontainer.images.store_leases import Lease
+
+_DOCUMENTS = ("manifest.json", "index.json", "oci-layout", "repositories")
+_DOCUMENT_LIMIT = 32 << 20  # bytes
+_CONFIG_LIMIT = 8 << 20
+_MOST_FILES = 100_000
+_MOST_NESTED = 3  # indexes in indexes
+_UNUSED = ("VERSION", "json")  # of each layer, in archives of Docker before 1.10
+
+
+class DockerImage(Record, names=pascal):
+    """One image of Docker's manifest.json."""
+
+    config: str
+    repo_tags: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+
+
+class Entry(Record):
+    """One manifest of OCI's index.json."""
+
+    digest: str
+    size: int = -1
+    media_type: str = ""
+    annotations: dict[str, str] = NO_ENTRIES
+
+
+class Found(Record):
+    """An image of an archive.
+
+    Args:
+        config: its config's digest.
+        manifest: its manifest's digest; "" where the archive has none.
+        media_type: that manifest's, as the index says it.
+        layers: the digests of its layers' blobs, bottom first.
+        names: what it is called.
+    """
+
+    config: str
+    manifest: str
+    media_type: str
+    layers: tuple[str, ...]
+    names: tuple[Reference, ...]
+
+
+class Archive:
+    """An archive that has been read: its documents, and its files' digests.
+
+    Args:
+        store: keeps the files.
+        lease: keeps them until images need them.
+        stream: the tar, plain or compressed.
+    Raises:
+        InvalidArgument: it is no archive of images, or broken.
+    """
+
+    def __init__(self, store: ImageStore, lease: Lease, stream: Readable) -> None:
+        self._store = store
+        self._lease = lease
+        self._documents: dict[str, bytes] = {}
+        self._digests: dict[str, str] = {}  # by the file's name
+        self._links: dict[str, str] = {}
+        source = decompressed(stream)
+        file: Any = _File(source)  # tarfile's type wants more methods than a stream is asked for
+        try:
+            with tarfile.open(fileobj=file, mode="r|", bufsize=1 << 20) as archive:
+                for entry in archive:
+                    self._take(archive, entry)
+        except (tarfile.TarError, EOFError) as error:
+            raise InvalidArgument(f"the archive can't be read: {error}") from None
+        while source.read(1 << 16):  # what follows the tar's end: a sender must not be cut off
+            pass
+
+    def _take(self, archive: tarfile.TarFile, entry: tarfile.TarInfo) -> None:
+        name = posixpath.normpath(entry.name)
+        if entry.issym():
+            self._links[name] = posixpath.normpath(
+                posixpath.join(posixpath.dirname(name), entry.linkname)
+            )
+        elif entry.islnk():
+            self._links[name] = posixpath.normpath(entry.linkname)
+        elif entry.isreg() and posixpath.basename(name) not in _UNUSED:
+            if len(self._digests) >= _MOST_FILES:
+                raise InvalidArgument(f"the archive has more than {_MOST_FILES} files")
+            content = archive.extractfile(entry)
+            assert content is not None  # it is a regular file
+            if name in _DOCUMENTS:
+                if entry.size > _DOCUMENT_LIMIT:
+                    raise InvalidArgument(f"{name} is larger than {_DOCUMENT_LIMIT} bytes")
+                self._documents[name] = content.read()
+            else:
+                self._digests[name] = self._keep(name, content, entry.size)
+
+    def _keep(self, name: str, content: IO[bytes], size: int) -> str:
+        algorithm, _, encoded = name.removeprefix("blobs/").partition("/")
+        digest = f"{algorithm}:{encoded}"
+        if name.startswith("blobs/") and is_digest(digest):
+            if not self._lease.keep(digest):
+                self._store.blobs.ingest(content, digest, size)
+            return digest
+        with self._store.blobs.new(size) as part:
+            part.write_all(content)
+            self._lease.commit(part)
+        return part.digest
+
+    def images(self) -> list[Found]:
+        """List the images.
+
+        Raises:
+            InvalidArgument: there are none, or a file of them is missing.
+        """
+        in_index = self._from_index()
+        if "manifest.json" in self._documents:
+            return self._from_manifest_json({image.config: image for image in in_index})
+        if "index.json" not in self._documents:
+            if "repositories" in self._documents:
+                raise Unsupported(
+                    "the archive is of a format older than Docker 1.10: load and save it with a "
+                    "newer Docker"
+                )
+            raise InvalidArgument(
+                "the archive has neither manifest.json nor index.json: it is no archive of images "
+                "(a root file system is imported)"
+            )
+        if not in_index:
+            raise InvalidArgument("the archive has no image for this machine's platform")
+        return in_index
+
+    def _from_manifest_json(self, in_index: dict[str, Found]) -> list[Found]:
+        text = self._documents["manifest.json"].decode(errors="replace")
+        listed = parse_json(f'{{"images":{text}}}', "manifest.json")["images"]
+        if not isinstance(listed, list):
+            raise InvalidArgument("manifest.json: expected a list")
+        found = []
+        for number, item in enumerate(listed):
+            image = DockerImage.from_json(item, f"manifest.json[{number}]")
+            digest = self._digest_of(image.config)
+            names = tuple(_tagged(text) for text in image.repo_tags)
+            if digest in in_index:  # with the manifest as it is in a registry
+                found.append(in_index[digest].replace(names=names))
+                continue
+            layers = tuple(map(self._digest_of, image.layers))
+            found.append(
+                Found(config=digest, manifest="", media_type="", layers=layers, names=names)
+            )
+        return found
+
+    def _digest_of(self, name: str) -> str:
+        """Find the blob of a file, also by a link to it."""
+        path = posixpath.normpath(name)
+        for _ in range(8):
+            if digest := self._digests.get(path):
+                return digest
+            path = self._links.get(path, "")
+        raise InvalidArgument(f"the archive has no file {shown(name)}, which manifest.json names")
+
+    def _from_index(self) -> list[Found]:
+        raw = self._documents.get("index.json")
+        if raw is None:
+            return []
+        items = parse_json(raw, "index.json").get("manifests") or []
+        if not isinstance(items, list):
+            raise InvalidArgument("index.json: manifests: expected a list")
+        by_digest: dict[str, Found] = {}
+        for number, item in enumerate(items):
+            entry = Entry.from_json(item, f"index.json: manifests[{number}]")
+            image = self._image_of(entry.digest, entry.media_type, _MOST_NESTED)
+            if image is not None:
+                name = _annotated(entry.annotations)
+                known = by_digest.setdefault(image.manifest, image)
+                if name is not None and name not in known.names:
+                    by_digest[image.manifest] = known.replace(names=(*known.names, name))
+        return list(by_digest.values())
+
+    def _image_of(self, digest: str, media_type: str, depth: int) -> Found | None:
+        """Read a manifest, or choose one from an index; None for what is no image."""
+        if not self._store.blobs.has(digest):
+            return None  # an index lists platforms that were left out
+        raw = self._store.blobs.read(digest)
+        try:
+            document = indexes.parse(raw, media_type, digest)
+        except Unsupported:  # an artifact: a signature, an attestation
+            return None
+        if isinstance(document, manifests.Manifest):
+            return self._described(digest, document)
+        return self._chosen(document, depth) if depth else None
+
+    def _chosen(self, index: Index, depth: int) -> Found | None:
+        """Choose this machine's image; else the first one that is here."""
+        best = [
+            entry
+            for platform in platforms.acceptable(platforms.host(), False)
+            for entry in index.manifests
+            if entry.platform and entry.platform.same(platform)
+        ]
+        for entry in (*best, *index.manifests):
+            if image := self._image_of(entry.digest, entry.media_type, depth - 1):
+                return image
+        return None
+
+    def _described(self, digest: str, manifest: manifests.Manifest) -> Found | None:
+        blobs = self._store.blobs
+        if not blobs.has(manifest.config.digest):
+            raise InvalidArgument(f"the archive has no blob {manifest.config.digest}")
+        parsed = config.parse(blobs.read(manifest.config.digest, _CONFIG_LIMIT))
+        if parsed.os == "unknown":  # an attestation of BuildKit's looks like an image
+            return None
+        return Found(
+            config=manifest.config.digest,
+            manifest=digest,
+            media_type=manifest.media_type,
+            layers=tuple(layer.digest for layer in manifest.layers),
+            names=(),
+        )
+
+
+class _File:
+    """A stream as tarfile wants it."""
+
+    def __init__(self, source: Readable) -> None:
+        self._source = source
+
+    def read(self, size: int) -> bytes:
+        """Read *size* bytes, less only at the end."""
+        made = bytearray()
+        while len(made) < size and (chunk := self._source.read(size - len(made))):
+            made += chunk
+        return bytes(made)
+
+
+def _tagged(text: str) -> Reference:
+    """Read a name of manifest.json."""
+    name = parse(text, default_tag="")
+    if not name.tag:
+        raise InvalidArgument(f'invalid tag "{shown(text)}"')
+    return name.replace(digest="")
+
+
+def _annotated(annotations: dict[str, str]) -> Reference | None:
+    """Read a name of index.json. A word alone is a tag without a repository, so it is none."""
+    text = annotations.get(FULL_NAME) or annotations.get(REF_NAME, "")
+    if ":" not in text and "/" not in text:
+        return None
+    try:
+        name = parse(text)
+    except InvalidArgument:
+        return None
+    return name.replace(digest="") if name.tag else None

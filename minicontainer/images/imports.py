@@ -1,0 +1,48 @@
+"""Import: a root file system's tar becomes an image of one layer.
+
+See: `docker import`.
+"""
+
+from __future__ import annotations
+
+from minicontainer.images import instructions
+from minicontainer.images.making import keep_layer, make_image, new_document
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from minicontainer.images.blobs import Readable
+    from minicontainer.images.image import Image
+    from minicontainer.images.layers import LayerStore
+    from minicontainer.images.references import Reference
+    from minicontainer.images.store import ImageStore
+
+
+def import_image(
+    store: ImageStore,
+    layers: LayerStore,
+    stream: Readable,
+    reference: Reference | None,
+    changes: Iterable[str] = (),
+    message: str = "",
+) -> Image:
+    """Make an image of a tar, plain or compressed.
+
+    Args:
+        store: where it goes.
+        layers: where its files go.
+        stream: the tar.
+        reference: its name; None for none.
+        changes: Dockerfile instructions that say how its containers start.
+        message: for its history.
+    Raises:
+        InvalidArgument: it is no tar, or an instruction makes no sense. Nothing is kept.
+    """
+    config = instructions.apply({}, changes)  # first: it may be wrong, and the tar may be large
+    with store.lease("import", is_resumable=False) as lease:
+        layer = keep_layer(store, layers, lease, stream)
+        document = new_document(config, message or "Imported from -")
+        return make_image(
+            store, lease, document, (layer,), () if reference is None else (reference,)
+        )
