@@ -170,7 +170,8 @@ _SECOND = datetime(1970, 1, 1, 0, 0, 1) - datetime(1970, 1, 1)
 
 
 def rfc3339(time_ns: int) -> str:
-    """Write a time as RFC 3339 with nine decimals, in UTC."""
+    """Write a time as RFC 3339 in UTC, with the decimals that it needs, as Go does."""
     seconds, rest = divmod(time_ns, 10**9)
     moment = datetime(1970, 1, 1) + seconds * _SECOND
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest:09}Z"
+    decimals = f".{rest:09}".rstrip("0").rstrip(".")
+    return f"{moment:%Y-%m-%dT%H:%M:%S}{decimals}Z"

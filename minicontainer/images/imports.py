@@ -5,7 +5,7 @@ See: `docker import`.
 
 from __future__ import annotations
 
-from minicontainer.images import instructions
+from minicontainer.images import instructions, platforms
 from minicontainer.images.making import keep_layer, make_image, new_document
 
 TYPE_CHECKING = False
@@ -26,6 +26,7 @@ def import_image(
     reference: Reference | None,
     changes: Iterable[str] = (),
     message: str = "",
+    platform: str = "",
 ) -> Image:
     """Make an image of a tar, plain or compressed.
 
@@ -36,13 +37,15 @@ def import_image(
         reference: its name; None for none.
         changes: Dockerfile instructions that say how its containers start.
         message: for its history.
+        platform: what it is for, `linux/arm64`; "" for this machine.
     Raises:
         InvalidArgument: it is no tar, or an instruction makes no sense. Nothing is kept.
     """
     config = instructions.apply({}, changes)  # first: it may be wrong, and the tar may be large
+    target = platforms.parse(platform) if platform else platforms.host()
     with store.lease("import", is_resumable=False) as lease:
         layer = keep_layer(store, layers, lease, stream)
-        document = new_document(config, message or "Imported from -")
+        document = new_document(config, message or "Imported from -", platform=target)
         return make_image(
             store, lease, document, (layer,), () if reference is None else (reference,)
         )

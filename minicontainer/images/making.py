@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from minicontainer.images.blobs import Partial, Readable
     from minicontainer.images.image import Image
     from minicontainer.images.layers import LayerStore
+    from minicontainer.images.platforms import Platform
     from minicontainer.images.references import Reference
     from minicontainer.images.store import ImageStore
     from minicontainer.images.store_leases import Lease
@@ -153,23 +154,28 @@ def _keep(store: ImageStore, lease: Lease, content: bytes) -> str:
 
 
 def new_document(
-    config: dict[str, Any], comment: str, created_by: str = "", created_ns: int = 0
+    config: dict[str, Any],
+    comment: str,
+    created_by: str = "",
+    created_ns: int = 0,
+    platform: Platform | None = None,
 ) -> dict[str, Any]:
-    """Give the config of an image with one layer, for this machine's platform.
+    """Give the config of an image with one layer.
 
     Args:
         config: how its containers start, in Docker's fields.
         comment: what its history says.
         created_by: the command that made it.
         created_ns: nanoseconds since 1970; 0 for now.
+        platform: what it is for; None for this machine's.
     """
     created = rfc3339(created_ns or time.time_ns())
     step = {"created": created, "created_by": created_by, "comment": comment}
-    platform = platforms.host()
+    target = platform or platforms.host()
     document = {
-        "architecture": platform.architecture,
-        "os": platform.os,
-        "variant": platform.variant,
+        "architecture": target.architecture,
+        "os": target.os,
+        "variant": target.variant,
         "created": created,
         "config": config,
         "history": [{key: value for key, value in step.items() if value}],

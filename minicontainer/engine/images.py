@@ -1,0 +1,303 @@
+"""Images as Docker's API knows them: what is asked by name, and answered with Docker's fields.
+
+The store and the registry client do the work (`minicontainer.images`); here are the words of the
+API, the events, and what depends on containers.
+
+See: Docker Engine API, "Image".
+"""
+
+from __future__ import annotations
+
+import itertools
+
+from minicontainer.engine import image_views
+from minicontainer.engine.progress import streamed
+from minicontainer.errors import InvalidArgument, NotFound
+from minicontainer.images import archives, filters, imports, loading
+from minicontainer.images.builtin import Builtin
+from minicontainer.images.layers import LayerStore
+from minicontainer.images.references import is_digest, parse
+from minicontainer.images.store import ImageStore
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Any
+
+    from minicontainer.images.blobs import Readable
+    from minicontainer.images.image import Image
+    from minicontainer.images.references import Reference
+    from minicontainer.images.registry import Settings
+    from minicontainer.images.store_removal import InUse
+
+    Json = dict[str, Any]
+    Objects = list[Json]
+    Filters = Mapping[str, Sequence[str]]
+    # kind, action, ID, attributes: Events.publish
+    Publish = Callable[[str, str, str, dict[str, str]], object]
+    Tell = Callable[[Json], None]
+
+
+class Images:
+    """The images of an engine.
+
+    Args:
+        data_root: what is kept over a reboot: `/var/lib/minicontainer`.
+        publish: tells everybody of an event.
+        in_use: gives the containers of an image by its ID: short ID, and whether it runs.
+        settings: of registries; None for the usual ones.
+    """
+
+    def __init__(
+        self,
+        data_root: str,
+        publish: Publish = lambda kind, action, identifier, attributes: None,
+        in_use: InUse = lambda image_id: (),
+        settings: Settings | None = None,
+    ) -> None:
+        self.layers = LayerStore(data_root)
+        self.store = ImageStore(data_root, self.layers.remove)
+        self._builtin = Builtin(self.store, self.layers, data_root)
+        self._publish = publish
+        self._in_use = in_use
+        self._settings = settings
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
+
+    # looking
+
+    def resolve(self, text: str) -> Image:
+        """Find an image to start a container from; the embedded one is made when it is missing.
+
+        Raises:
+            NotFound: `No such image: mongo:latest`. InvalidArgument: *text* is no reference.
+        """
+        try:
+            return self.store.resolve(text)
+        except NotFound:
+            if is_digest(text) or not self._builtin.is_meant(parse(text)):
+                raise
+        return self._builtin.make()
+
+    def list(self, all: bool, filters: Filters, **more: bool) -> Objects:
+        """List images, the youngest first.
+
+        Args:
+            all: also those without a name that others were made from.
+            filters: see `minicontainer.images.filters`.
+            more: `digests` and `manifests` change nothing; `shared_size` counts what is shared.
+        """
+        return _list(self.store, all, filters, more.get("shared_size", False))
+
+    def usage(self) -> Json:
+        """Count the disk space, for `docker system df`."""
+        images = self.store.list()
+        sizes, users = _layer_sizes(images)
+        shown = []
+        for image in images:
+            one = image_views.summary(image, _labels(image))
+            shared = sum(sizes[x] for x in set(image.chain_ids) if users[x] > 1)
+            shown.append(one | {"SharedSize": shared, "Containers": len(self._in_use(image.id))})
+        return {"LayersSize": sum(sizes.values()), "Images": shown}
+
+    def inspect(self, ref: str) -> Json:
+        """Show all of an image."""
+        image = self.store.resolve(ref)
+        try:
+            directories = self.layers.lower_directories(image.chain_ids)
+        except NotFound:
+            directories = ()
+        return image_views.inspected(image, directories)
+
+    def history(self, ref: str) -> Objects:
+        """Show the steps that made an image, the last one first."""
+        return image_views.history(self.store.resolve(ref))
+
+    # names and removal
+
+    def tag(self, ref: str, repository: str, tag: str) -> None:
+        """Give an image another name."""
+        image = self.store.resolve(ref)
+        name = _name(repository, tag)
+        self.store.tag(image.id, name)
+        self._publish("image", "tag", image.id, {"name": name.familiar})
+
+    def remove(self, ref: str, force: bool = False, prune: bool = True) -> Objects:
+        """Remove a name, or an image with its last one."""
+        image = self.store.resolve(ref)
+        records = self.store.remove(ref, force, prune, self._in_use)
+        self._tell_removed(image.id, records)
+        return [*records]
+
+    def prune(self, filters: Filters) -> Json:
+        """Remove images that no container uses: those without a name, or all."""
+        dangling, wanted = _prunable(filters, self.store)
+        records, freed = self.store.prune(wanted, dangling, self._in_use)
+        self._tell_removed("", records)
+        self._publish("image", "prune", "", {"reclaimed": str(freed)})
+        return {"ImagesDeleted": records or None, "SpaceReclaimed": freed}
+
+    def _tell_removed(self, image_id: str, records: Sequence[dict[str, str]]) -> None:
+        images = {image.id for image in self.store.list()}
+        for record in records:
+            if "Untagged" in record:
+                name = record["Untagged"]
+                self._publish("image", "untag", image_id or name, {"name": name})
+            elif record["Deleted"] not in images:
+                deleted = record["Deleted"]
+                self._publish("image", "delete", deleted, {"name": deleted})
+
+    # registries
+
+    def pull(self, name: str, tag: str, platform: str, credentials: Json) -> Iterator[Json]:
+        """Pull an image; yield how far it got."""
+        from minicontainer.images import pull as pulls  # here: it brings httpx, 100 ms
+        from minicontainer.images.credentials import from_auth
+        from minicontainer.images.registry import Settings
+
+        reference = _name(name, tag)
+        who = from_auth(credentials)
+
+        def work(tell: Tell) -> None:
+            pulls.pull(
+                self.store, self.layers, reference, platform=platform, credentials=who,
+                progress=tell, settings=self._settings or Settings(),
+            )  # fmt: skip
+            self._publish(
+                "image", "pull", reference.familiar, {"name": reference.familiar_repository}
+            )
+
+        return streamed(work)
+
+    def push(self, name: str, tag: str, credentials: Json) -> Iterator[Json]:
+        """Push an image; yield how far it got."""
+        from minicontainer.images import push as pushes  # here: it brings httpx, 100 ms
+        from minicontainer.images.credentials import from_auth
+        from minicontainer.images.registry import Settings
+
+        references = self._pushed(name, tag)
+        who = from_auth(credentials)
+
+        def work(tell: Tell) -> None:
+            for reference in references:
+                pushes.push(
+                    self.store, reference, credentials=who,
+                    progress=tell, settings=self._settings or Settings(),
+                )  # fmt: skip
+                self._publish(
+                    "image", "push", reference.familiar, {"name": reference.familiar_repository}
+                )
+
+        return streamed(work)
+
+    def _pushed(self, name: str, tag: str) -> Sequence[Reference]:
+        """List the names to push: without a tag, all of the repository."""
+        wanted = parse(f"{name}:{tag}" if tag else name, default_tag="")
+        if wanted.digest:
+            raise InvalidArgument("cannot push a digest reference")
+        if wanted.tag:
+            return (wanted,)
+        names = [parse(text) for image in self.store.list() for text in image.names]
+        found = [name for name in names if name.repository == wanted.repository]
+        if not found:
+            raise NotFound(
+                f"An image does not exist locally with the tag: {wanted.familiar_repository}"
+            )
+        return sorted(found, key=str)
+
+    # archives
+
+    def save(self, names: Sequence[str]) -> Iterator[bytes]:
+        """Give a tar of images, for Docker's `load` and for OCI's tools."""
+        chunks = archives.saved(self.store, names)
+        for name in names:
+            self._publish("image", "save", self.store.resolve(name).id, {"name": name})
+        return chunks
+
+    def load(self, stream: Readable, quiet: bool = False) -> Iterator[Json]:
+        """Load a tar of images; yield how far it got, and what was loaded."""
+
+        def work(tell: Tell) -> None:
+            progress: Tell = (lambda message: None) if quiet else tell
+            for name in loading.load(self.store, self.layers, stream, progress):
+                what = "Loaded image ID" if is_digest(name) else "Loaded image"
+                tell({"stream": f"{what}: {name}\n"})
+                self._publish("image", "load", self.store.resolve(name).id, {"name": name})
+
+        return streamed(work)
+
+    def import_(
+        self,
+        stream: Readable,
+        repository: str,
+        tag: str,
+        message: str,
+        changes: Sequence[str],
+        platform: str = "",
+    ) -> Iterator[Json]:
+        """Make an image of a root file system's tar; yield its ID."""
+        name = _name(repository, tag) if repository else None
+
+        def work(tell: Tell) -> None:
+            image = imports.import_image(
+                self.store, self.layers, stream, name, changes, message, platform
+            )
+            tell({"status": image.id})
+            shown = name.familiar if name else image.id
+            self._publish("image", "import", image.id, {"name": shown})
+
+        return streamed(work)
+
+
+def _name(repository: str, tag: str) -> Reference:
+    """Read a name that comes in two parts; the tag may be a digest, or part of the name."""
+    name = parse(repository, default_tag="")
+    if not tag:
+        return parse(repository)
+    if is_digest(tag) or ":" in tag:
+        return parse(f"{name.repository}@{tag}")
+    try:
+        return parse(f"{name.repository}:{tag}")
+    except InvalidArgument:
+        raise InvalidArgument("invalid tag format") from None
+
+
+def _list(store: ImageStore, all: bool, wanted: Filters, shared_size: bool) -> Objects:
+    images = store.list()
+    parents = set() if all else {image.parent for image in images}
+    # a step of a build: without a name, and only there for the image above it
+    shown = [x for x in images if not (filters.is_dangling(x) and x.id in parents)]
+    patterns = wanted.get("reference", ())
+    passed = filters.passing(shown, wanted, store.resolve)
+    sizes, users = _layer_sizes(images) if shared_size else ({}, {})
+    found = []
+    for image in passed:
+        names = filters.matching_names(image, patterns) if patterns else None
+        one = image_views.summary(image, _labels(image), names)
+        if shared_size:
+            one["SharedSize"] = sum(sizes[x] for x in set(image.chain_ids) if users[x] > 1)
+        found.append(one)
+    return found
+
+
+def _labels(image: Image) -> dict[str, str]:
+    return image.config.labels if '"Labels"' in image.config_json else {}
+
+
+def _layer_sizes(images: Sequence[Image]) -> tuple[dict[str, int], dict[str, int]]:
+    """Give the size of each layer, and how many images have it, by chain ID."""
+    sizes: dict[str, int] = {}
+    users: dict[str, int] = {}
+    for layer in itertools.chain.from_iterable(image.layers for image in images):
+        sizes[layer.chain_id] = max(layer.unpacked_size, 0)
+        users[layer.chain_id] = users.get(layer.chain_id, 0) + 1
+    return sizes, users
+
+
+def _prunable(wanted: Filters, store: ImageStore) -> tuple[bool, Callable[[Image], bool]]:
+    rest = {name: values for name, values in wanted.items() if name != "dangling"}
+    values = wanted.get("dangling", ())
+    dangling = filters.boolean("dangling", values) if values else True
+    return dangling, filters.combined(rest, store.resolve, filters.FOR_PRUNING)
