@@ -213,9 +213,20 @@ _KINDS = {kind.__name__: kind for kind in _EXPECTED}
 def _unexpected(path: str, expected: str, value: Any) -> InvalidArgument:
     import json  # here: only to show what was wrong
 
-    shown = json.dumps(value, default=str)
+    # A list or an object may hold variables, and is too long to be shown anyway.
+    if isinstance(value, (dict, list)):
+        shown = "a list" if isinstance(value, list) else "an object"
+    elif _is_secret(path):
+        shown = _EXPECTED.get(type(value), "null")
+    else:
+        shown = json.dumps(value, default=str)
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
     return InvalidArgument(f"{path}: expected {expected}, got {shown}")
+
+
+def _is_secret(path: str) -> bool:
+    """Say whether a value is an environment's: `process.env[3]`, `Env`. It is never shown."""
+    return path.rpartition(".")[2].partition("[")[0].lower() == "env"
 
 
 _FILE_NAMES = sys.getfilesystemencoding()  # as os.fsencode has it
@@ -228,7 +239,8 @@ def _passable(text: str, path: str) -> str:
     except UnicodeEncodeError:
         passable = False
     if not passable:
-        raise InvalidArgument(f"{path}: holds a character that no system call takes: {text!a}")
+        shown = "" if _is_secret(path) else f": {text!a}"
+        raise InvalidArgument(f"{path}: holds a character that no system call takes{shown}")
     return text
 
 

@@ -113,10 +113,15 @@ def tmpfs(text: str) -> tuple[str, str]:
 
 
 def environment(text: str, own: dict[str, str]) -> str | None:
-    """Read NAME=VALUE, or NAME for the value it has here; None if it has none."""
+    """Read NAME=VALUE, or NAME for the value it has here; None if it has none.
+
+    A bad text is not shown: it may be a secret.
+    """
     name, equals, _ = text.partition("=")
-    if not name or "\0" in text:
-        raise InvalidArgument(f"invalid environment variable: '{text}': use NAME=VALUE")
+    if not name:
+        raise InvalidArgument("invalid environment variable: it has no name: use NAME=VALUE")
+    if "\0" in text:
+        raise InvalidArgument("invalid environment variable: it holds a NUL character")
     if equals:
         return text
     return f"{name}={own[name]}" if name in own else None
@@ -132,13 +137,18 @@ def environment_file(path: str, own: dict[str, str]) -> tuple[str, ...]:
     except UnicodeDecodeError:
         raise InvalidArgument(f"env file {path}: is not UTF-8 text") from None
     found = []
-    for line in lines:
+    for number, line in enumerate(lines, 1):
         text = line.lstrip()
         if not text or text.startswith("#"):
             continue
         name = text.partition("=")[0]
-        if any(space in name for space in " \t"):
-            raise InvalidArgument(f"env file {path}: variable '{name}' contains whitespaces")
+        # The line is not shown: it may be a part of a secret that has several.
+        if not name:
+            raise InvalidArgument(f"env file {path}, line {number}: no variable name before =")
+        if any(space in name for space in " \t\0"):
+            raise InvalidArgument(
+                f"env file {path}, line {number}: the variable's name contains whitespaces"
+            )
         if (variable := environment(text, own)) is not None:
             found.append(variable)
     return tuple(found)

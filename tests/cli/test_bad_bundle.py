@@ -207,7 +207,7 @@ def test_a_specification_that_makes_no_sense(
         (b"", "config.json can't be read as JSON: expected a value at line 1, column 1"),
         (b"{", "can't be read as JSON"),
         (b"not JSON", "can't be read as JSON"),
-        (b"[]", "the document: expected an object, got []"),
+        (b"[]", "the document: expected an object, got a list"),
         (b"null", "the document: expected an object, got null"),
         (b'{"ociVersion": NaN}', "can't be read as JSON: NaN is not JSON"),
         (b"[" * 100_000, "can't be read as JSON"),

@@ -94,8 +94,8 @@ def test_what_makes_sense_is_taken(path: str, value: Any) -> None:
         ("linux.netDevices", {"a": {"name": "x"}, "x": {}}, "linux.netDevices.x.name: x is a's"),
         ("hooks.poststop", [{"path": "x"}], "hooks.poststop[0].path: must be absolute, got 'x'"),
         ("hooks.createRuntime", [{"path": "/x", "timeout": 0}], "hooks.createRuntime[0].timeout:"),
-        ("process.env", ["A=1", "B"], "process.env[1]: expected NAME=VALUE, got 'B'"),
-        ("process.env", ["=x"], "process.env[0]: expected NAME=VALUE, got '=x'"),
+        ("process.env", ["A=1", "B"], "process.env[1]: expected NAME=VALUE"),
+        ("process.env", ["=x"], "process.env[0]: expected NAME=VALUE"),
         (
             "process.rlimits",
             [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}] * 2,

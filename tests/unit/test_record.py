@@ -118,7 +118,8 @@ def test_a_value_of_the_wrong_type_is_named_by_its_path(path: str, wrong: object
         Tree.from_json(changed(WHOLE, path, wrong))
     message = str(caught.value)
     assert message.startswith(f"{path}: expected ")
-    assert f"got {jsontext.dump(wrong)}" in message
+    shown = {list: "a list", dict: "an object"}.get(type(wrong), jsontext.dump(wrong))
+    assert message.endswith(f", got {shown}")
 
 
 def test_a_path_begins_where_the_record_stands() -> None:

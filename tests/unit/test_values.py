@@ -231,9 +231,9 @@ def test_a_file_of_variables(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"A B=1\n", "variable 'A B' contains whitespaces"),
-        (b"A =1\n", "variable 'A ' contains whitespaces"),
-        (b"=1\n", "invalid environment variable"),
+        (b"A B=1\n", "line 1: the variable's name contains whitespaces"),
+        (b"#\nA =1\n", "line 2: the variable's name contains whitespaces"),
+        (b"=1\n", "line 1: no variable name before ="),
         (b"A=\xff\n", "is not UTF-8 text"),
     ],
 )

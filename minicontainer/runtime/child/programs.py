@@ -49,7 +49,7 @@ def find(name: str, path: str) -> str:
 def environment(settings: Iterable[str]) -> dict[str, str]:
     """Turn NAME=value settings into an environment; a later setting of a name wins."""
     pairs = (setting.partition("=") for setting in settings)
-    return {name: value for name, equals, value in pairs if equals}
+    return {name: value for name, equals, value in pairs if equals and name}
 
 
 def home_of(uid: int, root_fd: int) -> str:
