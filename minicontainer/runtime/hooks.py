@@ -112,11 +112,6 @@ def is_fatal(error: InitError) -> bool:
     )
 
 
-def preload() -> None:
-    """Import what runs a hook: in the container's root nothing can be imported any more."""
-    from minicontainer.runtime import hook_process  # noqa: F401
-
-
 def _named(kind: str, hooks: tuple[Hook, ...]) -> tuple[tuple[str, Hook], ...]:
     return tuple((f"hooks.{kind}[{i}] ({hook.path})", hook) for i, hook in enumerate(hooks))
 
@@ -130,7 +125,7 @@ def _run(
     inherited: range | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> None:
-    from minicontainer.runtime import hook_process  # few containers have hooks
+    from minicontainer.runtime import hook_process  # few containers have hooks: see `preload`
 
     if hook.env is None and environ is not None:  # else it inherits this process's
         hook = hook.replace(env=tuple(map("=".join, environ.items())))

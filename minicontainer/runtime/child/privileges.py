@@ -84,7 +84,7 @@ def _load_filter(init: Init) -> None:
         return
     flags = seccomp.filter_flags(profile)
     if flags & seccomp.SECCOMP_FILTER_FLAG_NEW_LISTENER:
-        from minicontainer.runtime.parent import listener  # imported by `lifecycle.compile_filter`
+        from minicontainer.runtime.parent import listener  # see `preload`
 
         init.kept = listener.load_filter(init.channel, profile, init.seccomp_filter, flags)
     else:

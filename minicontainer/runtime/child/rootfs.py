@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 
 from minicontainer import steps
 from minicontainer.cgroups.hierarchies import unescaped
@@ -24,6 +23,7 @@ from minicontainer.kernel.mount_options import OPTIONS, parse_options
 from minicontainer.runtime.child import devices, streams
 from minicontainer.runtime.mounts import binds, cgroup_mounts, places, protect
 from minicontainer.runtime.mounts.entry import mount_one
+from minicontainer.runtime.preload import forbid_imports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def open_terminal(init: Init) -> None:
 
     From the container's instance, so that its name under /dev/pts is right inside.
     """
-    from minicontainer.runtime.child import console  # sockets and termios: 5 ms that few need
+    from minicontainer.runtime.child import console  # sockets and termios: 5 ms, see `preload`
 
     console.open_for(init.root_fd, init.options, init.spec.process)
 
@@ -182,9 +182,7 @@ def enter_rootfs(init: Init) -> None:
     Not chroot(2): that leaves the host's mounts in the namespace, and a process with
     CAP_SYS_CHROOT walks out of it. Only where the host's own root can't be left (--no-pivot).
     """
-    # From here on the files are the container's: whatever is still to be imported must fail, and
-    # not run code that its image brought along.
-    sys.meta_path.clear()
+    forbid_imports()  # from here on the files are the container's: see `preload`
     if init.spec.linux.masked_paths:
         init.null_fd = devices.open_null()  # the last of the host's that is taken along
     if init.options.no_pivot:

@@ -60,7 +60,7 @@ def check(spec: Spec) -> None:
             f"linux.rootfsPropagation: expected one of {', '.join(PROPAGATIONS)}, "
             f"got {spec.linux.rootfs_propagation!r}"
         )
-    if _has_rare_attributes(spec):
+    if has_rare_attributes(spec):
         from minicontainer.runtime.config import attribute_check
 
         attribute_check.check(spec)
@@ -85,7 +85,8 @@ def warnings(spec: Spec) -> Iterator[str]:
         )
 
 
-def _has_rare_attributes(spec: Spec) -> bool:
+def has_rare_attributes(spec: Spec) -> bool:
+    """Say whether *spec* has a field that `attribute_check` checks; few specifications do."""
     process, linux = spec.process, spec.linux
     return any((
         process.scheduler, process.io_priority, process.exec_cpu_affinity,

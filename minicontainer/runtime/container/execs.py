@@ -17,7 +17,6 @@ See: setns(2), pid_namespaces(7); runc(8) "exec"; CVE-2016-9962, CVE-2022-29162.
 from __future__ import annotations
 
 import os
-import sys
 
 from minicontainer import steps
 from minicontainer.cgroups.freezer import is_frozen
@@ -31,6 +30,7 @@ from minicontainer.runtime.container import operations
 from minicontainer.runtime.parent.foreground import Running
 from minicontainer.runtime.parent.lifecycle import compile_filter, end_init
 from minicontainer.runtime.parent.spawn import fork_by_joiner
+from minicontainer.runtime.preload import forbid_imports, preload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,8 +103,7 @@ def _start_exec(
     sub_groups: Mapping[str, str],
 ) -> Running:
     spec = bundle.spec
-    if spec.process.terminal:
-        from minicontainer.runtime.child import console  # noqa: F401  # for `open_own_terminal`
+    preload(spec)
     with ExitStack() as undo:
         seccomp_filter = compile_filter(spec.linux.seccomp, store) if spec.linux.seccomp else b""
         ours, theirs = sync.channel_pair()
@@ -153,8 +152,7 @@ def end(state: State, pid: int, pidfd: int) -> None:
 def _join(child: inputs.Init, pidfd: int, flags: int) -> None:
     if child.spec.process.exec_cpu_affinity:
         steps.take(attributes.set_initial_affinity, child)
-    # From here on the files are the container's: what is still to be imported must fail.
-    sys.meta_path.clear()
+    forbid_imports()  # setns(2) changes the root: from here on the files are the container's
     try:
         namespaces.join_process(pidfd, flags)
     except KernelError as error:
@@ -242,7 +240,7 @@ def open_root(init: inputs.Init) -> None:
 @steps.needed_if(lambda spec: spec.process.terminal)
 def open_own_terminal(init: inputs.Init) -> None:
     """Open a pseudo-terminal from the container's devpts, for this program alone."""
-    from minicontainer.runtime.child import console  # imported by `start`: here nothing can be
+    from minicontainer.runtime.child import console  # see `preload`
 
     console.open_for(init.root_fd, init.options, init.spec.process, shown=False)
 

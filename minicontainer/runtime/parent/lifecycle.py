@@ -23,7 +23,6 @@ from minicontainer.runtime.config.defaults import DENY_ALL_DEVICES, DEVICE_RULES
 from minicontainer.runtime.config.spec import Hooks
 from minicontainer.runtime.container.state import State, default_cgroup
 from minicontainer.runtime.hooks import (
-    preload,
     run_poststart_hooks,
     run_poststop_hooks,
     run_runtime_hooks,
@@ -33,6 +32,7 @@ from minicontainer.runtime.mounts import binds
 from minicontainer.runtime.parent.foreground import Running
 from minicontainer.runtime.parent.host_mounts import copy_host_mounts
 from minicontainer.runtime.parent.spawn import fork_init
+from minicontainer.runtime.preload import preload
 from minicontainer.runtime.sync import (
     Mounted,
     Ready,
@@ -230,8 +230,7 @@ def _prepare_init(
     nodes: dict[str, int] = {}
     if devices.for_the_host(spec):
         nodes = steps.take(make_device_nodes, spec, f"{store.directory(state.id)}/devices", undo)
-    if state.has_hooks:
-        preload()
+    preload(spec)
     return inputs.Init(
         bundle,
         state,
@@ -323,8 +322,6 @@ def give_cgroup(cgroup: Cgroup, uid: int, gid: int) -> None:
 
 def compile_filter(profile: Seccomp, store: Store) -> bytes:
     """Turn the seccomp profile into a program, or find the one compiled before."""
-    if seccomp.filter_flags(profile) & seccomp.SECCOMP_FILTER_FLAG_NEW_LISTENER:
-        from minicontainer.runtime.parent import listener  # noqa: F401  # later nothing can be imported
     return seccomp.cached_program(profile, os.path.join(store.root, ".filters"))
 
 
@@ -370,7 +367,7 @@ def find_agent(profile: Seccomp) -> None:
     A missing one fails `create`, as with a filter that init has loaded by now; and not earlier, as
     a hook may have begun it.
     """
-    from minicontainer.runtime.parent import listener  # imported by `compile_filter`
+    from minicontainer.runtime.parent import listener  # sockets: few filters have one
 
     listener.check_agent(profile.listener_path or "")
 
