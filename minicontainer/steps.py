@@ -18,7 +18,7 @@ from minicontainer.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any, ParamSpec, TypeVar
 
     P = ParamSpec("P")
@@ -223,7 +223,7 @@ def needed_if(asked: Callable[[Any], object]) -> Callable[[Callable[P, R]], Call
     return mark
 
 
-def chosen(recipe: tuple[Callable[..., Any], ...], spec: object) -> Iterator[Callable[..., Any]]:
+def chosen(recipe: Iterable[Callable[..., Any]], spec: object) -> Iterator[Callable[..., Any]]:
     """Yield the steps of *recipe* that *spec* asks for, in order."""
     for step in recipe:
         asked = getattr(step, "asked", None)
@@ -231,7 +231,7 @@ def chosen(recipe: tuple[Callable[..., Any], ...], spec: object) -> Iterator[Cal
             yield step
 
 
-def follow(recipe: tuple[Callable[[Any], None], ...], spec: object, container: object) -> None:
+def follow(recipe: Iterable[Callable[[Any], None]], spec: object, container: object) -> None:
     """Take the steps of *recipe* that *spec* asks for, each with *container*."""
     for step in chosen(recipe, spec):
         take(step, container)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from minicontainer.steps import Event
 
-_RECIPES = (*sandbox.STEPS, *lifecycle.STEPS, *init.RECIPE)
+_RECIPES: tuple[Callable[..., object], ...] = (*sandbox.STEPS, *lifecycle.STEPS, *init.RECIPE)
 _SHOWN = 100  # characters of an argument; a mount's options or a program's text can be long
 _LONG_ID = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 _SECTION = re.compile(r"^(Args|Returns|Raises|Yields):")

@@ -20,13 +20,17 @@ from minicontainer.runtime.parent import lifecycle
 from minicontainer.steps import Event
 from tests.conftest import CHECKOUT, PATIENCE_S, Run, command
 
-ALL_STEPS = (*sandbox.STEPS, *lifecycle.STEPS, *init.RECIPE)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+ALL_STEPS: tuple[Callable[..., object], ...] = (*sandbox.STEPS, *lifecycle.STEPS, *init.RECIPE)
 HEADING = re.compile(r"^(\d+)\. ([a-z-]+)   \[(\w+), (\w+\.py:\d+), at [\d.]+ ms\]$", re.M)
 
 
-def names(recipe: tuple[object, ...]) -> list[str]:
+def names(recipe: Iterable[Callable[..., object]]) -> list[str]:
     """Name the steps of a recipe."""
-    return [steps.step_name(step) for step in recipe]  # type: ignore[arg-type]  # all functions
+    return [steps.step_name(step) for step in recipe]
 
 
 def told(*events: Event) -> str:
@@ -42,9 +46,9 @@ def told(*events: Event) -> str:
 
 
 @pytest.mark.parametrize("step", ALL_STEPS, ids=names(ALL_STEPS))
-def test_every_step_is_explained(step: object) -> None:
+def test_every_step_is_explained(step: Callable[..., object]) -> None:
     """Its docstring says what and why, and ends before the arguments."""
-    reason = explain.reason_of(steps.step_name(step))  # type: ignore[arg-type]  # a function
+    reason = explain.reason_of(steps.step_name(step))
     assert len(reason[0]) > len("Do something.")
     assert reason[0][0].isupper()
     assert not any(line.startswith(("Args:", "Raises:", "Returns:")) for line in reason)
@@ -61,7 +65,12 @@ def test_a_run_is_told_step_by_step(run: Run) -> None:
     assert (result.status, result.output) == (0, "out\n")
     headings = HEADING.findall(result.errors)
     assert [int(number) for number, *_ in headings] == list(range(1, len(headings) + 1))
-    for recipe in (sandbox.STEPS, lifecycle.STEPS, init.RECIPE):
+    recipes: tuple[Iterable[Callable[..., object]], ...] = (
+        sandbox.STEPS,
+        lifecycle.STEPS,
+        init.RECIPE,
+    )
+    for recipe in recipes:
         order = names(recipe)
         found = [order.index(name) for _, name, *_ in headings if name in order]
         assert found == sorted(set(found))

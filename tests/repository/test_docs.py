@@ -13,37 +13,28 @@ from minicontainer.kernel.mount_options import OPTIONS, RECURSIVE_OPTIONS
 from minicontainer.runtime.child import init
 from minicontainer.runtime.container import execs
 from minicontainer.runtime.parent import lifecycle
+from scripts import step_tables
 from tests.conftest import CHECKOUT
 
 PACKAGE = CHECKOUT / "minicontainer"
 ARCHITECTURE = (CHECKOUT / "docs/explanation/architecture.md").read_text()
 
 
-def rows_below(heading: str) -> list[str]:
-    """Give the first cells of the table under a heading, without their backquotes."""
-    section = ARCHITECTURE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    return re.findall(r"^\| `([a-z-]+)` \|", section, flags=re.MULTILINE)
+def test_the_tables_of_steps_are_the_codes() -> None:
+    """Every step in its order, with the reason that stands beside it in the code."""
+    assert step_tables.written(ARCHITECTURE) == ARCHITECTURE, "run: python -m scripts.step_tables"
 
 
-def test_the_page_tells_the_recipe_in_its_order() -> None:
-    """A page that tells another order than the code is worse than none."""
-    assert rows_below("The child's steps: the recipe") == [
-        steps.step_name(step) for step in init.RECIPE
-    ]
+def test_every_step_has_a_reason() -> None:
+    """In `exec`, a step without one is a step of the first program, for the same reason."""
+    assert [step for step, why in (lifecycle.STEPS | init.RECIPE).items() if not why] == []
+    assert {step for step, why in execs.RECIPE.items() if not why} <= set(init.RECIPE)
 
 
-def test_the_page_names_every_step_of_the_parent() -> None:
+def test_the_page_names_the_steps_of_run() -> None:
     """The engine's steps stand around the runtime's."""
-    told = set(rows_below("The parent's steps"))
-    assert told == {steps.step_name(step) for step in (*sandbox.STEPS, *lifecycle.STEPS)}
-
-
-def test_the_page_names_the_steps_of_exec() -> None:
-    """Those that the container's own program does not have."""
-    own = {steps.step_name(step) for step in init.RECIPE}
-    assert rows_below("exec: another program in a container") == [
-        name for step in execs.RECIPE if (name := steps.step_name(step)) not in own
-    ]
+    told = set(re.findall(r"`([a-z-]+)`", ARCHITECTURE))
+    assert {steps.step_name(step) for step in sandbox.STEPS} <= told
 
 
 def test_the_reference_names_every_option() -> None:

@@ -73,7 +73,7 @@ if TYPE_CHECKING:
 
     from minicontainer.runtime.inputs import Init
 
-    Recipe = tuple[Callable[[Init], None], ...]
+    Recipe = dict[Callable[[Init], None], str]  # each step, and why it stands there
 
 EXIT_NOT_STARTED = 125
 
@@ -269,55 +269,57 @@ def run_program(init: Init) -> None:
     process.run_program(init.executable, init.spec.process.args, init.env)
 
 
-RECIPE = (
-    join_cgroups,            # the limits hold from here on
-    reset_affinity,          # to what the cgroup has
-    reset_signals,
-    forbid_tracing,          # before anything of the container could look at us
-    become_root_inside,
-    start_session,
-    join_keyring,
-    set_rlimits,
-    set_sysctls,             # in our own namespaces, as root of them
-    unshare_cgroup,
-    isolate_mounts,          # before the first mount, or the host would see it
-    mount_rootfs,
-    mount_filesystems,
-    make_devices,            # on the /dev that was just mounted
-    open_terminal,
-    settle_streams,          # while the host's null device is there
-    wait_for_runtime_hooks,  # they want all mounts made, and the host's root
-    run_create_container_hooks,
-    enter_rootfs,
-    enter_directory,         # while one that is missing can still be made
-    protect_paths,           # now that the paths are the container's own
-    make_rootfs_readonly,
-    spread_mounts,           # nothing is mounted in the root any more
-    set_hostname,
-    set_domainname,
-    raise_loopback,
-    find_home,
-    find_program,            # here, so that a missing one fails `create` and not `start`
-    set_scheduler,           # these while capabilities are held, and no filter forbids them
-    set_io_priority,
-    set_memory_policy,
-    set_personality,
-    set_labels,              # before no_new_privs, which would forbid the change
-    set_umask,
-    forbid_new_privileges,
-    filter_if_privileged,
-    drop_bounding_set,       # while CAP_SETPCAP is held
-    become_user,
-    set_capabilities,        # after setuid(2), which clears them
-    die_with_parent,         # likewise; and before the parent is waited for
-    report_ready,
-    wait_for_start,
-    announce_program,        # the last word
-    filter_if_unprivileged,  # what follows must pass it
-    run_start_container_hooks,  # the image's programs: under all limits that its own has
-    stay_as_reaper,          # with --init it goes no further: its child takes the last step
-    run_program,
-)  # fmt: skip
+# What a container is: each step, in the order in which `main` takes them, and why it stands here.
+# The tables of docs/explanation/architecture.md are made from the recipes (scripts/step_tables.py).
+RECIPE: Recipe = {
+    join_cgroups: "first: the limits then cover every later step (v1; on v2 `clone3` did it)",
+    reset_affinity: "in the cgroup, whose processors count; the caller may be bound to fewer",
+    reset_signals: "the program inherits which signals are ignored or blocked",
+    forbid_tracing: "before a process of the container can look at this one, which has host rights",
+    become_root_inside: "the id maps are written: files made from here on belong to the inner root",
+    start_session: "the caller's Ctrl-C and terminal are not the container's",
+    join_keyring: "as root of the container; the caller's keyring holds the caller's secrets",
+    set_rlimits: "while CAP_SYS_RESOURCE may be held to raise one",
+    set_sysctls: "as root of the namespaces that have these parameters",
+    unshare_cgroup: "a cgroup namespace has its maker's cgroup as root: now it is the container's",
+    isolate_mounts: "before the first mount, which would otherwise appear on the host",
+    mount_rootfs: "`pivot_root` wants a mount point, and the image must not be written to",
+    mount_filesystems: "while the host's tree is there to bind from",
+    make_devices: "on the `/dev` that was just mounted",
+    open_terminal: "from the container's own devpts, which is mounted now",
+    settle_streams: "while the host's null device is there, for a container that has none",
+    wait_for_runtime_hooks: "all mounts are made, and the root is still the host's",
+    run_create_container_hooks: "the host's programs, in the container's namespaces",
+    enter_rootfs: "`pivot_root`; the host's tree is unmounted",
+    enter_directory: "while a missing directory can still be made",
+    protect_paths: "now that the paths are the container's own",
+    make_rootfs_readonly: "after the last mount point in it was made",
+    spread_mounts: "`pivot_root` refuses a shared root; in an unbindable one no bind would work",
+    set_hostname: "at any time in the UTS namespace",
+    set_domainname: "at any time in the UTS namespace",
+    raise_loopback: "at any time in the network namespace, while CAP_NET_ADMIN is held",
+    find_home: "from the container's `/etc/passwd`, if `process.env` has no HOME",
+    find_program: "so that a missing program fails `create` and not `start`",
+    set_scheduler: "while CAP_SYS_NICE is held, and no filter forbids the call",
+    set_io_priority: "while CAP_SYS_NICE is held, and no filter forbids the call",
+    set_memory_policy: "in the cgroup, which limits the memory nodes too",
+    set_personality: "while no filter forbids the call",
+    set_labels: "before `no_new_privs`, which forbids it; late, or a hook would get the label",
+    set_umask: "while no filter forbids the call",
+    forbid_new_privileges: "a filter then needs no CAP_SYS_ADMIN, and can come last",
+    filter_if_privileged: "while CAP_SYS_ADMIN is held: without `no_new_privs` a filter needs it",
+    drop_bounding_set: "while CAP_SETPCAP is held",
+    become_user: "groups first, which only a privileged process may set; the user id last",
+    set_capabilities: "after `setuid`, which clears the effective set",
+    die_with_parent: "after `setuid`, which clears this too; before the wait for the parent",
+    report_ready: "everything but the program is set up",
+    wait_for_start: "the parent connects networks meanwhile",
+    announce_program: "from here on, a closed channel means that `execve` happened",
+    filter_if_unprivileged: "last, so that the steps above need not pass it; those below must",
+    run_start_container_hooks: "the image's programs, under all limits that the container's has",
+    stay_as_reaper: "with `--init`: this process stays, and its child takes the last step",
+    run_program: "`execve`",
+}
 
 
 def main(init: Init, recipe: Recipe = RECIPE) -> NoReturn:

@@ -36,6 +36,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from minicontainer.runtime.child.init import Recipe
     from minicontainer.runtime.config.spec import Bundle
     from minicontainer.runtime.container.state import State, Store
 
@@ -253,34 +254,37 @@ def settle_own_streams(init: inputs.Init) -> None:
     streams.give_pipes(init.spec.process.user.uid, os.fstat(init.channel.reads).st_dev)
 
 
-RECIPE = (
-    init.join_cgroups,           # the limits hold from here on
-    join_cgroup_namespace,
-    attributes.set_final_affinity,  # the cgroup has its own idea of the processors
-    init.reset_signals,
-    init.forbid_tracing,         # the joiner did; changing the name goes with it
-    init.become_root_inside,
-    init.start_session,
-    attributes.join_keyring,
-    init.set_rlimits,
-    open_root,
-    open_own_terminal,
-    settle_own_streams,
-    rootfs.change_directory,     # nothing is made: the container is what it is
-    init.find_home,
-    init.find_program,
-    attributes.set_scheduler,
-    attributes.set_io_priority,
-    attributes.set_memory_policy,
-    attributes.set_personality,
-    attributes.set_labels,
-    privileges.set_umask,
-    privileges.forbid_new_privileges,
-    privileges.filter_if_privileged,
-    privileges.drop_bounding_set,
-    privileges.become_user,
-    privileges.set_capabilities,
-    init.announce_program,
-    privileges.filter_if_unprivileged,
-    init.run_program,
-)  # fmt: skip
+# The steps and their order are those of `init.RECIPE`, and so are the reasons where none is given.
+RECIPE: Recipe = {
+    init.join_cgroups: "",
+    join_cgroup_namespace: "not by the joiner: from inside that namespace it could not fork "
+    "into the cgroup, if v2 is mounted with `nsdelegate`",
+    attributes.set_final_affinity: "in the cgroup, whose cpuset may change the processors; "
+    "`set-initial-affinity` was before, by the joiner",
+    init.reset_signals: "",
+    init.forbid_tracing: "",
+    init.become_root_inside: "",
+    init.start_session: "",
+    attributes.join_keyring: "",
+    init.set_rlimits: "",
+    open_root: "the root is the container's since the joiner's `setns`",
+    open_own_terminal: "from the container's devpts, but not as its `/dev/console`",
+    settle_own_streams: "with the null device that the command opened on the host",
+    rootfs.change_directory: "an existing one: `exec` changes nothing in the container",
+    init.find_home: "",
+    init.find_program: "",
+    attributes.set_scheduler: "",
+    attributes.set_io_priority: "",
+    attributes.set_memory_policy: "",
+    attributes.set_personality: "",
+    attributes.set_labels: "",
+    privileges.set_umask: "",
+    privileges.forbid_new_privileges: "",
+    privileges.filter_if_privileged: "",
+    privileges.drop_bounding_set: "",
+    privileges.become_user: "",
+    privileges.set_capabilities: "",
+    init.announce_program: "",
+    privileges.filter_if_unprivileged: "",
+    init.run_program: "",
+}

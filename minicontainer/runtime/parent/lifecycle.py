@@ -322,6 +322,7 @@ def give_cgroup(cgroup: Cgroup, uid: int, gid: int) -> None:
 
 def compile_filter(profile: Seccomp, store: Store) -> bytes:
     """Turn the seccomp profile into a program, or find the one compiled before."""
+    seccomp.filter_flags(profile)  # raises what is wrong with them
     return seccomp.cached_program(profile, os.path.join(store.root, ".filters"))
 
 
@@ -378,28 +379,33 @@ def wait_for(kind: type[Record], channel: Channel, pid: int) -> None:
         raise InitError("the container's first process broke the protocol")
 
 
-# The parent's steps, in the order in which `create_container` and `start` take them. (The child's,
-# `init.RECIPE`, are executed as listed.)
-STEPS = (
-    reserve_name,
-    offer_notify_socket,
-    compile_filter,
-    create_cgroup,
-    copy_host_mounts,
-    make_device_nodes,
-    fork_init,
-    adopt_init,
-    give_cgroup,
-    write_id_maps,
-    set_oom_score,
-    move_net_devices,
-    run_runtime_hooks,
-    find_agent,      # of a filter that comes last
-    send_listener,   # in `start`, where the filter comes last
-    start_program,
-    run_poststart_hooks,
-    end_init,        # from here on: what is taken back, in the end or when a step failed
-    end_processes,
-    remove_cgroup,
-    run_poststop_hooks,
-)  # fmt: skip
+# The parent's steps, in the order of a container's life, and why each stands where it does. This
+# table is not run: most steps have arguments and results of their own, so `create_container`,
+# `Container.start` and the undo take them. `learn.explain` and the tables of architecture.md read
+# it, and tests/learn/test_explain.py compares it with a real start.
+STEPS: dict[Callable[..., object], str] = {
+    reserve_name: "first: `mkdir` succeeds for one caller only",
+    offer_notify_socket: "if NOTIFY_SOCKET is set: before the mounts, of which the socket's is one",
+    compile_filter: "a fault in the seccomp profile is found while nothing needs an undo",
+    create_cgroup: "with its limits, before it has a process",
+    copy_host_mounts: "only the host's root may copy these: id-mapped mounts; binds for a user "
+    "namespace, which finds the host's mounts locked",
+    make_device_nodes: "the listed devices; in a user namespace nobody may make one",
+    fork_init: "`clone3` makes all namespaces at once: at no moment has the child only some",
+    adopt_init: "with `--systemd-cgroup`: systemd makes a scope around a process that exists",
+    give_cgroup: "to root of a user namespace, if it has the cgroup mounted for writing (v2)",
+    write_id_maps: "only a process outside of the namespace may map ids other than its own",
+    set_oom_score: "inside a user namespace nobody may lower it, and init hides its `/proc`",
+    move_net_devices: "while init waits: it finds its network complete",
+    run_runtime_hooks: "the host's programs, in its namespaces: the root is still the host's",
+    find_agent: "for a filter with SCMP_ACT_NOTIFY that is loaded last: a missing agent then fails "
+    "`create` and not `start`; after the hooks, which may have started it",
+    send_listener: "of a filter with SCMP_ACT_NOTIFY, when init loads it",
+    start_program: "init waits for this message before `execve`",
+    run_poststart_hooks: "the program runs, and `start` has not returned",
+    # from here on, the undo: when the container is deleted, or when a step above failed
+    end_init: "kills the first process, if it still runs",
+    end_processes: "and the processes of the cgroup that are not in its PID namespace",
+    remove_cgroup: "it is empty now",
+    run_poststop_hooks: "only the name is left",
+}
