@@ -60,10 +60,10 @@ class Reference(Record):
     @property
     def familiar_repository(self) -> str:
         """Give the name as a user reads it, without tag and digest: `mongo`."""
-        if self.domain != DEFAULT_DOMAIN:
+        first, slash, rest = self.path.partition("/")
+        if self.domain != DEFAULT_DOMAIN or (slash and _is_domain(first)):
             return self.repository
-        short = self.path.removeprefix(_OFFICIAL)
-        return self.path if "/" in short else short
+        return rest if first + slash == _OFFICIAL and "/" not in rest else self.path
 
     @property
     def canonical(self) -> str:
@@ -125,12 +125,16 @@ def _split_domain(text: str) -> tuple[str, str]:
         return DEFAULT_DOMAIN, _OFFICIAL + text
     if first == _OLD_DOMAIN:
         first = DEFAULT_DOMAIN
-    # a path has no dot or colon before its first slash in Docker's reading, and no capital letter
-    elif first != "localhost" and not set(".:") & set(first) and first.lower() == first:
+    elif not _is_domain(first):
         first, rest = DEFAULT_DOMAIN, text
     if first == DEFAULT_DOMAIN and "/" not in rest:
         rest = _OFFICIAL + rest
     return first, rest
+
+
+def _is_domain(first: str) -> bool:
+    """Say whether what stands before a name's first slash is a registry, as Docker sees it."""
+    return first == "localhost" or bool(set(".:") & set(first)) or first.lower() != first
 
 
 def shown(text: str) -> str:

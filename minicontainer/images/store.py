@@ -23,30 +23,23 @@ from minicontainer.images import config, manifests
 from minicontainer.images.blobs import Blobs
 from minicontainer.images.image import Image, Layer
 from minicontainer.images.layout import write_index
-from minicontainer.images.references import DEFAULT_TAG, is_digest
-from minicontainer.images.references import parse as parse_reference
+from minicontainer.images.references import DEFAULT_TAG
 from minicontainer.images.store_garbage import Garbage
 from minicontainer.images.store_leases import Lease, Leases
+from minicontainer.images.store_lookup import Lookup
 from minicontainer.images.store_removal import Removal
 from minicontainer.images.store_schema import Database
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from typing import Any
+    from collections.abc import Callable, Iterable, Mapping
 
     from minicontainer.images.manifests import Manifest
     from minicontainer.images.references import Reference
     from minicontainer.images.store_removal import InUse, Records
 
-    Images = list[Image]  # inside the class, `list` is its method
-    Names = dict[str, tuple[str, ...]]
 
-_HEX = frozenset("0123456789abcdef")
-_COLUMNS = "id, manifest, media_type, size, created, created_ns, layers, config, parent, tagged_ns"
-
-
-class ImageStore:
+class ImageStore(Lookup):
     """The images below a data root; all methods can be called from any thread.
 
     Args:
@@ -59,117 +52,22 @@ class ImageStore:
     ) -> None:
         self.root = os.path.join(data_root, "images")
         self.blobs = Blobs(self.root)
-        self._database = Database(os.path.join(self.root, "images.db"))
+        super().__init__(Database(os.path.join(self.root, "images.db")))
         self._garbage = Garbage(self._database, self.blobs, remove_layer)
         self._leases = Leases(self._database, self.blobs, self._garbage)
         self._removal = Removal(self, self._database)
         with self._database.change():
-            write_index(
-                self._database, self.blobs
-            )  # it may be newer than the database, of a change that was cut off
+            # it may be newer than the database, of a change that was cut off
+            write_index(self._database, self.blobs)
         self._garbage.remove()
-
-    def close(self) -> None:
-        """Close the database."""
-        self._database.close()
-
-    # looking
-
-    def list(self) -> Images:
-        """List all images, the youngest first."""
-        return self._load("")
-
-    def resolve(self, text: str) -> Image:
-        """Find an image as Docker does: by name, by name and digest, by ID or its beginning.
-
-        Raises:
-            NotFound: `No such image: mongo:latest`. InvalidArgument: *text* is no reference.
-        """
-        if is_digest(text) or (len(text) == 64 and set(text) <= _HEX):
-            image = self.find(text if is_digest(text) else f"sha256:{text}")
-            if image is None:
-                raise NotFound(f"No such image: {text}")
-            return image
-        try:
-            reference = parse_reference(text)
-        except InvalidArgument:
-            # `sha256:6f5a…`, cut short, is no name
-            if image := self._find_by_prefix(text):
-                return image
-            raise
-        image = self.find_by_name(reference) or self._find_by_prefix(text)
-        if image is None:
-            raise NotFound(f"No such image: {reference.familiar}")
-        return image
-
-    def find(self, image_id: str) -> Image | None:
-        """Find an image by its whole ID."""
-        found = self._load("WHERE id = ?", image_id)
-        return found[0] if found else None
-
-    def find_by_name(self, reference: Reference) -> Image | None:
-        """Find an image by a name; a digest counts more than a tag beside it."""
-        if reference.digest:
-            where = "WHERE id IN (SELECT image FROM repo_digests WHERE repository=? AND digest=?)"
-            found = self._load(where, reference.repository, reference.digest)
-        else:
-            where = "WHERE id IN (SELECT image FROM names WHERE repository=? AND tag=?)"
-            found = self._load(where, reference.repository, reference.tag or DEFAULT_TAG)
-        return found[0] if found else None
-
-    def find_by_manifest(self, digest: str) -> Image | None:
-        """Find an image by the digest of its manifest, or of an index that it was chosen from."""
-        found = self._load(
-            "WHERE manifest=? OR id IN (SELECT image FROM repo_digests WHERE digest=?)",
-            digest,
-            digest,
-        )
-        return found[0] if found else None
-
-    def layout_manifest(self, image_id: str) -> tuple[str, int]:
-        """Give digest and size of an image's manifest in OCI's form, which index.json points to.
-
-        Raises:
-            NotFound: there is no such image.
-        """
-        query = "SELECT layout_manifest, layout_size FROM images WHERE id=?"
-        for digest, size in self._database.rows(query, image_id):
-            return digest, size
-        raise NotFound(f"No such image: {image_id}")
 
     def change(self) -> contextlib.AbstractContextManager[None]:
         """Make the changes of a block at once, or none of them."""
         return self._database.change()
 
-    def _find_by_prefix(self, text: str) -> Image | None:
-        digits = text.removeprefix("sha256:")
-        if not digits or not set(digits) <= _HEX:
-            return None
-        # a range, for which the primary key serves; "g" comes after all digits
-        found = self._load(
-            "WHERE id >= ? AND id < ? LIMIT 2", f"sha256:{digits}", f"sha256:{digits}g"
-        )
-        return found[0] if len(found) == 1 else None
-
-    def _load(self, where: str, *values: str) -> Images:
-        query = f"SELECT {_COLUMNS} FROM images {where}"
-        if "LIMIT" not in where:
-            query += " ORDER BY created_ns DESC, id"
-        with self._database.change():  # so that names and images are of one moment
-            rows = self._database.rows(query, *values)
-            ids = [row[0] for row in rows]
-            names = self._names_of("repository || ':' || tag", "names", ids)
-            digests = self._names_of("repository || '@' || digest", "repo_digests", ids)
-        return [_image(row, names.get(row[0], ()), digests.get(row[0], ())) for row in rows]
-
-    def _names_of(self, name: str, table: str, ids: Sequence[str]) -> Names:
-        where, values = ("WHERE image = ?", ids) if len(ids) == 1 else ("", [])
-        found: Names = {}
-        for image, text in self._database.rows(
-            f"SELECT image, {name} FROM {table} {where} ORDER BY 2", *values
-        ):
-            found[image] = (*found.get(image, ()), text)
-        return found
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
 
     # adding
 
@@ -232,13 +130,7 @@ class ImageStore:
             for reference in repo_digests:
                 self.add_repo_digest(image_id, reference)
             write_index(self._database, self.blobs)
-        return self._known(image_id)
-
-    def _known(self, image_id: str) -> Image:
-        image = self.find(image_id)
-        if image is None:
-            raise NotFound(f"No such image: {image_id}")
-        return image
+        return self.known(image_id)
 
     # names
 
@@ -251,7 +143,7 @@ class ImageStore:
         if reference.digest:
             raise InvalidArgument("refusing to create a tag with a digest reference")
         with self._database.change():
-            self._known(image_id)
+            self.known(image_id)
             self._name(image_id, reference)
             write_index(self._database, self.blobs)
 
@@ -301,7 +193,7 @@ class ImageStore:
             NotFound: there is no such image.
         """
         with self._database.change():
-            for chain_id in self._known(image_id).chain_ids or ("",):
+            for chain_id in self.known(image_id).chain_ids or ("",):
                 self._database.run(
                     "INSERT OR IGNORE INTO holds VALUES (?,?,?)", holder, image_id, chain_id
                 )
@@ -419,21 +311,3 @@ def _layers(
 
 def _whole_size(layers: tuple[Layer, ...]) -> int:
     return sum(x.size if x.unpacked_size < 0 else x.unpacked_size for x in layers)
-
-
-def _image(row: tuple[Any, ...], names: tuple[str, ...], digests: tuple[str, ...]) -> Image:
-    image_id, manifest, media_type, size, created, created_ns, layers, raw, parent, tagged = row
-    return Image(
-        id=image_id,
-        manifest=manifest,
-        media_type=media_type,
-        names=names,
-        repo_digests=digests,
-        size=size,
-        created=created,
-        created_ns=created_ns,
-        layers=tuple(Layer.from_json(layer) for layer in json.loads(layers)),
-        config_json=raw,
-        parent=parent,
-        tagged_ns=tagged,
-    )

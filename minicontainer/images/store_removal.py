@@ -54,7 +54,7 @@ class Removal:
             image = self._store.resolve(text)
             by_id = image.id.startswith(text) or image.id.startswith(f"sha256:{text}")
             if not by_id:
-                self._untag(image, parse(text), force, in_use, records)
+                self._untag(image, text, force, in_use, records)
                 left = self._store.find(image.id)
                 if left is not None and (left.names or left.repo_digests):
                     return records
@@ -77,15 +77,14 @@ class Removal:
                 self._delete(image.id, False, True, in_use, records, quiet=True)
         return records
 
-    def _untag(
-        self, image: Image, name: Reference, force: bool, in_use: InUse, records: Records
-    ) -> None:
+    def _untag(self, image: Image, text: str, force: bool, in_use: InUse, records: Records) -> None:
         """Remove a name; with a repository's last tag go its digests."""
+        name = parse(text)
         if not force and _is_of_one_repository(image):
             for container, _ in in_use(image.id)[:1]:
                 raise Conflict(
-                    f'conflict: unable to remove repository reference "{name.familiar}" '
-                    f"(must force) - container {container} is using its referenced image "
+                    f'conflict: unable to remove repository reference "{text}" '
+                    f"(must force) - container {short(container)} is using its referenced image "
                     f"{image.short_id}"
                 )
         self._drop_name(name.replace(tag="") if name.digest else name, records)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
 import json
+import os
+import subprocess
 import tarfile
 
 import pytest
@@ -94,3 +97,16 @@ def add_image(
         repo_digests=[parse(name) for name in repo_digests],
         parent=parent,
     )
+
+
+@contextlib.contextmanager
+def small_disk(place: Path, size: int) -> Iterator[Path]:
+    """Mount a disk that is soon full; for root alone."""
+    if os.geteuid():
+        pytest.skip("only root can mount a small disk")
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
