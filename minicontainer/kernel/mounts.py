@@ -231,7 +231,25 @@ def new_filesystem(
     try:
         if source:
             libc.call("fsconfig", context, FSCONFIG_SET_STRING, "source", source, 0)
-        for word in (*flags, *data):
+        return finish_filesystem(context, (*flags, *data), attributes)
+    finally:
+        os.close(context)
+
+
+def finish_filesystem(context: int, words: Iterable[str], attributes: int = 0) -> int:
+    """Give the last options to a filesystem that is being made; make it, and a mount of it.
+
+    Args:
+        context: from fsopen(2); stays open.
+        words: `key=value` or single words.
+        attributes: MOUNT_ATTR_… bits of the mount.
+    Returns:
+        A descriptor for `move_mount`.
+    Raises:
+        KernelError: as `new_filesystem`.
+    """
+    try:
+        for word in words:
             key, equals, value = word.partition("=")
             if equals:
                 libc.call("fsconfig", context, FSCONFIG_SET_STRING, key, value, 0)
@@ -240,10 +258,12 @@ def new_filesystem(
         libc.call("fsconfig", context, FSCONFIG_CMD_CREATE, None, None, 0)
         return libc.call("fsmount", context, FSMOUNT_CLOEXEC, attributes)
     except KernelError as error:
-        reason = _told_by(context)
-        raise KernelError(error.errno, reason or error.strerror, error.filename) from None
-    finally:
-        os.close(context)
+        raise told_by(context, error) from None
+
+
+def told_by(context: int, error: KernelError) -> KernelError:
+    """Give the error with the kernel's own words for why a context was refused, if it has any."""
+    return KernelError(error.errno, _told_by(context) or error.strerror, error.filename)
 
 
 def _told_by(context: int) -> str:

@@ -82,8 +82,7 @@ def _mount_root(path: str, layers: Iterable[tuple[Mount, int | None]]) -> int:
         mounts.move_mount(root, place, where=path, shell=f"mount --rbind {path} {path}")
     for layer, copy in layers:
         if layer.type == "overlay":
-            _mount_overlay(path, layer)
-            top = _open_directory(path)
+            top = _mount_overlay(path, root, layer)
         elif not parse_options(layer.options, layer.type).bind:
             raise InvalidArgument(f"mounts: {layer.type} can't be the root: use overlay or bind")
         else:
@@ -105,14 +104,18 @@ def _open_directory(path: str) -> int:
         raise KernelError(error.errno, error.strerror, f"open root file system {path}") from None
 
 
-def _mount_overlay(path: str, layer: Mount) -> None:
-    # mount(2): its option string holds paths of any length, and Linux before 6.5 knows no other
-    # way to name the lower directories.
-    data = ",".join(parse_options(layer.options).data)
-    mounts.mount(
-        layer.source or "overlay", path, "overlay", 0, data,
-        shell=f"mount -t overlay overlay -o {data} {path}",
-    )  # fmt: skip
+def _mount_overlay(path: str, root: int, layer: Mount) -> int:
+    from minicontainer.kernel import overlay  # most bundles of other engines have none
+
+    words = parse_options(layer.options).data
+    source = layer.source or "overlay"
+    asked = overlay.parse(words)
+    if asked is not None:
+        return overlay.mount(asked, root, where=path, source=source)
+    data = ",".join(words)
+    shell = f"mount -t overlay {source} -o {data} {path}"
+    mounts.mount(source, path, "overlay", 0, data, shell=shell)
+    return _open_directory(path)
 
 
 def mount_filesystems(init: Init) -> None:
