@@ -1,0 +1,441 @@
+"""One registry, spoken to over HTTP: requests with authorization, redirects, retries, time limits.
+
+What a registry has (manifests, blobs, uploads) is in `downloads.py` and `uploads.py`; here is how a
+request reaches it. Threads may share a `Registry`.
+
+- An answer of 401 is followed by the token dance (`registry_auth.py`), once.
+- A redirect is followed; another host never sees the Authorization header.
+- 429 and 5xx are tried again, after the time that Retry-After names or a growing one.
+- A registry that sends nothing for `Patience.stall_s` seconds is given up.
+
+See: OCI distribution-spec; RFC 9110.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import random
+import socket
+import ssl
+import threading
+import time
+
+import httpx
+
+from minicontainer.errors import Error
+from minicontainer.images import registry_endpoints as endpoints
+from minicontainer.images.registry_auth import Authorizer
+from minicontainer.images.registry_errors import Interrupted, Stalled, Unreachable, refused
+from minicontainer.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Self
+
+    from minicontainer.images.credentials import Credentials
+
+    Content = bytes | Callable[[], Iterator[bytes]] | None
+
+_USER_AGENT = "minicontainer"
+_REDIRECTS = {301, 302, 303, 307, 308}
+_MOST_REDIRECTS = 10
+_TRANSIENT = {408, 500, 502, 503, 504}
+_TOO_MANY_REQUESTS = 429
+_BODY_LIMIT = 4 << 20  # bytes of an answer that is held in memory, as Docker limits manifests
+_ERROR_LIMIT = 64 << 10  # bytes of an error's body that are read
+
+
+class Patience(Record):
+    """How long a registry is waited for.
+
+    Args:
+        connect_s: seconds until a connection is made, TLS included.
+        stall_s: seconds without a byte before a connection is given up.
+        attempts: how often a request is made before its error is final.
+        backoff_s: seconds before the second attempt; each later one waits twice as long.
+        longest_wait_s: a registry that asks for a longer pause (Retry-After) is not waited for.
+    """
+
+    connect_s: float = 15.0
+    stall_s: float = 60.0
+    attempts: int = 5
+    backoff_s: float = 0.5
+    longest_wait_s: float = 60.0
+
+
+class Settings(Record):
+    """What is configured about registries.
+
+    Args:
+        insecure: registries without TLS or with any certificate: `host:port` or `10.0.0.0/8`.
+        certificates: directories with a directory of certificates for each registry.
+        mirrors: URLs of registries that hold copies of what docker.io has; asked first.
+        patience: how long they are waited for.
+    """
+
+    insecure: tuple[str, ...] = ()
+    certificates: tuple[str, ...] = endpoints.CERTIFICATES
+    mirrors: tuple[str, ...] = ()
+    patience: Patience = Patience()
+
+
+class Registry:
+    """A client of one registry; close it, or use it in a `with`.
+
+    Args:
+        domain: as in a reference: `docker.io`, `127.0.0.1:5000`.
+        credentials: who asks; None asks without a name.
+        settings: what is configured about registries.
+    """
+
+    def __init__(
+        self,
+        domain: str,
+        credentials: Credentials | None = None,
+        settings: Settings = Settings(),  # noqa: B008  # a Record is frozen
+    ) -> None:
+        self.domain = domain
+        self._settings = settings
+        self._patience = settings.patience
+        self._endpoint = endpoints.endpoint(domain, settings.insecure)
+        self._authorizer = Authorizer(credentials, self._fetch_token)
+        self._lock = threading.Lock()
+        self._base_lock = threading.Lock()
+        self._clients: dict[tuple[str, str], httpx.Client] = {}
+        self._base = ""
+        self._open: set[httpx.Response] = set()
+        self.stopped = threading.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections; no thread may be in a request any more."""
+        for client in self._clients.values():
+            client.close()
+
+    def stop(self) -> None:
+        """End every request that other threads are in: they raise Interrupted."""
+        self.stopped.set()
+        with self._lock:
+            for response in self._open:
+                stream = response.extensions.get("network_stream")
+                connection = stream.get_extra_info("socket") if stream else None
+                if connection is not None:
+                    with contextlib.suppress(OSError):
+                        connection.shutdown(socket.SHUT_RDWR)
+
+    # -- requests
+
+    @contextlib.contextmanager
+    def open(
+        self,
+        method: str,
+        url: str,
+        *,
+        scopes: tuple[str, ...] = (),
+        headers: dict[str, str] | None = None,
+        content: Content = None,
+        again: bool = True,
+    ) -> Iterator[httpx.Response]:
+        """Make a request; give its answer, whatever its status, with the body still to be read.
+
+        Args:
+            method: GET, HEAD, POST, PATCH, PUT.
+            url: a path from `/v2/` on, or a whole URL that the registry gave.
+            scopes: what it needs, as tokens name it: `repository:library/mongo:pull`.
+            headers: more headers.
+            content: the body: bytes, or a function that gives an iterator of them, and that is
+                called for each attempt; Content-Length is in *headers* then.
+            again: a failure that passes is tried again; False where half of the request may have
+                had its effect.
+        Raises:
+            Unreachable, Interrupted, Stalled: there is no answer.
+            Refused, Unauthorized: the token server gives no token.
+        """
+        response = self._patiently(method, url, scopes, headers or {}, content, again)
+        with self._lock:
+            self._open.add(response)
+        try:
+            yield response
+        except httpx.TransportError as error:  # while the caller read the body
+            raise self._error(error) from error
+        finally:
+            with self._lock:
+                self._open.discard(response)
+            response.close()
+
+    def call(
+        self,
+        method: str,
+        url: str,
+        expected: tuple[int, ...],
+        *,
+        scopes: tuple[str, ...] = (),
+        headers: dict[str, str] | None = None,
+        content: Content = None,
+        again: bool = True,
+    ) -> tuple[int, httpx.Headers, bytes]:
+        """Make a request, and read its answer: status, headers, body.
+
+        Args:
+            expected: the statuses that are no error.
+
+        The others are those of `open`.
+
+        Raises:
+            Refused: the status is another one. Error: the body is longer than 4 MiB.
+        """
+        with self.open(
+            method, url, scopes=scopes, headers=headers, content=content, again=again
+        ) as response:
+            if response.status_code not in expected:
+                raise self.refusal(response)
+            body = b""
+            for chunk in response.iter_raw():
+                body += chunk
+                if len(body) > _BODY_LIMIT:
+                    raise Error(f"the answer of registry {self.domain} is larger than 4 MiB")
+            return response.status_code, response.headers, body
+
+    def refusal(self, response: httpx.Response) -> Error:
+        """Make the error of an answer that is no success; it reads the body."""
+        body = b""
+        with contextlib.suppress(httpx.TransportError):
+            for chunk in response.iter_raw():
+                body += chunk
+                if len(body) > _ERROR_LIMIT:
+                    break
+        request = response.request
+        return refused(request.method, str(request.url), response.status_code, body)
+
+    def absolute(self, url: str) -> str:
+        """Make a whole URL of a path from `/v2/` on."""
+        return url if "://" in url else self.base() + url
+
+    def pause(self, attempt: int, error: Error | None = None, header: str = "") -> None:
+        """Wait before an attempt is repeated.
+
+        Args:
+            attempt: 0 after the first.
+            error: why; raised where the registry asks for more time than it gets.
+            header: the registry's Retry-After.
+        Raises:
+            Interrupted: the registry's client was stopped meanwhile.
+        """
+        wait_s = self._patience.backoff_s * 2**attempt * random.uniform(0.75, 1.25)
+        asked_s = _retry_after_s(header)
+        if asked_s > self._patience.longest_wait_s and error:
+            raise error
+        if self.stopped.wait(max(wait_s, asked_s)):
+            raise Interrupted(f"the request to registry {self.domain} was cancelled")
+
+    # -- one request, step by step
+
+    def _patiently(
+        self,
+        method: str,
+        url: str,
+        scopes: tuple[str, ...],
+        headers: dict[str, str],
+        content: Content,
+        again: bool,
+    ) -> httpx.Response:
+        """Repeat a request while it fails in a way that may pass."""
+        attempts = self._patience.attempts
+        for attempt in range(attempts):
+            if self.stopped.is_set():
+                raise Interrupted(f"the request to registry {self.domain} was cancelled")
+            last = attempt == attempts - 1
+            try:
+                response = self._authorized(method, url, scopes, headers, content)
+            except httpx.TransportError as error:
+                mine = self._error(error)
+                # A connection that can't be made, and a stall, have been waited for already.
+                if last or not again or isinstance(mine, Unreachable | Stalled):
+                    raise mine from error
+                self.pause(attempt)
+                continue
+            status = response.status_code
+            transient = status == _TOO_MANY_REQUESTS or (again and status in _TRANSIENT)
+            if last or not transient:
+                return response
+            with contextlib.closing(response):
+                self.pause(attempt, self.refusal(response), response.headers.get("Retry-After", ""))
+        raise AssertionError("a loop over attempts ends by a return or an error")
+
+    def _authorized(
+        self,
+        method: str,
+        url: str,
+        scopes: tuple[str, ...],
+        headers: dict[str, str],
+        content: Content,
+    ) -> httpx.Response:
+        """Make a request with the authorization that is known; answer a challenge once."""
+        url = self.absolute(url)
+        sent = self._authorizer.header(scopes) if self._is_own(url) else ""
+        response = self._following(method, url, headers, sent, content)
+        challenge = response.headers.get("WWW-Authenticate", "")
+        if response.status_code != 401 or not challenge or not self._is_own(str(response.url)):
+            return response
+        try:
+            answer = self._authorizer.answer(challenge, scopes, sent)
+        except BaseException:
+            response.close()
+            raise
+        if not answer:
+            return response
+        response.close()
+        return self._following(method, url, headers, answer, content)
+
+    def _following(
+        self, method: str, url: str, headers: dict[str, str], authorization: str, content: Content
+    ) -> httpx.Response:
+        """Make a request, and follow redirects of one that only reads."""
+        place = httpx.URL(url)
+        for _ in range(_MOST_REDIRECTS):
+            sent = {"User-Agent": _USER_AGENT, "Accept-Encoding": "identity", **headers}
+            if authorization and self._is_own(str(place)):
+                sent["Authorization"] = authorization
+            client = self._client(place)
+            body = content() if callable(content) else content
+            request = client.build_request(method, place, headers=sent, content=body)
+            response = client.send(request, stream=True, auth=None)
+            target = response.headers.get("Location", "")
+            if response.status_code not in _REDIRECTS or method not in ("GET", "HEAD"):
+                return response
+            response.close()
+            place = self._redirected(place, target)
+        raise Error(f"registry {self.domain} redirects more than {_MOST_REDIRECTS} times")
+
+    def _redirected(self, place: httpx.URL, target: str) -> httpx.URL:
+        """Say where a redirect leads; refuse one that leaves TLS."""
+        new = place.join(target)
+        if new.scheme not in ("http", "https") or not new.host:
+            raise Error(f"registry {self.domain} redirects to {target!a}, which is no URL")
+        other = endpoints.endpoint(_host(new), self._settings.insecure)
+        if place.scheme == "https" and new.scheme == "http" and not other.plain:
+            raise Error(
+                f"registry {self.domain} redirects from https to plain http, at {_host(new)}"
+            )
+        return new
+
+    def _is_own(self, url: str) -> bool:
+        """Say whether a URL is this registry's, so that it may see who we are."""
+        return _origin(httpx.URL(url)) == _origin(httpx.URL(self.base()))
+
+    def _fetch_token(
+        self, method: str, realm: str, query: list[tuple[str, str]], headers: dict[str, str]
+    ) -> tuple[int, bytes]:
+        """Make one request to a token server; a password is not sent there without TLS."""
+        place = httpx.URL(realm)
+        server = endpoints.endpoint(_host(place), self._settings.insecure)
+        secret = "Authorization" in headers or method == "POST"
+        if secret and place.scheme == "http" and not server.plain:
+            raise Error(f"token server {realm} of registry {self.domain} does not use https")
+        sent = {"User-Agent": _USER_AGENT, "Accept-Encoding": "identity", **headers}
+        if method == "POST":
+            form = dict(query)
+            response = self._client(place).post(place, data=form, headers=sent, auth=None)
+        else:
+            place = place.copy_merge_params(query)
+            response = self._client(place).get(place, headers=sent, auth=None)
+        return response.status_code, response.content
+
+    # -- connections
+
+    def base(self) -> str:
+        """Give the registry's URL; find out, once, whether it speaks TLS where it need not."""
+        with self._base_lock:
+            if not self._base:
+                host = self._endpoint.host
+                tls = not self._endpoint.plain or self._speaks_tls()
+                self._base = f"https://{host}" if tls else f"http://{host}"
+            return self._base
+
+    def _speaks_tls(self) -> bool:
+        place = httpx.URL(f"https://{self._endpoint.host}/v2/")
+        patience_s = min(self._patience.connect_s, self._patience.stall_s, 5.0)
+        try:
+            self._client(place).get(place, timeout=patience_s, auth=None)
+        except httpx.ConnectError as error:
+            words = str(error)
+            if "SSL" not in words and "reset" not in words.lower():
+                raise self._error(error) from error
+            if "CERTIFICATE_VERIFY_FAILED" in words:
+                raise self._error(error) from error
+            return False
+        except httpx.TransportError:
+            return False
+        return True
+
+    def _client(self, place: httpx.URL) -> httpx.Client:
+        """Give the client for a host; each has its own certificates."""
+        scheme, host = place.scheme, _host(place)
+        with self._lock:
+            client = self._clients.get((scheme, host))
+            if client is None:
+                client = self._clients[scheme, host] = self._new_client(scheme, host)
+            return client
+
+    def _new_client(self, scheme: str, host: str) -> httpx.Client:
+        known = endpoints.endpoint(host, self._settings.insecure)
+        if scheme == "https":
+            tls = endpoints.tls_context(host, known.verify, self._settings.certificates)
+        else:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # unused: to load authorities takes time
+        patience = self._patience
+        limits = httpx.Timeout(patience.stall_s, connect=patience.connect_s, pool=None)
+        # trust_env: httpx finds the proxies in the environment. None leads to this machine.
+        return httpx.Client(verify=tls, timeout=limits, trust_env=not known.loopback)
+
+    def _error(self, error: httpx.TransportError) -> Error:
+        """Say in one line what is wrong with a connection."""
+        try:
+            host = _host(error.request.url)
+        except RuntimeError:  # httpx has not noted the request
+            host = self._endpoint.host
+        words = str(error) or type(error).__name__
+        if isinstance(error, httpx.ConnectTimeout):
+            return Unreachable(
+                f"registry {host} does not answer: no connection within "
+                f"{self._patience.connect_s:g} s"
+            )
+        if isinstance(error, httpx.TimeoutException):
+            return Stalled(f"registry {host} stalls: nothing came for {self._patience.stall_s:g} s")
+        if "CERTIFICATE_VERIFY_FAILED" in words:
+            return Unreachable(
+                f"the certificate of registry {host} can't be verified: put its authority's into "
+                f"{self._settings.certificates[0]}/{host}/ca.crt, or list it as insecure ({words})"
+            )
+        if isinstance(error, httpx.ConnectError | httpx.ProxyError):
+            return Unreachable(f"registry {host} can't be reached: {words}")
+        if isinstance(error, httpx.UnsupportedProtocol):
+            return Error(f"registry {host}: {words}")
+        return Interrupted(f"the connection to registry {host} broke: {words}")
+
+
+def _host(place: httpx.URL) -> str:
+    """Give host and port as a reference has them: the port only where it is not the usual one."""
+    return place.netloc.decode("ascii").rpartition("@")[2]
+
+
+def _origin(place: httpx.URL) -> tuple[str, str, int | None]:
+    port = place.port or {"https": 443, "http": 80}.get(place.scheme)
+    return place.scheme, place.host, port
+
+
+def _retry_after_s(header: str) -> float:
+    """Read a Retry-After header: seconds, or a date; 0 where it is neither."""
+    if header.strip().isdecimal():
+        return float(header)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return 0.0
