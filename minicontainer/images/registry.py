@@ -340,12 +340,14 @@ class Registry:
         if secret and place.scheme == "http" and not server.plain:
             raise Error(f"token server {realm} of registry {self.domain} does not use https")
         sent = {"User-Agent": _USER_AGENT, "Accept-Encoding": "identity", **headers}
+        client = self._client(place)
         if method == "POST":
-            form = dict(query)
-            response = self._client(place).post(place, data=form, headers=sent, auth=None)
+            request = client.build_request("POST", place, data=dict(query), headers=sent)
         else:
-            place = place.copy_merge_params(query)
-            response = self._client(place).get(place, headers=sent, auth=None)
+            for name, value in query:
+                place = place.copy_add_param(name, value)
+            request = client.build_request("GET", place, headers=sent)
+        response = client.send(request, auth=None)
         return response.status_code, response.content
 
     # -- connections

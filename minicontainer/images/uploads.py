@@ -228,4 +228,4 @@ def put_manifest(
         "PUT", f"/v2/{path}/manifests/{reference}", (200, 201, 202),
         scopes=(push_scope(path),), headers={"Content-Type": media_type}, content=content,
     )  # fmt: skip
-    return headers.get("Docker-Content-Digest", "")
+    return str(headers.get("Docker-Content-Digest", ""))
