@@ -19,10 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import httpx
-
     from minicontainer.images.blobs import Blobs, Partial
-    from minicontainer.images.registry import Registry
+    from minicontainer.images.registry import Registry, Response
 
 _ATTEMPTS = 5  # without a new byte in between
 _STALLS = 2  # each has cost the user `Patience.stall_s` already
@@ -160,7 +158,7 @@ def _fetch(
         )
 
 
-def _take_up(registry: Registry, part: Partial, response: httpx.Response) -> None:
+def _take_up(registry: Registry, part: Partial, response: Response) -> None:
     """Find out where an answer's bytes begin, and go back there."""
     status = response.status_code
     if status == 206:

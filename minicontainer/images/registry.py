@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from minicontainer.images.credentials import Credentials
 
+    Response = httpx.Response
     Content = bytes | Callable[[], Iterator[bytes]] | None
 
 _USER_AGENT = "minicontainer"

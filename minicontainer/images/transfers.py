@@ -63,6 +63,7 @@ class Line:
         self._identifier = identifier
         self._total = total
         self._next = 0.0
+        self._last = ("", -1)
 
     def say(self, status: str) -> None:
         """Say what the layer is at."""
@@ -73,9 +74,10 @@ class Line:
 
         def tell(done: int) -> None:
             now = time.monotonic()
-            if now < self._next and done < self._total:
+            if (now < self._next and done < self._total) or self._last == (status, done):
                 return
             self._next = now + _PAUSE_S
+            self._last = (status, done)
             detail = {"current": done, "total": self._total}
             self._teller.send({"status": status, "progressDetail": detail, "id": self._identifier})
 
