@@ -219,16 +219,14 @@ class DockerConfig:
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
             new = f"{path}.{os.urandom(4).hex()}.new"
             file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
+            with contextlib.ExitStack() as undo:
+                undo.callback(os.unlink, new)
                 with os.fdopen(file, "w", encoding="utf-8") as text:
                     json.dump(config, text, indent="\t")
                     text.flush()
                     os.fsync(text.fileno())
                 os.rename(new, path)
-            except BaseException:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(new)
-                raise
+                undo.pop_all()
         except OSError as error:
             raise Error(f"cannot write {self.path}: {error.strerror}") from error
 

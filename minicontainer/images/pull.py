@@ -268,17 +268,18 @@ class _Pull:
                 line.say("Pulling fs layer")
         for line in list(lines.values())[PARALLEL_DOWNLOADS:]:
             line.say("Waiting")
-        with futures.ThreadPoolExecutor(PARALLEL_DOWNLOADS, "pull") as pool:
-            try:
-                coming = {
-                    digest: pool.submit(self._fetch_layer, digest, sizes[digest], line)
-                    for digest, line in lines.items()
-                }
-                self._unpack_in_order(manifest, config, coming, lines)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                self._registry.stop()
-                raise
+        with (
+            futures.ThreadPoolExecutor(PARALLEL_DOWNLOADS, "pull") as pool,
+            contextlib.ExitStack() as undo,
+        ):
+            undo.callback(pool.shutdown, wait=False, cancel_futures=True)
+            undo.callback(self._registry.stop)
+            coming = {
+                digest: pool.submit(self._fetch_layer, digest, sizes[digest], line)
+                for digest, line in lines.items()
+            }
+            self._unpack_in_order(manifest, config, coming, lines)
+            undo.pop_all()
         return {chain_id: self._layers.size(chain_id) for chain_id in chain}
 
     def _fetch_layer(self, digest: str, size: int, line: Line) -> None:

@@ -5,6 +5,7 @@ See: OCI distribution-spec "Push"; `uploads.py`.
 
 from __future__ import annotations
 
+import contextlib
 from concurrent import futures
 
 from minicontainer.errors import NotFound
@@ -112,18 +113,19 @@ class _Push:
             line.say("Preparing")
         for line in list(lines.values())[PARALLEL_UPLOADS:]:
             line.say("Waiting")
-        with futures.ThreadPoolExecutor(PARALLEL_UPLOADS, "push") as pool:
-            try:
-                going = [
-                    pool.submit(self._push_layer, layer, lines[digest])
-                    for digest, layer in unique.items()
-                ]
-                for each in futures.as_completed(going):
-                    each.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                self._registry.stop()
-                raise
+        with (
+            futures.ThreadPoolExecutor(PARALLEL_UPLOADS, "push") as pool,
+            contextlib.ExitStack() as undo,
+        ):
+            undo.callback(pool.shutdown, wait=False, cancel_futures=True)
+            undo.callback(self._registry.stop)
+            going = [
+                pool.submit(self._push_layer, layer, lines[digest])
+                for digest, layer in unique.items()
+            ]
+            for each in futures.as_completed(going):
+                each.result()
+            undo.pop_all()
 
     def _push_layer(self, layer: Layer, line: Line) -> None:
         """Push one layer; in a thread of its own."""

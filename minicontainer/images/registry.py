@@ -285,14 +285,12 @@ class Registry:
         challenge = response.headers.get("WWW-Authenticate", "")
         if response.status_code != 401 or not challenge or not self._is_own(str(response.url)):
             return response
-        try:
+        with contextlib.ExitStack() as closing:
+            closing.callback(response.close)
             answer = self._authorizer.answer(challenge, scopes, sent)
-        except BaseException:
-            response.close()
-            raise
-        if not answer:
-            return response
-        response.close()
+            if not answer:
+                closing.pop_all()
+                return response
         return self._following(method, url, headers, answer, content)
 
     def _following(
