@@ -27,8 +27,10 @@ from minicontainer.runtime.inputs import WANTS_REAPER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any
+
+    from minicontainer.cgroups.control_files import File
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reference" / "oci.md"
@@ -227,14 +229,15 @@ def support(field: str) -> tuple[str, str]:
     rows = [row for row in LIMITS if is_below(field, Resources.json_path(row.field))]
     if not rows:
         return "yes", "yes"
-    # of a device, its leaf weight has a file of its own
-    own = [row for row in rows if row.part and field.endswith(f".{row.part}")]
-    rows = own or [row for row in rows if row.part != "leafWeight"]
+    # of a device, its leaf weight has a row of its own
+    longest = max(row.field.count(".") for row in rows)
+    rows = [row for row in rows if row.field.count(".") == longest]
     return _files(row.v1 for row in rows), _files(row.v2 for row in rows)
 
 
-def _files(names: Iterator[str | None]) -> str:
-    return ", ".join(f"`{name}`" for name in dict.fromkeys(names) if name) or "refused"
+def _files(columns: Iterable[list[File]]) -> str:
+    names = dict.fromkeys(name for files in columns for name, _ in files)
+    return ", ".join(f"`{name}`" for name in names) or "refused"
 
 
 def table(rows: dict[str, str]) -> str:

@@ -42,97 +42,83 @@ if TYPE_CHECKING:
 
     from minicontainer.cgroups.conversions import Now, Text
 
+    File = tuple[str, Text]
     Write = Callable[[str, str, str], None]
 
 
 class Limit:
     """One row: a field of `linux.resources`, and the control file for it on each version.
 
-    A file's controller is its name up to the first point. {page_size} in a name is the item's.
-    Where a field has several rows, the first whose file this kernel has is written; but a row of
-    another *part* is written too, and if that is `rsvd`, only where its file exists.
+    A version has a list of files, each with the conversion that makes its text. The first file that
+    this kernel has is written; an empty list means that this version has no such limit. A file's
+    controller is its name up to the first point. {page_size} in a name is the item's.
+
+    Args:
+        field: its path in `Resources`. Below a list it names the item's own field; the conversion
+            gets the whole item.
+        optional: some kernels have none of the files, and miss nothing without them.
     """
 
-    __slots__ = ("field", "part", "v1", "v1_text", "v2", "v2_text")
+    __slots__ = ("field", "optional", "v1", "v2")
 
     def __init__(
-        self,
-        field: str,
-        v1: str,
-        v1_text: Text,
-        v2: str | None = None,
-        v2_text: Text = as_is,
-        part: str = "",
+        self, field: str, v1: list[File], v2: list[File], *, optional: bool = False
     ) -> None:
-        self.field, self.part = field, part
-        self.v1, self.v1_text = v1, v1_text
-        self.v2, self.v2_text = v2, v2_text
+        self.field, self.optional = field, optional
+        self.v1, self.v2 = v1, v2
 
 
-# Reservations of huge pages, which mmap(2) makes and a page fault uses up, are limited beside the
-# pages themselves: since Linux 5.7.
-_RESERVED = "rsvd"
+_HUGE_V1, _HUGE_V2 = "hugetlb.{page_size}.limit_in_bytes", "hugetlb.{page_size}.max"
+_HUGE_RSVD_V1 = "hugetlb.{page_size}.rsvd.limit_in_bytes"
+_HUGE_RSVD_V2 = "hugetlb.{page_size}.rsvd.max"
+_THROTTLE = "blkio.throttle."
 
-# The order is that of writing: real-time period before runtime, shares before idle (an idle group
-# takes none), devices' weights after the group's own.
+# Field, files on cgroup v1, files on v2. The limits are written in this order: the real-time period
+# before the runtime, shares before idle (an idle group takes none), the weights of devices after
+# the group's own.
 LIMITS = (
-    #     linux.resources               cgroup v1: file                   text
-    #                                   cgroup v2: file                   text
-    Limit("memory.limit",               "memory.limit_in_bytes",          unless_0,
-                                        "memory.max",                     or_max),
-    Limit("memory.reservation",         "memory.soft_limit_in_bytes",     unless_0,
-                                        "memory.low",                     or_max),
-    Limit("memory.swap",                "memory.memsw.limit_in_bytes",    memory_and_swap,
-                                        "memory.swap.max",                swap_alone),
-    Limit("memory.kernel_tcp",          "memory.kmem.tcp.limit_in_bytes", unless_0),
-    Limit("memory.swappiness",          "memory.swappiness",              percent),
-    Limit("memory.disable_oom_killer",  "memory.oom_control",             switch),
-    Limit("cpu.shares",                 "cpu.shares",                     unless_0,
-                                        "cpu.weight",                     weight_of_shares),
-    Limit("cpu.period",                 "cpu.cfs_period_us",              unless_0,
-                                        "cpu.max",                        period_and_quota),
-    Limit("cpu.quota",                  "cpu.cfs_quota_us",               unless_0,
-                                        "cpu.max",                        quota_alone),
-    Limit("cpu.burst",                  "cpu.cfs_burst_us",               as_is,
-                                        "cpu.max.burst",                  as_is),
-    Limit("cpu.idle",                   "cpu.idle",                       as_is,
-                                        "cpu.idle",                       as_is),
-    Limit("cpu.realtime_period",        "cpu.rt_period_us",               unless_0),
-    Limit("cpu.realtime_runtime",       "cpu.rt_runtime_us",              unless_0),
-    Limit("cpu.cpus",                   "cpuset.cpus",                    if_any,
-                                        "cpuset.cpus",                    if_any),
-    Limit("cpu.mems",                   "cpuset.mems",                    if_any,
-                                        "cpuset.mems",                    if_any),
-    Limit("pids.limit",                 "pids.max",                       tasks,
-                                        "pids.max",                       tasks),
-    Limit("block_io.weight",            "blkio.weight",                   unless_0,
-                                        "io.bfq.weight",                  unless_0),
-    Limit("block_io.weight",            "blkio.bfq.weight",               unless_0,
-                                        "io.weight",                      bfq_to_io_weight),
-    Limit("block_io.leaf_weight",       "blkio.leaf_weight",              unless_0),
-    Limit("block_io.weight_device",     "blkio.weight_device",            device_weight,
-                                        "io.bfq.weight",                  device_weight),
-    Limit("block_io.weight_device",     "blkio.bfq.weight_device",        device_weight,
-                                        "io.weight",                      device_io_weight),
-    Limit("block_io.weight_device",     "blkio.leaf_weight_device",       device_leaf_weight,
-          part="leafWeight"),
-    Limit("block_io.throttle_read_bps_device", "blkio.throttle.read_bps_device", device_rate,
-                                        "io.max",                         throttle("rbps")),
-    Limit("block_io.throttle_write_bps_device", "blkio.throttle.write_bps_device", device_rate,
-                                        "io.max",                         throttle("wbps")),
-    Limit("block_io.throttle_read_iops_device", "blkio.throttle.read_iops_device", device_rate,
-                                        "io.max",                         throttle("riops")),
-    Limit("block_io.throttle_write_iops_device", "blkio.throttle.write_iops_device", device_rate,
-                                        "io.max",                         throttle("wiops")),
-    Limit("hugepage_limits",            "hugetlb.{page_size}.limit_in_bytes", size_limit,
-                                        "hugetlb.{page_size}.max",            size_limit),
-    Limit("hugepage_limits",            "hugetlb.{page_size}.rsvd.limit_in_bytes", size_limit,
-                                        "hugetlb.{page_size}.rsvd.max",       size_limit,
-          part=_RESERVED),
-    Limit("network.class_id",           "net_cls.classid",                unless_0),
-    Limit("network.priorities",         "net_prio.ifpriomap",             interface_priority),
-    Limit("rdma",                       "rdma.max",                       handles_and_objects,
-                                        "rdma.max",                       handles_and_objects),
+    Limit("memory.limit", [("memory.limit_in_bytes", unless_0)], [("memory.max", or_max)]),
+    Limit("memory.reservation", [("memory.soft_limit_in_bytes", unless_0)],
+          [("memory.low", or_max)]),
+    Limit("memory.swap", [("memory.memsw.limit_in_bytes", memory_and_swap)],
+          [("memory.swap.max", swap_alone)]),
+    Limit("memory.kernel_tcp", [("memory.kmem.tcp.limit_in_bytes", unless_0)], []),
+    Limit("memory.swappiness", [("memory.swappiness", percent)], []),
+    Limit("memory.disable_oom_killer", [("memory.oom_control", switch)], []),
+    Limit("cpu.shares", [("cpu.shares", unless_0)], [("cpu.weight", weight_of_shares)]),
+    Limit("cpu.period", [("cpu.cfs_period_us", unless_0)], [("cpu.max", period_and_quota)]),
+    Limit("cpu.quota", [("cpu.cfs_quota_us", unless_0)], [("cpu.max", quota_alone)]),
+    Limit("cpu.burst", [("cpu.cfs_burst_us", as_is)], [("cpu.max.burst", as_is)]),
+    Limit("cpu.idle", [("cpu.idle", as_is)], [("cpu.idle", as_is)]),
+    Limit("cpu.realtime_period", [("cpu.rt_period_us", unless_0)], []),
+    Limit("cpu.realtime_runtime", [("cpu.rt_runtime_us", unless_0)], []),
+    Limit("cpu.cpus", [("cpuset.cpus", if_any)], [("cpuset.cpus", if_any)]),
+    Limit("cpu.mems", [("cpuset.mems", if_any)], [("cpuset.mems", if_any)]),
+    Limit("pids.limit", [("pids.max", tasks)], [("pids.max", tasks)]),
+    Limit("block_io.weight", [("blkio.weight", unless_0), ("blkio.bfq.weight", unless_0)],
+          [("io.bfq.weight", unless_0), ("io.weight", bfq_to_io_weight)]),
+    Limit("block_io.leaf_weight", [("blkio.leaf_weight", unless_0)], []),
+    Limit("block_io.weight_device",
+          [("blkio.weight_device", device_weight), ("blkio.bfq.weight_device", device_weight)],
+          [("io.bfq.weight", device_weight), ("io.weight", device_io_weight)]),
+    Limit("block_io.weight_device.leaf_weight",
+          [("blkio.leaf_weight_device", device_leaf_weight)], []),
+    Limit("block_io.throttle_read_bps_device",
+          [(_THROTTLE + "read_bps_device", device_rate)], [("io.max", throttle("rbps"))]),
+    Limit("block_io.throttle_write_bps_device",
+          [(_THROTTLE + "write_bps_device", device_rate)], [("io.max", throttle("wbps"))]),
+    Limit("block_io.throttle_read_iops_device",
+          [(_THROTTLE + "read_iops_device", device_rate)], [("io.max", throttle("riops"))]),
+    Limit("block_io.throttle_write_iops_device",
+          [(_THROTTLE + "write_iops_device", device_rate)], [("io.max", throttle("wiops"))]),
+    Limit("hugepage_limits", [(_HUGE_V1, size_limit)], [(_HUGE_V2, size_limit)]),
+    # Reservations of huge pages, which mmap(2) makes and a page fault uses up, are limited beside
+    # the pages themselves: since Linux 5.7.
+    Limit("hugepage_limits", [(_HUGE_RSVD_V1, size_limit)], [(_HUGE_RSVD_V2, size_limit)],
+          optional=True),
+    Limit("network.class_id", [("net_cls.classid", unless_0)], []),
+    Limit("network.priorities", [("net_prio.ifpriomap", interface_priority)], []),
+    Limit("rdma", [("rdma.max", handles_and_objects)], [("rdma.max", handles_and_objects)]),
 )  # fmt: skip
 
 
@@ -142,20 +128,19 @@ def flat(text: str) -> dict[str, int]:
     return {key: int(value) for key, _, value in pairs}
 
 
-def asked_for(resources: Resources) -> Iterator[tuple[list[Limit], Any]]:
-    """Yield each value that is asked for, with the rows of its field; lists item by item."""
-    rows: dict[tuple[str, str], list[Limit]] = {}
+def asked_for(resources: Resources) -> Iterator[tuple[Limit, Any]]:
+    """Yield each row whose field has a value, with that value; for a list, with each item."""
     for row in LIMITS:
-        rows.setdefault((row.field, row.part), []).append(row)
-    for (field, _), alternatives in rows.items():
         value: Any = resources
-        for name in field.split("."):
-            value = value if value is None else getattr(value, name)
+        for name in row.field.split("."):
+            if value is None or isinstance(value, tuple):
+                break
+            value = getattr(value, name)
         if isinstance(value, dict):
             value = tuple(value.items())
         for item in value if isinstance(value, tuple) else (value,):
             if item is not None:
-                yield alternatives, item
+                yield row, item
 
 
 class _Change:
@@ -255,14 +240,17 @@ def apply(
     """
     changes = _Changes(path, write, now)
     try:
-        for alternatives, item in asked_for(_completed(resources)):
-            for row in alternatives:
-                file, text = _file_and_text(row, item, resources, is_v2(row), now)
+        for row, item in asked_for(_completed(resources)):
+            where = Resources.json_path(row.field)
+            files = row.v2 if is_v2(row) else row.v1
+            if not files:
+                _refuse_if_asked(row, item, resources, now)
+            for file, convert in files:
+                text = convert(item, resources, now)
                 if text is None:
                     break
-                optional = row is not alternatives[-1] or row.part == _RESERVED
-                where = Resources.json_path(row.field)
-                if changes.make(_Change(where, file, text), optional=optional):
+                optional = row.optional or file is not files[-1][0]
+                if changes.make(_Change(where, _named(file, item), text), optional=optional):
                     break
         for file, text in (resources.unified or {}).items():
             for line in text.rstrip("\n").split("\n"):  # a control file takes one a write
@@ -308,19 +296,18 @@ def check_use(resources: Resources, used: str) -> None:
             )
 
 
-def _file_and_text(
-    row: Limit, item: Any, resources: Resources, is_v2: bool, now: Now
-) -> tuple[str, str | None]:
-    """Find what to write into which file for one value."""
-    if is_v2 and row.v2 is None:
-        if row.v1_text(item, resources, now) is None:  # it asks for nothing
-            return "", None
-        name = Resources.json_path(row.field) + (f".{row.part}" if row.part else "")
-        raise Unsupported(f"{name}: cgroup v2 has no such limit: leave it out")
-    file, convert = (row.v2 or "", row.v2_text) if is_v2 else (row.v1, row.v1_text)
-    if "{" in file:
-        file = file.format(page_size=_page_size(item.page_size))
-    return file, convert(item, resources, now)
+def _refuse_if_asked(row: Limit, item: Any, resources: Resources, now: Now) -> None:
+    """Refuse a limit that this version does not have, unless its value asks for nothing."""
+    if any(convert(item, resources, now) is not None for _, convert in row.v1 or row.v2):
+        version = "v2" if row.v1 else "v1"
+        raise Unsupported(
+            f"{Resources.json_path(row.field)}: cgroup {version} has no such limit: leave it out"
+        )
+
+
+def _named(file: str, item: Any) -> str:
+    """Put the size of an item's pages into a file's name."""
+    return file.format(page_size=_page_size(item.page_size)) if "{" in file else file
 
 
 def _page_size(size: str) -> str:

@@ -199,9 +199,13 @@ class Resources(Record, json={"block_io": "blockIO"}):
     @classmethod
     def json_path(cls, field: str) -> str:
         """Name *field* as config.json does: block_io.weight, linux.resources.blockIO.weight."""
-        part, _, name = field.partition(".")
-        told = f"linux.resources.{cls.json_names()[part]}"
-        return f"{told}.{_PARTS[part].json_names()[name]}" if name else told
+        names = []
+        record: type[Record] | None = cls
+        for name in field.split("."):
+            if record is not None:
+                names.append(record.json_names()[name])
+            record = _PARTS.get(name)
+        return ".".join(("linux.resources", *names))
 
 
 _PARTS: dict[str, type[Record]] = {
@@ -209,5 +213,6 @@ _PARTS: dict[str, type[Record]] = {
     "cpu": Cpu,
     "pids": Pids,
     "block_io": BlockIO,
+    "weight_device": DeviceWeight,
     "network": Network,
 }

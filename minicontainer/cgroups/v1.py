@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 _FREEZE_TIMEOUT_S = 10
 
 
+def _controller_of(file: str) -> str:
+    """Name the controller of a control file: `memory` of memory.max."""
+    return file.partition(".")[0]
+
+
 class V1Cgroup:
     """A group of the same path in every v1 hierarchy, and in that of v2 if it is mounted too.
 
@@ -233,12 +238,10 @@ class V1Cgroup:
 
     def _is_v2(self, row: Limit) -> bool:
         """Say whether only the v2 hierarchy has a row's controller, as hugetlb on some hosts."""
-        return (
-            row.v1.partition(".")[0] not in self._mount_points
-            and row.v2 is not None
-            and self.unified is not None
-            and self.unified.has(row.v2.partition(".")[0])
-        )
+        if any(_controller_of(file) in self._mount_points for file, _ in row.v1):
+            return False
+        unified = self.unified
+        return unified is not None and any(unified.has(_controller_of(file)) for file, _ in row.v2)
 
     def _write_limit(self, where: str, file: str, text: str) -> None:
         name = file.partition(".")[0]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minicontainer.cgroups import control_files, conversions
+from minicontainer.cgroups import control_files, conversions, limits
 from minicontainer.cgroups.limits import Cpu, Memory, Pids, Resources
 from minicontainer.errors import Conflict, InvalidArgument, KernelError, Unsupported
 
@@ -281,6 +281,33 @@ def test_every_json_path_exists() -> None:
     paths = {Resources.json_path(row.field) for row in control_files.LIMITS}
     assert "linux.resources.blockIO.throttleReadIOPSDevice" in paths
     assert "linux.resources.network.classID" in paths
+
+
+class _MemoryOfTomorrow(Memory):
+    """With the kernel's memory.zswap.max, which cgroup v1 does not have, and where 0 is a limit."""
+
+    zswap: int | None = None
+
+
+def test_a_limit_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A made-up one, of v2 alone: it is written, also as 0; v1 refuses it by its name."""
+    row = control_files.Limit("memory.zswap", [], [("memory.zswap.max", conversions.as_is)])
+    monkeypatch.setattr(control_files, "LIMITS", (*control_files.LIMITS, row))
+    monkeypatch.setitem(limits._PARTS, "memory", _MemoryOfTomorrow)
+    found: list[tuple[str, str]] = []
+
+    def apply(asked: Memory, version: int) -> None:
+        control_files.apply(
+            Resources(memory=asked), "/test", lambda row: version == 2,
+            lambda where, file, text: found.append((file, text)), lambda file: "",
+        )  # fmt: skip
+
+    apply(_MemoryOfTomorrow(zswap=0), 2)
+    apply(_MemoryOfTomorrow(zswap=4096), 2)
+    assert found == [("memory.zswap.max", "0"), ("memory.zswap.max", "4096")]
+    with pytest.raises(Unsupported, match=r"resources\.memory\.zswap: cgroup v1 has no such limit"):
+        apply(_MemoryOfTomorrow(zswap=0), 1)
+    apply(_MemoryOfTomorrow(), 1)
 
 
 @pytest.mark.parametrize(("shares", "weight"), [(2, 1), (512, 59), (1024, 100), (262144, 10000)])

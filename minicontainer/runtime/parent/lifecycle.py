@@ -31,7 +31,7 @@ from minicontainer.runtime.inputs import Options
 from minicontainer.runtime.mounts import binds
 from minicontainer.runtime.parent.foreground import Running
 from minicontainer.runtime.parent.host_mounts import copy_host_mounts
-from minicontainer.runtime.parent.spawn import fork_init
+from minicontainer.runtime.parent.spawn import fork_init, set_time_offsets
 from minicontainer.runtime.preload import preload
 from minicontainer.runtime.sync import (
     Mounted,
@@ -392,6 +392,7 @@ STEPS: dict[Callable[..., object], str] = {
     "namespace, which finds the host's mounts locked",
     make_device_nodes: "the listed devices; in a user namespace nobody may make one",
     fork_init: "`clone3` makes all namespaces at once: at no moment has the child only some",
+    set_time_offsets: "by the joiner in `fork-init`: while no process is in the time namespace",
     adopt_init: "with `--systemd-cgroup`: systemd makes a scope around a process that exists",
     give_cgroup: "to root of a user namespace, if it has the cgroup mounted for writing (v2)",
     write_id_maps: "only a process outside of the namespace may map ids other than its own",

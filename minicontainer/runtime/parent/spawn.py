@@ -159,18 +159,26 @@ def _join_and_fork(
 
 
 def _enter_all(linux: Linux) -> None:
+    """Make the namespaces that are made before the fork, and join those that have a path."""
+    asked = {namespace.type: namespace.path for namespace in linux.namespaces}
     for row in NAMESPACES:
-        _enter(linux, row)
-
-
-def _enter(linux: Linux, row: namespaces.Namespace) -> None:
-    for asked in linux.namespaces:
-        if asked.type == row.type and asked.path:
-            _join(asked.path, row)
-        elif asked.type == row.type and row.made == "before":
+        if row.type in asked and not asked[row.type] and row.made == "before":
             namespaces.unshare(row.flag)
-            for clock, offset in linux.time_offsets.items():
-                namespaces.write_clock_offset(clock, offset.secs, offset.nanosecs)
+    if linux.time_offsets:
+        steps.take(set_time_offsets, linux)
+    for row in NAMESPACES:  # in the table's order, which says why
+        if path := asked.get(row.type):
+            _join(path, row)
+
+
+def set_time_offsets(linux: Linux) -> None:
+    """Shift the clocks of the new time namespace, before any process is in it.
+
+    The joiner has made it for its children, and is not in it itself; its own /proc is still the
+    host's. See: time_namespaces(7).
+    """
+    for clock, offset in linux.time_offsets.items():
+        namespaces.write_clock_offset(clock, offset.secs, offset.nanosecs)
 
 
 def _join(path: str, row: namespaces.Namespace) -> None:
