@@ -13,6 +13,8 @@ import tarfile
 
 import pytest
 
+from minicontainer.images import archives, loading
+from minicontainer.images.layers import LayerStore
 from minicontainer.images.references import parse
 from minicontainer.images.store import ImageStore
 
@@ -110,3 +112,36 @@ def small_disk(place: Path, size: int) -> Iterator[Path]:
         yield place
     finally:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+class Place:
+    """A store with its layers, in a directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.layers = LayerStore(str(root))
+        self.store = ImageStore(str(root), self.layers.remove)
+
+    def load(self, content: bytes) -> list[str]:
+        """Load an archive."""
+        return loading.load(self.store, self.layers, io.BytesIO(content))
+
+    def save(self, *names: str) -> bytes:
+        """Save images."""
+        return b"".join(archives.saved(self.store, names))
+
+    def is_empty(self) -> bool:
+        """Say whether there is nothing in it: no image, blob or layer."""
+        return not (
+            self.store.list()
+            or any(self.store.blobs.digests())
+            or self.layers.chain_ids()
+            or os.listdir(os.path.join(self.store.root, "ingest"))
+        )
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Iterator[Place]:
+    """Give an empty store."""
+    place = Place(tmp_path / "target")
+    yield place
+    place.store.close()
