@@ -32,6 +32,7 @@ IDLE_S = 300.0  # between two requests
 HEADER_S = 30.0  # from the first byte of a request to the end of its headers
 SMALL_BODY_S = 30.0  # for a body that is read as a whole
 DRAIN_LIMIT = 256 * 1024  # unread body that is still read away to keep the connection
+CLOSE_LIMIT = 16 * 1024 * 1024  # what is still read of a client that is to be cut off
 
 POLLRDHUP = 0x2000  # select has no name for it in every build
 
@@ -290,8 +291,9 @@ class Connection:
             if not self.upgraded and self._h11.their_state not in (h11.DONE, h11.CLOSED, h11.IDLE):
                 self.socket.shutdown(socket.SHUT_WR)
                 self.set_deadline(1)
-                while self._receive():
-                    pass
+                size = 0
+                while size < CLOSE_LIMIT and (data := self._receive()):
+                    size += len(data)
         except (OSError, Disconnected):
             pass  # it is gone already, or goes on sending: then it is cut off
         finally:

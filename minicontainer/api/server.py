@@ -104,6 +104,8 @@ class Server:
 
     def stop(self, grace_s: float = 5.0) -> None:
         """Take no more clients, let requests finish for a while, then end those that are left."""
+        if self._stopping:
+            return
         self._stopping = True
         for listener in self.listeners:
             with contextlib.suppress(OSError):

@@ -95,10 +95,10 @@ def receive_all(sock: socket.socket) -> bytes:
 
 
 def receive_until(sock: socket.socket, end: bytes) -> bytes:
-    """Read until *end* was read."""
+    """Read until *end* was read, and not a byte more."""
     data = b""
-    while end not in data:
-        part = sock.recv(65536)
+    while not data.endswith(end):
+        part = sock.recv(1)
         assert part, f"ended before {end!r}: {data!r}"
         data += part
     return data

@@ -122,12 +122,10 @@ class Containers:
     def attach(self, ref: str, options: AttachOptions, connection: ClientStream) -> None:
         """Send back what comes, until it ends; then say goodbye."""
         self.calls.append(("attach", options))
-        data = connection.buffered
+        data = connection.buffered or connection.socket.recv(1000)
         while data:
             connection.socket.sendall(data)
             data = connection.socket.recv(1000)
-            while not data.endswith(b"\n") and (more := connection.socket.recv(1000)):
-                data += more
         connection.socket.sendall(b"bye")
 
     def archive_stat(self, ref: str, path: str) -> Json:
@@ -211,7 +209,7 @@ class System:
     def version(self) -> Json:
         """Give the least that clients read."""
         told = {"Version": "28.0.0", "ApiVersion": "1.50", "MinAPIVersion": "1.24", "Os": "linux"}
-        details = {"ApiVersion": "1.50", "Os": "linux"}
+        details = {"ApiVersion": "1.50", "MinAPIVersion": "1.24", "Os": "linux"}
         component = {"Name": "Engine", "Version": "28.0.0", "Details": details}
         return {**told, "Arch": "amd64", "Components": [component]}
 
