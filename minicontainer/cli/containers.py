@@ -8,8 +8,13 @@ import sys
 from minicontainer import steps
 from minicontainer.cli.output import say
 from minicontainer.cli.run_options import config_from, run_parser
+from minicontainer.contexts import contextmanager
 from minicontainer.engine.sandbox import Sandbox
 from minicontainer.runtime.parent.foreground import Interrupted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _EXIT_NO_TERMINAL = 1  # as Docker's client
 
@@ -20,6 +25,22 @@ def _window_size() -> tuple[int, ...]:
     return terminal.window_size(0) if os.isatty(0) else ()
 
 
+@contextmanager
+def _explaining(level: str) -> Iterator[None]:
+    """Print the steps of a start meanwhile, if the user asked for it."""
+    if not level:
+        yield
+        return
+    from minicontainer.learn.explain import Explainer  # only who asks for it pays for it
+
+    explainer = Explainer(sys.stderr, level)
+    steps.listen(explainer, "client")
+    try:
+        yield
+    finally:
+        explainer.finish()
+
+
 def run(argv: list[str], environ: dict[str, str]) -> int:
     """Run a command in a new container, in the foreground."""
     asked = run_parser().parse_args(argv)
@@ -27,13 +48,10 @@ def run(argv: list[str], environ: dict[str, str]) -> int:
         say("the input device is not a TTY: leave -t out, or run this in a terminal")
         return _EXIT_NO_TERMINAL
     config = config_from(asked, environ, _window_size() if asked.tty else ())
-    if asked.explain:
-        from minicontainer.learn.explain import Explainer  # only who asks for it pays for it
-
-        steps.listen(Explainer(sys.stderr), "client")
     steps.tell_warnings_to(say)
     try:
-        outcome = Sandbox(asked.data_root, asked.exec_root).run(config, say)
+        with _explaining(asked.explain):
+            outcome = Sandbox(asked.data_root, asked.exec_root).run(config, say)
     except Interrupted as interrupt:
         say("interrupted before the container ran: nothing was left behind")
         return 128 + interrupt.number

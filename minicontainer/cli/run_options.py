@@ -106,8 +106,6 @@ OPTIONS = (
            help="processes: private (default), host, …"),
     Option(words=("--cgroupns",), field="cgroupns_mode", metavar="MODE", default="private",
            help="view of cgroups: private, host, …"),
-    Option(words=("--explain",), field="explain",
-           help="print every step: what, why, the calls and what they changed"),
     Option(words=("--data-root",), field="data_root", metavar="DIR", default=DATA_ROOT,
            help="root file systems and writable layers"),
     Option(words=("--exec-root",), field="exec_root", metavar="DIR", default=EXEC_ROOT,
@@ -135,6 +133,7 @@ def run_parser() -> Parser:
     parser.add_argument("--help", action="help", help="show this and exit")
     for option in OPTIONS:
         _add(parser, option)
+    _add_explain(parser)
     parser.add_argument(
         "cmd", nargs=argparse.REMAINDER, metavar="COMMAND", help="/bin/sh when none is given"
     )
@@ -154,6 +153,19 @@ def _add(parser: Parser, option: Option) -> None:
         type=_typed(option.read) if option.read else str,
         help=option.help,
     )
+
+
+def _add_explain(parser: Parser) -> None:
+    """Add `--explain`, alone or with `=LEVEL`: the word behind it is the user's program."""
+    parser.add_argument(
+        "--explain", dest="explain", action="store_const", const="calls", default="",
+        help="print every step, why, and what it changes: --explain=steps, calls (default) or full",
+    )  # fmt: skip
+    for level in ("steps", "calls", "full"):
+        word = f"--explain={level}"
+        parser.add_argument(
+            word, dest="explain", action="store_const", const=level, help=argparse.SUPPRESS
+        )
 
 
 def _typed(read: Any) -> Any:

@@ -1,38 +1,39 @@
-"""A container's start, told while it happens.
+"""A story of steps and calls, printed while it happens.
 
 Nothing here knows what a start does: it prints the events that the code noted where it acted, and
-explains a step by the docstring of the function that takes it. It knows how to read a call's
-arguments: which are flags, and by which constants; modes, devices, descriptors.
+explains a step by the docstring of the function that takes it. Three levels of detail:
+
+    steps   a line a step: its number, its name, what it does and how long it took
+    calls   each step with its reason, and the calls that changed something: repeated ones are
+            counted (`folding`), and everything fits 80 columns
+    full    every call, with all its arguments as the manual pages write them
 """
 
 from __future__ import annotations
 
-import errno
 import inspect
-import json
-import os
 import re
-import stat
+import textwrap
 
 from minicontainer import steps
 from minicontainer.engine import sandbox
-from minicontainer.kernel import bpf, capabilities, mounts, namespaces, seccomp, signals
+from minicontainer.learn.calls import Calls, changes, short_ids
+from minicontainer.learn.folding import fold
 from minicontainer.runtime.child import init
 from minicontainer.runtime.parent import lifecycle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import TextIO
 
+    from minicontainer.learn.folding import Act
     from minicontainer.steps import Event
 
+LEVELS = ("steps", "calls", "full")
 _RECIPES: tuple[Callable[..., object], ...] = (*sandbox.STEPS, *lifecycle.STEPS, *init.RECIPE)
-_SHOWN = 100  # characters of an argument; a mount's options or a program's text can be long
-_LONG_ID = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 _SECTION = re.compile(r"^(Args|Returns|Raises|Yields):")
-_SYMBOL = re.compile(r"[A-Z][A-Z0-9_]*(\|[A-Z0-9_]+)*")
-_NAMESPACE = re.compile(r"(\w+):\[(\d+)\]")
+_WIDTH = 80
 
 
 class Explainer:
@@ -40,75 +41,144 @@ class Explainer:
 
     Args:
         out: where the text goes.
+        level: one of LEVELS.
     """
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: TextIO, level: str = "full") -> None:
         self._out = out
+        self._level = level
         self._headings: dict[str, int] = {}  # the number of each step
-        self._current: str | None = None
-        # What is behind the descriptors that this step's calls gave: {(pid, fd): name}.
-        self._open: dict[tuple[int, int], str] = {}
+        self._current: Event | None = None  # the first event of the step that is being told
+        self._calls = Calls()
+        self._held: list[Event] = []  # calls of that step, to be folded when it is over
 
     def __call__(self, event: Event) -> None:
         """Print an event; a new step's heading first."""
-        self._enter(event)
-        if event.call:
+        if self._current is None or event.step != self._current.step:
+            self._end_step(event.t)
+            self._current = event
+            self._calls.forget()
+            self._begin_step(event)
+        if event.call and self._level == "full":
             self._print_call(event)
+        elif event.call:
+            self._held.append(event)
         self._out.flush()
 
-    def _enter(self, event: Event) -> None:
-        if event.step == self._current:
-            return
-        self._current = event.step
-        self._open.clear()
-        if event.step in self._headings:
-            self._out.write(f"\n(back in {self._headings[event.step]}. {event.step})\n")
+    def finish(self) -> None:
+        """Print what is still held: no event comes any more."""
+        if self._current is not None:
+            self._end_step(max(event.t for event in (self._current, *self._held)))
+            self._current = None
+            self._out.flush()
+
+    def _begin_step(self, event: Event) -> None:
+        known = self._headings.get(event.step)
+        if self._level == "steps":
+            return  # its line comes when it is known how long it took
+        if known is not None:
+            self._out.write(f"\n(back in {known}. {event.step})\n")
             return
         number = self._headings[event.step] = len(self._headings) + 1
         name = event.step or "between the steps"
         where = ", ".join(filter(None, (event.actor, event.source, f"at {event.t / 1e6:.1f} ms")))
         self._out.write(f"\n{number}. {name}   [{where}]\n")
-        for line in reason_of(event.step):
+        for line in self._reason(event.step):
             self._out.write(f"   {line}".rstrip() + "\n")
 
+    def _reason(self, step: str) -> list[str]:
+        if self._level == "full":
+            return reason_of(step)
+        return textwrap.wrap(summary_of(step), _WIDTH - 3)
+
+    def _end_step(self, now: int) -> None:
+        held, self._held = self._held, []
+        if self._level == "calls":
+            for act in fold(held):
+                self._print_act(act)
+        elif self._level == "steps" and self._current is not None:
+            self._print_step(self._current, now)
+
+    def _print_step(self, event: Event, now: int) -> None:
+        if event.step in self._headings:
+            return  # it goes on after another process had its say: one line is enough
+        number = self._headings[event.step] = len(self._headings) + 1
+        took = (
+            f"{max(now - event.t, 0) / 1e6:.1f} ms"  # two processes have two clocks to be late by
+        )
+        name = event.step or "between the steps"
+        line = f"{number:>3}. {name:<24} "
+        room = _WIDTH - len(line) - len(took) - 2
+        self._out.write(f"{line}{_cut(summary_of(event.step), room):<{room}}  {took}\n")
+
+    # -- one act: its command, or the call; what changed; how often ------------------------------
+
+    def _print_act(self, act: Act) -> None:
+        event = act.event
+        if event.errno or event.result is None or not act.shell:
+            self._write_wrapped("   > ", self._calls.text(event))
+        if act.shell and not event.errno:
+            self._write_wrapped("   $ ", short_ids(act.shell))
+        for line in changes(event):
+            self._write_wrapped("     ", short_ids(line))
+        for line in _counts(act):
+            self._write_wrapped("     ", f"({short_ids(line)})")
+
+    def _write_wrapped(self, lead: str, text: str) -> None:
+        further = " " * (len(lead) + 2)
+        words = " ".join(_cut_middle(word, _WIDTH - len(further)) for word in text.split())
+        for line in textwrap.wrap(
+            words, _WIDTH, initial_indent=lead, subsequent_indent=further,
+            break_long_words=False, break_on_hyphens=False,
+        ):  # fmt: skip
+            self._out.write(f"{line}\n")
+
     def _print_call(self, event: Event) -> None:
-        told = ", ".join(self._argument(event, i) for i in range(len(event.args)))
-        self._remember_descriptors(event)
-        self._out.write(f"   > {_shorten(event.call)}({told}){_result(event)}\n")
-        for line in _changes(event):
-            self._out.write(f"     {_LONG_ID.sub(_short, line)}\n")
+        self._out.write(f"   > {self._calls.text(event)}\n")
+        for line in changes(event):
+            self._out.write(f"     {short_ids(line)}\n")
         if event.shell:
             command = event.shell.rstrip().replace("\n", "\n       ")
-            self._out.write(f"     $ {_LONG_ID.sub(_short, command)}\n")
+            self._out.write(f"     $ {short_ids(command)}\n")
 
-    def _argument(self, event: Event, place: int) -> str:
-        value = event.args[place]
-        if place == 0 and isinstance(value, int) and (event.pid, value) in self._open:
-            return f"{value}<{self._open[event.pid, value]}>"
-        if (event.call, place) == ("move_mount", 2):
-            return _shorten(f"{value}<{(event.object or '').removeprefix('mount:')}>")
-        read = _READERS.get((event.call, place))
-        if read is not None and isinstance(value, read[0]):
-            return read[1](value)
-        if event.call in _SYMBOLIC and isinstance(value, str) and _SYMBOL.fullmatch(value):
-            return value
-        return _shorten(_plain(value))
 
-    def _remember_descriptors(self, event: Event) -> None:
-        """Know what a descriptor stands for, from the call that gave it to the last that uses it.
+def _counts(act: Act) -> list[str]:
+    """Say what an act stands for beside its own call."""
+    told = []
+    if act.parents:
+        told.append(f"with its parents: {', '.join(act.parents)}")
+    if act.prepared:
+        names = [event.call for event in act.prepared]
+        each = [f"{name} x{names.count(name)}" if names.count(name) > 1 else name
+                for name in dict.fromkeys(names)]  # fmt: skip
+        told.append(f"by {', '.join((*each, act.event.call))}")
+    if act.hierarchies:
+        number = len(act.hierarchies)
+        plural = "hierarchy" if number == 1 else "hierarchies"
+        told.append(f"the same in {number} more {plural}: {', '.join(act.hierarchies)}")
+    if act.more:
+        told.append(f"and {act.more} more {'line' if act.more == 1 else 'lines'} into this file")
+    return told
 
-        Of others nothing is known here: opening a file is no event.
-        """
-        if event.errno or event.result is None:
-            return
-        if event.call in ("fsmount", "move_mount") and isinstance(event.args[0], int):
-            name = self._open.pop((event.pid, event.args[0]), "")
-            if event.call == "fsmount":
-                self._open[event.pid, event.result] = name
-        elif event.call == "fsopen":
-            self._open[event.pid, event.result] = f"new {event.args[0]}"
-        elif event.call == "open_tree" and event.args[1]:
-            self._open[event.pid, event.result] = _shorten(f"copy of {event.args[1]}")
+
+def _cut(text: str, width: int) -> str:
+    """Cut a sentence that is too long for a line: at the end of a clause, or at a word."""
+    text = text.rstrip(".")
+    if len(text) <= width:
+        return text
+    clause = max(text.rfind(mark, 0, width + 1) for mark in (": ", ", ", "; "))
+    return text[:clause] if clause >= width // 2 else f"{text[: text.rfind(' ', 0, width - 1)]} …"
+
+
+def _cut_middle(word: str, width: int) -> str:
+    half = (width - 3) // 2
+    return word if len(word) <= width - 2 else f"{word[:half]}…{word[-half:]}"
+
+
+def summary_of(name: str) -> str:
+    """Give the first sentence of what a step does."""
+    lines = reason_of(name)
+    return " ".join(lines[: lines.index("")] if "" in lines else lines)
 
 
 def reason_of(name: str) -> list[str]:
@@ -119,172 +189,3 @@ def reason_of(name: str) -> list[str]:
             end = next((i for i, line in enumerate(lines) if _SECTION.match(line)), len(lines))
             return "\n".join(lines[:end]).rstrip().splitlines()
     return []
-
-
-# -- arguments -----------------------------------------------------------------------------------
-
-
-def flag_names(value: int, names: dict[str, int]) -> str:
-    """Spell a set of flags by their names; what has none, as a number."""
-    found = []
-    # the names of several bits before those of one
-    for name, bits in sorted(names.items(), key=lambda item: -item[1].bit_count()):
-        if bits and value & bits == bits:
-            found.append(name)
-            value &= ~bits
-    return "|".join([*found, *([f"{value:#x}"] if value else [])]) or "0"
-
-
-def _number_name(value: int, names: dict[str, int]) -> str:
-    return next((name for name, number in names.items() if number == value), str(value))
-
-
-def _constants(module: object, *prefixes: str) -> dict[str, int]:
-    return {
-        name: value
-        for name, value in vars(module).items()
-        if name.startswith(prefixes) and isinstance(value, int)
-    }
-
-
-def _mode(value: int) -> str:
-    """Spell a mode: S_IFCHR|0666."""
-    kinds = {stat.S_IFREG: "S_IFREG|", stat.S_IFCHR: "S_IFCHR|", stat.S_IFBLK: "S_IFBLK|",
-             stat.S_IFIFO: "S_IFIFO|"}  # fmt: skip
-    return f"{kinds.get(stat.S_IFMT(value), '')}{stat.S_IMODE(value):#05o}".replace("0o", "0")
-
-
-def _device(value: int) -> str:
-    return f"makedev({os.major(value)}, {os.minor(value)})" if value else "0"
-
-
-def _mount_attr(text: str) -> str:
-    """Spell the fields of struct mount_attr."""
-    fields = dict(_fields(text))
-    told = [
-        f"{name}={flag_names(fields[name], _constants(mounts, prefix))}"
-        for name, prefix in (
-            ("attr_set", "MOUNT_ATTR_"), ("attr_clr", "MOUNT_ATTR_"), ("propagation", "MS_"),
-        )
-        if name in fields
-    ]  # fmt: skip
-    told += [f"userns_fd={fields['userns_fd']}"] if "userns_fd" in fields else []
-    return "{" + ", ".join(told) + "}"
-
-
-def _capability_sets(text: str) -> str:
-    """Join the two words of each set, and count what is in it: its names are in the command."""
-    sets: dict[str, int] = {"effective": 0, "permitted": 0, "inheritable": 0}
-    for name, word in _fields(text):
-        sets[name[:-1]] |= word << 32 * int(name[-1])
-    told = (
-        f"{kind}={len(capabilities.names_in(mask))} capabilities" for kind, mask in sets.items()
-    )
-    return "{" + ", ".join(told) + "}"
-
-
-def _fields(text: str) -> Iterator[tuple[str, int]]:
-    for pair in filter(None, text.strip("{}").split(", ")):
-        name, _, value = pair.partition("=")
-        yield name, int(value)
-
-
-def _program(text: str) -> str:
-    return f"{{{dict(_fields(text)).get('len', 0)} instructions}}"
-
-
-def _flags(names: dict[str, int]) -> tuple[type, Callable[[int], str]]:
-    return int, lambda value: flag_names(value, names)
-
-
-def _one_of(names: dict[str, int]) -> tuple[type, Callable[[int], str]]:
-    return int, lambda value: _number_name(value, names)
-
-
-# How to read an argument: {(call, place): (its type, a reader)}. Others are shown as they are.
-_READERS: dict[tuple[str, int], tuple[type, Callable[..., str]]] = {
-    ("mount", 3): _flags(_constants(mounts, "MS_")),
-    ("umount2", 1): _flags(_constants(mounts, "MNT_")),
-    ("open_tree", 0): _one_of(_constants(mounts, "AT_FDCWD")),
-    ("open_tree", 2): _flags(_constants(mounts, "OPEN_TREE_", "AT_EMPTY", "AT_RECURSIVE")),
-    ("move_mount", 4): _flags(_constants(mounts, "MOVE_MOUNT_")),
-    ("mount_setattr", 2): _flags(_constants(mounts, "AT_EMPTY", "AT_RECURSIVE")),
-    ("mount_setattr", 3): (str, _mount_attr),
-    ("fsopen", 1): _flags(_constants(mounts, "FSOPEN_")),
-    ("fsconfig", 1): _one_of(_constants(mounts, "FSCONFIG_")),
-    ("fsmount", 1): _flags(_constants(mounts, "FSMOUNT_")),
-    ("fsmount", 2): _flags(_constants(mounts, "MOUNT_ATTR_")),
-    ("unshare", 0): _flags(_constants(namespaces, "CLONE_")),
-    ("setns", 1): _flags(_constants(namespaces, "CLONE_")),
-    ("mkdir", 1): (int, _mode),
-    ("mkdirat", 2): (int, _mode),
-    ("mknodat", 2): (int, _mode),
-    ("mknodat", 3): (int, _device),
-    ("pidfd_send_signal", 1): _one_of(signals.NUMBERS),
-    ("seccomp", 0): _one_of(_constants(seccomp, "SECCOMP_SET_MODE_")),
-    ("seccomp", 1): _flags(seccomp.FLAGS),
-    ("seccomp", 2): (str, _program),
-    ("execve", 2): (str, str),
-    ("bpf", 0): _one_of(_constants(bpf, "BPF_PROG_")),
-    ("capset", 0): (str, lambda text: "version 3"),
-    ("capset", 1): (str, _capability_sets),
-}
-# Calls whose events name constants.
-_SYMBOLIC = {"clone3", "ioctl", "prctl", "prlimit64"}
-
-
-def _plain(value: object) -> str:
-    if value is None:
-        return "NULL"
-    if isinstance(value, (tuple, list)):
-        return f"[{', '.join(map(_plain, value))}]"
-    if isinstance(value, str) and not value.startswith("{"):
-        return json.dumps(value, ensure_ascii=False)
-    return str(value)
-
-
-def _short(found: re.Match[str]) -> str:
-    return f"{found[1]}…"
-
-
-def _shorten(text: str) -> str:
-    """Shorten ids as Docker does, and what is still too long in its middle: ends tell most."""
-    text = _LONG_ID.sub(_short, text)
-    half = _SHOWN // 2
-    return text if len(text) <= _SHOWN else f"{text[:half]}…{text[-half:]}"
-
-
-# -- results -------------------------------------------------------------------------------------
-
-
-def _result(event: Event) -> str:
-    if event.result is None:
-        return " = ? (it comes back only if it fails)"
-    if event.errno:
-        name = errno.errorcode.get(event.errno, str(event.errno))
-        return f" = -1 {name} ({os.strerror(event.errno)})"
-    return f" = {event.result}"
-
-
-def _changes(event: Event) -> Iterator[str]:
-    """Say which kernel object was changed, and how; a line for each namespace."""
-    if event.object is None or event.errno:
-        return
-    before = dict(_NAMESPACE.findall(event.before or ""))
-    after = dict(_NAMESPACE.findall(event.after or ""))
-    if after:
-        for kind, number in after.items():
-            yield f"ns:{kind}: {before.get(kind, '?')}  →  {number}"
-    elif event.before and event.after and event.before != event.after:
-        yield f"{event.object}: {event.before}  →  {event.after}"
-    elif event.after:
-        yield f"{event.object}: {event.after}"
-    elif not _is_told_by(event.object, event):
-        yield event.object
-
-
-def _is_told_by(name: str, event: Event) -> bool:
-    """Say whether a call's arguments, or the command, name the object already."""
-    told = (*event.args, *(event.shell or "").split())
-    last = name.rpartition(":")[2]
-    return any(isinstance(arg, str) and arg.endswith(last) for arg in told)

@@ -14,7 +14,7 @@ import pytest
 from minicontainer import steps
 from minicontainer.engine import sandbox
 from minicontainer.kernel import mounts
-from minicontainer.learn import explain
+from minicontainer.learn import calls, explain, folding
 from minicontainer.runtime.child import init
 from minicontainer.runtime.parent import lifecycle
 from minicontainer.steps import Event
@@ -61,7 +61,7 @@ def test_no_two_steps_have_one_name() -> None:
 
 def test_a_run_is_told_step_by_step(run: Run) -> None:
     """Every step once, numbered, in the order of the recipes, each with its reason."""
-    result = run("echo out; echo err >&2", "--explain")
+    result = run("echo out; echo err >&2", "--explain=full")
     assert (result.status, result.output) == (0, "out\n")
     headings = HEADING.findall(result.errors)
     assert [int(number) for number, *_ in headings] == list(range(1, len(headings) + 1))
@@ -85,15 +85,15 @@ def test_a_run_is_told_step_by_step(run: Run) -> None:
 def test_a_step_that_is_not_asked_for_is_not_told(run: Run) -> None:
     """With and without what asks for it."""
     for options, name in ((("--read-only",), "make-rootfs-readonly"), (("-t",), "open-terminal")):
-        assert f". {name}   [" in run("true", "--explain", *options).errors
-        assert f". {name}   [" not in run("true", "--explain").errors
+        assert f". {name}   [" in run("true", "--explain=full", *options).errors
+        assert f". {name}   [" not in run("true", "--explain=full").errors
 
 
 def test_the_namespaces_are_the_containers(run: Run) -> None:
     """What is told of them, before and after, are the kernel's own numbers."""
     kinds = ("ipc", "uts", "net", "pid", "mnt", "cgroup")
     look = "; ".join(f"readlink /proc/self/ns/{kind}" for kind in kinds)
-    result = run(look, "--explain", without="")
+    result = run(look, "--explain=full", without="")
     inside = dict(re.findall(r"(\w+):\[(\d+)\]", result.output))
     changed = re.findall(r"^     ns:(\w+): (\d+)  →  (\d+)$", result.errors, re.M)
     assert {kind: after for kind, _, after in changed} == inside
@@ -103,7 +103,7 @@ def test_the_namespaces_are_the_containers(run: Run) -> None:
 
 def test_calls_results_and_commands(run: Run) -> None:
     """Symbols instead of numbers, paths instead of descriptors, and what one could type."""
-    errors = run("true", "--explain", "--hostname", "web", "--ulimit", "nofile=100:200").errors
+    errors = run("true", "--explain=full", "--hostname", "web", "--ulimit", "nofile=100:200").errors
     for line in (
         '   > mount(NULL, "/", NULL, MS_REC|MS_PRIVATE, NULL) = 0',
         "     $ mount --make-rprivate /",
@@ -129,7 +129,7 @@ def test_calls_results_and_commands(run: Run) -> None:
 
 def test_a_start_that_fails(run: Run) -> None:
     """The call that failed with its error's name, then what is taken back, then the one line."""
-    result = run(("/bin/nonsense",), "--explain", "--cpuset-cpus", "4095")
+    result = run(("/bin/nonsense",), "--explain=full", "--cpuset-cpus", "4095")
     failed = result.errors.index("= -1 E")
     taken_back = result.errors.index(". remove-cgroup   [")
     assert failed < taken_back < result.errors.rindex("\nminicontainer: ")
@@ -138,7 +138,7 @@ def test_a_start_that_fails(run: Run) -> None:
 
 def test_the_program_under_a_reaper(run: Run) -> None:
     """Two processes tell at a time; a step that goes on is not headed again."""
-    errors = run("true", "--explain", "--init").errors
+    errors = run("true", "--explain=full", "--init").errors
     headings = [name for _, name, *_ in HEADING.findall(errors)]
     assert len(headings) == len(set(headings))
     assert headings.index("stay-as-reaper") < headings.index("run-program")
@@ -168,10 +168,10 @@ def test_without_it_nothing_is_told(run: Run) -> None:
 def test_flags() -> None:
     """Names of several bits go first; what has no name is a number; nothing is 0."""
     names = {"A": 1, "B": 2, "BOTH_OF_C": 12, "C1": 4}
-    assert explain.flag_names(3, names) == "A|B"
-    assert explain.flag_names(13, names) == "BOTH_OF_C|A"
-    assert explain.flag_names(0x14, names) == "C1|0x10"
-    assert explain.flag_names(0, names) == "0"
+    assert calls.flag_names(3, names) == "A|B"
+    assert calls.flag_names(13, names) == "BOTH_OF_C|A"
+    assert calls.flag_names(0x14, names) == "C1|0x10"
+    assert calls.flag_names(0, names) == "0"
 
 
 @pytest.mark.parametrize(
@@ -242,3 +242,76 @@ def test_a_descriptor_is_named_only_as_long_as_it_is_known() -> None:
     assert "fsconfig(5, FSCONFIG" in told(made, mounted, used)
     assert "fsconfig(5, FSCONFIG" in told(made, used.replace(step="next"))
     assert "fsconfig(5, FSCONFIG" in told(made, used.replace(pid=7))
+
+
+# -- the levels ----------------------------------------------------------------------------------
+
+
+def test_a_line_a_step(run: Run) -> None:
+    """`--explain=steps`: the same steps as in full, each on one line that fits the screen."""
+    brief = run("true", "--explain=steps", "--net", "none").errors.splitlines()
+    full = HEADING.findall(run("true", "--explain=full", "--net", "none").errors)
+    found = [re.fullmatch(r" *(\d+)\. ([a-z-]+) +(\S.*\S) +(\d+\.\d) ms", line) for line in brief]
+    assert all(found), brief
+    assert [match[2] for match in found if match] == [name for _, name, *_ in full]
+    assert max(map(len, brief)) <= 80
+
+
+def test_calls_are_the_default_and_fit_the_screen(run: Run) -> None:
+    """Every step with its reason; what was done in nine hierarchies is told once."""
+    told = run("true", "--explain", "--net", "none", "--memory", "64m").errors
+    headings = [name for _, name, *_ in HEADING.findall(told)]
+    assert {"create-cgroup", "mount-filesystems", "run-program"} <= set(headings)
+    assert max(map(len, told.splitlines())) <= 80
+    full = run("true", "--explain=full", "--net", "none", "--memory", "64m").errors
+    assert len(told.splitlines()) < len(full.splitlines()) / 2
+    assert "= -1 ENOENT" not in told  # the directory was made, after its parent
+    assert "   $ mount -t proc proc /proc -o " in told
+    assert "   $ sethostname" not in told
+    assert re.search(r"ns:pid: \d+ → \d+", told)
+
+
+def test_an_unknown_level_is_refused(run: Run) -> None:
+    """In one line, with nothing started."""
+    result = run("true", "--explain=everything")
+    assert result.status == 125
+    assert len(result.errors.splitlines()) == 1
+
+
+def _mkdir(path: str, errno: int = 0) -> Event:
+    result = -1 if errno else 0
+    return Event(
+        call="mkdir", args=(path, 0o755), result=result, errno=errno, shell=f"mkdir {path}"
+    )
+
+
+def test_a_refused_attempt_and_its_answer_are_one_act() -> None:
+    """ENOENT, then the parent, then the same again: `mkdir -p`."""
+    (act,) = folding.fold([_mkdir("/a/b", 2), _mkdir("/a"), _mkdir("/a/b")])
+    assert act.shell == "mkdir -p /a/b"
+    assert act.parents == ["/a"]
+
+
+def test_an_attempt_that_stays_refused_is_told() -> None:
+    """What failed for good is what the reader looks for."""
+    acts = folding.fold([_mkdir("/a"), _mkdir("/b", 13)])
+    assert [act.event.errno for act in acts] == [0, 13]
+
+
+def test_the_same_in_other_hierarchies_is_one_act() -> None:
+    """Told once, with the names of the others; another directory is another act."""
+    places = ("cpu", "memory", "pids")
+    acts = folding.fold([_mkdir(f"/sys/fs/cgroup/{place}/web") for place in places])
+    assert [act.hierarchies for act in acts] == [["memory", "pids"]]
+    acts = folding.fold([_mkdir("/sys/fs/cgroup/cpu/a"), _mkdir("/sys/fs/cgroup/memory/b")])
+    assert len(acts) == 2
+
+
+def test_every_call_is_counted() -> None:
+    """Calls that prepare another belong to it; none is lost."""
+    prepare = [Event(call=name, args=(3,), result=0) for name in ("fsopen", "fsconfig", "fsmount")]
+    change = Event(call="move_mount", args=(4,), result=0, object="mount:/x", shell="mount /x")
+    (act,) = folding.fold([*prepare, change])
+    assert [event.call for event in act.prepared] == ["fsopen", "fsconfig", "fsmount"]
+    alone = folding.fold(prepare)
+    assert [act.event.call for act in alone] == ["fsopen", "fsconfig", "fsmount"]

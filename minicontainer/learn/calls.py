@@ -1,0 +1,243 @@
+"""A call as a reader of the manual pages would write it: names instead of numbers.
+
+An event holds the arguments as the kernel got them. This module knows which of them are flags and
+by which constants, which are modes, devices or descriptors, and how a result reads.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import stat
+
+from minicontainer.kernel import bpf, capabilities, mounts, namespaces, overlay, seccomp, signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from minicontainer.steps import Event
+
+_SHOWN = 100  # characters of an argument; a mount's options or a program's text can be long
+_LONG_ID = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
+_SYMBOL = re.compile(r"[A-Z][A-Z0-9_]*(\|[A-Z0-9_]+)*")
+_NAMESPACE = re.compile(r"(\w+):\[(\d+)\]")
+
+
+class Calls:
+    """Writes calls, and remembers what the descriptors in them stand for."""
+
+    def __init__(self) -> None:
+        # What is behind the descriptors that the calls of a step gave: {(pid, fd): name}.
+        self._open: dict[tuple[int, int], str] = {}
+
+    def forget(self) -> None:
+        """Forget the descriptors: another step begins, and their numbers are used again."""
+        self._open.clear()
+
+    def text(self, event: Event) -> str:
+        """Write one call with its arguments and its result."""
+        told = ", ".join(self._argument(event, i) for i in range(len(event.args)))
+        self._remember_descriptors(event)
+        return f"{shorten(event.call)}({told}){_result(event)}"
+
+    def _argument(self, event: Event, place: int) -> str:
+        value = event.args[place]
+        if place == 0 and isinstance(value, int) and (event.pid, value) in self._open:
+            return f"{value}<{self._open[event.pid, value]}>"
+        if (event.call, place) == ("move_mount", 2):
+            return shorten(f"{value}<{(event.object or '').removeprefix('mount:')}>")
+        read = _READERS.get((event.call, place))
+        if read is not None and isinstance(value, read[0]):
+            return read[1](value)
+        if event.call in _SYMBOLIC and isinstance(value, str) and _SYMBOL.fullmatch(value):
+            return value
+        return shorten(_plain(value))
+
+    def _remember_descriptors(self, event: Event) -> None:
+        """Know what a descriptor stands for, from the call that gave it to the last that uses it.
+
+        Of others nothing is known here: opening a file is no event.
+        """
+        if event.errno or event.result is None:
+            return
+        if event.call in ("fsmount", "move_mount") and isinstance(event.args[0], int):
+            name = self._open.pop((event.pid, event.args[0]), "")
+            if event.call == "fsmount":
+                self._open[event.pid, event.result] = name
+        elif event.call == "fsopen":
+            self._open[event.pid, event.result] = f"new {event.args[0]}"
+        elif event.call == "open_tree" and event.args[1]:
+            self._open[event.pid, event.result] = shorten(f"copy of {event.args[1]}")
+
+
+# -- arguments -----------------------------------------------------------------------------------
+
+
+def flag_names(value: int, names: dict[str, int]) -> str:
+    """Spell a set of flags by their names; what has none, as a number."""
+    found = []
+    # the names of several bits before those of one
+    for name, bits in sorted(names.items(), key=lambda item: -item[1].bit_count()):
+        if bits and value & bits == bits:
+            found.append(name)
+            value &= ~bits
+    return "|".join([*found, *([f"{value:#x}"] if value else [])]) or "0"
+
+
+def _number_name(value: int, names: dict[str, int]) -> str:
+    return next((name for name, number in names.items() if number == value), str(value))
+
+
+def _constants(module: object, *prefixes: str) -> dict[str, int]:
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if name.startswith(prefixes) and isinstance(value, int)
+    }
+
+
+def _mode(value: int) -> str:
+    """Spell a mode: S_IFCHR|0666."""
+    kinds = {stat.S_IFREG: "S_IFREG|", stat.S_IFCHR: "S_IFCHR|", stat.S_IFBLK: "S_IFBLK|",
+             stat.S_IFIFO: "S_IFIFO|"}  # fmt: skip
+    return f"{kinds.get(stat.S_IFMT(value), '')}{stat.S_IMODE(value):#05o}".replace("0o", "0")
+
+
+def _device(value: int) -> str:
+    return f"makedev({os.major(value)}, {os.minor(value)})" if value else "0"
+
+
+def _mount_attr(text: str) -> str:
+    """Spell the fields of struct mount_attr."""
+    fields = dict(_fields(text))
+    told = [
+        f"{name}={flag_names(fields[name], _constants(mounts, prefix))}"
+        for name, prefix in (
+            ("attr_set", "MOUNT_ATTR_"), ("attr_clr", "MOUNT_ATTR_"), ("propagation", "MS_"),
+        )
+        if name in fields
+    ]  # fmt: skip
+    told += [f"userns_fd={fields['userns_fd']}"] if "userns_fd" in fields else []
+    return "{" + ", ".join(told) + "}"
+
+
+def _capability_sets(text: str) -> str:
+    """Join the two words of each set, and count what is in it: its names are in the command."""
+    sets: dict[str, int] = {"effective": 0, "permitted": 0, "inheritable": 0}
+    for name, word in _fields(text):
+        sets[name[:-1]] |= word << 32 * int(name[-1])
+    told = (
+        f"{kind}={len(capabilities.names_in(mask))} capabilities" for kind, mask in sets.items()
+    )
+    return "{" + ", ".join(told) + "}"
+
+
+def _fields(text: str) -> Iterator[tuple[str, int]]:
+    for pair in filter(None, text.strip("{}").split(", ")):
+        name, _, value = pair.partition("=")
+        yield name, int(value)
+
+
+def _program(text: str) -> str:
+    return f"{{{dict(_fields(text)).get('len', 0)} instructions}}"
+
+
+def _flags(names: dict[str, int]) -> tuple[type, Callable[[int], str]]:
+    return int, lambda value: flag_names(value, names)
+
+
+def _one_of(names: dict[str, int]) -> tuple[type, Callable[[int], str]]:
+    return int, lambda value: _number_name(value, names)
+
+
+# How to read an argument: {(call, place): (its type, a reader)}. Others are shown as they are.
+_READERS: dict[tuple[str, int], tuple[type, Callable[..., str]]] = {
+    ("mount", 3): _flags(_constants(mounts, "MS_")),
+    ("umount2", 1): _flags(_constants(mounts, "MNT_")),
+    ("open_tree", 0): _one_of(_constants(mounts, "AT_FDCWD")),
+    ("open_tree", 2): _flags(_constants(mounts, "OPEN_TREE_", "AT_EMPTY", "AT_RECURSIVE")),
+    ("move_mount", 4): _flags(_constants(mounts, "MOVE_MOUNT_")),
+    ("mount_setattr", 2): _flags(_constants(mounts, "AT_EMPTY", "AT_RECURSIVE")),
+    ("mount_setattr", 3): (str, _mount_attr),
+    ("fsopen", 1): _flags(_constants(mounts, "FSOPEN_")),
+    ("fsconfig", 1): _one_of(_constants(mounts, "FSCONFIG_") | _constants(overlay, "FSCONFIG_")),
+    ("fsmount", 1): _flags(_constants(mounts, "FSMOUNT_")),
+    ("fsmount", 2): _flags(_constants(mounts, "MOUNT_ATTR_")),
+    ("unshare", 0): _flags(_constants(namespaces, "CLONE_")),
+    ("setns", 1): _flags(_constants(namespaces, "CLONE_")),
+    ("mkdir", 1): (int, _mode),
+    ("mkdirat", 2): (int, _mode),
+    ("mknodat", 2): (int, _mode),
+    ("mknodat", 3): (int, _device),
+    ("pidfd_send_signal", 1): _one_of(signals.NUMBERS),
+    ("seccomp", 0): _one_of(_constants(seccomp, "SECCOMP_SET_MODE_")),
+    ("seccomp", 1): _flags(seccomp.FLAGS),
+    ("seccomp", 2): (str, _program),
+    ("execve", 2): (str, str),
+    ("bpf", 0): _one_of(_constants(bpf, "BPF_PROG_")),
+    ("capset", 0): (str, lambda text: "version 3"),
+    ("capset", 1): (str, _capability_sets),
+}
+# Calls whose events name constants.
+_SYMBOLIC = {"clone3", "ioctl", "prctl", "prlimit64"}
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, (tuple, list)):
+        return f"[{', '.join(map(_plain, value))}]"
+    if isinstance(value, str) and not value.startswith("{"):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+def short_ids(text: str) -> str:
+    """Shorten the container IDs in a text to twelve digits, as Docker prints them."""
+    return _LONG_ID.sub(r"\1…", text)
+
+
+def shorten(text: str) -> str:
+    """Shorten ids as Docker does, and what is still too long in its middle: ends tell most."""
+    text = short_ids(text)
+    half = _SHOWN // 2
+    return text if len(text) <= _SHOWN else f"{text[:half]}…{text[-half:]}"
+
+
+# -- results -------------------------------------------------------------------------------------
+
+
+def _result(event: Event) -> str:
+    if event.result is None:
+        return " = ? (it comes back only if it fails)"
+    if event.errno:
+        name = errno.errorcode.get(event.errno, str(event.errno))
+        return f" = -1 {name} ({os.strerror(event.errno)})"
+    return f" = {event.result}"
+
+
+def changes(event: Event) -> Iterator[str]:
+    """Say which kernel object was changed, and how; a line for each namespace."""
+    if event.object is None or event.errno:
+        return
+    before = dict(_NAMESPACE.findall(event.before or ""))
+    after = dict(_NAMESPACE.findall(event.after or ""))
+    if after:
+        for kind, number in after.items():
+            yield f"ns:{kind}: {before.get(kind, '?')}  →  {number}"
+    elif event.before and event.after and event.before != event.after:
+        yield f"{event.object}: {event.before}  →  {event.after}"
+    elif event.after:
+        yield f"{event.object}: {event.after}"
+    elif not _is_told_by(event.object, event):
+        yield event.object
+
+
+def _is_told_by(name: str, event: Event) -> bool:
+    """Say whether a call's arguments, or the command, name the object already."""
+    told = (*event.args, *(event.shell or "").split())
+    last = name.rpartition(":")[2]
+    return any(isinstance(arg, str) and arg.endswith(last) for arg in told)
