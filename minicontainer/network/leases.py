@@ -18,7 +18,7 @@ from minicontainer.errors import Conflict, KernelError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from ipaddress import IPv4Interface
+    from ipaddress import IPv4Interface, IPv4Network
 
 
 @contextmanager
@@ -72,25 +72,43 @@ class Leases:
             return {}
         return {address: os.readlink(f"{self._directory}/{address}") for address in addresses}
 
-    def take(self, container_id: str, gateway: IPv4Interface) -> str:
-        """Lease the lowest free address of the gateway's subnet.
+    def take(
+        self,
+        container_id: str,
+        gateway: IPv4Interface,
+        *,
+        wanted: str = "",
+        within: IPv4Network | None = None,
+        reserved: tuple[str, ...] = (),
+    ) -> str:
+        """Lease an address of the gateway's subnet: the lowest free one, or the one that is wanted.
 
         Args:
             gateway: the bridge's own address, with the subnet's prefix; it is never leased, and
                 the first and the last address of the subnet (network and broadcast) are not either.
+            within: a part of the subnet to choose from; the whole subnet without it.
+            reserved: addresses that are not chosen.
         Raises:
-            Conflict: all are taken.
+            Conflict: all are taken, or the wanted one is.
         """
         taken = self.all()
-        for host in gateway.network.hosts():
+        if wanted:
+            if wanted in taken or wanted == str(gateway.ip):
+                raise Conflict(f"Address already in use: {wanted}")
+            return self._lease(container_id, wanted)
+        for host in (within or gateway.network).hosts():
             address = str(host)
-            if host != gateway.ip and address not in taken:
-                os.makedirs(self._directory, mode=0o700, exist_ok=True)
-                os.symlink(container_id, f"{self._directory}/{address}")
-                return address
+            if host != gateway.ip and address not in taken and address not in reserved:
+                return self._lease(container_id, address)
         raise Conflict(
-            f"no address left in {gateway.network}: {len(taken)} containers have one: stop some"
+            f"no address left in {within or gateway.network}: {len(taken)} containers have one: "
+            "stop some"
         )
+
+    def _lease(self, container_id: str, address: str) -> str:
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        os.symlink(container_id, f"{self._directory}/{address}")
+        return address
 
     def release(self, container_id: str) -> None:
         """Give back what a container has leased, if anything; the last one takes the directory."""

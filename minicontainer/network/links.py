@@ -180,6 +180,21 @@ class Links:
             lambda: self._socket.link("set", index=link.index, master=bridge.index, state="up"),
         )  # fmt: skip
 
+    def set_hairpin(self, link: Link) -> None:
+        """Let the bridge send a packet out of the port that it came in by.
+
+        A container that asks for its own published port needs it where packets on a bridge pass the
+        rules (br_netfilter): they are translated there, and turn round.
+
+        Raises:
+            KernelError: EPERM, EOPNOTSUPP (the link is no port of a bridge).
+        """
+        self._change(
+            "RTM_SETLINK", ("set", link.name, "hairpin=on"), link.name,
+            f"bridge link set dev {link.name} hairpin on",
+            lambda: self._socket.brport("set", index=link.index, mode=1),
+        )  # fmt: skip
+
     def add_address(self, link: Link, address: IPv4Interface) -> None:
         """Give a link an address; the route to its own subnet comes with it.
 

@@ -1,6 +1,6 @@
-"""Masquerading and forwarding: how a container's packets reach the world, and the answers it.
+"""Masquerading, forwarding, publishing: how packets get from a container to the world, and back.
 
-All rules are in a table of the project's own, `table ip minicontainer`, with two chains for each
+All rules are in a table of the project's own, `table ip minicontainer`, with a few chains for each
 bridge. They are given to nft(8) as one file, which the kernel takes whole or not at all; no other
 table is touched. A packet must pass the chains of all tables, so where another firewall drops what
 is forwarded (Docker sets such a policy in iptables' FORWARD chain), an accept here can't help:
@@ -16,46 +16,107 @@ import os
 from minicontainer import steps
 from minicontainer.errors import Unsupported
 from minicontainer.kernel import files
+from minicontainer.network.ports import EVERY_ADDRESS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ipaddress import IPv4Network
 
+    from minicontainer.network.ports import PublishedPort
+
 _TABLE = "ip minicontainer"
+_CHAINS = ("postrouting", "forward", "prerouting", "output", "guard")  # of a bridge
 _FORWARDING = "/proc/sys/net/ipv4/ip_forward"
 # Not $PATH: an ordinary user's lacks sbin, and a caller's choice of programs is not root's.
 _NFT_PLACES = ("/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/usr/local/sbin/nft")
 
 
-def masquerade(bridge: str, subnet: IPv4Network) -> None:
-    """Give what leaves *subnet* the host's address, and keep out who was not asked.
+def write_rules(
+    bridge: str,
+    subnet: IPv4Network,
+    *,
+    published: list[PublishedPort] | None = None,
+    internal: bool = False,
+    masquerade: bool = True,
+) -> None:
+    """Write the rules of one bridge: what leaves its subnet, what comes in, what is published.
 
     Whatever rules the bridge had are replaced, so that a firewall's restart that flushed them, or
     a crash half way, is mended by the next container.
 
+    Args:
+        published: ports of the host that lead to containers on the bridge.
+        internal: nothing leaves the subnet, and nothing comes in.
+        masquerade: what leaves the subnet gets the host's address.
     Raises:
         Unsupported: nft is not installed, or the kernel does not take the rules.
     """
-    _nft(
-        _without_chains(bridge)
-        + f"""\
-add chain {_TABLE} {bridge}-postrouting {{ type nat hook postrouting priority srcnat; }}
-add rule {_TABLE} {bridge}-postrouting ip saddr {subnet} oifname != "{bridge}" masquerade
-add chain {_TABLE} {bridge}-forward {{ type filter hook forward priority filter; }}
-add rule {_TABLE} {bridge}-forward iifname != "{bridge}" oifname "{bridge}" \
-ct state != {{ established, related }} drop
-"""
+    postrouting, forward = f"{_TABLE} {bridge}-postrouting", f"{_TABLE} {bridge}-forward"
+    rules = _without_chains(bridge)
+    rules += f"add chain {postrouting} {{ type nat hook postrouting priority srcnat; }}\n"
+    if masquerade and not internal:
+        rules += f'add rule {postrouting} ip saddr {subnet} oifname != "{bridge}" masquerade\n'
+    rules += f"add chain {forward} {{ type filter hook forward priority filter; }}\n"
+    if published:
+        rules += _publishing(bridge, subnet, published)
+        rules += f'add rule {forward} oifname "{bridge}" ct status dnat accept\n'
+    rules += (
+        f'add rule {forward} iifname != "{bridge}" oifname "{bridge}" '
+        "ct state != { established, related } drop\n"
     )
+    if internal:
+        rules += f'add rule {forward} iifname "{bridge}" oifname != "{bridge}" drop\n'
+    _nft(rules)
+
+
+def _publishing(bridge: str, subnet: IPv4Network, published: list[PublishedPort]) -> str:
+    """Write the rules that send packets for published ports to their containers.
+
+    A packet from elsewhere, or from a container, passes `prerouting`; one of the host's own
+    programs passes `output`. Where the sender would see the answer come from another address than
+    it has asked (a container on the same bridge, or a program that asks 127.0.0.1), the container
+    sees the bridge as the sender. A container's packet for 127.0.0.1, which `route_localnet` would
+    let in, is dropped: the host's own services listen there.
+    """
+    before, out = f"{_TABLE} {bridge}-prerouting", f"{_TABLE} {bridge}-output"
+    guard, after = f"{_TABLE} {bridge}-guard", f"{_TABLE} {bridge}-postrouting"
+    lines = [
+        f"add chain {before} {{ type nat hook prerouting priority dstnat; }}",
+        f"add chain {out} {{ type nat hook output priority -100; }}",
+        f"add chain {guard} {{ type filter hook prerouting priority raw; }}",
+        f'add rule {guard} iifname "{bridge}" ip daddr 127.0.0.0/8 drop',
+        f'add rule {after} ip saddr {{ 127.0.0.0/8, {subnet} }} oifname "{bridge}" '
+        "ct status dnat masquerade",
+    ]
+    for port in published:
+        here = (
+            "fib daddr type local" if port.host_ip == EVERY_ADDRESS else f"ip daddr {port.host_ip}"
+        )
+        rule = f"{here} {port.protocol} dport {port.host_port} dnat to {port.address}:{port.port}"
+        lines += [f"add rule {before} {rule}", f"add rule {out} {rule}"]
+    return "\n".join(lines) + "\n"
+
+
+def let_localhost_in(bridge: str) -> None:
+    """Let a program of the host reach a published port at 127.0.0.1.
+
+    The kernel would drop such a packet on its way to the bridge; see ip-sysctl.rst
+    "route_localnet". The setting goes with the bridge.
+    """
+    path = f"/proc/sys/net/ipv4/conf/{bridge}/route_localnet"
+    if files.read_file(path).strip() != "1":
+        name = f"net.ipv4.conf.{bridge}.route_localnet"
+        files.write_file(path, "1", object=f"sysctl:{name}", shell=f"sysctl -w {name}=1")
 
 
 def remove_chains(bridge: str) -> None:
-    """Take back what `masquerade` did for one bridge; nothing there is fine."""
+    """Take back what `write_rules` did for one bridge; nothing there is fine."""
     if _find_nft():  # without it there can be no rules of ours
         _nft(_without_chains(bridge))
 
 
 def remove_table() -> None:
-    """Take back what `masquerade` did for all bridges; nothing there is fine."""
+    """Take back what `write_rules` did for all bridges; nothing there is fine."""
     if _find_nft():
         _nft(f"add table {_TABLE}\ndelete table {_TABLE}\n")
 
@@ -100,7 +161,8 @@ def _without_chains(bridge: str) -> str:
     and a chain must be empty to be deleted.
     """
     lines = [f"add table {_TABLE}"]
-    for chain in (f"{_TABLE} {bridge}-postrouting", f"{_TABLE} {bridge}-forward"):
+    for name in _CHAINS:
+        chain = f"{_TABLE} {bridge}-{name}"
         lines += [f"add chain {chain}", f"flush chain {chain}", f"delete chain {chain}"]
     return "\n".join(lines) + "\n"
 

@@ -15,11 +15,13 @@ container's network namespace.
 from __future__ import annotations
 
 from contextlib import ExitStack
+from zlib import crc32
 
 from minicontainer.errors import Conflict
 from minicontainer.kernel.namespaces import in_network
 from minicontainer.network import leases, nat
 from minicontainer.network.links import Link, Links
+from minicontainer.network.ports import PortRequest, Ports, PublishedPort
 from minicontainer.record import Record
 
 TYPE_CHECKING = False
@@ -35,11 +37,38 @@ class Network(Record):
         bridge: the bridge's link; at most 15 bytes.
         subnets: tried in this order when the bridge is made: the first one that the host has no
             address in and no route to. A bridge that is there keeps the subnet of its address.
+        gateway: the bridge's address; "" for the first of the subnet.
+        ip_range: the part of the subnet that containers get addresses from; "" for all of it.
+        reserved: addresses that no container gets unless it asks for one.
+        internal: without a way out or in.
+        masquerade: what leaves the subnet gets the host's address.
     """
 
     name: str = "minicontainer's default bridge"
     bridge: str = "minic0"
     subnets: tuple[str, ...] = ("172.29.0.0/16", "172.28.0.0/16", "10.231.0.0/16")
+    gateway: str = ""
+    ip_range: str = ""
+    reserved: tuple[str, ...] = ()
+    internal: bool = False
+    masquerade: bool = True
+
+
+class Place(Record):
+    """What a container's place in a network shall be.
+
+    Args:
+        interface: the name of its link.
+        address, mac: "" for ones that are chosen.
+        default_route: what is for no other network goes this way.
+        ports: those to publish.
+    """
+
+    interface: str = "eth0"
+    address: str = ""
+    mac: str = ""
+    default_route: bool = True
+    ports: tuple[PortRequest, ...] = ()
 
 
 class Endpoint(Record):
@@ -52,6 +81,7 @@ class Endpoint(Record):
         mac: the interface's; made from the address, so that who has an address again also has
             its MAC, and no neighbour's ARP cache is wrong.
         host_interface: the veth pair's other end, a port of the bridge.
+        published: its ports that the host's lead to.
     """
 
     interface: str = "eth0"
@@ -60,10 +90,13 @@ class Endpoint(Record):
     gateway: str
     mac: str
     host_interface: str
+    published: tuple[PublishedPort, ...] = ()
 
 
-def connect(network: Network, container_id: str, netns_fd: int, state_dir: str) -> Endpoint:
-    """Connect a container: an address, a veth pair to the bridge, a default route.
+def connect(
+    network: Network, container_id: str, netns_fd: int, state_dir: str, place: Place | None = None
+) -> Endpoint:
+    """Connect a container: an address, a veth pair to the bridge, a default route, ports.
 
     What is left of an earlier container of the same id is removed first. Either all of it is done
     or, when something fails, nothing.
@@ -71,44 +104,67 @@ def connect(network: Network, container_id: str, netns_fd: int, state_dir: str) 
     Args:
         netns_fd: a descriptor of the container's /proc/PID/ns/net, with its lo up already.
         state_dir: where leases are kept, and what is to be put back at the end; made if missing.
+        place: what its place shall be.
     Raises:
         KernelError: EPERM without CAP_NET_ADMIN, and what netlink answers.
-        Conflict: the bridge's name is taken by another kind of link, or no address is left.
+        Conflict: the bridge's name is taken by another kind of link, or no address is left, or a
+            port of the host is taken.
         Unsupported: nft is missing, or the kernel has no bridges, veth links or NAT.
     """
+    place = place or Place()
     with leases.locked(state_dir), Links() as host, ExitStack() as undo:
         held = leases.Leases(state_dir, network.bridge)
-        _forget(container_id, host, held)
-        if sharer := _sharer(container_id, held):
+        ports = Ports(state_dir, network.bridge)
+        _forget(network, container_id, host, held, ports)
+        if sharer := _sharer(network, container_id, held):
             raise Conflict(
-                f"container {container_id} needs the link {host_interface(sharer)}, which {sharer} "
-                "has: choose ids that differ in their first 12 characters"
+                f"container {container_id} needs the link {host_interface(sharer, network.bridge)},"
+                f" which {sharer} has: choose ids that differ in their first 12 characters"
             )
-
         undo.callback(_remove_bridge_if_unused, network, host, held)
         bridge, gateway = _ensure_bridge(network, host)
         undo.callback(_remove_rules_if_unused, network, held, state_dir)
-        nat.masquerade(network.bridge, gateway.network)
-        nat.enable_forwarding(state_dir)
-
-        address = held.take(container_id, gateway)
-        undo.callback(held.release, container_id)
-        endpoint = Endpoint(
-            address=address,
-            prefix=gateway.network.prefixlen,
-            gateway=str(gateway.ip),
-            mac=_mac(address),
-            host_interface=host_interface(container_id),
-        )
+        endpoint = _lease(network, container_id, gateway, held, ports, place, undo)
+        _write_rules(network, gateway.network, ports)
+        if not network.internal:
+            nat.enable_forwarding(state_dir)
         undo.callback(_delete_if_there, endpoint.host_interface, host)
         host.add_veth(endpoint.host_interface, endpoint.interface, endpoint.mac, netns_fd)
         host.attach(_found(endpoint.host_interface, host), bridge)
+        if endpoint.published:
+            host.set_hairpin(_found(endpoint.host_interface, host))
         with in_network(netns_fd), Links() as inside:
-            _configure(endpoint, inside)
+            _configure(endpoint, inside, place.default_route and not network.internal)
         host.wait_until_running(endpoint.host_interface)
         host.wait_until_running(bridge.name)  # has a carrier when one of its ports has
         undo.pop_all()
     return endpoint
+
+
+def _lease(
+    network: Network, container_id: str, gateway: IPv4Interface, held: leases.Leases,
+    ports: Ports, place: Place, undo: ExitStack,
+) -> Endpoint:  # fmt: skip
+    """Take an address and ports for a container."""
+    from ipaddress import IPv4Network
+
+    address = held.take(
+        container_id, gateway, wanted=place.address, reserved=network.reserved,
+        within=IPv4Network(network.ip_range) if network.ip_range else None,
+    )  # fmt: skip
+    undo.callback(held.release, container_id)
+    published = ports.take(container_id, address, place.ports)
+    if published:
+        undo.callback(_withdraw, network, container_id, gateway.network, ports)
+    return Endpoint(
+        interface=place.interface,
+        address=address,
+        prefix=gateway.network.prefixlen,
+        gateway=str(gateway.ip),
+        mac=place.mac or _mac(address),
+        host_interface=host_interface(container_id, network.bridge),
+        published=published,
+    )
 
 
 def disconnect(network: Network, container_id: str, state_dir: str) -> None:
@@ -121,15 +177,42 @@ def disconnect(network: Network, container_id: str, state_dir: str) -> None:
         KernelError: EPERM without CAP_NET_ADMIN.
     """
     with leases.locked(state_dir), Links() as host:
-        held = leases.Leases(state_dir, network.bridge)
-        _forget(container_id, host, held)
+        held, ports = leases.Leases(state_dir, network.bridge), Ports(state_dir, network.bridge)
+        had_ports = bool(ports.all())
+        _forget(network, container_id, host, held, ports)
+        if had_ports and held.all():
+            _, gateway = _ensure_bridge(network, host)
+            _write_rules(network, gateway.network, ports)
         _remove_rules_if_unused(network, held, state_dir)
         _remove_bridge_if_unused(network, host, held)
 
 
-def host_interface(container_id: str) -> str:
-    """Name a container's link on the host: `mc` and the short id, since 15 bytes are the limit."""
-    return f"mc{container_id[:12]}"
+def host_interface(container_id: str, bridge: str = "minic0") -> str:
+    """Name a container's link on the host, in the 15 bytes that a name may have.
+
+    `mc` and the short id on the default bridge; elsewhere `m`, four digits that stand for the
+    bridge, and ten of the id.
+    """
+    if bridge == "minic0":
+        return f"mc{container_id[:12]}"
+    return f"m{crc32(bridge.encode()) & 0xFFFF:04x}{container_id[:10]}"
+
+
+def subnet_of(network: Network, taken: list[IPv4Network]) -> IPv4Interface:
+    """Say which address the bridge has, or gets when the first container comes.
+
+    Args:
+        taken: subnets that other networks will have.
+    Raises:
+        Conflict: no subnet is free.
+    """
+    with Links() as host:
+        bridge = host.find(network.bridge)
+        addresses = host.addresses()
+        for index, own in addresses:
+            if bridge and index == bridge.index:
+                return own
+        return _choose_gateway(network, addresses, host, taken)
 
 
 def choose_subnet(candidates: tuple[str, ...], used: list[IPv4Network]) -> IPv4Network:
@@ -151,21 +234,20 @@ def choose_subnet(candidates: tuple[str, ...], used: list[IPv4Network]) -> IPv4N
     )
 
 
-def _configure(endpoint: Endpoint, inside: Links) -> None:
+def _configure(endpoint: Endpoint, inside: Links, default_route: bool) -> None:
     """Set up the container's end, from within its network namespace."""
     from ipaddress import IPv4Interface
 
     link = _found(endpoint.interface, inside)
     inside.add_address(link, IPv4Interface((endpoint.address, endpoint.prefix)))
     inside.set_up(link)
-    inside.add_default_route(link, endpoint.gateway)  # needs the link up, and the gateway in reach
+    if default_route:
+        inside.add_default_route(link, endpoint.gateway)  # needs link up, and the gateway in reach
     inside.wait_until_running(link.name)
 
 
 def _ensure_bridge(network: Network, host: Links) -> tuple[Link, IPv4Interface]:
     """Find the bridge, or make it; in either case with an address, and up."""
-    from ipaddress import IPv4Interface
-
     bridge = host.find(network.bridge)
     if bridge is not None and bridge.kind != "bridge":
         raise Conflict(
@@ -176,10 +258,7 @@ def _ensure_bridge(network: Network, host: Links) -> tuple[Link, IPv4Interface]:
     gateway = next((own for index, own in addresses if bridge and index == bridge.index), None)
     missing_address = gateway is None
     if gateway is None:
-        used = [address.network for _, address in addresses]
-        used += [destination for _, destination in host.routes()]
-        subnet = choose_subnet(network.subnets, used)
-        gateway = IPv4Interface((next(subnet.hosts()), subnet.prefixlen))
+        gateway = _choose_gateway(network, addresses, host, [])
     if bridge is None:
         host.add_bridge(network.bridge, _mac(str(gateway.ip)))
         bridge = _found(network.bridge, host)
@@ -190,22 +269,58 @@ def _ensure_bridge(network: Network, host: Links) -> tuple[Link, IPv4Interface]:
     return bridge, gateway
 
 
-def _forget(container_id: str, host: Links, held: leases.Leases) -> None:
+def _choose_gateway(
+    network: Network,
+    addresses: list[tuple[int, IPv4Interface]],
+    host: Links,
+    taken: list[IPv4Network],
+) -> IPv4Interface:
+    from ipaddress import IPv4Interface
+
+    used = [address.network for _, address in addresses]
+    used += [destination for _, destination in host.routes()]
+    subnet = choose_subnet(network.subnets, used + taken)
+    return IPv4Interface((network.gateway or next(subnet.hosts()), subnet.prefixlen))
+
+
+def _write_rules(network: Network, subnet: IPv4Network, ports: Ports) -> None:
+    """Write the bridge's rules for the ports that are published now."""
+    published = [] if network.internal else ports.all()
+    if published:
+        nat.let_localhost_in(network.bridge)
+    nat.write_rules(
+        network.bridge, subnet, published=published,
+        internal=network.internal, masquerade=network.masquerade,
+    )  # fmt: skip
+
+
+def _withdraw(network: Network, container_id: str, subnet: IPv4Network, ports: Ports) -> None:
+    """Undo the publishing of a container's ports."""
+    ports.release(container_id)
+    _write_rules(network, subnet, ports)
+
+
+def _forget(
+    network: Network, container_id: str, host: Links, held: leases.Leases, ports: Ports
+) -> None:
     """Remove what a container has, and the leases of those that died without a disconnect."""
-    if _sharer(container_id, held) is None:
+    if _sharer(network, container_id, held) is None:
         # Before the lease: nobody shall get the address while it still has it.
-        _delete_if_there(host_interface(container_id), host)
+        _delete_if_there(host_interface(container_id, network.bridge), host)
     held.release(container_id)
+    ports.release(container_id)
     names = {link.name for link in host.all()}
     for holder in held.all().values():
-        if host_interface(holder) not in names:
+        if host_interface(holder, network.bridge) not in names:
             held.release(holder)
+            ports.release(holder)
 
 
-def _sharer(container_id: str, held: leases.Leases) -> str | None:
+def _sharer(network: Network, container_id: str, held: leases.Leases) -> str | None:
     """Find another container whose link has the same name, because their ids begin alike."""
+    own = host_interface(container_id, network.bridge)
     for holder in held.all().values():
-        if holder != container_id and host_interface(holder) == host_interface(container_id):
+        if holder != container_id and host_interface(holder, network.bridge) == own:
             return holder
     return None
 

@@ -78,10 +78,12 @@ class Host(Netns):
         self.state_dir = str(state_dir)
         self.network = networks.Network()
 
-    def connect(self, container_id: str, container: Netns) -> networks.Endpoint:
+    def connect(
+        self, container_id: str, container: Netns, place: networks.Place | None = None
+    ) -> networks.Endpoint:
         """Call `networks.connect` on this host."""
         with in_network(self.fd):
-            return networks.connect(self.network, container_id, container.fd, self.state_dir)
+            return networks.connect(self.network, container_id, container.fd, self.state_dir, place)
 
     def disconnect(self, container_id: str) -> None:
         """Call `networks.disconnect` on this host."""
