@@ -129,13 +129,13 @@ def _merge_repeated(acts: list[Act]) -> list[Act]:
 
 def _hierarchy_of(event: Event) -> str:
     found = _HIERARCHY.search(event.shell or "") or _HIERARCHY.search(event.object or "")
-    return found[2] if found and not event.errno else ""
+    return found[2] if found else ""
 
 
 def _pattern(event: Event) -> tuple[str, ...]:
     """Describe a call so that the same one in another hierarchy has the same description."""
     told = event.shell or " ".join(map(str, event.args))
-    return event.call, _HIERARCHY.sub(r"\1*", told)
+    return event.call, str(event.errno), _HIERARCHY.sub(r"\1*", told)
 
 
 def _writes_to(event: Event) -> str:
