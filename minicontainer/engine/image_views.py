@@ -37,12 +37,11 @@ def familiar(names: Iterable[str]) -> list[str]:
     return [parse(name).familiar for name in names]
 
 
-def summary(image: Image, labels: Json | None, names: Iterable[str] | None = None) -> Json:
+def summary(image: Image, names: Iterable[str] | None = None) -> Json:
     """Show an image in a list.
 
     Args:
         image: which one.
-        labels: its labels.
         names: of its names those to show; None for all.
     """
     shown = None if names is None else set(names)
@@ -50,7 +49,7 @@ def summary(image: Image, labels: Json | None, names: Iterable[str] | None = Non
         "Containers": _NOT_COUNTED,
         "Created": image.created_ns // 10**9,
         "Id": image.id,
-        "Labels": labels or None,
+        "Labels": image.labels or None,
         "ParentId": image.parent,
         "RepoDigests": familiar(x for x in image.repo_digests if shown is None or x in shown),
         "RepoTags": familiar(x for x in image.names if shown is None or x in shown),

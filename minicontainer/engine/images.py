@@ -18,6 +18,7 @@ from minicontainer.images.builtin import Builtin
 from minicontainer.images.layers import LayerStore
 from minicontainer.images.references import is_digest, parse
 from minicontainer.images.store import ImageStore
+from minicontainer.record import NO_ENTRIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Images:
         sizes, users = _layer_sizes(images)
         shown = []
         for image in images:
-            one = image_views.summary(image, _labels(image))
+            one = image_views.summary(image)
             shared = sum(sizes[x] for x in set(image.chain_ids) if users[x] > 1)
             shown.append(one | {"SharedSize": shared, "Containers": len(self._in_use(image.id))})
         return {"LayersSize": sum(sizes.values()), "Images": shown}
@@ -122,32 +123,44 @@ class Images:
         image = self.store.resolve(ref)
         name = _name(repository, tag)
         self.store.tag(image.id, name)
-        self._publish("image", "tag", image.id, {"name": name.familiar})
+        self._tell("tag", image.id, name.familiar, image.labels)
 
     def remove(self, ref: str, force: bool = False, prune: bool = True) -> Objects:
         """Remove a name, or an image with its last one."""
+        before = self.store.list()
         image = self.store.resolve(ref)
         records = self.store.remove(ref, force, prune, self._in_use)
-        self._tell_removed(image.id, records)
+        self._tell_removed(records, before, image.id)
         return [*records]
 
     def prune(self, filters: Filters) -> Json:
         """Remove images that no container uses: those without a name, or all."""
         dangling, wanted = _prunable(filters, self.store)
+        before = self.store.list()
         records, freed = self.store.prune(wanted, dangling, self._in_use)
-        self._tell_removed("", records)
+        self._tell_removed(records, before)
         self._publish("image", "prune", "", {"reclaimed": str(freed)})
         return {"ImagesDeleted": records or None, "SpaceReclaimed": freed}
 
-    def _tell_removed(self, image_id: str, records: Sequence[dict[str, str]]) -> None:
-        images = {image.id for image in self.store.list()}
+    def _tell_removed(
+        self, records: Sequence[dict[str, str]], before: Sequence[Image], untagged: str = ""
+    ) -> None:
+        """Tell of names and images that are gone; the layers among the records are no images."""
+        images = {image.id: image for image in before}
+        by_name = {
+            parse(x).familiar: one.id for one in before for x in (*one.names, *one.repo_digests)
+        }
         for record in records:
             if "Untagged" in record:
-                name = record["Untagged"]
-                self._publish("image", "untag", image_id or name, {"name": name})
-            elif record["Deleted"] not in images:
-                deleted = record["Deleted"]
-                self._publish("image", "delete", deleted, {"name": deleted})
+                image_id = untagged or by_name.get(record["Untagged"], "")
+                self._tell("untag", image_id, image_id)
+            elif record["Deleted"] in images:
+                self._tell("delete", record["Deleted"], record["Deleted"])
+
+    def _tell(
+        self, action: str, identifier: str, name: str, labels: Mapping[str, str] = NO_ENTRIES
+    ) -> None:
+        self._publish("image", action, identifier, {**labels, "name": name})
 
     # registries
 
@@ -165,9 +178,7 @@ class Images:
                 self.store, self.layers, reference, platform=platform, credentials=who,
                 progress=tell, settings=self._settings or Settings(),
             )  # fmt: skip
-            self._publish(
-                "image", "pull", reference.familiar, {"name": reference.familiar_repository}
-            )
+            self._tell("pull", reference.familiar, reference.familiar_repository)
 
         return streamed(work)
 
@@ -186,9 +197,7 @@ class Images:
                     self.store, reference, credentials=who,
                     progress=tell, settings=self._settings or Settings(),
                 )  # fmt: skip
-                self._publish(
-                    "image", "push", reference.familiar, {"name": reference.familiar_repository}
-                )
+                self._tell("push", reference.familiar, reference.familiar_repository)
 
         return streamed(work)
 
@@ -212,8 +221,8 @@ class Images:
     def save(self, names: Sequence[str]) -> Iterator[bytes]:
         """Give a tar of images, for Docker's `load` and for OCI's tools."""
         chunks = archives.saved(self.store, names)
-        for name in names:
-            self._publish("image", "save", self.store.resolve(name).id, {"name": name})
+        for chosen in archives.choose(self.store, names):
+            self._tell("save", chosen.image.id, chosen.image.id)
         return chunks
 
     def load(self, stream: Readable, quiet: bool = False) -> Iterator[Json]:
@@ -224,7 +233,8 @@ class Images:
             for name in loading.load(self.store, self.layers, stream, progress):
                 what = "Loaded image ID" if is_digest(name) else "Loaded image"
                 tell({"stream": f"{what}: {name}\n"})
-                self._publish("image", "load", self.store.resolve(name).id, {"name": name})
+                image_id = self.store.resolve(name).id
+                self._tell("load", image_id, image_id)
 
         return streamed(work)
 
@@ -245,8 +255,7 @@ class Images:
                 self.store, self.layers, stream, name, changes, message, platform
             )
             tell({"status": image.id})
-            shown = name.familiar if name else image.id
-            self._publish("image", "import", image.id, {"name": shown})
+            self._tell("import", image.id, image.id)
 
         return streamed(work)
 
@@ -275,15 +284,11 @@ def _list(store: ImageStore, all: bool, wanted: Filters, shared_size: bool) -> O
     found = []
     for image in passed:
         names = filters.matching_names(image, patterns) if patterns else None
-        one = image_views.summary(image, _labels(image), names)
+        one = image_views.summary(image, names)
         if shared_size:
             one["SharedSize"] = sum(sizes[x] for x in set(image.chain_ids) if users[x] > 1)
         found.append(one)
     return found
-
-
-def _labels(image: Image) -> dict[str, str]:
-    return image.config.labels if '"Labels"' in image.config_json else {}
 
 
 def _layer_sizes(images: Sequence[Image]) -> tuple[dict[str, int], dict[str, int]]:

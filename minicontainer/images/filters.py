@@ -143,7 +143,7 @@ def _label(values: Sequence[str], find: Find) -> Test:
     pairs = [value.partition("=") for value in values]
 
     def fits(image: Image) -> bool:
-        labels = image.config.labels
+        labels = image.labels
         return all(
             key in labels and (not equals or labels[key] == value) for key, equals, value in pairs
         )

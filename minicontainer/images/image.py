@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from minicontainer import jsontext
 from minicontainer.images import config
 from minicontainer.record import Record
 
@@ -54,7 +55,7 @@ class Image(Record):
         repo_digests: where it came from or went to: `docker.io/library/mongo@sha256:…`, sorted.
         size: bytes of its files, all layers together.
         created: the time in its config, RFC 3339; "" where there is none.
-        layers: bottom first.
+        layers_json: its layers, bottom first, as JSON.
         config_json: its config, as it came.
         parent: the ID of the image that it was made from here; "" where it was not.
         tagged_ns: when it got its last name, in nanoseconds since 1970; 0 for never.
@@ -68,14 +69,29 @@ class Image(Record):
     size: int
     created: str
     created_ns: int
-    layers: tuple[Layer, ...]
+    layers_json: str
     config_json: str
     parent: str = ""
     tagged_ns: int = 0
 
+    # The JSON texts are read when they are first asked for: a list of images needs neither.
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """Give its layers, bottom first."""
+        return tuple(map(Layer.from_json, jsontext.parse(self.layers_json)))
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """Give its labels, without the rest of the config."""
+        if '"Labels"' not in self.config_json:
+            return {}
+        inner = config.parse_json(self.config_json, "image config").get("config") or {}
+        return inner.get("Labels") or {}
+
     @cached_property
     def config(self) -> ImageConfig:
-        """Give what the config says; it is read when it is first asked for."""
+        """Give what the config says."""
         return config.parse(self.config_json)
 
     @property

@@ -5,10 +5,8 @@ See: `store.py`, which changes it.
 
 from __future__ import annotations
 
-import json
-
 from minicontainer.errors import InvalidArgument, NotFound
-from minicontainer.images.image import Image, Layer
+from minicontainer.images.image import Image
 from minicontainer.images.references import DEFAULT_TAG, is_digest
 from minicontainer.images.references import parse as parse_reference
 
@@ -148,7 +146,7 @@ def _image(row: tuple[Any, ...], names: tuple[str, ...], digests: tuple[str, ...
         size=size,
         created=created,
         created_ns=created_ns,
-        layers=tuple(Layer.from_json(layer) for layer in json.loads(layers)),
+        layers_json=layers,
         config_json=raw,
         parent=parent,
         tagged_ns=tagged,

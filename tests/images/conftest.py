@@ -14,6 +14,7 @@ import tarfile
 import pytest
 
 from minicontainer.images import archives, loading
+from minicontainer.images.config import chain_ids
 from minicontainer.images.layers import LayerStore
 from minicontainer.images.references import parse
 from minicontainer.images.store import ImageStore
@@ -62,6 +63,8 @@ def add_image(
     docker: bool = False,
     parent: str = "",
     repo_digests: tuple[str, ...] = (),
+    history: list[dict[str, Any]] | None = None,
+    unpacked_size: int = -1,
 ) -> Image:
     """Put an image into the store: its blobs, manifest and names."""
     layers = layers or (tar_of({"file": "+".join(names).encode()}),)
@@ -78,6 +81,7 @@ def add_image(
         "os": "linux",
         "created": created,
         "config": config or {},
+        "history": history or [],
         "rootfs": {"type": "layers", "diff_ids": [sha256(layer) for layer in layers]},
     }
     packed = [gzip.compress(layer, mtime=0) for layer in layers]
@@ -98,6 +102,7 @@ def add_image(
         names=[parse(name) for name in names],
         repo_digests=[parse(name) for name in repo_digests],
         parent=parent,
+        unpacked_sizes=dict.fromkeys(chain_ids(map(sha256, layers)), unpacked_size),
     )
 
 
