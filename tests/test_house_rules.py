@@ -132,6 +132,34 @@ def test_a_row_imports_only_from_the_rows_below() -> None:
     assert not wrong
 
 
+def imports_at_run_time(path: Path) -> set[str]:
+    """Name the package's own modules that the file *path* imports: late ones too, types not."""
+    tree = parsed(path)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    found = set()
+    for _, name in imports(tree):
+        place = PACKAGE.parent / name.replace(".", "/")
+        found.add(name if place.with_suffix(".py").exists() else name.rpartition(".")[0])
+    return {name for name in found if name.startswith("minicontainer.")}
+
+
+def test_no_imports_run_in_a_circle() -> None:
+    """Two modules that need one another can't be read one after the other.
+
+    Circles for types alone are fine: architecture.md names them.
+    """
+    below = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): imports_at_run_time(path)
+        for path in SOURCES
+    }
+    while leaves := [name for name, needed in below.items() if not needed & below.keys()]:
+        for name in leaves:
+            del below[name]
+    assert not below, "each of these imports another of them"
+
+
 def test_imports_name_what_they_import_in_full() -> None:
     """A relative import would hide from the reader, and from the test above, what it reaches."""
     wrong = [

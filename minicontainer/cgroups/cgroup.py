@@ -14,13 +14,13 @@ See: cgroups(7); kernel admin-guide/cgroup-v2.rst and cgroup-v1/.
 from __future__ import annotations
 
 from minicontainer.cgroups import hierarchies
-from minicontainer.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Literal, Protocol
 
+    from minicontainer.cgroups.hierarchies import View
     from minicontainer.cgroups.limits import DeviceRule, Resources
     from minicontainer.cgroups.oom import OomWatch
     from minicontainer.cgroups.stats import Stats
@@ -29,25 +29,6 @@ if TYPE_CHECKING:
     from minicontainer.cgroups.v2 import V2Cgroup
 else:
     Protocol = object
-
-
-class View(Record):
-    """One directory of a container's /sys/fs/cgroup.
-
-    Args:
-        name: below /sys/fs/cgroup: cpu,cpuacct; "" for /sys/fs/cgroup itself (v2).
-        source: the container's group as a directory of the host, for a bind mount.
-        filesystem: cgroup or cgroup2, for a mount from inside a cgroup namespace, where it shows
-            that namespace's root.
-        hierarchy: where the host has the whole of it (v2).
-        links: names beside it that point to it: cpu, cpuacct.
-    """
-
-    name: str
-    source: str
-    filesystem: str
-    hierarchy: str = ""
-    links: tuple[str, ...] = ()
 
 
 class Cgroup(Protocol):

@@ -18,6 +18,25 @@ if TYPE_CHECKING:
 USUAL_PLACE = "/sys/fs/cgroup"
 
 
+class View(Record):
+    """One directory of a container's /sys/fs/cgroup.
+
+    Args:
+        name: below /sys/fs/cgroup: cpu,cpuacct; "" for /sys/fs/cgroup itself (v2).
+        source: the container's group as a directory of the host, for a bind mount.
+        filesystem: cgroup or cgroup2, for a mount from inside a cgroup namespace, where it shows
+            that namespace's root.
+        hierarchy: where the host has the whole of it (v2).
+        links: names beside it that point to it: cpu, cpuacct.
+    """
+
+    name: str
+    source: str
+    filesystem: str
+    hierarchy: str = ""
+    links: tuple[str, ...] = ()
+
+
 class Hierarchy(Record):
     """One mounted hierarchy.
 

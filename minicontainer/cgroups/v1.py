@@ -11,8 +11,8 @@ import os
 import time
 
 from minicontainer.cgroups import control_files, directories, refusals
-from minicontainer.cgroups.cgroup import View
 from minicontainer.cgroups.freezer import is_frozen
+from minicontainer.cgroups.hierarchies import View
 from minicontainer.cgroups.v1_controllers import CONTROLLERS, OurController, Place
 from minicontainer.cgroups.v2 import V2Cgroup
 from minicontainer.contexts import ExitStack, suppress

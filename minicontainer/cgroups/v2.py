@@ -10,8 +10,8 @@ import os
 import time
 
 from minicontainer.cgroups import control_files, directories, refusals
-from minicontainer.cgroups.cgroup import View
 from minicontainer.cgroups.control_files import flat
+from minicontainer.cgroups.hierarchies import View
 from minicontainer.errors import Conflict, KernelError, NotFound
 from minicontainer.kernel import files
 

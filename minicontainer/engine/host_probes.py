@@ -67,8 +67,6 @@ _USER_NAMESPACE_SYSCTLS = (
     ("user.max_user_namespaces", "0", "10000"),
 )
 _KERNEL_OPTIONS = {"mount": "NAMESPACES", "network": "NET_NS", "cgroup": "CGROUPS"}
-# Not every container has these: --userns asks for one, a specification for the other.
-_OPTIONAL_NAMESPACES = ("user", "time")
 _NOBODY = 65534
 HOSTS_ROOT = "run as the host's root; in an outer container, start that with --privileged"
 _PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -129,7 +127,7 @@ def try_namespace(kind: Namespace) -> Finding:
         f"{kind.type} namespace",
         act,
         lambda error: _why_no_namespace(error, kind),
-        needed=kind.type not in _OPTIONAL_NAMESPACES,
+        needed=not kind.optional,
     )
 
 

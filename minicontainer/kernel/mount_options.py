@@ -25,6 +25,10 @@ from minicontainer.kernel.mounts import (
 )
 from minicontainer.record import Record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class Option(Record):
     """A word of a mount's options and what it changes: one row of the table.
@@ -35,7 +39,8 @@ class Option(Record):
         takes_back: such a flag, given by an earlier word; a new filesystem has none by itself.
         propagation: MS_PRIVATE and its kin, with MS_REC for a whole tree.
         bind: MS_BIND, or MS_BIND|MS_REC.
-        runtime: it is for whoever makes the mount: no call takes it.
+        runtime: it is for the code that makes the mount: no call takes it.
+        locks: the kernel locks its attribute for a mount namespace of another user namespace.
     """
 
     set: int = 0
@@ -45,6 +50,7 @@ class Option(Record):
     propagation: int = 0
     bind: int = 0
     runtime: bool = False
+    locks: bool = True
 
 
 _ATTRIBUTES = {
@@ -58,7 +64,7 @@ _ATTRIBUTES = {
     "exec": Option(clear=MOUNT_ATTR_NOEXEC),
     "nodiratime": Option(set=MOUNT_ATTR_NODIRATIME),
     "diratime": Option(clear=MOUNT_ATTR_NODIRATIME),
-    "nosymfollow": Option(set=MOUNT_ATTR_NOSYMFOLLOW),
+    "nosymfollow": Option(set=MOUNT_ATTR_NOSYMFOLLOW, locks=False),
     "symfollow": Option(clear=MOUNT_ATTR_NOSYMFOLLOW),
     # Setting one of these must clear the whole field: mount_setattr(2).
     "noatime": Option(set=MOUNT_ATTR_NOATIME, clear=MOUNT_ATTR__ATIME),
@@ -103,6 +109,19 @@ OPTIONS = {
     "iversion": Option(),
     "noiversion": Option(),
 }
+# The bits that say how times of access are kept; and the bits of all other attributes.
+TIMES = MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME
+
+
+def _bits(options: Iterable[Option]) -> int:
+    bits = 0
+    for option in options:
+        bits |= option.set & ~TIMES
+    return bits
+
+
+ATTRIBUTES = _bits(_ATTRIBUTES.values())
+NEVER_LOCKED = _bits(option for option in _ATTRIBUTES.values() if not option.locks)
 # rro, rnosuid, …: the same attribute for a whole tree of mounts, by mount_setattr(AT_RECURSIVE)
 RECURSIVE_OPTIONS = {f"r{word}": option for word, option in _ATTRIBUTES.items()}
 

@@ -40,12 +40,14 @@ class Namespace(Record):
         link: its name under /proc/PID/ns.
         made: the moment at which a new one is made. "clone": with the process. "inside": by the
             process itself, later. "before": by its parent, which gives it to its children.
+        optional: a container can do without it, and some kernels have none.
     """
 
     type: str
     flag: int
     link: str
     made: str = "clone"
+    optional: bool = False
 
     @property
     def option(self) -> str:
@@ -66,9 +68,9 @@ NAMESPACES = (
     Namespace(type="cgroup", flag=CLONE_NEWCGROUP, link="cgroup", made="inside"),
     # Its clocks can be set only while no process is in it (time_namespaces(7)); clone3 would put
     # the child in at once.
-    Namespace(type="time", flag=CLONE_NEWTIME, link="time", made="before"),
+    Namespace(type="time", flag=CLONE_NEWTIME, link="time", made="before", optional=True),
     Namespace(type="mount", flag=CLONE_NEWNS, link="mnt"),
-    Namespace(type="user", flag=CLONE_NEWUSER, link="user"),
+    Namespace(type="user", flag=CLONE_NEWUSER, link="user", optional=True),
 )
 BY_TYPE = {namespace.type: namespace for namespace in NAMESPACES}
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from minicontainer.cgroups.cgroup import View
+    from minicontainer.cgroups.hierarchies import View
     from minicontainer.runtime.config.spec import Bundle
     from minicontainer.runtime.container.state import State
     from minicontainer.runtime.sync import Channel

@@ -63,8 +63,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from minicontainer.runtime.container.state import State
-
 
 class Go(Record):
     """To init: the maps are written, begin; the hooks were run, or somebody listens: go on."""
@@ -319,27 +317,6 @@ def _handle(channel: Channel, message: Record, pid: int) -> bool:
         channel.on_filtering(message, pid)
         return False
     return True
-
-
-def hand_listener_over(channel: Channel, state: State, status: str) -> None:
-    """Send a filter's listener to who wants it, once the process at the other end has one.
-
-    Args:
-        state: the container's;  status: that it has then.
-    """
-    channel.on_filtering = lambda asked, pid: steps.take(
-        send_listener, asked, channel, pid, state, status
-    )
-
-
-def send_listener(asked: Filtering, channel: Channel, pid: int, state: State, status: str) -> None:
-    """Send the listener of a filter to whoever answers for the calls that it stops.
-
-    From here: the process under the filter may be stopped by whatever it does.
-    """
-    from minicontainer.runtime.parent import listener  # sockets: few filters have one
-
-    listener.hand_over(asked, channel, pid, state, status)
 
 
 def _why_it_ended(pid: int) -> str:

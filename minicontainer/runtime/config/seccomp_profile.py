@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import os
 
+from minicontainer.kernel.namespaces import NAMESPACES
 from minicontainer.kernel.seccomp import ArgRule, Seccomp, SyscallRule
 
 TYPE_CHECKING = False
@@ -186,10 +187,11 @@ PERSONALITIES = (
     0xFFFFFFFF,  # only asks
 )
 
-# CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET: a thread or process may be
-# cloned, a namespace not. A user namespace above all: in it everybody has every capability.
-CLONE_NAMESPACES = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000
-CLONE_NAMESPACES |= 0x40000000
+# clone(2) may make a thread or a process, but no namespace: above all no user namespace, in which
+# a process has every capability. The lowest byte of its flags is the child's exit signal, so that
+# CLONE_NEWTIME, a bit of that byte, is for clone3(2) alone.
+_CSIGNAL = 0xFF
+CLONE_NAMESPACES = sum(row.flag for row in NAMESPACES if not row.flag & _CSIGNAL)
 
 _ARM = """arm_fadvise64_64 arm_sync_file_range sync_file_range2 breakpoint cacheflush set_tls"""
 _S390 = "s390_pci_mmio_read s390_pci_mmio_write s390_runtime_instr"

@@ -23,10 +23,11 @@ from minicontainer.cgroups.freezer import is_frozen
 from minicontainer.contexts import ExitStack, suppress
 from minicontainer.errors import Conflict, InitError, KernelError
 from minicontainer.kernel import files, namespaces, pidfds, signals
-from minicontainer.kernel.namespaces import BY_TYPE
+from minicontainer.kernel.namespaces import BY_TYPE, NAMESPACES
 from minicontainer.runtime import inputs, sync
 from minicontainer.runtime.child import attributes, init, privileges, rootfs, streams
 from minicontainer.runtime.container import operations
+from minicontainer.runtime.parent import agents
 from minicontainer.runtime.parent.foreground import Running
 from minicontainer.runtime.parent.lifecycle import compile_filter, end_init
 from minicontainer.runtime.parent.spawn import fork_by_joiner
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from minicontainer.runtime.container.state import State, Store
 
 _RUNNING = ("running", "created")
+# The namespaces that a process makes, or joins, when it is in the container's cgroup.
+_INNER = [row.type for row in NAMESPACES if row.made == "inside"]
 
 
 def hold(name: str, store: Store, undo: ExitStack, *, paused: bool = False) -> tuple[State, int]:
@@ -121,9 +124,10 @@ def _start_exec(
         group_fd = _open_group(state, sub_groups.get("", ""))
         if group_fd is not None:
             undo.callback(os.close, group_fd)
-        wanted = {namespace.type for namespace in spec.linux.namespaces}
-        flags = sum(row.flag for kind, row in BY_TYPE.items() if kind in wanted - {"cgroup"})
-        child.pidfd = pidfd if "cgroup" in wanted else -1  # for `join_cgroup_namespace`
+        rows = [row for row in NAMESPACES if spec.has_namespace(row.type)]
+        flags = sum(row.flag for row in rows if row.made != "inside")
+        if any(row.made == "inside" for row in rows):
+            child.pidfd = pidfd  # for `join_inner_namespaces`
         pid, program_pidfd = fork_by_joiner(
             child, ours, lambda: _join(child, pidfd, flags), 0, group_fd, RECIPE
         )
@@ -131,7 +135,7 @@ def _start_exec(
             half_made.callback(os.close, program_pidfd)
             half_made.callback(end, state, pid, program_pidfd)
             child.close()
-            sync.hand_listener_over(ours, state, "running")
+            agents.hand_listener_over(ours, state, "running")
             sync.go(ours)  # not earlier, or the program could speak before its joiner has
             sync.wait_for_program(pid, ours)
             half_made.pop_all()
@@ -222,14 +226,16 @@ def _below(directory: str, sub_group: str) -> str:
 # --- the steps that differ from those of the container's own program -----------------------------
 
 
-@steps.needed_if(lambda spec: spec.has_namespace("cgroup"))
-def join_cgroup_namespace(init: inputs.Init) -> None:
-    """Make the container's cgroup the root of what we see of cgroups, now that we are in it.
+@steps.needed_if(lambda spec: any(map(spec.has_namespace, _INNER)))
+def join_inner_namespaces(init: inputs.Init) -> None:
+    """Join the cgroup namespace: the root of the cgroups that this process sees is then its own.
 
-    Whose cgroups begin there can't be moved or forked into it from outside, if v2 is mounted with
-    `nsdelegate`, as systemd does. See: cgroup-v2.rst "Delegation Containment".
+    If v2 is mounted with `nsdelegate`, as systemd does, a process in that namespace can't be moved
+    or forked into the container's cgroup from outside: so it comes after that.
+    See: cgroup-v2.rst "Delegation Containment".
     """
-    namespaces.join_process(init.pidfd, namespaces.CLONE_NEWCGROUP)
+    kinds = filter(init.spec.has_namespace, _INNER)
+    namespaces.join_process(init.pidfd, sum(BY_TYPE[kind].flag for kind in kinds))
     os.close(init.pidfd)
 
 
@@ -257,7 +263,7 @@ def settle_own_streams(init: inputs.Init) -> None:
 # The steps and their order are those of `init.RECIPE`, and so are the reasons where none is given.
 RECIPE: Recipe = {
     init.join_cgroups: "",
-    join_cgroup_namespace: "not by the joiner: from inside that namespace it could not fork "
+    join_inner_namespaces: "not by the joiner: from inside that namespace it could not fork "
     "into the cgroup, if v2 is mounted with `nsdelegate`",
     attributes.set_final_affinity: "in the cgroup, whose cpuset may change the processors; "
     "`set-initial-affinity` was before, by the joiner",

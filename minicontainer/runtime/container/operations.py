@@ -19,6 +19,7 @@ from minicontainer.kernel import files, pidfds, signals
 from minicontainer.runtime import sync
 from minicontainer.runtime.container.state import State, check_name, default_cgroup, unknown
 from minicontainer.runtime.hooks import is_fatal, run_poststart_hooks, run_poststop_hooks
+from minicontainer.runtime.parent import agents
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def start(name: str, store: Store, prepare: Callable[[], object] | None = None) 
         hooks = _hooks_of(state, store)
         if prepare is not None:
             prepare()
-        sync.hand_listener_over(gate, state, "created")
+        agents.hand_listener_over(gate, state, "created")
         try:
             steps.take(sync.start_program, state.pid, gate)
             if hooks:

@@ -12,7 +12,7 @@ import errno
 import os
 
 from minicontainer.errors import InvalidArgument, KernelError
-from minicontainer.kernel import files, mounts, paths
+from minicontainer.kernel import files, mount_options, mounts, paths
 from minicontainer.kernel.mount_options import parse_options
 from minicontainer.runtime.mounts import places
 
@@ -23,17 +23,6 @@ if TYPE_CHECKING:
     from minicontainer.kernel.mount_options import Options
     from minicontainer.kernel.paths import Root
     from minicontainer.runtime.config.spec import Mount, Spec
-
-# What any word of a bind's options takes away if no word sets it; but not the times of access.
-# mount(8) keeps it; runc and crun don't, so that it is what `docker run -v` has always done.
-_BIND_ATTRIBUTES = (
-    mounts.MOUNT_ATTR_RDONLY
-    | mounts.MOUNT_ATTR_NOSUID
-    | mounts.MOUNT_ATTR_NODEV
-    | mounts.MOUNT_ATTR_NOEXEC
-    | mounts.MOUNT_ATTR_NOSYMFOLLOW
-)
-_NEVER_LOCKED = mounts.MOUNT_ATTR_NOSYMFOLLOW  # mount_namespaces(7)
 
 
 def located(mount: Mount, bundle: str) -> Mount:
@@ -168,21 +157,23 @@ def attach(tree: int, place: int, mount: Mount, options: Options) -> None:
 def _change(tree: int, mount: Mount, options: Options) -> None:
     """Set the attributes and the propagation of a copy.
 
-    A bind without a word about attributes keeps all that its source has. With one it has what the
-    words ask for and nothing more; but in a user namespace the host's mount has locked its own, and
-    what no word names then stays.
+    A bind whose options name no attribute keeps all attributes of its source. If they name one, the
+    bind has the attributes that they name, and no others; only the times of access stay as they
+    are. (So do runc and crun, and so `docker run -v` has always done; mount(8) keeps the rest.)
+    In a user namespace, the attributes of the host's mount are locked: those that no option names
+    then stay.
     """
     if options.attributes == mounts.Attributes():
         _set_all(tree, options)
         return
     named = _named(mount, options.attributes)
     try:
-        _set_all(tree, options.replace(attributes=_with(named, _BIND_ATTRIBUTES)))
+        _set_all(tree, options.replace(attributes=_with(named, mount_options.ATTRIBUTES)))
     except KernelError as error:
         if error.errno != errno.EPERM:
             raise
         try:
-            _set_all(tree, options.replace(attributes=_with(named, _NEVER_LOCKED)))
+            _set_all(tree, options.replace(attributes=_with(named, mount_options.NEVER_LOCKED)))
         except KernelError as refused:
             raise KernelError(
                 refused.errno,
@@ -194,7 +185,7 @@ def _change(tree: int, mount: Mount, options: Options) -> None:
 
 def _named(mount: Mount, asked: mounts.Attributes) -> mounts.Attributes:
     """Leave the times of access as they are, unless a word sets another way: then all of it."""
-    times = mounts.MOUNT_ATTR__ATIME | mounts.MOUNT_ATTR_NODIRATIME
+    times = mount_options.TIMES
     if asked.set & times or "relatime" in mount.options:  # whose bits are none
         return asked.replace(
             clear=asked.clear | times & ~(asked.set & mounts.MOUNT_ATTR_NODIRATIME)

@@ -21,7 +21,7 @@ from minicontainer.runtime.mounts.entry import new_mount, writable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from minicontainer.cgroups.cgroup import View
+    from minicontainer.cgroups.hierarchies import View
     from minicontainer.kernel.mount_options import Options
     from minicontainer.kernel.paths import Root
     from minicontainer.runtime.config.spec import Mount, Spec

@@ -29,6 +29,7 @@ from minicontainer.runtime.hooks import (
 )
 from minicontainer.runtime.inputs import Options
 from minicontainer.runtime.mounts import binds
+from minicontainer.runtime.parent.agents import find_agent, hand_listener_over, send_listener
 from minicontainer.runtime.parent.foreground import Running
 from minicontainer.runtime.parent.host_mounts import copy_host_mounts
 from minicontainer.runtime.parent.spawn import fork_init, set_time_offsets
@@ -38,10 +39,8 @@ from minicontainer.runtime.sync import (
     Ready,
     channel_pair,
     go,
-    hand_listener_over,
     make_gate,
     next_message,
-    send_listener,
     start_program,
 )
 
@@ -360,17 +359,6 @@ def move_net_devices(pid: int, linux: Linux, undo: ExitStack) -> None:
     from minicontainer.runtime.parent import net_devices  # few containers get any
 
     net_devices.move_in(pid, linux.net_devices, undo)
-
-
-def find_agent(profile: Seccomp) -> None:
-    """Look whether somebody will take the listener of a filter that comes last, in `start`.
-
-    A missing one fails `create`, as with a filter that init has loaded by now; and not earlier, as
-    a hook may have begun it.
-    """
-    from minicontainer.runtime.parent import listener  # sockets: few filters have one
-
-    listener.check_agent(profile.listener_path or "")
 
 
 def wait_for(kind: type[Record], channel: Channel, pid: int) -> None:
