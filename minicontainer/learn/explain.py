@@ -157,7 +157,7 @@ def _counts(act: Act) -> list[str]:
         plural = "hierarchy" if number == 1 else "hierarchies"
         told.append(f"the same in {number} more {plural}: {', '.join(act.hierarchies)}")
     if act.more:
-        told.append(f"and {act.more} more {'line' if act.more == 1 else 'lines'} into this file")
+        told.append(f"and {len(act.more)} more like it: {', '.join(act.more)}")
     return told
 
 

@@ -8,7 +8,8 @@ and cgroup v1 has a directory in each of nine hierarchies. Nothing is left out h
     way
     calls that prepare another      part of the act of the call that changes something
     the same in other hierarchies   one act, and the names of the other hierarchies
-    more writes to the same file    one act, and their number
+    more writes to the same file,   one act, and what else was written or dropped
+    more of one option
 
 See: mkdir(1) `-p`; cgroups(7) on the hierarchies of version 1.
 """
@@ -39,7 +40,7 @@ class Act:
         self.prepared: list[Event] = []  # the calls that it needed
         self.parents: list[str] = []  # directories that were made for it, the uppermost first
         self.hierarchies: list[str] = []  # where else the same was done
-        self.more = 0  # further writes to the same file
+        self.more: list[str] = []  # what else was written to the same file, dropped, …
 
     @property
     def shell(self) -> str:
@@ -138,5 +139,11 @@ def _pattern(event: Event) -> tuple[str, ...]:
     return event.call, str(event.errno), _HIERARCHY.sub(r"\1*", told)
 
 
-def _writes_to(event: Event) -> str:
-    return str(event.args[0]) if event.call == "write" and event.args and not event.errno else ""
+def _further_value(first: Event, event: Event) -> str:
+    """Give what a call does that is otherwise the one before: the text, the option's value."""
+    if first.errno or event.errno or (first.call, first.args[:1]) != (event.call, event.args[:1]):
+        return ""
+    if event.call == "write":
+        return str(event.args[-1])
+    option, equals, value = (event.shell or "").rpartition("=")
+    return value if equals and option == (first.shell or "").rpartition("=")[0] else ""

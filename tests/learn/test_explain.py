@@ -307,6 +307,20 @@ def test_the_same_in_other_hierarchies_is_one_act() -> None:
     assert len(acts) == 2
 
 
+def test_more_of_the_same_is_one_act() -> None:
+    """Rules into one file, capabilities dropped one by one: told once, each one named."""
+    rules = [
+        Event(call="write", args=("/d/devices.allow", rule), result=9, object="cgroup:/d")
+        for rule in ("c 1:3 rwm", "c 1:5 rwm", "c 1:8 rwm")
+    ]
+    drops = [
+        Event(call="prctl", args=("PR_CAPBSET_DROP", bit), result=0, shell=f"capsh --drop={name}")
+        for bit, name in enumerate(("cap_bpf", "cap_lease"))
+    ]
+    acts = folding.fold([*rules, *drops])
+    assert [act.more for act in acts] == [["c 1:5 rwm", "c 1:8 rwm"], ["cap_lease"]]
+
+
 def test_every_call_is_counted() -> None:
     """Calls that prepare another belong to it; none is lost."""
     prepare = [Event(call=name, args=(3,), result=0) for name in ("fsopen", "fsconfig", "fsmount")]
