@@ -116,12 +116,8 @@ def _merge_repeated(acts: list[Act]) -> list[Act]:
         if key and key in first and hierarchy != _hierarchy_of(first[key].event):
             if hierarchy not in first[key].hierarchies:
                 first[key].hierarchies.append(hierarchy)
-        elif (
-            kept
-            and _writes_to(kept[-1].event)
-            and _writes_to(kept[-1].event) == _writes_to(act.event)
-        ):
-            kept[-1].more += 1
+        elif kept and (value := _further_value(kept[-1].event, act.event)):
+            kept[-1].more.append(value)
         else:
             first.setdefault(key, act)
             kept.append(act)
