@@ -100,16 +100,17 @@ def test_the_page_names_every_file_of_the_runtime() -> None:
 
 
 def test_the_tables_where_a_change_goes_are_there() -> None:
-    """Every file that the page names, and every name that it says is in one."""
+    """Every file and folder that the page names, and every name that it says is in one."""
     page = (CHECKOUT / "docs/how-to/extend.md").read_text()
-    rows = [row for row in page.splitlines() if row.startswith("| ")]
-    for row in rows:
-        folder = PACKAGE
-        for path in re.findall(r"`([\w/]+\.(?:py|md))`", row):
-            places = (PACKAGE / path, CHECKOUT / path, folder / path)
-            found = next((place for place in places if place.exists()), None)
-            assert found, f"{path}: {row}"
-            folder = found.parent  # a name alone is in the folder of the one before
-    for name, path in re.findall(r"`(\w+)`(?: or `\w+`)? (?:in|of) `([\w/]+\.py)`", page):
-        text = (PACKAGE / path).read_text()
-        assert re.search(rf"^(?:    )?(?:def |class |){name}\b", text, re.MULTILINE), (name, path)
+    lines = re.findall(r"^- .*$", page, flags=re.MULTILINE)
+    paths = re.findall(r"`([\w-]+(?:/[\w-]+)*(?:/|/[\w-]+\.\w+))`", "\n".join(lines))
+    assert len(paths) > 90
+    assert [
+        path for path in paths if not any((up / path).exists() for up in (PACKAGE, CHECKOUT))
+    ] == []
+    named = re.findall(r"`(\w+)`(?: or `(\w+)`)?,? (?:in|of) `([\w/]+\.py)`", page)
+    assert len(named) > 20
+    for *names, path in named:
+        text = next(up / path for up in (PACKAGE, CHECKOUT) if (up / path).exists()).read_text()
+        for name in filter(None, names):
+            assert re.search(rf"^(?:    )?(?:def |class |){name}\b", text, re.M), (name, path)
