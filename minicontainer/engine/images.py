@@ -57,7 +57,7 @@ class Images:
         settings: Settings | None = None,
     ) -> None:
         self.layers = LayerStore(data_root)
-        self.store = ImageStore(data_root, self.layers.remove)
+        self.store = ImageStore(data_root, self.layers)
         self._builtin = Builtin(self.store, self.layers, data_root)
         self._publish = publish
         self._in_use = in_use

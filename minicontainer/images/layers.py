@@ -147,10 +147,39 @@ class LayerStore:
 
     def remove(self, chain_id: str) -> None:
         """Remove a layer; nothing happens if it is not here. No container may use it any more."""
-        with self._alone(chain_id), suppress(FileNotFoundError):
-            gone = os.path.join(self._root, "tmp", f"removed-{os.urandom(8).hex()}")
-            os.rename(self._place(chain_id), gone)
-            trees.remove_tree(gone)
+        self.discard(self.detach(chain_id))
+
+    def detach(self, chain_id: str) -> str:
+        """Take a layer away under its name, at once; give what `discard` then removes.
+
+        Returns:
+            A directory, which also goes when the store is opened the next time; "" for a layer
+            that is not here.
+        """
+        gone = os.path.join(self._root, "tmp", f"removed-{os.urandom(8).hex()}")
+        with self._alone(chain_id):
+            try:
+                os.rename(self._place(chain_id), gone)
+            except FileNotFoundError:
+                return ""
+        return gone
+
+    def discard(self, directory: str) -> None:
+        """Remove the files of a layer that was detached."""
+        with suppress(FileNotFoundError):  # another process that opened the store removes it, too
+            if directory:
+                trees.remove_tree(directory)
+
+    def age_s(self, chain_id: str, now: float) -> float:
+        """Give the seconds since a layer was unpacked; 0 for one that is not here.
+
+        Args:
+            chain_id: the layer's.
+            now: seconds since 1970.
+        """
+        with suppress(FileNotFoundError):
+            return now - os.stat(os.path.join(self._place(chain_id), "layer.json")).st_mtime
+        return 0.0
 
     # -- inside ---------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from minicontainer.images.manifests import Manifest
     from minicontainer.images.references import Reference
+    from minicontainer.images.store_garbage import LayerFiles
     from minicontainer.images.store_removal import InUse, Records
 
 
@@ -44,16 +45,14 @@ class ImageStore(Lookup):
 
     Args:
         data_root: `/var/lib/minicontainer`; the images are in `images/` below it.
-        remove_layer: takes the chain ID of a layer that no image needs, and removes its directory.
+        layers: the unpacked layers, of which those go that no image needs; None for no layers.
     """
 
-    def __init__(
-        self, data_root: str, remove_layer: Callable[[str], object] = lambda chain_id: None
-    ) -> None:
+    def __init__(self, data_root: str, layers: LayerFiles | None = None) -> None:
         self.root = os.path.join(data_root, "images")
         self.blobs = Blobs(self.root)
         super().__init__(Database(os.path.join(self.root, "images.db")))
-        self._garbage = Garbage(self._database, self.blobs, remove_layer)
+        self._garbage = Garbage(self._database, self.blobs, layers)
         self._leases = Leases(self._database, self.blobs, self._garbage)
         self._removal = Removal(self, self._database)
         with self._database.change():

@@ -13,10 +13,27 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
+    from typing import Protocol
 
     from minicontainer.images.blobs import Blobs
     from minicontainer.images.store_schema import Database
+
+    class LayerFiles(Protocol):
+        """The directories of unpacked layers; `LayerStore` is one."""
+
+        def chain_ids(self) -> tuple[str, ...]:
+            """List them."""
+
+        def age_s(self, chain_id: str, now: float) -> float:
+            """Give the seconds since a layer was unpacked."""
+
+        def detach(self, chain_id: str) -> str:
+            """Take a layer away under its name, at once."""
+
+        def discard(self, directory: str) -> None:
+            """Remove the files of one that was detached, in a time that grows with it."""
+
 
 GRACE_S = 3600.0  # a blob that nobody knows may be of a program that is about to name it
 _NEEDED = """
@@ -29,12 +46,10 @@ _LEASED = "EXISTS (SELECT 1 FROM leased WHERE leased.digest=garbage.digest)"
 class Garbage:
     """What may go from a store."""
 
-    def __init__(
-        self, database: Database, blobs: Blobs, remove_layer: Callable[[str], object]
-    ) -> None:
+    def __init__(self, database: Database, blobs: Blobs, layers: LayerFiles | None) -> None:
         self._database = database
         self._blobs = blobs
-        self._remove_layer = remove_layer
+        self._layers = layers
 
     def set_needs(self, image: str, blobs: Iterable[str], chain_ids: Iterable[str]) -> None:
         """Say what an image needs; what it needed before and no longer does is marked."""
@@ -64,6 +79,7 @@ class Garbage:
     def remove(self) -> int:
         """Remove the files of what is marked, unless it is kept; give the bytes freed."""
         freed = 0
+        detached = []
         with self._database.change():
             self._database.run(f"DELETE FROM garbage WHERE {_NEEDED}")
             for kind, digest in self._database.rows(
@@ -71,9 +87,12 @@ class Garbage:
             ):
                 if kind == "blob":
                     freed += self._blobs.remove(digest)
-                else:
-                    self._remove_layer(digest)
+                elif self._layers is not None:
+                    detached.append(self._layers.detach(digest))
                 self._database.run("DELETE FROM garbage WHERE kind=? AND digest=?", kind, digest)
+        for directory in detached:  # now that nobody waits for the database
+            assert self._layers is not None
+            self._layers.discard(directory)
         return freed
 
     def collect(self) -> int:
@@ -82,9 +101,14 @@ class Garbage:
         with self._database.change():
             known = {digest for (digest,) in self._database.rows("SELECT digest FROM needs")}
             known |= {digest for (digest,) in self._database.rows("SELECT digest FROM leased")}
+            known |= {digest for (digest,) in self._database.rows("SELECT chain_id FROM holds")}
             for digest in list(self._blobs.digests()):
                 if digest not in known and self._age_s(digest, now) > GRACE_S:
                     self.mark((("blob", digest),))
+            layers = self._layers
+            for chain_id in layers.chain_ids() if layers else ():
+                if layers and chain_id not in known and layers.age_s(chain_id, now) > GRACE_S:
+                    self.mark((("layer", chain_id),))
         return self.remove() + self._blobs.sweep_ingest(24 * GRACE_S, now)
 
     def _age_s(self, digest: str, now: float) -> float:

@@ -124,7 +124,7 @@ class Place:
 
     def __init__(self, root: Path) -> None:
         self.layers = LayerStore(str(root))
-        self.store = ImageStore(str(root), self.layers.remove)
+        self.store = ImageStore(str(root), self.layers)
 
     def load(self, content: bytes) -> list[str]:
         """Load an archive."""

@@ -21,6 +21,34 @@ if TYPE_CHECKING:
 
 BASE = tar_of({"base": b"base"})
 TOP = tar_of({"top": b"top"})
+UNKNOWN = sha256(b"a layer that no image has")
+
+
+class Recorder:
+    """Layers whose removal is written down.
+
+    Args:
+        removed: gets the chain IDs of those that are removed.
+    """
+
+    def __init__(self, removed: list[str]) -> None:
+        self._removed = removed
+
+    def chain_ids(self) -> tuple[str, ...]:
+        """List those that nobody knows."""
+        return (UNKNOWN,) if UNKNOWN not in self._removed else ()
+
+    def age_s(self, chain_id: str, now: float) -> float:
+        """Say that all are old."""
+        return 1e6
+
+    def detach(self, chain_id: str) -> str:
+        """Take one away."""
+        return chain_id
+
+    def discard(self, directory: str) -> None:
+        """Write it down."""
+        self._removed.append(directory)
 
 
 def names_of(store: ImageStore) -> list[str]:
@@ -159,7 +187,7 @@ def test_a_manifest_that_does_not_fit_is_refused(store: ImageStore) -> None:
 def test_what_a_removed_image_shared_stays(tmp_path: Path) -> None:
     """Its own blobs and layers go, those of both go with the second."""
     removed: list[str] = []
-    store = ImageStore(str(tmp_path), removed.append)
+    store = ImageStore(str(tmp_path), Recorder(removed))
     one = add_image(store, "one", layers=(BASE,))
     two = add_image(store, "two", layers=(BASE, TOP))
     records = store.remove("two")
@@ -177,7 +205,7 @@ def test_what_a_removed_image_shared_stays(tmp_path: Path) -> None:
 def test_a_container_keeps_the_layers_of_an_image_that_is_gone(tmp_path: Path) -> None:
     """Until it lets go of them; two containers count as two."""
     removed: list[str] = []
-    store = ImageStore(str(tmp_path), removed.append)
+    store = ImageStore(str(tmp_path), Recorder(removed))
     image = add_image(store, "x", layers=(BASE,))
     store.hold(image.id, "container 1")
     store.hold(image.id, "container 1")
@@ -252,6 +280,16 @@ def test_files_that_nobody_knows_go_after_an_hour(store: ImageStore) -> None:
     assert store.collect_garbage() == len(b"of nobody")
     assert not store.blobs.has(digest)
     assert store.blobs.has(image.id)
+
+
+def test_layers_that_nobody_knows_go_too(tmp_path: Path) -> None:
+    """Those of images and containers stay."""
+    removed: list[str] = []
+    store = ImageStore(str(tmp_path), Recorder(removed))
+    add_image(store, "x")
+    store.collect_garbage()
+    assert removed == [UNKNOWN]
+    store.close()
 
 
 def test_two_processes_use_one_store(store: ImageStore, tmp_path: Path) -> None:
