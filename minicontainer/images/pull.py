@@ -181,7 +181,9 @@ class _Pull:
             self._layers.has(layer.chain_id) and self._store.blobs.has(layer.digest)
             for layer in before.layers
         )
-        return digest if is_same and is_whole and self._fits(before.config) else ""
+        # arm without its variant may be of one that does not run here: the index knows
+        is_plain = before.config.architecture != "arm" or before.config.variant
+        return digest if is_same and is_whole and is_plain and self._fits(before.config) else ""
 
     def _fits(self, config: ImageConfig) -> bool:
         """Say whether an image is for the platform that was asked for."""

@@ -44,6 +44,8 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 _MOST_REDIRECTS = 10
 _TRANSIENT = {408, 500, 502, 503, 504}
 _TOO_MANY_REQUESTS = 429
+# Parts of OpenSSL's words when the other side does speak TLS.
+_TLS_ERRORS = ("CERTIFICATE_VERIFY_FAILED", "_ALERT_")
 _BODY_LIMIT = 4 << 20  # bytes of an answer that is held in memory, as Docker limits manifests
 _ERROR_LIMIT = 64 << 10  # bytes of an error's body that are read
 
@@ -213,7 +215,8 @@ class Registry:
                 if len(body) > _ERROR_LIMIT:
                     break
         request = response.request
-        return refused(request.method, str(request.url), response.status_code, body)
+        has_token = request.headers.get("Authorization", "").startswith("Bearer ")
+        return refused(request.method, str(request.url), response.status_code, body, has_token)
 
     def absolute(self, url: str) -> str:
         """Make a whole URL of a path from `/v2/` on."""
@@ -367,13 +370,14 @@ class Registry:
             self._client(place).get(place, timeout=patience_s, auth=None)
         except httpx.ConnectError as error:
             words = str(error)
-            if "SSL" not in words and "reset" not in words.lower():
-                raise self._error(error) from error
-            if "CERTIFICATE_VERIFY_FAILED" in words:
+            is_tls = any(sign in words for sign in _TLS_ERRORS)
+            if is_tls or ("SSL" not in words and "reset" not in words.lower()):
                 raise self._error(error) from error
             return False
-        except httpx.TransportError:
+        except httpx.ConnectTimeout:  # a server that waits for a line of HTTP
             return False
+        except httpx.TransportError:  # later than the handshake
+            return True
         return True
 
     def _client(self, place: httpx.URL) -> httpx.Client:
@@ -415,6 +419,8 @@ class Registry:
                 f"the certificate of registry {host} can't be verified: put its authority's into "
                 f"{self._settings.certificates[0]}/{host}/ca.crt, or list it as insecure ({words})"
             )
+        if "_ALERT_" in words:
+            return Unreachable(f"registry {host} refuses the TLS connection: {words}")
         if isinstance(error, httpx.ConnectError | httpx.ProxyError):
             return Unreachable(f"registry {host} can't be reached: {words}")
         if isinstance(error, httpx.UnsupportedProtocol):

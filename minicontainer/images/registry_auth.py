@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 CLIENT_ID = "minicontainer"
 _SHORTEST_LIFE_S = 60  # the specification's default, and Docker's minimum
 _MARGIN_S = 10  # a token that ends within this time is replaced
-_CHALLENGE = re.compile(r"""\s*,?\s*([A-Za-z0-9!#$%&'*+.^_`|~-]+)(?:\s+|$)""")
+_CHALLENGE = re.compile(r"""\s*,?\s*([A-Za-z0-9!#$%&'*+.^_`|~-]+)(?:\s+|(?=,)|$)""")
 _PARAMETER = re.compile(
     r"""\s*,?\s*([A-Za-z0-9!#$%&'*+.^_`|~-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))"""
 )

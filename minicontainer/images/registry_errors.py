@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from minicontainer.images.references import Reference
 
 # What a status means where the registry does not say it in JSON.
-_CODES = {401: "UNAUTHORIZED", 403: "DENIED", 429: "TOOMANYREQUESTS"}
+_CODES = {
+    401: ("UNAUTHORIZED", "authentication required"),
+    403: ("DENIED", "requested access to the resource is denied"),
+    429: ("TOOMANYREQUESTS", "the registry limits how much is asked of it"),
+}
 
 
 class Refused(Error):
@@ -49,7 +53,9 @@ class Stalled(Interrupted):
     """A registry sent nothing for so long that the connection was given up."""
 
 
-def refused(method: str, url: str, status: int, body: bytes) -> Refused:
+def refused(
+    method: str, url: str, status: int, body: bytes, is_authorized: bool = False
+) -> Refused:
     """Make the error of an answer that is no success.
 
     Args:
@@ -57,11 +63,13 @@ def refused(method: str, url: str, status: int, body: bytes) -> Refused:
         url: of the request.
         status: of the answer.
         body: its first bytes.
+        is_authorized: the request had a token: a 401 then means that it does not reach that far.
     """
     code, message = _first_error(body)
+    if status == 401 and is_authorized:
+        code, message = _CODES[403]
     if not code and status in _CODES:
-        code = _CODES[status]
-        message = _phrase(status)
+        code, message = _CODES[status]
     if code:
         line = f"{code.lower().replace('_', ' ')}: {message or 'no reason given'}"
         return Refused(status, code, shortened(printable(line), 1024))
