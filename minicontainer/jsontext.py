@@ -81,6 +81,11 @@ def dump(value: Any) -> str:
     return "".join(encoder(value, 0))
 
 
+def quote(text: str) -> str:
+    """Write a text as JSON; characters beyond ASCII stay as they are, lone surrogates too."""
+    return _json.encode_basestring(text)
+
+
 def pretty(value: Any, indent: str = "    ", margin: str = "\n") -> str:
     """Write a value as JSON for people: a line for every member.
 

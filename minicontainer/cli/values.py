@@ -103,7 +103,7 @@ def _mount(text: str) -> MountRequest:
     if "size" in found:
         found["size"] = size(found["size"])
     options = [f"{name}={found.pop(name)}" for name in ("size", "mode") if name in found]
-    return MountRequest(**found, tmpfs_options=",".join(options))
+    return MountRequest(**found, mount_words=",".join(options))
 
 
 def tmpfs(text: str) -> tuple[str, str]:

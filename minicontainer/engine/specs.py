@@ -30,6 +30,7 @@ from minicontainer.runtime.container.state import OCI_VERSION
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from minicontainer.engine.config import ContainerConfig, HostConfig
 
@@ -72,11 +73,13 @@ def make_spec(
     identifier: str,
     directory: str,
     pid_of: Callable[[str], int],
+    lowers: tuple[str, ...] = (),
 ) -> Spec:
     """Write the specification of a container.
 
     Args:
         config: what was asked for.
+        lowers: the directories below the writable layer, uppermost first; () for `config.rootfs`.
         identifier: the container's ID.
         directory: the container's own, with the overlay's upper and work directories and etc files.
         pid_of: finds the first process of another container, for `container:NAME`.
@@ -85,7 +88,9 @@ def make_spec(
     """
     host = config.host_config
     namespaces = namespaces_for(host, pid_of)
-    identity = users.find(config.user, config.rootfs)
+    lowers, upper = lowers or (config.rootfs,), f"{directory}/upper"
+    layers = (upper, *lowers) if os.path.isdir(upper) else lowers
+    identity = users.find(config.user, layers, host.group_add)
     caps = capabilities_for(host)
     devices, rules = volumes.devices_for(host)
     isolated = {namespace.type for namespace in namespaces}
@@ -99,7 +104,7 @@ def make_spec(
         process=_process(config, identity, caps, identifier),
         hostname=hostname_for(config, identifier) if own_name else None,
         mounts=(
-            *_root_mounts(config.rootfs, directory, mapped),
+            *_root_mounts(lowers, directory, mapped),
             *_system_mounts(host, isolated),
             *_etc_mounts(directory),
             *volumes.mounts_for(host),
@@ -205,7 +210,7 @@ def _process(
         )
     own = caps if identity.uid == 0 else ()  # another user has what its programs' files grant
     return Process(
-        args=config.cmd,
+        args=(*(config.entrypoint or ()), *config.cmd),
         cwd=config.working_dir or "/",
         env=environment_for(config, identifier),
         user=User(uid=identity.uid, gid=identity.gid, additional_gids=identity.groups),
@@ -215,6 +220,35 @@ def _process(
         rlimits=tuple(_rlimit(limit.name, limit.soft, limit.hard) for limit in host.ulimits),
         no_new_privileges=host.no_new_privileges,
     )
+
+
+def exec_process(
+    config: ContainerConfig,
+    identifier: str,
+    directory: str,
+    lowers: tuple[str, ...],
+    body: dict[str, Any],
+) -> Process:
+    """Describe a program that `exec` starts in a container.
+
+    Args:
+        body: Docker's ExecConfig: Cmd, Env, User, WorkingDir, Privileged, Tty.
+    """
+    user = body.get("User") or ""
+    roots = (f"{directory}/upper", *lowers)
+    groups = () if user else config.host_config.group_add
+    identity = users.find(user or config.user, roots, groups)
+    privileged = body.get("Privileged") or config.host_config.privileged
+    caps = capabilities.NAMES if privileged else capabilities_for(config.host_config)
+    changed = config.replace(
+        cmd=tuple(body["Cmd"]),
+        entrypoint=None,
+        env=(*config.env, *(body.get("Env") or ())),
+        working_dir=body.get("WorkingDir") or config.working_dir,
+        tty=bool(body.get("Tty")),
+        host_config=config.host_config.replace(console_size=()),
+    )
+    return _process(changed, identity, caps, identifier)
 
 
 def _console_size(host: HostConfig) -> ConsoleSize | None:
@@ -316,17 +350,19 @@ def _sysctls(namespaces: tuple[NamespaceSpec, ...], mapped: tuple[IdMap, ...]) -
     }
 
 
-def _root_mounts(rootfs: str, directory: str, mapped: tuple[IdMap, ...]) -> tuple[Mount, ...]:
+def _root_mounts(
+    lowers: tuple[str, ...], directory: str, mapped: tuple[IdMap, ...]
+) -> tuple[Mount, ...]:
     """Lay a writable layer over the image, which stays as it is."""
     own = os.path.join(directory, "rootfs")
-    lower = rootfs
+    rootfs, lower = lowers[0], ":".join(lowers)
     below: tuple[Mount, ...] = ()
     if mapped:
         # the image's owners, as the user namespace knows them
         shown = Mount(destination="/", type="bind", source=rootfs, options=("bind",))
         below = (shown.replace(uid_mappings=mapped, gid_mappings=mapped),)
         lower = own
-    for path in (lower, directory):
+    for path in (*lowers, directory):
         if set(path) & set(",:\\"):
             raise InvalidArgument(
                 f"{path}: an overlay's directories can't have , : or \\ in a name"

@@ -43,12 +43,13 @@ class _Line(Record):
     parts: tuple[str, ...]
 
 
-def find(user: str, rootfs: str, group_add: tuple[str, ...] = ()) -> Identity:
+def find(user: str, rootfs: str | tuple[str, ...], group_add: tuple[str, ...] = ()) -> Identity:
     """Look up a user as `--user` takes it: name, uid, name:group, uid:gid.
 
     Args:
         user: "" for root.
-        rootfs: the root file system whose passwd and group files count.
+        rootfs: the root file system whose passwd and group files count; or its layers, uppermost
+            first: the first layer that has a file counts.
         group_add: further groups by name or gid, as `--group-add` takes them.
     Raises:
         InvalidArgument: the user or group does not exist there, or a number is out of range.
@@ -56,8 +57,9 @@ def find(user: str, rootfs: str, group_add: tuple[str, ...] = ()) -> Identity:
     name, colon, group = user.partition(":")
     if (not name and user) or (colon and not group):
         raise InvalidArgument(f"invalid user {user!r}: use USER, UID, USER:GROUP or UID:GID")
-    groups = list(_lines(rootfs, "etc/group", 4))
-    uid, line = _find(name or "0", list(_lines(rootfs, "etc/passwd", 7)), "user", "passwd")
+    roots = (rootfs,) if isinstance(rootfs, str) else rootfs
+    groups = list(_lines(roots, "etc/group", 4))
+    uid, line = _find(name or "0", list(_lines(roots, "etc/passwd", 7)), "user", "passwd")
     added = [_find(text, groups, "group", "group")[0] for text in group_add]
     if group:
         gid, _ = _find(group, groups, "group", "group")
@@ -109,20 +111,23 @@ def _id(text: str, what: str, place: str = "") -> int:
     return number
 
 
-def _lines(rootfs: str, path: str, fields: int) -> Iterator[_Line]:
+def _lines(roots: tuple[str, ...], path: str, fields: int) -> Iterator[_Line]:
     """Yield the lines of a colon-separated file that have enough fields.
 
     An image need not have the file.
     """
-    for number, text in enumerate(_read(rootfs, path).split("\n"), 1):
+    for number, text in enumerate(_read(roots, path).split("\n"), 1):
         found = tuple(text.split(":"))
         if len(found) >= fields and not text.startswith("#"):
             yield _Line(place=f"/{path} of the container, line {number}", parts=found)
 
 
-def _read(rootfs: str, path: str) -> str:
-    root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return paths.read_in_root(root, path)
-    finally:
-        os.close(root)
+def _read(roots: tuple[str, ...], path: str) -> str:
+    for directory in roots:
+        root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if text := paths.read_in_root(root, path):
+                return text
+        finally:
+            os.close(root)
+    return ""

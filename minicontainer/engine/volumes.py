@@ -17,8 +17,14 @@ from minicontainer.runtime.config.spec_linux import Device
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
-    from minicontainer.engine.config import DeviceMapping, HostConfig, MountRequest
+    from minicontainer.engine.config import (
+        ContainerConfig,
+        DeviceMapping,
+        HostConfig,
+        MountRequest,
+    )
 
 _PROPAGATION = (
     "private", "rprivate", "slave", "rslave", "shared", "rshared",
@@ -78,7 +84,7 @@ def _from_bind(text: str) -> Mount:
 def _from_request(request: MountRequest) -> Mount:
     words = ("ro" if request.read_only else "", request.propagation)
     if request.type == "tmpfs":
-        return _tmpfs(request.target, ",".join((request.tmpfs_options, *words)))
+        return _tmpfs(request.target, ",".join((request.mount_words, *words)))
     if not request.source.startswith("/"):
         raise InvalidArgument(f"invalid mount source: '{request.source}': must be an absolute path")
     if request.propagation not in ("", *_PROPAGATION):
@@ -194,3 +200,21 @@ def _host_devices(directory: str) -> Iterator[str]:
             and stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode) in _DEVICE_TYPES
         ):
             yield entry.path
+
+
+def mount_points(config: ContainerConfig) -> list[dict[str, Any]]:
+    """Give what `inspect` shows of a container's mounts: Docker's MountPoint."""
+    found = []
+    for text in config.host_config.binds:
+        source, target, *mode = text.split(":")
+        words = mode[0].split(",") if mode else []
+        found.append(_mount_point("bind", source, target, ",".join(words), "ro" not in words))
+    return found + [
+        _mount_point(request.type, request.source, request.target, "", not request.read_only)
+        for request in config.host_config.mounts
+    ]
+
+
+def _mount_point(kind: str, source: str, target: str, mode: str, writable: bool) -> dict[str, Any]:
+    shown = {"Type": kind, "Source": source, "Destination": target, "Mode": mode, "RW": writable}
+    return {**shown, "Propagation": "rprivate" if kind == "bind" else ""}

@@ -169,11 +169,11 @@ def _since(values: Sequence[str], find: Find) -> Test:
 def _until(values: Sequence[str], find: Find) -> Test:
     if len(values) > 1:
         raise InvalidArgument("more than one until filter specified")
-    limit = _moment_ns(values[0])
+    limit = moment_ns(values[0])
     return lambda image: image.created_ns < limit
 
 
-def _moment_ns(text: str) -> int:
+def moment_ns(text: str) -> int:
     """Read a time as nanoseconds since 1970: RFC 3339, seconds since 1970, or how long ago."""
     if re.fullmatch(r"\d+(\.\d{1,9})?", text):
         whole, _, part = text.partition(".")

@@ -181,7 +181,7 @@ BIND = MountRequest(type="bind", source="/a", target="/b")
         (
             "type=tmpfs,dst=/b,tmpfs-mode=1777,tmpfs-size=1k,ro",
             MountRequest(
-                type="tmpfs", target="/b", read_only=True, tmpfs_options="size=1024,mode=1777"
+                type="tmpfs", target="/b", read_only=True, mount_words="size=1024,mode=1777"
             ),
         ),
     ],

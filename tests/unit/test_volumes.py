@@ -93,7 +93,7 @@ def test_a_tmpfs_holds_no_programs_and_no_devices() -> None:
     """Unless it is told to: a later word wins."""
     expected = ("nosuid", "nodev", "noexec", "exec", "size=1m")
     assert mounts_of(tmpfs={"/t": "exec,size=1m"})[0].options == expected
-    request = MountRequest(type="tmpfs", target="/t", read_only=True, tmpfs_options="mode=700")
+    request = MountRequest(type="tmpfs", target="/t", read_only=True, mount_words="mode=700")
     assert mounts_of(mounts=(request,))[0].options == (*expected[:3], "mode=700", "ro")
 
 

@@ -1,0 +1,136 @@
+"""A container's directory, and the OCI bundle in it that the monitor starts.
+
+<data-root>/containers/<id>/
+    config.json                      the specification of the next start
+    rootfs/                          where the overlay is mounted, in the container alone
+    upper/ work/                     the overlay's writable layer
+    hostname hosts resolv.conf       shown in the container's /etc
+    <id>-json.log                    the log
+    exit.json                        how the last start ended
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from minicontainer import jsontext
+from minicontainer.engine import resolvers, specs
+from minicontainer.errors import InvalidArgument, KernelError, NotFound
+from minicontainer.runtime.config.spec_check import check
+from minicontainer.runtime.container.state import for_its_owner
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from minicontainer.engine.config import ContainerConfig
+    from minicontainer.engine.container import Container
+    from minicontainer.runtime.config.spec import Spec
+
+_LAYER = ("rootfs", "upper", "work")
+
+
+def find_rootfs(asked: str, data_root: str) -> str:
+    """Find a root file system: a directory, or the name of one that rootfs/NAME built.
+
+    Raises:
+        NotFound: there is none.
+        InvalidArgument: it is no directory, or can't be read.
+    """
+    path = asked if asked.startswith("/") else os.path.join(data_root, "rootfs", asked)
+    try:
+        os.listdir(path)
+    except FileNotFoundError:
+        raise NotFound(f"no root file system at {path}: build it with rootfs/{asked}") from None
+    except OSError as error:
+        raise InvalidArgument(f"root file system {path}: {error.strerror}") from None
+    return os.path.realpath(path)
+
+
+def make_directory(container: Container) -> None:
+    """Make the container's directory, with an empty writable layer."""
+    os.makedirs(os.path.dirname(container.directory), mode=0o711, exist_ok=True)
+    os.mkdir(container.directory, 0o711)
+    for name in _LAYER:
+        os.mkdir(f"{container.directory}/{name}", 0o755)
+    if container.config.host_config.userns_mode == "private":
+        for name in ("upper", "work"):
+            mapped = specs.MAPPED.host_id
+            os.chown(f"{container.directory}/{name}", mapped, mapped)
+
+
+def remove_directory(directory: str) -> None:
+    """Remove a container's directory with all that its program wrote.
+
+    Raises:
+        KernelError: EBUSY, EIO, …
+    """
+    try:
+        shutil.rmtree(directory)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise KernelError(error.errno, error.strerror, f"remove {directory}") from None
+
+
+def write_etc(container: Container) -> None:
+    """Write what a container can't take from its image: its name, and the host's resolvers."""
+    config = container.config
+    hostname = specs.hostname_for(config, container.id)
+    own = next((end["IPAddress"] for end in container.endpoints.values() if end), "") or "127.0.1.1"
+    extra = "".join(_host_line(entry) for entry in config.host_config.extra_hosts)
+    write_file(f"{container.directory}/hostname", hostname + "\n")
+    write_file(
+        f"{container.directory}/hosts",
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+        f"{extra}{own}\t{hostname}\n",
+    )
+    write_file(f"{container.directory}/resolv.conf", _resolv_conf(config))
+
+
+def _host_line(entry: str) -> str:
+    name, _, address = entry.partition(":")
+    return f"{address}\t{name}\n"
+
+
+def _resolv_conf(config: ContainerConfig) -> str:
+    host = config.host_config
+    if not (host.dns or host.dns_search or host.dns_options):
+        return resolvers.for_network(host.network_mode == "host")
+    lines = [f"nameserver {server}" for server in host.dns]
+    if not lines:
+        given = resolvers.for_network(host.network_mode == "host").splitlines()
+        lines = [line for line in given if line.startswith("nameserver")]
+    if host.dns_search:
+        lines.append(f"search {' '.join(host.dns_search)}")
+    if host.dns_options:
+        lines.append(f"options {' '.join(host.dns_options)}")
+    return "\n".join(lines) + "\n"
+
+
+def write_file(path: str, text: str, mode: int = 0o644) -> None:
+    """Write a file, in place: it may be mounted in a container by now.
+
+    Args:
+        mode: whatever the caller's umask.
+    """
+    try:
+        with open(path, "w", encoding="utf-8", opener=for_its_owner) as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(text)
+    except OSError as error:
+        raise KernelError(error.errno, error.strerror, f"write {path}") from None
+
+
+def make_spec(container: Container, lowers: tuple[str, ...], pid_of: Callable[[str], int]) -> Spec:
+    """Write the specification of the container's next start, and check it."""
+    spec = specs.make_spec(container.config, container.id, container.directory, pid_of, lowers)
+    check(spec)
+    return spec
+
+
+def write_bundle(container: Container, spec: Spec) -> None:
+    """Write config.json for the monitor."""
+    text = jsontext.dump(spec.to_json()) + "\n"
+    write_file(f"{container.directory}/config.json", text, 0o600)  # variables may be secrets

@@ -1,0 +1,364 @@
+"""Containers as Docker's API knows them: found by name or ID, and what is done with them.
+
+Each method is one operation of the API, in Docker's words; the mechanisms are in files of their
+own: `creation`, `supervisor` (start and end), `stops`, `inspection`, `listing`, `logs`, `waits`.
+
+See: Docker Engine API, "Container".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+
+from minicontainer.engine import (
+    bundles,
+    creation,
+    inspection,
+    listing,
+    names,
+    protocol,
+    restarts,
+    stops,
+)
+from minicontainer.engine.container import Container
+from minicontainer.engine.detach_keys import parse as parse_detach_keys
+from minicontainer.engine.logs import LogStream
+from minicontainer.engine.waits import Waiting
+from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound, NotModified
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from minicontainer.engine.engine import Engine
+    from minicontainer.engine.options import AttachOptions, ClientStream, LogOptions
+
+    Json = dict[str, Any]
+    Filters = dict[str, list[str]]
+
+
+class Containers:
+    """The containers of an engine.
+
+    Args:
+        engine: with its other parts.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._by_id: dict[str, Container] = {}
+        self._ids: dict[str, str] = {}  # by name
+
+    # --- finding ----------------------------------------------------------------------------
+
+    def all(self) -> list[Container]:
+        """List them."""
+        with self._lock:
+            return [*self._by_id.values()]
+
+    def find(self, ref: str) -> Container:
+        """Find a container by its ID, its name, or the unique beginning of its ID.
+
+        Raises:
+            NotFound: `No such container: …`.  InvalidArgument: several IDs begin like this.
+        """
+        with self._lock:
+            found = self._by_id.get(ref) or self._by_id.get(self._ids.get(ref.lstrip("/"), ""))
+            if found is None and ref:
+                matching = [identifier for identifier in self._by_id if identifier.startswith(ref)]
+                if len(matching) > 1:
+                    raise InvalidArgument(
+                        f"Multiple IDs found with provided prefix: {ref}: use more digits"
+                    )
+                found = self._by_id[matching[0]] if matching else None
+        if found is None:
+            raise NotFound(f"No such container: {ref}")
+        return found
+
+    def is_tty(self, ref: str) -> bool:
+        """Say whether a container has a terminal: its output is not framed then."""
+        return self.find(ref).config.tty
+
+    # --- life -------------------------------------------------------------------------------
+
+    def create(self, config: Json, name: str = "", platform: str = "") -> Json:
+        """Create a container; see `creation`."""
+        asked_name = names.check(name) if name else ""
+        self._check_free(asked_name)
+        container = creation.prepare(self._engine, config, asked_name, platform)
+        try:
+            with self._lock:
+                container.name = asked_name or names.generate(self._ids)
+                self._check_free(container.name)
+                self._ids[container.name] = container.id
+                self._by_id[container.id] = container
+                self._engine.table.insert(container.id, container.name, container.to_json())
+        except Error:
+            with self._lock:
+                if self._by_id.pop(container.id, None):
+                    del self._ids[container.name]
+            bundles.remove_directory(container.directory)
+            raise
+        self._engine.publish(container, "create")
+        return {"Id": container.id, "Warnings": []}
+
+    def _check_free(self, name: str) -> None:
+        if identifier := self._ids.get(name):
+            raise Conflict(
+                f'Conflict. The container name "/{name}" is already in use by container '
+                f'"{identifier}". You have to remove (or rename) that container to be able to '
+                "reuse that name."
+            )
+
+    def load(self) -> None:
+        """Read the containers of an earlier engine; called once."""
+        for identifier, name, kept in self._engine.table.all():
+            directory = os.path.join(self._engine.data_root, "containers", identifier)
+            container = Container.from_json(identifier, name, kept, directory)
+            self._by_id[identifier] = container
+            self._ids[name] = identifier
+
+    def start(self, ref: str, detach_keys: str = "") -> None:
+        """Start a container; return when its program runs."""
+        container = self.find(ref)
+        container.restart_delay_s = 0.0
+        container.state.restart_count = 0
+        self._engine.supervisor.start(container)
+
+    def stop(self, ref: str, timeout_s: int | None = None, signal: str = "") -> None:
+        """Ask a container to end; kill it after *timeout_s*."""
+        stops.stop(self._engine, self.find(ref), timeout_s, signal)
+
+    def restart(self, ref: str, timeout_s: int | None = None, signal: str = "") -> None:
+        """Stop a container, if it runs, and start it."""
+        container = self.find(ref)
+        keeps = container.config.host_config.auto_remove
+        container.restarting_by_user = keeps
+        try:
+            with contextlib.suppress(NotModified):  # it does not run
+                stops.stop(self._engine, container, timeout_s, signal)
+            self._engine.supervisor.start(container)
+        finally:
+            container.restarting_by_user = False
+        self._engine.publish(container, "restart")
+
+    def kill(self, ref: str, signal: str = "") -> None:
+        """Send a signal."""
+        stops.kill(self._engine, self.find(ref), signal)
+
+    def pause(self, ref: str) -> None:
+        """Freeze its processes."""
+        stops.pause(self._engine, self.find(ref))
+
+    def unpause(self, ref: str) -> None:
+        """Let them run on."""
+        stops.resume(self._engine, self.find(ref))
+
+    def wait(self, ref: str, condition: str) -> Waiting:
+        """Register a wait: not-running, next-exit or removed."""
+        return Waiting(self.find(ref), condition)
+
+    def rename(self, ref: str, name: str) -> None:
+        """Give a container another name."""
+        container = self.find(ref)
+        if not name:
+            raise InvalidArgument("Neither old nor new names may be empty")
+        name = names.check(name)
+        if name == container.name:
+            raise InvalidArgument("Renaming a container with the same name as its current name")
+        with self._lock, container.changed:
+            self._check_free(name)
+            self._engine.table.rename(container.id, name)
+            old, container.name = container.name, name
+            del self._ids[old]
+            self._ids[name] = container.id
+        self._engine.publish(container, "rename", oldName=f"/{old}")
+
+    def remove(
+        self, ref: str, force: bool = False, volumes: bool = False, link: bool = False
+    ) -> None:
+        """Remove a container.
+
+        Args:
+            force: kill it first, if it runs.
+            volumes: with its anonymous volumes.
+            link: remove a link and not a container; there are none.
+        """
+        container = self.find(ref)
+        if link:
+            raise InvalidArgument("links are not supported: connect both containers to a network")
+        if not force:
+            self._check_removable(container)
+        with container.changed:
+            if container.state.status == "removing":
+                raise Conflict(f"removal of container {container.name} is already in progress")
+        if container.state.is_running() or container.state.status == "restarting":
+            self._end(container)
+        self._remove(container, volumes)
+
+    def _check_removable(self, container: Container) -> None:
+        status = container.state.status
+        if status in ("running", "paused", "restarting"):
+            advice = {
+                "paused": "unpause and then stop the container before removing or force remove",
+            }.get(status, "stop the container before removing or force remove")
+            raise Conflict(
+                f'cannot remove container "/{container.name}": container is {status}: {advice}'
+            )
+
+    def _end(self, container: Container) -> None:
+        with container.changed:
+            exits = container.exits
+        try:
+            stops.kill(self._engine, container, "KILL")
+        except Conflict:
+            return
+        stops.wait_for_end(container, exits, 30)
+
+    def _remove(self, container: Container, volumes: bool) -> None:
+        with container.operating:
+            with container.changed:
+                if container.removed:
+                    return
+                container.changed.wait_for(lambda: container.monitor is None, timeout=30)
+                before = container.state.status
+                container.state.status = "removing"
+                container.state.stopped = True
+            try:
+                bundles.remove_directory(container.directory)
+            except Error:
+                with container.changed:
+                    container.state.status = "dead" if before == "dead" else before
+                raise
+            self._engine.table.delete(container.id)
+            with self._lock:
+                self._by_id.pop(container.id, None)
+                self._ids.pop(container.name, None)
+            with container.changed:
+                container.removed = True
+                for _, descriptor in container.attached:
+                    os.close(descriptor)
+                container.attached.clear()
+                container.changed.notify_all()
+        self._engine.publish(container, "destroy")
+
+    def ended(self, container: Container) -> None:
+        """Do what follows a container's end: a restart by its policy, or its removal."""
+        if container.state.status == "restarting":
+            self._restart_later(container)
+        elif container.config.host_config.auto_remove and not container.restarting_by_user:
+            self.remove_quietly(container)
+
+    def remove_quietly(self, container: Container) -> None:
+        """Remove a container by `--rm`; who else removes it now may be first."""
+        try:
+            self._remove(container, volumes=True)
+        except (Error, OSError) as error:
+            self._engine.warn(f"container {container.name} can't be removed: {error}")
+
+    def _restart_later(self, container: Container) -> None:
+        delay_s = restarts.next_delay_s(container)
+        with container.changed:
+            container.changed.wait_for(
+                lambda: container.state.status != "restarting" or self._engine.closed, delay_s
+            )
+            if container.state.status != "restarting" or self._engine.closed:
+                return
+            container.state.restart_count += 1
+        try:
+            with contextlib.suppress(NotModified):  # the user was faster
+                self._engine.supervisor.start(container)
+        except Error as error:
+            self._engine.warn(f"container {container.name} can't be restarted: {error}")
+
+    def prune(self, filters: Filters) -> Json:
+        """Remove all containers that do not run, and that the filters match."""
+        allowed = {"until", "label", "label!"}
+        for name in filters:
+            if name not in allowed:
+                raise InvalidArgument(f"invalid filter '{name}'")
+        deleted, freed = [], 0
+        for container in self.all():
+            if container.state.status not in ("created", "exited", "dead"):
+                continue
+            if not listing.is_prunable(container, filters):
+                continue
+            try:
+                size = inspection.sizes(self._engine, container)["SizeRw"]
+                self.remove(container.id)
+            except (NotFound, Conflict):
+                continue
+            deleted.append(container.id)
+            freed += size
+        self._engine.events.publish("container", "prune", "", {"reclaimed": str(freed)})
+        return {"ContainersDeleted": deleted or None, "SpaceReclaimed": freed}
+
+    # --- looking ----------------------------------------------------------------------------
+
+    def list(self, all: bool, limit: int, size: bool, filters: Filters) -> list[Json]:
+        """List containers; see `listing`."""
+        return listing.list_containers(self._engine, all, limit, size, filters)
+
+    def inspect(self, ref: str, size: bool = False) -> Json:
+        """Show all of a container; see `inspection`."""
+        return inspection.inspect(self._engine, self.find(ref), size)
+
+    def logs(self, ref: str, options: LogOptions) -> Iterator[bytes]:
+        """Give the lines of a container's log; see `logs`."""
+        return LogStream(self.find(ref), options)
+
+    # --- streams ----------------------------------------------------------------------------
+
+    def attach(self, ref: str, options: AttachOptions, connection: ClientStream) -> None:
+        """Connect a client to a container's streams; return when its socket is handed over.
+
+        A client that attaches before the start gets everything from the first byte on.
+        """
+        container = self.find(ref)
+        keys = parse_detach_keys(options.detach_keys)
+        streams = protocol.AttachStreams(
+            stdin=options.stdin and container.config.open_stdin,
+            stdout=options.stdout,
+            stderr=options.stderr,
+            multiplex=options.multiplex,
+            detach_keys=keys.hex(),
+            early=connection.buffered.hex(),
+        )
+        self._engine.publish(container, "attach")
+        if options.logs:
+            self._send_log(container, options, connection)
+        if not options.stream:
+            return
+        descriptor = os.dup(connection.socket.fileno())
+        with container.changed:
+            if container.monitor is None or not container.state.is_running():
+                container.attached.append((streams, descriptor))
+                return
+            try:
+                container.monitor.send(protocol.Attach(streams=streams), [descriptor])
+            except OSError:  # it ends just now
+                return
+            finally:
+                os.close(descriptor)
+
+    def _send_log(
+        self, container: Container, options: AttachOptions, connection: ClientStream
+    ) -> None:
+        from minicontainer.engine.options import LogOptions
+
+        wanted = LogOptions(stdout=options.stdout, stderr=options.stderr)
+        for part in LogStream(container, wanted):
+            connection.socket.sendall(part)
+
+    def resize(self, ref: str, height: int, width: int) -> None:
+        """Set the size of a terminal's window."""
+        container = self.find(ref)
+        with container.changed:
+            if container.monitor is None or not container.state.is_running():
+                raise Conflict(f"Container {container.id} is not running")
+            container.monitor.send(protocol.Resize(height=height, width=width))
+        self._engine.publish(container, "resize", height=str(height), width=str(width))

@@ -1,0 +1,81 @@
+"""A container comes to be: its body completed, checked, and kept; nothing runs yet.
+
+See: Docker Engine API, ContainerCreate.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from minicontainer.engine import bundles, log_drivers, merging, restarts
+from minicontainer.engine.container import Container
+from minicontainer.engine.volumes import mount_points
+from minicontainer.errors import Error, InvalidArgument
+from minicontainer.images.config import parse_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from minicontainer.engine.engine import Engine
+
+    Json = dict[str, Any]
+
+
+def prepare(engine: Engine, asked: Json, name: str, platform: str) -> Container:
+    """Make a container of a create request; only its directory exists then.
+
+    Args:
+        asked: the request's body.
+        name: checked, and free when it was looked at.
+        platform: of the image, such as linux/amd64; "" for the host's.
+    Raises:
+        NotFound: `No such image: …`.
+        InvalidArgument: a field makes no sense.
+    """
+    image_id, rootfs, image_config = "", "", None
+    layers: tuple[str, ...] = ()
+    if asked.get("Rootfs"):
+        rootfs = bundles.find_rootfs(str(asked["Rootfs"]), engine.data_root)
+    else:
+        image = engine.resolve_image(str(asked.get("Image") or ""), platform)
+        image_id, layers = image.id, image.chain_ids
+        image_config = parse_json(image.config_json, "image config").get("config") or {}
+    body = merging.completed(asked, image_config)
+    identifier = os.urandom(32).hex()
+    directory = os.path.join(engine.data_root, "containers", identifier)
+    body["Hostname"] = body["Hostname"] or _hostname(body, identifier)
+    container = Container(identifier, name, body, directory)
+    container.image_id, container.layers, container.rootfs = image_id, layers, rootfs
+    container.created_ns = time.time_ns()
+    check(engine, container)
+    bundles.make_directory(container)
+    try:
+        container.mounts = mount_points(container.config)
+    except (Error, OSError):
+        bundles.remove_directory(directory)
+        raise
+    return container
+
+
+def _hostname(body: Json, identifier: str) -> str:
+    """Give the hostname that `inspect` shows: with the host's, Docker shows the host's."""
+    host = body["HostConfig"]
+    if host.get("UTSMode") == "host" or str(host.get("NetworkMode")).startswith("container:"):
+        return ""
+    return os.uname().nodename if host.get("NetworkMode") == "host" else identifier[:12]
+
+
+def check(engine: Engine, container: Container) -> None:
+    """Check all that can be checked before the first start.
+
+    Raises:
+        InvalidArgument: naming the option and what it should be.
+    """
+    config = container.config
+    restarts.check(config.host_config)
+    log_drivers.check(config.host_config.log_config)
+    if config.stop_timeout is not None and config.stop_timeout < -1:
+        raise InvalidArgument(f"invalid stop timeout {config.stop_timeout}: use -1 or more seconds")
+    bundles.make_spec(container, engine.lowers_of(container), engine.check_joinable)

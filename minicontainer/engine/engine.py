@@ -1,0 +1,183 @@
+"""The engine: opens the stores and holds the parts.
+
+    engine = Engine("/var/lib/minicontainer", "/run/minicontainer")
+    engine.containers.create({"Image": "busybox", "Cmd": ["true"]})
+
+See: `supervisor` for the processes that it works with.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+
+from minicontainer import steps
+from minicontainer.engine import log_drivers, restarts
+from minicontainer.engine.containers import Containers
+from minicontainer.engine.events import Events
+from minicontainer.engine.execs import Execs
+from minicontainer.engine.images import Images
+from minicontainer.engine.networks import Networks
+from minicontainer.engine.store import Store
+from minicontainer.engine.supervisor import Supervisor
+from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound
+from minicontainer.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minicontainer.engine.container import Container
+    from minicontainer.engine.protocol import LogOptions
+    from minicontainer.images.image import Image
+    from minicontainer.steps import Event
+
+
+class Options(Record):
+    """How an engine works.
+
+    Args:
+        insecure_registries: reached without TLS.
+    """
+
+    insecure_registries: tuple[str, ...] = ()
+
+
+class Engine:
+    """All parts of an engine; any thread may use them.
+
+    Args:
+        data_root: what is kept over a reboot: /var/lib/minicontainer.
+        exec_root: what is not: /run/minicontainer.
+    Raises:
+        Conflict: another engine works there.
+    """
+
+    def __init__(self, data_root: str, exec_root: str, options: Options | None = None) -> None:
+        self.data_root = os.path.abspath(data_root)
+        self.exec_root = os.path.abspath(exec_root)
+        self.options = options or Options()
+        self.closed = False
+        for directory in (self.data_root, self.exec_root):
+            os.makedirs(directory, mode=0o711, exist_ok=True)
+        self._lock = _locked(self.data_root)
+        self.supervisor = Supervisor(self)  # first: its process starts while we go on
+        self.store = Store(self.data_root)
+        self.table = self.store.table("containers")
+        self.events = Events()
+        self.images = Images(self.data_root, self.events.publish, self._users_of)
+        self.networks = Networks(os.path.join(self.exec_root, "network"))
+        self.containers = Containers(self)
+        self.execs = Execs(self)
+        self.supervisor.ended = self.containers.ended
+        self.containers.load()
+        self._reconcile()
+
+    def close(self) -> None:
+        """End the engine; containers run on, and the next engine finds them."""
+        self.closed = True
+        for container in self.containers.all():
+            with container.changed:
+                container.changed.notify_all()
+        self.supervisor.close()
+        self.images.close()
+        self.store.close()
+        os.close(self._lock)
+
+    def _reconcile(self) -> None:
+        """Take over the containers that run, note the ends of others, start those that should."""
+        to_start = []
+        for container in self.containers.all():
+            state = container.state
+            lives = state.is_running() and self.supervisor.adopt(container)
+            if state.status == "removing":
+                self.containers.remove_quietly(container)
+            elif not lives and restarts.wants_start_with_engine(container):
+                to_start.append(container)
+            elif not lives and state.status == "restarting":
+                state.status = "exited"
+        if to_start:
+            threading.Thread(target=self._start_all, args=(to_start,), daemon=True).start()
+
+    def _start_all(self, containers: list[Container]) -> None:
+        for container in containers:
+            try:
+                self.supervisor.start(container)
+            except Error as error:
+                self.warn(f"container {container.name} can't be started: {error}")
+
+    # --- what the parts need of each other --------------------------------------------------
+
+    def publish(self, container: Container, action: str, **attributes: str) -> None:
+        """Tell everybody of a container's event."""
+        told = container.event_attributes(**attributes)
+        self.events.publish("container", action, container.id, told)
+
+    def warn(self, message: str) -> None:
+        """Note what went wrong where no request can be told."""
+        steps.warn(message)
+
+    def explain(self, event: Event) -> None:
+        """Pass on an event of a start that is explained."""
+        steps.deliver(event)
+
+    def resolve_image(self, text: str, platform: str) -> Image:
+        """Find an image to start a container from.
+
+        Raises:
+            NotFound: `No such image: …`.
+        """
+        if not text:
+            raise InvalidArgument("no image specified: name one, or a root file system (Rootfs)")
+        return self.images.resolve(text)
+
+    def lowers_of(self, container: Container) -> tuple[str, ...]:
+        """Give the directories below a container's writable layer, uppermost first."""
+        if container.rootfs:
+            return (container.rootfs,)
+        return self.images.layers.lower_directories(container.layers)
+
+    def image_size(self, container: Container) -> int:
+        """Give the bytes of a container's image."""
+        try:
+            return self.images.store.resolve(container.image_id).size if container.layers else 0
+        except NotFound:
+            return 0
+
+    def log_options(self, container: Container) -> LogOptions:
+        """Say how a container's log is written."""
+        return log_drivers.options_for(container)
+
+    def pid_of(self, ref: str) -> int:
+        """Give the first process of a container that runs, to share its namespaces.
+
+        Raises:
+            Conflict: it does not run.
+        """
+        container = self.containers.find(ref)
+        with container.changed:
+            if not container.state.is_running():
+                raise Conflict(f"cannot join network namespace of a non running container: {ref}")
+            return container.state.pid
+
+    def check_joinable(self, ref: str) -> int:
+        """Check that a container exists whose namespaces shall be shared; it need not run yet."""
+        return self.containers.find(ref).state.pid or 1
+
+    def _users_of(self, image_id: str) -> tuple[tuple[str, bool], ...]:
+        """Give the containers of an image: short ID, and whether it runs."""
+        return tuple(
+            (container.short_id, container.state.is_running())
+            for container in self.containers.all()
+            if container.image_id == image_id
+        )
+
+
+def _locked(directory: str) -> int:
+    """Make sure that one engine alone works on a data root."""
+    lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise Conflict(f"another engine works on {directory}: stop it first") from None
+    return lock

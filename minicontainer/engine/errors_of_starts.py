@@ -1,0 +1,58 @@
+"""Why a container did not start, in the words that Docker's clients look for.
+
+The client makes its exit status from the text: 127 where a program is missing, 126 where it can't
+be executed, 125 otherwise.
+
+See: `docker run` reference, "Exit status".
+"""
+
+from __future__ import annotations
+
+import errno
+
+from minicontainer.errors import Error, InitError, InvalidArgument, KernelError
+
+EXIT_NOT_FOUND = 127
+EXIT_NOT_EXECUTABLE = 126
+EXIT_NOT_STARTED = 128
+_STARTS_PROGRAM = ("find-program", "run-program", "stay-as-reaper")
+_MISSING = (errno.ENOENT, errno.ENOTDIR)
+
+
+class NoProgram(InvalidArgument):
+    """The program is missing, or can't be executed.
+
+    Args:
+        message: the line for the user.
+        exit_code: 126 or 127.
+    """
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def explained(error: Error | OSError, program: tuple[str, ...]) -> Error:
+    """Give the error as it is told to the client."""
+    if isinstance(error, NoProgram):
+        return error
+    if isinstance(error, InitError) and error.step in _STARTS_PROGRAM and error.errno:
+        name = program[0] if program else ""
+        if error.errno in _MISSING:
+            in_path = "executable file not found in $PATH"
+            why = in_path if "/" not in name else f"stat {name}: no such file or directory"
+            return NoProgram(_told(name, why), EXIT_NOT_FOUND)
+        why = "permission denied" if error.errno == errno.EACCES else str(error)
+        if "is a directory" in str(error):
+            why = "is a directory"
+        return NoProgram(_told(name, why), EXIT_NOT_EXECUTABLE)
+    if isinstance(error, Error):
+        return error
+    return KernelError(error.errno, error.strerror, str(error.filename or ""))
+
+
+def _told(name: str, why: str) -> str:
+    return (
+        "failed to create task for container: unable to start container process: "
+        f'error during container init: exec: "{name}": {why}'
+    )

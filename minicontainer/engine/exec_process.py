@@ -1,0 +1,111 @@
+"""The parent of a program that `exec` starts in a container: its streams and its exit status.
+
+See: `execs` for how the program gets into the container; `protocol` for what this process says.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from minicontainer import steps
+from minicontainer.contexts import ExitStack, suppress
+from minicontainer.engine import protocol
+from minicontainer.engine.monitor import failure
+from minicontainer.engine.relay import Relay
+from minicontainer.engine.stdio import Stdio
+from minicontainer.errors import Error
+from minicontainer.kernel import process
+from minicontainer.runtime.config.spec import Bundle
+from minicontainer.runtime.config.spec_process import Process
+from minicontainer.runtime.container import execs
+from minicontainer.runtime.container.state import Store
+from minicontainer.runtime.inputs import Options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minicontainer.engine.protocol import Connection
+    from minicontainer.record import Record
+    from minicontainer.runtime.parent.foreground import Running
+
+_DRAIN_S = 0.3  # for output of processes that the program has left behind
+_SLOW_CLIENT_S = 10
+
+
+def main(asked: protocol.StartExec, engine: Connection, clients: list[int]) -> int:
+    """Start the program, copy its streams, say how it ended."""
+    process.set_name("minic:exec")
+    process.new_session()
+    os.chdir("/")
+    if asked.explain:
+        steps.listen(lambda event: engine.send(protocol.Happened(event=event)), "exec")
+    program = Process.from_json(asked.process, "process")
+    stdio = Stdio(tty=program.terminal, stdin=asked.stdin)
+    try:
+        running = _start(asked, program, stdio)
+    except (Error, OSError) as error:
+        _report(engine, failure(error))
+        return 1
+    outputs, stdin = stdio.taken()
+    relay = Relay(
+        outputs, stdin, tty=program.terminal, stdin_once=True, log=None,
+        detached=lambda: _report(engine, protocol.Detached()),
+    )  # fmt: skip
+    _report(engine, protocol.Started(pid=running.pid, at_ns=time.time_ns()))
+    for descriptor, streams in zip(clients, asked.attached, strict=True):
+        relay.add(descriptor, streams)
+    _follow(running, relay, engine)
+    return 0
+
+
+def _start(asked: protocol.StartExec, program: Process, stdio: Stdio) -> Running:
+    store = Store(asked.state_root)
+    with ExitStack() as undo:
+        state, pidfd = execs.hold(asked.id, store, undo)
+        spec = store.load_config(asked.id)
+        bundle = Bundle(path=state.bundle, spec=spec.replace(process=program), text="")
+        with stdio.given():
+            options = Options(console=stdio.console, detached=True)
+            return execs.start_exec(state, pidfd, bundle, store, options)
+
+
+def _report(engine: Connection, message: Record) -> None:
+    with suppress(OSError):  # the engine is gone
+        engine.send(message)
+
+
+def _follow(running: Running, relay: Relay, engine: Connection) -> None:
+    """Copy the streams until the program has ended and its output is out."""
+    ended_at: float | None = None
+    listening = True
+    while ended_at is None or (relay.outputs and time.monotonic() < ended_at + _DRAIN_S):
+        poll = select.poll()
+        interests = relay.interests()
+        if ended_at is None:
+            interests[running.pidfd] = select.POLLIN
+        if listening:
+            interests[engine.fileno()] = select.POLLIN
+        for fd, events in interests.items():
+            poll.register(fd, events)
+        ready = dict(poll.poll(None if ended_at is None else _DRAIN_S * 1000))
+        relay.handle(ready)
+        if listening and engine.fileno() in ready:
+            listening = _answer(engine, relay)
+        if running.pidfd in ready:
+            ended_at = time.monotonic()
+    _report(engine, protocol.Exited(status=running.wait(), at_ns=time.time_ns()))
+    relay.finish(_SLOW_CLIENT_S)
+
+
+def _answer(engine: Connection, relay: Relay) -> bool:
+    """Do what the engine says; say whether it is still there."""
+    received = engine.receive()
+    if received is None:
+        return False
+    message, descriptors = received
+    if isinstance(message, protocol.Attach):
+        relay.add(descriptors[0], message.streams)
+    elif isinstance(message, protocol.Resize):
+        relay.resize(message.height, message.width)
+    return True

@@ -1,0 +1,235 @@
+"""Programs that are started in running containers: `docker exec`.
+
+See: Docker Engine API, "Exec"; `exec_process` for the program's parent.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from minicontainer.engine import detach_keys, protocol, specs
+from minicontainer.engine.errors_of_starts import NoProgram, explained
+from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from minicontainer.engine.container import Container
+    from minicontainer.engine.engine import Engine
+    from minicontainer.engine.options import ClientStream
+    from minicontainer.engine.protocol import Connection
+
+    Json = dict[str, Any]
+
+EXIT_NOT_STARTED = 126
+
+
+class Exec:
+    """One program: asked for, running, or ended.
+
+    Attributes:
+        exit_code: None until it has ended.
+    """
+
+    def __init__(self, identifier: str, container: Container, body: Json) -> None:
+        self.id = identifier
+        self.container = container
+        self.body = body
+        self.pid = 0
+        self.running = False
+        self.exit_code: int | None = None
+        self.process: Connection | None = None
+        self.lock = threading.Lock()
+
+    @property
+    def program(self) -> tuple[str, ...]:
+        """Give the program with its arguments."""
+        return tuple(self.body.get("Cmd") or ())
+
+
+class Execs:
+    """The execs of an engine, for as long as their containers exist.
+
+    Args:
+        engine: with its other parts.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._by_id: dict[str, Exec] = {}
+
+    def find(self, exec_id: str) -> Exec:
+        """Find an exec by its ID.
+
+        Raises:
+            NotFound: there is none.
+        """
+        found = self._by_id.get(exec_id)
+        if found is None or found.container.removed:
+            raise NotFound(f"No such exec instance: {exec_id}")
+        return found
+
+    def create(self, ref: str, body: Json) -> Json:
+        """Register a program; `start` starts it."""
+        container = self._engine.containers.find(ref)
+        _check_running(container)
+        if isinstance(body.get("Cmd"), str):
+            body = {**body, "Cmd": [body["Cmd"]]}
+        if not body.get("Cmd"):
+            raise InvalidArgument("No exec command specified")
+        detach_keys.parse(body.get("DetachKeys") or "")
+        made = Exec(os.urandom(32).hex(), container, body)
+        self._process(made)  # what makes no sense is refused here
+        self._forget_old()
+        self._by_id[made.id] = made
+        with container.changed:
+            container.exec_ids.append(made.id)
+        self._publish(made, f"exec_create: {' '.join(made.program)}")
+        return {"Id": made.id}
+
+    def _forget_old(self) -> None:
+        for identifier, one in tuple(self._by_id.items()):
+            if one.container.removed:
+                self._by_id.pop(identifier, None)
+
+    def _process(self, one: Exec) -> Json:
+        container = one.container
+        lowers = self._engine.lowers_of(container)
+        process = specs.exec_process(container.config, container.id, container.directory, lowers,
+                                     one.body)  # fmt: skip
+        return process.to_json()
+
+    def start(self, exec_id: str, body: Json, connection: ClientStream | None) -> None:
+        """Start the program; its streams are the client's, or nobody's.
+
+        What goes wrong then is written into the stream, as the status has been sent.
+        """
+        one = self.find(exec_id)
+        with one.lock:
+            if one.running or one.exit_code is not None:
+                raise Conflict(f"Error: Exec command {exec_id} is already running or has run")
+            one.running = True
+        try:
+            _check_running(one.container)
+            self._start(one, body, connection)
+        except (Error, OSError) as error:
+            told = explained(error, one.program)
+            one.exit_code = getattr(told, "exit_code", EXIT_NOT_STARTED)
+            one.running = False
+            self._forget(one)
+            if connection is None or not isinstance(told, NoProgram):
+                raise told from None
+            self._tell(one, connection, str(told))
+
+    def _start(self, one: Exec, body: Json, connection: ClientStream | None) -> None:
+        message = protocol.StartExec(
+            id=one.container.id,
+            state_root=self._engine.supervisor.state_store.root,
+            process=self._with_size(self._process(one), body),
+            stdin=bool(one.body.get("AttachStdin")) and connection is not None,
+            attached=(self._streams(one, connection),) if connection else (),
+            explain=one.container.config.host_config.explain,
+        )
+        clients = [connection.socket.fileno()] if connection else []
+        process = self._engine.supervisor.spawn(message, clients)
+        self._publish(one, f"exec_start: {' '.join(one.program)}")
+        started = self._engine.supervisor.expect(process, protocol.Started)
+        one.pid = started.pid
+        one.process = process
+        self._engine.supervisor.watch(process, lambda message: self._hear(one, message))
+
+    def _with_size(self, process: Json, body: Json) -> Json:
+        size = body.get("ConsoleSize") or ()
+        if process.get("terminal") and len(size) == 2 and any(size):
+            return {**process, "consoleSize": {"height": size[0], "width": size[1]}}
+        return process
+
+    def _streams(self, one: Exec, connection: ClientStream) -> protocol.AttachStreams:
+        asked = one.body
+        return protocol.AttachStreams(
+            stdin=bool(asked.get("AttachStdin")),
+            stdout=bool(asked.get("AttachStdout")),
+            stderr=bool(asked.get("AttachStderr")),
+            detach_keys=detach_keys.parse(asked.get("DetachKeys") or "").hex(),
+            early=connection.buffered.hex(),
+        )
+
+    def _tell(self, one: Exec, connection: ClientStream, message: str) -> None:
+        data = f"{message}\r\n".encode()
+        if not one.body.get("Tty"):
+            data = b"\1\0\0\0" + len(data).to_bytes(4, "big") + data
+        try:
+            connection.socket.sendall(data)
+        except OSError:  # the client is gone
+            return
+
+    def _hear(self, one: Exec, message: object) -> None:
+        """Note what the program's parent says; None is its end."""
+        if isinstance(message, protocol.Detached):
+            self._publish(one, "exec_detach")
+        elif isinstance(message, protocol.Exited):
+            one.exit_code = message.status
+        elif message is None:
+            if one.exit_code is None:  # its parent was killed
+                one.exit_code = 137
+            with one.lock:
+                one.running = False
+                if one.process is not None:
+                    one.process.close()
+                    one.process = None
+            self._forget(one)
+            self._publish(one, "exec_die", exitCode=str(one.exit_code))
+
+    def _forget(self, one: Exec) -> None:
+        with one.container.changed:
+            if one.id in one.container.exec_ids:
+                one.container.exec_ids.remove(one.id)
+
+    def _publish(self, one: Exec, action: str, **attributes: str) -> None:
+        self._engine.publish(one.container, action, execID=one.id, **attributes)
+
+    def resize(self, exec_id: str, height: int, width: int) -> None:
+        """Set the size of the terminal's window."""
+        one = self.find(exec_id)
+        with one.lock:
+            if one.process is None:
+                raise Conflict(f"exec {exec_id} is not running")
+            one.process.send(protocol.Resize(height=height, width=width))
+
+    def inspect(self, exec_id: str) -> Json:
+        """Show an exec."""
+        one = self.find(exec_id)
+        asked = one.body
+        return {
+            "ID": one.id,
+            "Running": one.running,
+            "ExitCode": one.exit_code,
+            "ProcessConfig": {
+                "tty": bool(asked.get("Tty")),
+                "entrypoint": one.program[0],
+                "arguments": list(one.program[1:]),
+                "privileged": bool(asked.get("Privileged")),
+                "user": asked.get("User") or "",
+            },
+            "OpenStdin": bool(asked.get("AttachStdin")),
+            "OpenStderr": bool(asked.get("AttachStderr")),
+            "OpenStdout": bool(asked.get("AttachStdout")),
+            "CanRemove": one.exit_code is not None,
+            "ContainerID": one.container.id,
+            "DetachKeys": asked.get("DetachKeys") or "",
+            "Pid": one.pid,
+        }
+
+
+def _check_running(container: Container) -> None:
+    status = container.state.status
+    if status == "paused":
+        raise Conflict(f"Container {container.name} is paused, unpause the container before exec")
+    if status == "restarting":
+        raise Conflict(
+            f"Container {container.id} is restarting, wait until the container is running"
+        )
+    if status != "running":
+        raise Conflict(f"container {container.id} is not running")

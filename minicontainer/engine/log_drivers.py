@@ -1,0 +1,92 @@
+"""The log drivers: json-file, local and none, and their options.
+
+See: Docker's "Configure logging drivers"; `log_files` for what is written.
+"""
+
+from __future__ import annotations
+
+from minicontainer.engine.protocol import LogOptions
+from minicontainer.errors import InvalidArgument
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minicontainer.engine.config import LogConfig
+    from minicontainer.engine.container import Container
+
+# What each driver takes with --log-opt; the first two as bytes and as a count.
+_ATTRIBUTES = ("labels", "labels-regex", "env", "env-regex", "tag")
+_OPTIONS = {
+    "json-file": ("max-size", "max-file", "compress", "mode", "max-buffer-size", *_ATTRIBUTES),
+    "local": ("max-size", "max-file", "compress", "mode", "max-buffer-size"),
+    "none": (),
+}
+_DEFAULTS = {"json-file": ("-1", "1"), "local": ("20m", "5"), "none": ("-1", "1")}
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "kb": 1 << 10, "m": 1 << 20, "mb": 1 << 20, "g": 1 << 30,
+          "gb": 1 << 30}  # fmt: skip
+
+
+def check(config: LogConfig) -> None:
+    """Check a driver and its options.
+
+    Raises:
+        InvalidArgument: in Docker's words.
+    """
+    driver = config.type or "json-file"
+    if driver not in _OPTIONS:
+        raise InvalidArgument(f"logger: no log driver named '{driver}' is registered")
+    for name in config.config:
+        if name not in _OPTIONS[driver]:
+            raise InvalidArgument(f"unknown log opt '{name}' for {driver} log driver")
+    size, files = _limits(config)
+    if files < 1:
+        raise InvalidArgument("max-file cannot be less than 1")
+    if files > 1 and size == 0:
+        raise InvalidArgument("max-file cannot be set without max-size")
+
+
+def _limits(config: LogConfig) -> tuple[int, int]:
+    default_size, default_files = _DEFAULTS[config.type or "json-file"]
+    size_text = config.config.get("max-size", default_size)
+    files_text = config.config.get("max-file", default_files)
+    if not files_text.isdecimal():
+        raise InvalidArgument(f"invalid value for max-file: {files_text!r}: use a number")
+    return _size(size_text), int(files_text)
+
+
+def _size(text: str) -> int:
+    """Read a size such as 10m; -1, and 0, is no limit."""
+    if text == "-1":
+        return 0
+    number = text.rstrip("bkmgBKMG")
+    unit = text[len(number) :].lower()
+    if not number.isdecimal() or unit not in _UNITS:
+        raise InvalidArgument(f"invalid value for max-size: {text!r}: use a number with k, m or g")
+    return int(number) * _UNITS[unit]
+
+
+def options_for(container: Container) -> LogOptions:
+    """Say how the monitor of a container writes its log."""
+    config = container.config.host_config.log_config
+    size, files = _limits(config)
+    return LogOptions(
+        driver=config.type or "json-file",
+        path=container.log_path,
+        max_size=size,
+        max_file=files,
+        attributes=_attributes(container, config),
+    )
+
+
+def _attributes(container: Container, config: LogConfig) -> dict[str, str]:
+    """Pick the labels and variables that the options name."""
+    found = {}
+    if tag := config.config.get("tag"):
+        found["tag"] = tag.replace("{{.Name}}", container.name).replace(
+            "{{.ID}}", container.short_id
+        )
+    variables = dict(item.partition("=")[::2] for item in container.config.env)
+    for option, values in (("labels", dict(container.config.labels)), ("env", variables)):
+        for name in filter(None, config.config.get(option, "").split(",")):
+            if name in values:
+                found[name] = values[name]
+    return found

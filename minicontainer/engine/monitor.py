@@ -1,0 +1,269 @@
+"""The monitor: the parent of one container's first process, for as long as that lives.
+
+It holds the container's streams or its terminal, writes the log, serves clients that are attached,
+and keeps the exit status: in exit.json, written before anybody is told. It needs neither the engine
+nor the spawner, and goes on when they are killed; the next engine connects to its socket.
+
+See: `protocol` for what it says; `relay` for the streams; `lifecycle` for the container.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from minicontainer import jsontext, steps
+from minicontainer.contexts import ExitStack, suppress
+from minicontainer.engine import protocol
+from minicontainer.engine.log_files import LogFile
+from minicontainer.engine.protocol import Connection
+from minicontainer.engine.relay import Relay
+from minicontainer.engine.stdio import Stdio
+from minicontainer.errors import Error
+from minicontainer.kernel import process
+from minicontainer.runtime.config.spec import Bundle, Spec
+from minicontainer.runtime.container.state import Store
+from minicontainer.runtime.inputs import Options
+from minicontainer.runtime.parent import lifecycle
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from typing import NoReturn
+
+    from minicontainer.cgroups.oom import OomWatch
+    from minicontainer.record import Record
+    from minicontainer.runtime.parent.lifecycle import Container
+
+EXIT_FILE = "exit.json"
+_DRAIN_S = 2  # for output that is still in a pipe when the program has ended
+_SLOW_CLIENT_S = 10
+
+
+def main(asked: protocol.StartContainer, engine: Connection, clients: list[int]) -> int:
+    """Be the monitor of a container, from its creation to its end."""
+    process.set_name("minic:monitor")
+    process.new_session()
+    process.become_subreaper()
+    os.chdir("/")
+    if asked.explain:
+        steps.listen(lambda event: engine.send(protocol.Happened(event=event)), "monitor")
+    stdio = Stdio(tty=asked.tty, stdin=asked.open_stdin)
+    try:
+        container = _create(asked, stdio)
+    except (Error, OSError) as error:
+        _report(engine, failure(error))
+        return 1
+    _Monitor(asked, engine, container, stdio, clients).run()
+    return 0
+
+
+def _create(asked: protocol.StartContainer, stdio: Stdio) -> Container:
+    bundle = _read_bundle(asked.directory)
+    with suppress(FileNotFoundError):
+        os.unlink(f"{asked.directory}/{EXIT_FILE}")
+    with stdio.given():
+        # not `detached` would have the container killed with this process
+        options = Options(console=stdio.console, detached=True)
+        return lifecycle.create_container(asked.id, bundle, Store(asked.state_root), options)
+
+
+def _read_bundle(directory: str) -> Bundle:
+    with open(f"{directory}/config.json", encoding="utf-8") as file:
+        text = file.read()
+    return Bundle(path=directory, spec=Spec.from_json(jsontext.parse(text)), text=text)
+
+
+def failure(error: Error | OSError) -> protocol.Failed:
+    """Put an error into a message."""
+    return protocol.Failed(
+        message=str(error),
+        kind=type(error).__name__,
+        step=getattr(error, "step", "") or steps.current_step(),
+        errno=getattr(error, "errno", 0) or 0,
+    )
+
+
+def _report(engine: Connection, message: Record) -> None:
+    with suppress(OSError):  # the engine is gone: the exit file tells the next one
+        engine.send(message)
+
+
+class _Monitor:
+    """What the monitor holds while its container lives."""
+
+    def __init__(
+        self,
+        asked: protocol.StartContainer,
+        engine: Connection,
+        container: Container,
+        stdio: Stdio,
+        clients: list[int],
+    ) -> None:
+        self._asked = asked
+        self._container = container
+        self._engines = [engine]
+        self._listener: socket.socket | None = None
+        self._oom: OomWatch | None = None
+        self._started_ns = 0
+        self._log = LogFile(asked.log)
+        outputs, stdin = stdio.taken()
+        self._relay = Relay(
+            outputs, stdin, tty=asked.tty, stdin_once=asked.stdin_once, log=self._log,
+            detached=lambda: self._tell(protocol.Detached()),
+        )  # fmt: skip
+        for descriptor, streams in zip(clients, asked.attached, strict=True):
+            self._relay.add(descriptor, streams)
+
+    def run(self) -> None:
+        """Start the program when the engine says so; stay until it ends."""
+        engine = self._engines[0]
+        _report(engine, protocol.Created(pid=self._container.pid))
+        # listening before the program runs: an engine that is killed now finds the container
+        self._listener = protocol.listen_at(self._asked.socket)
+        try:
+            received = engine.receive()
+            if received is None or not isinstance(received[0], protocol.Proceed):
+                self._give_up()
+            self._container.start()
+        except (Error, OSError) as error:
+            self._clear_away()
+            _report(engine, failure(error))
+            return
+        self._started_ns = time.time_ns()
+        _report(engine, protocol.Started(pid=self._container.pid, at_ns=self._started_ns))
+        steps.listen(None, "monitor")
+        with suppress(Error, OSError):  # without a memory controller
+            self._oom = self._container.cgroup.watch_oom()
+        self._watch()
+        self._end()
+
+    def _give_up(self) -> NoReturn:
+        """Take all back: the engine is gone, or could not connect the network."""
+        self._clear_away()
+        os._exit(1)
+
+    def _clear_away(self) -> None:
+        self._relay.finish(0)
+        with suppress(OSError):
+            os.unlink(self._asked.socket)
+        self._container.delete()
+
+    def _watch(self) -> None:
+        """Copy streams and serve engines until the first process has ended."""
+        pidfd = self._container.pidfd
+        while True:
+            ready = self._poll({pidfd: select.POLLIN, **self._relay.interests(), **self._control()})
+            self._relay.handle(ready)
+            self._serve(ready)
+            if pidfd in ready:
+                return
+
+    def _poll(self, interests: dict[int, int], timeout_s: float | None = None) -> dict[int, int]:
+        poll = select.poll()
+        for fd, events in interests.items():
+            poll.register(fd, events)
+        return dict(poll.poll(None if timeout_s is None else timeout_s * 1000))
+
+    def _control(self) -> dict[int, int]:
+        """Say what to poll beside the streams."""
+        found = {engine.fileno(): select.POLLIN for engine in self._engines}
+        if self._listener is not None:
+            found[self._listener.fileno()] = select.POLLIN
+        if self._oom is not None:
+            found[self._oom.fd] = self._oom.events
+        return found
+
+    def _serve(self, ready: dict[int, int]) -> None:
+        for engine in tuple(self._engines):
+            if engine.fileno() in ready:
+                self._answer(engine)
+        if self._listener is not None and self._listener.fileno() in ready:
+            engine = Connection(self._listener.accept()[0])
+            self._engines.append(engine)
+            pid, started = self._container.pid, self._started_ns
+            _report(engine, protocol.Hello(id=self._asked.id, pid=pid, started_ns=started))
+        if self._oom is not None and self._oom.fd in ready and self._oom.happened():
+            self._tell(protocol.OutOfMemory())
+
+    def _answer(self, engine: Connection) -> None:
+        received = engine.receive()
+        if received is None:
+            engine.close()
+            self._engines.remove(engine)
+            return
+        message, descriptors = received
+        if isinstance(message, protocol.Attach):
+            self._relay.add(descriptors[0], message.streams)
+        elif isinstance(message, protocol.Resize):
+            self._relay.resize(message.height, message.width)
+        elif isinstance(message, protocol.ReopenLog):
+            self._log.reopen()
+
+    def _tell(self, message: Record) -> None:
+        for engine in self._engines:
+            _report(engine, message)
+
+    def _end(self) -> None:
+        """Keep the exit status, say it, and take back all that was made for the container."""
+        at_ns = time.time_ns()
+        status = self._container.wait()
+        self._drain()
+        kills, peak = self._memory_story()
+        exited = protocol.Exited(status=status, at_ns=at_ns, out_of_memory=bool(kills), peak=peak)
+        write_exit(self._asked.directory, exited)
+        self._tell(exited)
+        if self._oom is not None:
+            self._oom.close()
+        if self._listener is not None:
+            self._listener.close()
+        with suppress(OSError):
+            os.unlink(self._asked.socket)
+        with suppress(Error):  # busy: the engine removes it before the next start
+            self._container.delete()
+        for engine in self._engines:
+            engine.close()
+        self._relay.finish(_SLOW_CLIENT_S)
+
+    def _drain(self) -> None:
+        """Copy the output that is still in the pipes; the processes that held them are gone."""
+        deadline = time.monotonic() + _DRAIN_S
+        killed = False
+        while self._relay.outputs and (left := deadline - time.monotonic()) > 0:
+            interests = self._relay.interests()
+            ready = self._poll(interests, 0 if not killed else left)
+            if not ready and not killed:
+                # Processes that outlive the first one hold the pipes: it had no PID namespace.
+                with suppress(Error):
+                    self._container.cgroup.kill()
+                killed = True
+            self._relay.handle(ready)
+
+    def _memory_story(self) -> tuple[int, int]:
+        """Count the processes that the kernel killed, and the memory that was used at most."""
+        try:
+            kills = self._container.cgroup.oom_kills()
+            peak = self._container.cgroup.stats().memory.peak or 0 if kills else 0
+        except (Error, OSError):
+            return 0, 0
+        return kills, peak
+
+
+def write_exit(directory: str, exited: protocol.Exited) -> None:
+    """Write exit.json so that a reader finds all of it or nothing, also after a power cut."""
+    path = f"{directory}/{EXIT_FILE}"
+    with suppress(OSError), ExitStack() as stack:  # the directory is gone: nobody will read it
+        fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        stack.callback(os.close, fd)
+        os.write(fd, jsontext.dump(exited.to_json()).encode())
+        os.rename(f"{path}.new", path)
+
+
+def read_exit(directory: str) -> protocol.Exited | None:
+    """Read exit.json; None when there is none."""
+    try:
+        with open(f"{directory}/{EXIT_FILE}", encoding="utf-8") as file:
+            return protocol.Exited.from_json(jsontext.parse(file.read()))
+    except (OSError, ValueError, Error):
+        return None

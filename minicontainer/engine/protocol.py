@@ -1,0 +1,332 @@
+"""What engine, spawner, monitor and exec process say to each other.
+
+Every connection is a unix socket of type SOCK_SEQPACKET: one message is one packet, written and
+read whole, and can carry descriptors (SCM_RIGHTS). A process sees the end of the other as an end
+of file, also when it was killed.
+
+**A start**
+
+    engine                       spawner                      monitor                    init
+      │ socketpair                 │                            │                          │
+      │ StartContainer ──────────► │ fork ────────────────────► │                          │
+      │   [+ the monitor's end of  │                            │ reads config.json        │
+      │      the pair, clients]    │                            │ lifecycle.create ──────► │
+      │ ◄───────────────────────────── Happened … (if asked) ── │                          │
+      │ ◄─────────────────────────────────────────── Created ── │                          │
+      │ connects the network                                    │                          │
+      │ Proceed ──────────────────────────────────────────────► │ container.start ───────► │ execve
+      │ ◄─────────────────────────────────────────── Started ── │                          │
+      │                                                         │                          │
+      │ ◄── Failed: at any point before Started; nothing is left and the monitor ends      │
+
+**While it runs.** A new engine connects to the monitor's own socket; the first message is Hello.
+
+    engine                                                    monitor
+      │ Attach [+ the client's socket] ───────────────────────► │ copies the streams
+      │ Resize ───────────────────────────────────────────────► │
+      │ ReopenLog ────────────────────────────────────────────► │
+      │ ◄──────────────────────────── Detached, OutOfMemory … ─ │
+      │                                                         │ writes exit.json
+      │ ◄──────────────────────────────────────────── Exited ── │ removes cgroup and state
+      │ ◄───────────────────────────────────────── (closed) ─── │ ends
+
+**An exec**
+
+    engine                       spawner                      exec process               program
+      │ StartExec [+ the pair, ──► │ fork ────────────────────► │ enter.start ───────────► │
+      │            the client]     │                            │                          │
+      │ ◄───────────────────────────────── Started or Failed ── │                          │
+      │ Attach, Resize ───────────────────────────────────────► │                          │
+      │ ◄──────────────────────────────────────────── Exited ── │ ends                     │
+
+A message is a JSON list: the name of its type, and its fields.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+
+from minicontainer import jsontext
+from minicontainer.contexts import contextmanager, suppress
+from minicontainer.record import Record
+from minicontainer.steps import Event
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+LARGEST_MESSAGE = 1 << 17
+_MOST_DESCRIPTORS = 253  # SCM_MAX_FD of the kernel
+
+
+class LogOptions(Record):
+    """Where and how the monitor writes the log.
+
+    Args:
+        driver: json-file, local or none.
+        path: of the file.
+        max_size: bytes before the file is rotated; 0 for no limit.
+        max_file: how many files are kept, the current one included.
+        attributes: written with each entry (`--log-opt labels`, `env`).
+    """
+
+    driver: str = "json-file"
+    path: str = ""
+    max_size: int = 0
+    max_file: int = 1
+    attributes: dict[str, str]
+
+
+class AttachStreams(Record):
+    """How a client's socket is connected to the streams.
+
+    Args:
+        stdin, stdout, stderr: which of them.
+        multiplex: frame the output as stdcopy does.
+        detach_keys: the bytes that end the connection, in hexadecimal; only with a terminal.
+        early: bytes that the client sent before its socket was handed over, in hexadecimal.
+    """
+
+    stdin: bool = False
+    stdout: bool = False
+    stderr: bool = False
+    multiplex: bool = True
+    detach_keys: str = "1011"
+    early: str = ""
+
+
+class StartContainer(Record):
+    """To the spawner: fork a monitor for this container.
+
+    The first descriptor is the monitor's end of the connection to the engine; each further one is
+    the socket of a client in *attached*.
+
+    Args:
+        id: the container's.
+        directory: with its config.json, and where exit.json goes.
+        state_root: of the runtime's store;  socket: where the monitor listens.
+        open_stdin: keep a standard input;  stdin_once: close it after the first client.
+        explain: send the events of the start.
+    """
+
+    id: str
+    directory: str
+    state_root: str
+    socket: str
+    tty: bool = False
+    open_stdin: bool = False
+    stdin_once: bool = False
+    log: LogOptions
+    attached: tuple[AttachStreams, ...] = ()
+    explain: bool = False
+
+
+class StartExec(Record):
+    """To the spawner: fork a process that starts a program in a container that runs.
+
+    Args:
+        id: the container's;  state_root: of the runtime's store.
+        process: `process` of config.json for the program.
+        stdin: connect its standard input; without it, that is /dev/null.
+    """
+
+    id: str
+    state_root: str
+    process: dict[str, Any]
+    stdin: bool = False
+    attached: tuple[AttachStreams, ...] = ()
+    explain: bool = False
+
+
+class Created(Record):
+    """From the monitor: the container is set up, and waits."""
+
+    pid: int
+
+
+class Proceed(Record):
+    """To the monitor: let the program run."""
+
+
+class Started(Record):
+    """From the monitor or the exec process: the program runs.
+
+    Args:
+        pid: of its process, on the host.
+        at_ns: when, since the epoch.
+    """
+
+    pid: int
+    at_ns: int
+
+
+class Failed(Record):
+    """From the monitor or the exec process: nothing was started, and nothing is left.
+
+    Args:
+        message: one line, as the user reads it.
+        kind: the class of the error;  step, errno: of an InitError.
+    """
+
+    message: str
+    kind: str = "Error"
+    step: str = ""
+    errno: int = 0
+
+
+class Happened(Record):
+    """From the monitor or the exec process: an event, when they were asked to explain."""
+
+    event: Event
+
+
+class Hello(Record):
+    """From the monitor, to an engine that connects to its socket: what it holds."""
+
+    id: str
+    pid: int
+    started_ns: int
+
+
+class Attach(Record):
+    """To the monitor or the exec process: connect a client. Its socket comes along."""
+
+    streams: AttachStreams
+
+
+class Resize(Record):
+    """To the monitor or the exec process: the size of the terminal's window."""
+
+    height: int
+    width: int
+
+
+class ReopenLog(Record):
+    """To the monitor: the log file was moved away, begin a new one."""
+
+
+class Detached(Record):
+    """From the monitor or the exec process: a client typed its detach keys."""
+
+
+class OutOfMemory(Record):
+    """From the monitor: the kernel found no memory left within the limit."""
+
+
+class Exited(Record):
+    """How the program ended; exit.json has the same.
+
+    Args:
+        status: 0 to 255, 128+N for signal N.
+        at_ns: when, since the epoch.
+        out_of_memory: whether the kernel killed a process for want of memory.
+        peak: the most bytes of memory that were in use, where it was out of memory.
+    """
+
+    status: int
+    at_ns: int
+    out_of_memory: bool = False
+    peak: int = 0
+
+
+_TYPES: dict[str, type[Record]] = {
+    kind.__name__: kind
+    for kind in (
+        StartContainer, StartExec, Created, Proceed, Started, Failed, Happened, Hello, Attach,
+        Resize, ReopenLog, Detached, OutOfMemory, Exited,
+    )
+}  # fmt: skip
+
+
+class Connection:
+    """One end of a connection.
+
+    Args:
+        sock: a SOCK_SEQPACKET unix socket.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+
+    def fileno(self) -> int:
+        """Give the descriptor, for select(2)."""
+        return self.sock.fileno()
+
+    def send(self, message: Record, descriptors: Iterable[int] = ()) -> None:
+        """Send a message whole, with copies of descriptors.
+
+        Raises:
+            OSError: EPIPE or ECONNRESET when the other side is gone.
+        """
+        data = jsontext.dump([type(message).__name__, message.to_json()]).encode()
+        listed = array.array("i", descriptors)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, listed)] if listed else []
+        self.sock.sendmsg([data], rights, socket.MSG_NOSIGNAL)
+
+    def receive(self) -> tuple[Record, list[int]] | None:
+        """Wait for the next message and its descriptors; None when the other side is gone."""
+        room = socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4)
+        try:
+            data, extra, _, _ = self.sock.recvmsg(LARGEST_MESSAGE, room, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionError:
+            return None
+        if not data:
+            return None
+        descriptors = array.array("i")
+        for level, kind, content in extra:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                descriptors.frombytes(content[: len(content) // 4 * 4])
+        name, fields = jsontext.parse(data.decode())
+        return _TYPES[name].from_json(fields, name), list(descriptors)
+
+    def close(self) -> None:
+        """Close it."""
+        self.sock.close()
+
+
+def pair() -> tuple[Connection, Connection]:
+    """Make both ends of a connection."""
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in (one, other):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST_MESSAGE * 2)
+    return Connection(one), Connection(other)
+
+
+def listen_at(path: str) -> socket.socket:
+    """Listen at a path of any length: the kernel takes 108 bytes, so it is reached by /proc."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    with _short(path) as short:
+        listener.bind(short)
+    listener.listen(8)
+    return listener
+
+
+def connect_to(path: str) -> Connection:
+    """Connect to who listens at *path*.
+
+    Raises:
+        OSError: ENOENT, ECONNREFUSED: nobody does.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        with _short(path) as short:
+            sock.connect(short)
+    except OSError:
+        sock.close()
+        raise
+    return Connection(sock)
+
+
+@contextmanager
+def _short(path: str) -> Iterator[str]:
+    directory, _, name = path.rpartition("/")
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{fd}/{name}"
+    finally:
+        os.close(fd)

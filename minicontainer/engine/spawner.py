@@ -1,0 +1,120 @@
+"""The spawner: everything imported, a single thread, and nothing to do but fork.
+
+To fork an interpreter that is warm takes a millisecond; to start one takes twenty, and to fork the
+engine with its threads would be unsafe. So the engine starts this process once. It is an
+interpreter of its own and not a fork of the engine: its memory is small, which makes each fork
+fast, and an engine that has lost its spawner can start another.
+
+    engine ── StartContainer ──► spawner ── fork ──► monitor
+           ── StartExec ───────►         ── fork ──► exec process
+
+See: `protocol` for the messages.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import sys
+
+from minicontainer.engine import exec_process, monitor
+from minicontainer.engine.protocol import Connection, StartContainer, StartExec
+from minicontainer.kernel import process, signals
+from minicontainer.runtime.parent import interpreter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+# What a start would import late; here it is imported before the first one.
+_WARM = (
+    "minicontainer.cgroups.v1",
+    "minicontainer.cgroups.v2",
+    "minicontainer.cgroups.device_filter",
+    "minicontainer.cgroups.oom",
+    "minicontainer.kernel.terminal",
+    "minicontainer.runtime.child.console",
+    "minicontainer.runtime.mounts.copyup",
+    "minicontainer.runtime.hook_process",
+    "minicontainer.runtime.parent.listener",
+    "minicontainer.runtime.parent.net_devices",
+    "minicontainer.runtime.parent.notify",
+    "minicontainer.runtime.config.seccomp_profile",
+)
+
+
+def start(launcher: tuple[str, ...]) -> Connection:
+    """Start a spawner; give the engine's end of the connection to it.
+
+    Args:
+        launcher: the command that runs `main` of this module, without its arguments.
+    """
+    from minicontainer.engine.protocol import pair
+
+    ours, theirs = pair()
+    try:
+        os.set_inheritable(theirs.fileno(), True)
+        os.posix_spawn(
+            launcher[0],
+            [*launcher, str(theirs.fileno())],
+            {},
+            setsigmask=(),
+            setsigdef=signals.CATCHABLE,
+            setpgroup=0,
+        )
+    finally:
+        theirs.close()
+    return ours
+
+
+def launcher() -> tuple[str, ...]:
+    """Give the command that starts a spawner with this process's interpreter and modules."""
+    checkout = __file__.removesuffix(f"/{__name__.replace('.', '/')}.py")
+    code = (
+        f"import sys; sys.path[:] = {[checkout, *sys.path]!r}; "
+        "from minicontainer.engine.spawner import main; sys.exit(main())"
+    )
+    return (sys.executable, "-IS", "-c", code)
+
+
+def serve(engine: Connection) -> int:
+    """Fork for every message, until the engine is gone."""
+    process.set_name("minic:spawner")
+    for name in _WARM:
+        __import__(name)
+    # The kernel takes the exit status of each child; a monitor gives it its usual meaning again.
+    signals.handle(signals.SIGCHLD, signals.SIG_IGN)
+    for number in (signals.SIGINT, signals.SIGTERM):  # of the engine's terminal
+        signals.handle(number, signals.SIG_IGN)
+    gc.disable()
+    gc.collect()
+    gc.freeze()
+    while (received := engine.receive()) is not None:
+        message, descriptors = received
+        if os.fork() == 0:
+            engine.close()
+            _become(message, descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+    return 0
+
+
+def _become(message: object, descriptors: list[int]) -> NoReturn:
+    """Be what the message is about; the process ends here."""
+    status = 1
+    try:
+        signals.handle(signals.SIGCHLD, signals.SIG_DFL)
+        own = Connection(socket.socket(fileno=descriptors[0]))
+        if isinstance(message, StartContainer):
+            status = monitor.main(message, own, descriptors[1:])
+        elif isinstance(message, StartExec):
+            status = exec_process.main(message, own, descriptors[1:])
+    finally:
+        os._exit(status)
+
+
+def main() -> int:
+    """Serve the engine at the other end of the descriptor that the argument names."""
+    interpreter.protect(sys.orig_argv, os.environ)
+    return serve(Connection(socket.socket(fileno=int(sys.argv[-1]))))

@@ -1,0 +1,159 @@
+"""Ending a container from outside: signals, stop, kill.
+
+See: Docker Engine API, ContainerStop, ContainerKill.
+"""
+
+from __future__ import annotations
+
+from minicontainer.errors import Conflict, InvalidArgument, NotFound, NotModified
+from minicontainer.kernel import signals
+from minicontainer.runtime.container import operations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minicontainer.engine.container import Container
+    from minicontainer.engine.engine import Engine
+
+_DEFAULT_TIMEOUT_S = 10
+_KILL_PATIENCE_S = 30
+
+
+def signal_number(text: str, default: int = signals.SIGKILL) -> int:
+    """Read a signal: TERM, SIGTERM, 15, RTMIN+3; "" for the default.
+
+    Raises:
+        InvalidArgument: no such signal.
+    """
+    if not text:
+        return default
+    name = text.upper().removeprefix("SIG")
+    if name.isascii() and name.isdecimal():
+        number = int(name)
+    else:
+        base, plus, offset = name.partition("+")
+        number = signals.NUMBERS.get(f"SIG{base}", 0)
+        if plus and base == "RTMIN" and offset.isdecimal():
+            number += int(offset)
+        elif name.startswith("RTMAX-") and name[6:].isdecimal():
+            number = signals.NUMBERS["SIGRTMAX"] - int(name[6:])
+    if number not in signals.VALID:
+        raise InvalidArgument(f"invalid signal: {text}")
+    return number
+
+
+def kill(engine: Engine, container: Container, signal: str) -> None:
+    """Send a signal to a container that runs.
+
+    Raises:
+        Conflict: it does not run.
+    """
+    number = signal_number(signal)
+    stops = (signals.SIGKILL, signal_number(container.config.stop_signal, signals.SIGTERM))
+    with container.changed:
+        if container.state.status == "restarting" and number in stops:
+            _give_up_restart(engine, container)
+            return
+        if not container.state.is_running():
+            raise Conflict(
+                f"cannot kill container: {container.name}: container {container.id} is not running"
+            )
+        if number in stops:
+            container.state.stopped = True
+    send(engine, container, number)
+
+
+def send(engine: Engine, container: Container, number: int) -> None:
+    """Send a signal; nothing happens when the container has ended meanwhile."""
+    try:
+        operations.kill(container.id, engine.supervisor.state_store, number)
+    except (Conflict, NotFound):
+        return
+    engine.publish(container, "kill", signal=str(number))
+
+
+def stop(
+    engine: Engine, container: Container, timeout_s: int | None = None, signal: str = ""
+) -> None:
+    """Ask a container to end; kill it when it does not.
+
+    Args:
+        timeout_s: how long it has; None: as configured; -1: for ever.
+        signal: "": as configured.
+    Raises:
+        NotModified: it does not run.
+    """
+    config = container.config
+    number = signal_number(signal or config.stop_signal, signals.SIGTERM)
+    if timeout_s is None:
+        timeout_s = _DEFAULT_TIMEOUT_S if config.stop_timeout is None else config.stop_timeout
+    with container.changed:
+        if container.state.status == "restarting":
+            _give_up_restart(engine, container)
+            return
+        if not container.state.is_running():
+            raise NotModified(f"container {container.name} is not running")
+        container.state.stopped = True
+        paused = container.state.status == "paused"
+        exits = container.exits
+    send(engine, container, number)
+    if paused:  # the signal has an effect only when its processes run again
+        resume(engine, container)
+    if not wait_for_end(container, exits, None if timeout_s < 0 else timeout_s):
+        send(engine, container, signals.SIGKILL)
+        if not wait_for_end(container, exits, _KILL_PATIENCE_S):
+            raise Conflict(f"container {container.name}: its processes do not end")
+    engine.publish(container, "stop")
+
+
+def wait_for_end(container: Container, exits: int, timeout_s: float | None) -> bool:
+    """Wait until a container has ended once more than *exits* times; say whether it has."""
+    with container.changed:
+        return container.changed.wait_for(
+            lambda: container.exits > exits or container.removed, timeout_s
+        )
+
+
+def _give_up_restart(engine: Engine, container: Container) -> None:
+    container.state.stopped = True
+    container.state.status = "exited"
+    container.save(engine.table)
+    container.changed.notify_all()
+
+
+def pause(engine: Engine, container: Container) -> None:
+    """Freeze all processes of a container.
+
+    Raises:
+        Conflict: it does not run, or is paused.
+    """
+    with container.changed:
+        state = container.state
+        if state.status == "paused":
+            raise Conflict(f"container {container.id} is already paused")
+        if state.status == "restarting":
+            raise Conflict(
+                f"container {container.id} is restarting, wait until the container is running"
+            )
+        if state.status != "running":
+            raise Conflict(f"container {container.id} is not running")
+        operations.pause(container.id, engine.supervisor.state_store)
+        state.status = "paused"
+        container.save(engine.table)
+        container.changed.notify_all()
+    engine.publish(container, "pause")
+
+
+def resume(engine: Engine, container: Container) -> None:
+    """Let a paused container run on.
+
+    Raises:
+        Conflict: it is not paused.
+    """
+    with container.changed:
+        if container.state.status != "paused":
+            raise Conflict(f"container {container.id} is not paused")
+        operations.resume(container.id, engine.supervisor.state_store)
+        container.state.status = "running"
+        container.save(engine.table)
+        container.changed.notify_all()
+    engine.publish(container, "unpause")

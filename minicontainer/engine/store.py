@@ -1,0 +1,124 @@
+"""engine.db: what the engine must find again and change atomically.
+
+Each kind of object (container, network, volume) has a table of the same form: an ID, a unique name,
+and a JSON body. Write-ahead logging lets readers go on beside a writer; a crash at any point leaves
+the old or the new row.
+
+See: SQLite's "Write-Ahead Logging".
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+
+from minicontainer import jsontext
+from minicontainer.errors import Conflict, Unsupported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Body = dict[str, Any]
+
+SCHEMA_VERSION = 1
+_KINDS = ("containers", "networks", "volumes")
+
+
+class Store:
+    """The database of an engine; any thread may use it.
+
+    Args:
+        data_root: the directory of engine.db.
+    Raises:
+        Unsupported: it was written by a newer engine.
+    """
+
+    def __init__(self, data_root: str) -> None:
+        os.makedirs(data_root, mode=0o711, exist_ok=True)
+        path = os.path.join(data_root, "engine.db")
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        os.chmod(path, 0o600)  # environment variables may be secrets
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise Unsupported(
+                f"{path} was written by a newer minicontainer (schema {version}, this one knows "
+                f"{SCHEMA_VERSION}): use that one, or another --data-root"
+            )
+        for kind in _KINDS:
+            self._db.execute(
+                f"CREATE TABLE IF NOT EXISTS {kind} "
+                "(id TEXT PRIMARY KEY, name TEXT UNIQUE NOT NULL, body TEXT NOT NULL)"
+            )
+        self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def table(self, kind: str) -> Table:
+        """Give the table of containers, networks or volumes."""
+        return Table(self, kind)
+
+    def execute(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
+        """Execute one statement, as a transaction of its own.
+
+        Raises:
+            sqlite3.IntegrityError: an ID or a name is there already.
+        """
+        with self._lock:
+            return self._db.execute(statement, values).fetchall()
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._db.close()
+
+
+class Table:
+    """The objects of one kind.
+
+    Args:
+        store: where they are;  kind: containers, networks or volumes.
+    """
+
+    def __init__(self, store: Store, kind: str) -> None:
+        self._store = store
+        self._kind = kind
+
+    def insert(self, identifier: str, name: str, body: Body) -> None:
+        """Add an object.
+
+        Raises:
+            Conflict: the ID or the name is taken.
+        """
+        statement = f"INSERT INTO {self._kind} (id, name, body) VALUES (?, ?, ?)"
+        try:
+            self._store.execute(statement, identifier, name, jsontext.dump(body))
+        except sqlite3.IntegrityError:
+            raise Conflict(f"the name {name!r} is already in use") from None
+
+    def update(self, identifier: str, body: Body) -> None:
+        """Replace an object's body; nothing happens when it is gone."""
+        statement = f"UPDATE {self._kind} SET body = ? WHERE id = ?"
+        self._store.execute(statement, jsontext.dump(body), identifier)
+
+    def rename(self, identifier: str, name: str) -> None:
+        """Give an object another name.
+
+        Raises:
+            Conflict: the name is taken.
+        """
+        try:
+            self._store.execute(f"UPDATE {self._kind} SET name = ? WHERE id = ?", name, identifier)
+        except sqlite3.IntegrityError:
+            raise Conflict(f"the name {name!r} is already in use") from None
+
+    def delete(self, identifier: str) -> None:
+        """Remove an object; nothing happens when it is gone."""
+        self._store.execute(f"DELETE FROM {self._kind} WHERE id = ?", identifier)
+
+    def all(self) -> list[tuple[str, str, Body]]:
+        """List all objects: ID, name, body."""
+        rows = self._store.execute(f"SELECT id, name, body FROM {self._kind} ORDER BY rowid")
+        return [(identifier, name, jsontext.parse(body)) for identifier, name, body in rows]

@@ -1,0 +1,307 @@
+"""Starts containers through the spawner, and watches their monitors until they end.
+
+A request's thread starts a container and talks to its monitor until the program runs. From then on
+one thread watches the connections to all monitors: an idle container costs no thread.
+
+See: `protocol` for what is said.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+
+from minicontainer.engine import bundles, protocol, restarts, spawner
+from minicontainer.engine.errors_of_starts import explained
+from minicontainer.engine.monitor import read_exit
+from minicontainer.errors import Conflict, Error, InitError, NotModified
+from minicontainer.runtime.container import operations
+from minicontainer.runtime.container.state import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    T = TypeVar("T")
+    Hear = Callable[[object], None]  # gets each message, and None at the end
+
+    from minicontainer.engine.container import Container
+    from minicontainer.engine.engine import Engine
+    from minicontainer.engine.protocol import Connection
+
+_KILLED = 137
+
+
+class Supervisor:
+    """The engine's side of all monitors.
+
+    Args:
+        engine: its parts are used when something happens.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.state_store = Store(os.path.join(engine.exec_root, "containers"))
+        self._sockets = os.path.join(engine.exec_root, "monitors")
+        os.makedirs(self._sockets, mode=0o700, exist_ok=True)
+        self._spawner = spawner.start(spawner.launcher())
+        self._spawner_lock = threading.Lock()
+        self._epoll = select.epoll()
+        self._watched: dict[int, tuple[Connection, Hear]] = {}
+        self._closed = False
+        self._wake_reads, self._wake_writes = os.pipe()
+        self._epoll.register(self._wake_reads, select.EPOLLIN)
+        self.ended: Callable[[Container], None] = lambda container: None
+        threading.Thread(target=self._watch, name="monitors", daemon=True).start()
+
+    # --- starting ---------------------------------------------------------------------------
+
+    def spawn(
+        self, message: protocol.StartContainer | protocol.StartExec, clients: list[int]
+    ) -> Connection:
+        """Have the spawner fork; give the connection to the new process.
+
+        Raises:
+            Conflict: there is no spawner, and none can be started.
+        """
+        ours, theirs = protocol.pair()
+        descriptors = [theirs.fileno(), *clients]
+        try:
+            with self._spawner_lock:
+                try:
+                    self._spawner.send(message, descriptors)
+                except OSError:  # it was killed: start another one
+                    self._spawner.close()
+                    self._spawner = spawner.start(spawner.launcher())
+                    self._spawner.send(message, descriptors)
+        except OSError as error:
+            ours.close()
+            raise Conflict(f"the spawner can't be reached: {error.strerror}") from None
+        finally:
+            theirs.close()
+        return ours
+
+    def start(self, container: Container) -> None:
+        """Start a container; return when its program runs.
+
+        Raises:
+            NotModified: it runs already.
+            Conflict: it is paused, or being removed.
+            InvalidArgument: its program is missing, or no program.
+            Error: whatever else went wrong. Nothing is left then.
+        """
+        with container.operating:
+            self._check_startable(container)
+            clients, container.attached = container.attached, []
+            try:
+                self._start(container, clients)
+            except (Error, OSError) as error:
+                self._failed(container, error)
+                raise explained(error, container.program()) from None
+            finally:
+                for _, descriptor in clients:
+                    os.close(descriptor)
+
+    def _check_startable(self, container: Container) -> None:
+        status = container.state.status
+        if status == "paused":
+            raise Conflict("cannot start a paused container, try unpause instead")
+        if status == "running":
+            raise NotModified(f"container {container.name} is running already")
+        if status in ("removing", "dead"):
+            raise Conflict(
+                "container is marked for removal and cannot be started: "
+                f"{container.short_id} is {status}"
+            )
+        with container.changed:  # the monitor of the last start may still be clearing away
+            container.changed.wait_for(lambda: container.monitor is None, timeout=30)
+
+    def _start(
+        self, container: Container, clients: list[tuple[protocol.AttachStreams, int]]
+    ) -> None:
+        engine = self._engine
+        bundles.write_etc(container)
+        spec = bundles.make_spec(container, engine.lowers_of(container), engine.pid_of)
+        bundles.write_bundle(container, spec)
+        config = container.config
+        message = protocol.StartContainer(
+            id=container.id,
+            directory=container.directory,
+            state_root=self.state_store.root,
+            socket=self.socket_of(container),
+            tty=config.tty,
+            open_stdin=config.open_stdin,
+            stdin_once=config.stdin_once,
+            log=engine.log_options(container),
+            attached=tuple(streams for streams, _ in clients),
+            explain=config.host_config.explain,
+        )
+        monitor = self.spawn(message, [descriptor for _, descriptor in clients])
+        try:
+            created = self.expect(monitor, protocol.Created)
+            engine.networks.connect_container(container, created.pid)
+            monitor.send(protocol.Proceed())
+            started = self.expect(monitor, protocol.Started)
+        except (Error, OSError):
+            monitor.close()
+            engine.networks.disconnect_container(container)
+            raise
+        self._running(container, monitor, started)
+
+    def socket_of(self, container: Container) -> str:
+        """Name the socket where a container's monitor listens."""
+        return os.path.join(self._sockets, container.id)
+
+    def expect(self, monitor: Connection, kind: type[T]) -> T:
+        """Wait for a message of that kind; pass events on.
+
+        Raises:
+            InitError: what the other side says went wrong; or it was killed.
+        """
+        while (received := monitor.receive()) is not None:
+            message, _ = received
+            if isinstance(message, kind):
+                return message
+            if isinstance(message, protocol.Happened):
+                self._engine.explain(message.event)
+            elif isinstance(message, protocol.Failed):
+                raise InitError(message.message, message.step, "", message.errno)
+        raise InitError("the container's monitor was killed before its program ran")
+
+    def _running(
+        self, container: Container, monitor: Connection, started: protocol.Started
+    ) -> None:
+        with container.changed:
+            state = container.state
+            state.status = "running"
+            state.pid = started.pid
+            state.started_ns = started.at_ns
+            state.exit_code = 0
+            state.error = ""
+            state.oom_killed = False
+            state.stopped = False
+            container.save(self._engine.table)
+            self._register(container, monitor)
+            container.changed.notify_all()
+        self._engine.publish(container, "start")
+
+    def _register(self, container: Container, monitor: Connection) -> None:
+        container.monitor = monitor
+        self.watch(monitor, lambda message: self._hear(container, monitor, message))
+
+    def watch(self, connection: Connection, hear: Hear) -> None:
+        """Have the watching thread read a connection from now on; it must not wait in *hear*."""
+        self._watched[connection.fileno()] = connection, hear
+        self._epoll.register(connection.fileno(), select.EPOLLIN)
+
+    def _failed(self, container: Container, error: Error | OSError) -> None:
+        told = explained(error, container.program())
+        with container.changed:
+            state = container.state
+            state.exit_code = getattr(told, "exit_code", 128)
+            state.error = str(told)
+            if state.status == "restarting":
+                state.status = "exited"
+                state.finished_ns = time.time_ns()
+            container.exits += 1
+            container.save(self._engine.table)
+            container.changed.notify_all()
+
+    # --- watching ---------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        while not self._closed:
+            for fd, _ in self._epoll.poll():
+                if fd in self._watched:
+                    self._read(*self._watched[fd])
+
+    def _read(self, connection: Connection, hear: Hear) -> None:
+        received = connection.receive()
+        if received is None:
+            self._epoll.unregister(connection.fileno())
+            del self._watched[connection.fileno()]
+            hear(None)
+        elif isinstance(received[0], protocol.Happened):
+            self._engine.explain(received[0].event)
+        else:
+            hear(received[0])
+
+    def _hear(self, container: Container, monitor: Connection, message: object) -> None:
+        if message is None:
+            threading.Thread(target=self._gone, args=(container, monitor), daemon=True).start()
+        elif isinstance(message, protocol.Exited):
+            self._exited(container, message)
+        elif isinstance(message, protocol.OutOfMemory):
+            self._engine.publish(container, "oom")
+        elif isinstance(message, protocol.Detached):
+            self._engine.publish(container, "detach")
+
+    def _exited(self, container: Container, exited: protocol.Exited) -> None:
+        with container.changed:
+            state = container.state
+            wants_restart = restarts.wants_restart(container, exited.status)
+            state.status = "restarting" if wants_restart else "exited"
+            state.pid = 0
+            state.exit_code = exited.status
+            state.oom_killed = exited.out_of_memory
+            state.peak_memory = exited.peak
+            state.finished_ns = exited.at_ns
+            container.exits += 1
+            container.save(self._engine.table)
+            duration_s = max(0, state.finished_ns - state.started_ns) // 10**9
+            self._engine.publish(
+                container, "die", exitCode=str(exited.status), execDuration=str(duration_s)
+            )
+            container.changed.notify_all()
+
+    def _gone(self, container: Container, monitor: Connection) -> None:
+        """Do what follows the end of a monitor, which has taken back all that it had made."""
+        monitor.close()
+        if container.state.is_running():  # it was killed, and its container with it
+            self.clear_away(container)
+            exited = read_exit(container.directory)
+            self._exited(container, exited or protocol.Exited(status=_KILLED, at_ns=time.time_ns()))
+        self._engine.networks.disconnect_container(container)
+        with container.changed:
+            container.monitor = None
+            container.changed.notify_all()
+        self.ended(container)
+
+    def clear_away(self, container: Container) -> None:
+        """Remove what a killed monitor has left: processes, cgroup, state."""
+        try:
+            operations.delete(container.id, self.state_store, force=True)
+        except Error:
+            self._engine.warn(f"container {container.name}: can't be cleared away")
+
+    def adopt(self, container: Container) -> bool:
+        """Connect to the monitor of a container that an earlier engine started.
+
+        Returns:
+            Whether it lives; if not, the container's end is noted.
+        """
+        try:
+            monitor = protocol.connect_to(self.socket_of(container))
+        except OSError:
+            monitor = None
+        if monitor is not None:
+            received = monitor.receive()
+            if received is not None and isinstance(received[0], protocol.Hello):
+                with container.changed:
+                    container.state.pid = received[0].pid
+                    self._register(container, monitor)
+                return True
+            monitor.close()
+        self.clear_away(container)
+        exited = read_exit(container.directory)
+        self._exited(container, exited or protocol.Exited(status=_KILLED, at_ns=time.time_ns()))
+        return False
+
+    def close(self) -> None:
+        """Stop watching; the monitors go on without this engine."""
+        self._closed = True
+        os.write(self._wake_writes, b"x")
+        self._spawner.close()

@@ -1,0 +1,58 @@
+"""Waiting for a container: until it does not run, until its next end, until it is removed.
+
+See: Docker Engine API, ContainerWait.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from minicontainer.engine.container import Container
+
+    Json = dict[str, Any]
+
+_RUNS = ("running", "paused", "restarting")
+
+
+class Waiting:
+    """A wait. It counts from when this is made: nothing between that and `result` is lost.
+
+    Args:
+        container: to wait for.
+        condition: not-running, next-exit or removed.
+    """
+
+    def __init__(self, container: Container, condition: str) -> None:
+        self._container = container
+        self._condition = condition
+        self._closed = False
+        with container.changed:
+            self._exits = container.exits
+
+    def result(self) -> Json:
+        """Wait; give Docker's `{"StatusCode": n}`."""
+        container = self._container
+        with container.changed:
+            container.changed.wait_for(self._is_over)
+            found: Json = {"StatusCode": container.state.exit_code}
+            if container.state.error and container.state.status == "created":
+                found["Error"] = {"Message": container.state.error}
+            return found
+
+    def _is_over(self) -> bool:
+        container = self._container
+        if self._closed or container.removed:
+            return True
+        if self._condition == "removed":
+            return False
+        if self._condition == "next-exit":
+            return container.exits > self._exits
+        return container.state.status not in _RUNS
+
+    def close(self) -> None:
+        """End the wait, from any thread."""
+        with self._container.changed:
+            self._closed = True
+            self._container.changed.notify_all()
