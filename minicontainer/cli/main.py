@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # name: (module, one line for the help). A command's module is imported when it is asked for.
 COMMANDS = {
     "run": ("containers", "Run a command in a new container"),
+    "daemon": ("daemon", "Run the engine and its API in the foreground"),
     "check": ("system", "Tell what this host offers to containers, and how to get what is missing"),
     "version": ("system", "Show the version"),
 }

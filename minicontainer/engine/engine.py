@@ -21,8 +21,11 @@ from minicontainer.engine.images import Images
 from minicontainer.engine.networks import Networks
 from minicontainer.engine.store import Store
 from minicontainer.engine.supervisor import Supervisor
+from minicontainer.engine.system import System
+from minicontainer.engine.volumes import Volumes
 from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound
-from minicontainer.record import Record
+from minicontainer.images.registry import Settings
+from minicontainer.record import NO_ENTRIES, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,10 +39,14 @@ class Options(Record):
     """How an engine works.
 
     Args:
-        insecure_registries: reached without TLS.
+        registries: what is configured about them.
+        debug: the log shows every request.
+        proxies: the environment's proxies, by Docker's name of them.
     """
 
-    insecure_registries: tuple[str, ...] = ()
+    registries: Settings = Settings()
+    debug: bool = False
+    proxies: dict[str, str] = NO_ENTRIES
 
 
 class Engine:
@@ -64,10 +71,15 @@ class Engine:
         self.store = Store(self.data_root)
         self.table = self.store.table("containers")
         self.events = Events()
-        self.images = Images(self.data_root, self.events.publish, self._users_of)
+        registries = self.options.registries
+        self.images = Images(self.data_root, self.events.publish, self._users_of, registries)
+        self.volumes = Volumes()
         self.networks = Networks(os.path.join(self.exec_root, "network"))
         self.containers = Containers(self)
         self.execs = Execs(self)
+        self.system = System(
+            self, self.data_root, registries, self.options.debug, self.options.proxies
+        )
         self.supervisor.ended = self.containers.ended
         self.containers.load()
         self._reconcile()

@@ -129,7 +129,7 @@ class Execs:
             state_root=self._engine.supervisor.state_store.root,
             process=self._with_size(self._process(one), body),
             stdin=bool(one.body.get("AttachStdin")) and connection is not None,
-            attached=(self._streams(one, connection),) if connection else (),
+            attached=tuple(self._streams(one, client) for client in [connection] if client),
             explain=one.container.config.host_config.explain,
         )
         clients = [connection.socket.fileno()] if connection else []
@@ -141,7 +141,7 @@ class Execs:
         self._engine.supervisor.watch(process, lambda message: self._hear(one, message))
 
     def _with_size(self, process: Json, body: Json) -> Json:
-        size = body.get("ConsoleSize") or ()
+        size: list[int] = body.get("ConsoleSize") or []
         if process.get("terminal") and len(size) == 2 and any(size):
             return {**process, "consoleSize": {"height": size[0], "width": size[1]}}
         return process

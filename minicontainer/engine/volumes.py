@@ -45,6 +45,14 @@ _TMPFS_VALUES = {
 _DEVICE_TYPES = {stat.S_IFCHR: "c", stat.S_IFBLK: "b"}
 
 
+class Volumes:
+    """The named and anonymous volumes of an engine."""
+
+    def list(self, filters: dict[str, list[str]]) -> dict[str, Any]:
+        """List them."""
+        return {"Volumes": [], "Warnings": None}
+
+
 def mounts_for(host: HostConfig) -> tuple[Mount, ...]:
     """Turn all that was asked for into mounts, outer directories before inner ones.
 
