@@ -1,56 +1,179 @@
-"""daemon: the engine and its API in the foreground."""
+"""`minicontainer daemon`: the engine and its API, in the foreground.
+
+It ends on SIGTERM and SIGINT, and reads its configuration file again on SIGHUP. Containers run on
+without it. systemd can hand it its sockets, and hears when it is ready.
+
+See: sd_listen_fds(3); sd_notify(3); signal(7).
+"""
 
 from __future__ import annotations
 
-import argparse
+import contextlib
+import logging
 import os
+import select
 import signal
-import threading
+import socket
+import time
 
+from minicontainer import steps
+from minicontainer.api import listeners
+from minicontainer.api.server import Server
+from minicontainer.cli import daemon_options
+from minicontainer.engine.engine import Engine, Options
+from minicontainer.errors import Error
+from minicontainer.images.registry import Settings
+from minicontainer.kernel import process
 from minicontainer.startup import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
+
+    from minicontainer.api.listeners import Listener
+
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+_LOOK_S = 1.0  # how often an idle engine looks whether it can end
+_GRACE_S = 10.0
+
+_log = logging.getLogger(__name__)
 
 
 def daemon(argv: list[str], environ: dict[str, str]) -> int:
-    """Run the engine until SIGTERM or SIGINT; its containers run on."""
-    parser = argparse.ArgumentParser(prog="minicontainer daemon", description=daemon.__doc__)
-    parser.add_argument("--data-root", default="/var/lib/minicontainer", metavar="DIR")
-    parser.add_argument("--exec-root", default="/run/minicontainer", metavar="DIR")
-    parser.add_argument(
-        "-H", "--host", action="append", metavar="ADDRESS", help="unix:///PATH or tcp://IP:PORT"
+    """Run the engine in the foreground."""
+    values = daemon_options.parse(argv)
+    logging.basicConfig(
+        level=values["log_level"].upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    parser.add_argument(
-        "--idle-timeout", type=int, default=0, metavar="SECONDS",
-        help="end after so long without requests and running containers; 0: never",
-    )  # fmt: skip
-    parser.add_argument("--group", default="", help="group that may use the unix socket")
-    parser.add_argument("--insecure-registry", action="append", default=[], metavar="REGISTRY")
-    asked = parser.parse_args(argv)
-    # Imported while the spawner starts, in a process of its own.
-    from minicontainer.engine.engine import Engine, Options
-    from minicontainer.images.registry import Settings
-
-    registries = Settings(insecure=tuple(asked.insecure_registry))
-    engine = Engine(asked.data_root, asked.exec_root, Options(registries=registries))
-    from minicontainer.api import listeners
-    from minicontainer.api.server import Server
-
-    hosts = asked.host or [f"unix://{os.path.join(asked.exec_root, 'minicontainer.sock')}"]
-    served: Any = engine  # not every operation is there yet
-    server = Server(
-        served, [one for host in hosts for one in listeners.listen(host, asked.group)], VERSION
+    process.set_name("minic:engine")
+    steps.tell_warnings_to(_log.warning)
+    registries = Settings(
+        insecure=tuple(values["insecure_registry"]), mirrors=tuple(values["registry_mirror"])
     )
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
-    server.start()
-    while not ended.wait(1 if asked.idle_timeout else None):
-        busy = any(one.state.is_running() for one in engine.containers.all())
-        if not busy and server.idle_s() > asked.idle_timeout:
-            break
-    server.stop()
-    engine.close()
+    options = Options(registries=registries)
+    with contextlib.ExitStack() as undo:
+        engine = Engine(values["data_root"], values["exec_root"], options)
+        undo.callback(engine.close)
+        server = Server(engine, _listen(values, environ), VERSION)
+        undo.callback(server.stop, _GRACE_S)
+        with _signals() as signals:
+            server.start()
+            for listener in server.listeners:
+                _log.info("listening at %s", listener.address)
+            notify(environ, "READY=1")
+            _run(engine, server, signals, values, environ, argv)
+        notify(environ, "STOPPING=1")
     return 0
+
+
+def _run(
+    engine: Engine,
+    server: Server,
+    signals: Signals,
+    values: dict[str, Any],
+    environ: dict[str, str],
+    argv: list[str],
+) -> None:
+    """Wait for the signal to end, or for the end of all work."""
+    idle_timeout_s = values["idle_timeout"]
+    while True:
+        number = signals.wait(_LOOK_S if idle_timeout_s else None)
+        if number in _ENDING:
+            _log.info("ending on signal %d; containers run on", number)
+            return
+        if number == signal.SIGHUP:
+            notify(environ, f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            idle_timeout_s = _reload(argv, idle_timeout_s)
+            notify(environ, "READY=1")
+        if idle_timeout_s and server.idle_s() > idle_timeout_s and not _is_busy(engine):
+            _log.info("ending after %d idle seconds", idle_timeout_s)
+            return
+
+
+def _is_busy(engine: Engine) -> bool:
+    """Say whether a container runs, or will be started again."""
+    filters = {"status": ["running", "paused", "restarting"]}
+    return bool(engine.containers.list(True, -1, False, filters))
+
+
+def _reload(argv: list[str], idle_timeout_s: int) -> int:
+    """Read the configuration again, as far as it can change; give the new idle timeout."""
+    try:
+        values = daemon_options.parse(argv)
+    except Error as error:
+        _log.error("the configuration stays as it was: %s", error)
+        return idle_timeout_s
+    logging.getLogger().setLevel(values["log_level"].upper())
+    _log.info("the configuration was read again: log level and idle timeout")
+    return int(values["idle_timeout"])
+
+
+def _listen(values: dict[str, Any], environ: dict[str, str]) -> list[Listener]:
+    """Open all sockets, or none."""
+    tls = None
+    if values["tlscert"]:
+        tls = listeners.TlsFiles(
+            ca=values["tlscacert"], cert=values["tlscert"], key=values["tlskey"]
+        )
+    found = listeners.inherited(_inherited_count(environ), tls)
+    with contextlib.ExitStack() as undo:
+        for address in values["host"]:
+            # systemd's sockets are there already; with the usual address they stand in its place.
+            if found and (address == "fd://" or address in [one.address for one in found]):
+                continue
+            for listener in listeners.listen(address, values["group"], tls):
+                undo.callback(listener.close)
+                found.append(listener)
+        undo.pop_all()
+    return found
+
+
+def _inherited_count(environ: dict[str, str]) -> int:
+    """Count the sockets that systemd has opened for this process."""
+    if environ.get("LISTEN_PID") != str(os.getpid()):
+        return 0
+    count = environ.get("LISTEN_FDS", "")
+    return int(count) if count.isdecimal() else 0
+
+
+def notify(environ: dict[str, str], state: str) -> None:
+    """Tell the service manager of a state, if there is one."""
+    path = environ.get("NOTIFY_SOCKET", "")
+    if not path.startswith(("/", "@")):
+        return
+    address = "\0" + path[1:] if path.startswith("@") else path
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.connect(address)
+        sock.sendall(state.encode())
+
+
+class Signals:
+    """Signals as numbers that can be waited for, whichever thread the kernel gives them to."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+
+    def wait(self, timeout_s: float | None) -> int:
+        """Wait for a signal; 0 when none came in time."""
+        if not select.select([self._pipe], [], [], timeout_s)[0]:
+            return 0
+        return os.read(self._pipe, 1)[0]
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[Signals]:
+    """Take the signals that end and reload the engine."""
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    handled = (*_ENDING, signal.SIGHUP)
+    before = signal.set_wakeup_fd(writer)
+    old = {number: signal.signal(number, lambda *_: None) for number in handled}
+    try:
+        yield Signals(reader)
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(before)
+        os.close(reader)
+        os.close(writer)
