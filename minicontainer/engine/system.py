@@ -12,9 +12,10 @@ import time
 import uuid
 
 from minicontainer.engine import host_facts
-from minicontainer.errors import Forbidden, InvalidArgument, Unauthorized
+from minicontainer.errors import InvalidArgument
+from minicontainer.images import logins
 from minicontainer.images.credentials import from_auth
-from minicontainer.images.registry import Registry, Settings
+from minicontainer.images.registry import Settings
 from minicontainer.startup import VERSION
 
 TYPE_CHECKING = False
@@ -244,25 +245,11 @@ class System:
         Raises:
             Unauthorized: the registry refuses them.
         """
-        credentials = from_auth(body)
         server = body.get("serveraddress") or ""
         if not isinstance(server, str):
             raise InvalidArgument("serveraddress: expected a string")
-        with Registry(_domain_of(server), credentials, self._settings) as registry:
-            try:
-                registry.call("GET", "/v2/", (200,))
-            except (Unauthorized, Forbidden) as error:
-                raise Unauthorized(
-                    f"login attempt to {registry.base()}/v2/ failed: {error}"
-                ) from None
+        logins.check(server, from_auth(body), self._settings)
         return {"Status": "Login Succeeded", "IdentityToken": ""}
-
-
-def _domain_of(server: str) -> str:
-    """Give a registry's domain; the address of Docker's own has a path from another time."""
-    host = server.partition("://")[2] or server
-    host = host.partition("/")[0]
-    return "docker.io" if host in ("", "index.docker.io", "registry-1.docker.io") else host
 
 
 def _engine_id(data_root: str) -> str:
