@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 _LOOK_S = 1.0  # how often an idle engine looks whether it can end
 _GRACE_S = 10.0
+# Docker's name of a proxy, and the environment's.
+_PROXIES = (("HttpProxy", "HTTP_PROXY"), ("HttpsProxy", "HTTPS_PROXY"), ("NoProxy", "NO_PROXY"))
 
 _log = logging.getLogger(__name__)
 
@@ -52,11 +54,16 @@ def daemon(argv: list[str], environ: dict[str, str]) -> int:
     registries = Settings(
         insecure=tuple(values["insecure_registry"]), mirrors=tuple(values["registry_mirror"])
     )
-    options = Options(registries=registries)
+    options = Options(
+        registries=registries,
+        debug=values["log_level"] == "debug",
+        proxies={name: environ.get(word, "") for name, word in _PROXIES},
+    )
     with contextlib.ExitStack() as undo:
         engine = Engine(values["data_root"], values["exec_root"], options)
         undo.callback(engine.close)
-        server = Server(engine, _listen(values, environ), VERSION)
+        served: Any = engine  # not every operation is there yet
+        server = Server(served, _listen(values, environ), VERSION)
         undo.callback(server.stop, _GRACE_S)
         with _signals() as signals:
             server.start()
