@@ -1,0 +1,148 @@
+"""A start kept in a file, to be replayed anywhere.
+
+One JSON object a line. The first line says what this is; then come the events, each with the call
+as a reader sees it; the last line holds what the steps are for, in every language there is, so that
+a replay needs neither the code nor Linux:
+
+    {"recording": 1, "command": "run --net none IMAGE true", "begun": "2026-01-31T12:00:00Z"}
+    {"event": {"seq": 1, "t": 512345, "actor": "engine", "step": "reserve-name", …}, "text": ""}
+    {"event": {"seq": 2, …, "call": "mkdir", …}, "text": "mkdir(\"/sys/fs/cgroup/…\", 0755) = 0"}
+    {"end": true, "events": 2, "steps": {"reserve-name": {"en": "Claim …", "ru": "…"}}}
+
+A file without its last line was cut off, and is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+
+from minicontainer.errors import InvalidArgument, NotFound
+from minicontainer.record import Record
+from minicontainer.steps import Event
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TextIO
+
+FORMAT = 1
+
+
+class Entry(Record):
+    """One event of a recording, and the call as a reader sees it ("" for the begin of a step)."""
+
+    event: Event
+    text: str = ""
+
+
+class Recording(Record):
+    """What a recording holds.
+
+    Args:
+        command: what the user typed.
+        begun: when, by the wall clock.
+        entries: the events, in their order.
+        steps: what each step does and why: by its name, then by language.
+    """
+
+    command: str
+    begun: str
+    entries: tuple[Entry, ...]
+    steps: dict[str, dict[str, str]]
+
+
+class Recorder:
+    """A listener that keeps events in a file.
+
+    Args:
+        out: the file.
+        command: what the user typed.
+        text: writes a call as a reader sees it.
+        explain: gives what a step does, by language.
+    """
+
+    def __init__(
+        self,
+        out: TextIO,
+        command: str,
+        text: Callable[[Event], str],
+        explain: Callable[[str], dict[str, str]],
+    ) -> None:
+        self._out = out
+        self._text = text
+        self._explain = explain
+        self._steps: dict[str, dict[str, str]] = {}
+        self._count = 0
+        begun = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self._write({"recording": FORMAT, "command": command, "begun": begun})
+
+    def __call__(self, event: Event) -> None:
+        """Keep one event."""
+        if event.step not in self._steps:
+            self._steps[event.step] = self._explain(event.step)
+        self._count += 1
+        text = self._text(event) if event.call else ""
+        self._write({"event": event.to_json(), "text": text})
+
+    def finish(self) -> None:
+        """Write the last line: without it the recording counts as cut off."""
+        self._write({"end": True, "events": self._count, "steps": self._steps})
+        self._out.flush()
+
+    def _write(self, line: dict[str, object]) -> None:
+        self._out.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def read(path: str) -> Recording:
+    """Read a recording.
+
+    Raises:
+        NotFound: there is no such file.
+        InvalidArgument: it is no recording, one of another version, or it was cut off.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = file.read().splitlines()
+    except (FileNotFoundError, IsADirectoryError):
+        raise NotFound(f"no recording at {path}: make one with `run --record {path}`") from None
+    except UnicodeDecodeError:
+        raise InvalidArgument(f"{path} is not a recording: it is not text") from None
+    head = _parsed(lines[0] if lines else "", path)
+    version = head.get("recording")
+    if version is None:
+        raise InvalidArgument(f"{path} is not a recording: its first line does not say so")
+    if version != FORMAT:
+        raise InvalidArgument(
+            f"{path} is a recording of version {version}, and this program reads version {FORMAT}: "
+            "record it again"
+        )
+    return _whole(path, head, lines[1:])
+
+
+def _whole(path: str, head: dict[str, object], lines: list[str]) -> Recording:
+    try:
+        last = json.loads(lines[-1]) if lines else {}
+    except ValueError:
+        last = {}
+    if not isinstance(last, dict) or not last.get("end") or last.get("events") != len(lines) - 1:
+        raise InvalidArgument(f"{path} was cut off: its last line is missing: record it again")
+    return Recording(
+        command=str(head.get("command", "")),
+        begun=str(head.get("begun", "")),
+        entries=tuple(
+            Entry.from_json(_parsed(line, path), f"line {number}")
+            for number, line in enumerate(lines[:-1], 2)
+        ),
+        steps=last.get("steps", {}),
+    )
+
+
+def _parsed(line: str, path: str) -> dict[str, object]:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise InvalidArgument(f"{path} is not a recording: a line of it is no JSON object")
+    return value

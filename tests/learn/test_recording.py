@@ -1,0 +1,125 @@
+"""A start kept in a file, read back, played, and written as a page."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minicontainer.errors import InvalidArgument, NotFound
+from minicontainer.learn import page, recording, replay
+from minicontainer.steps import Event
+
+EVENTS = (
+    Event(seq=1, t=1_000_000, actor="engine", step="reserve-name", source="lifecycle.py:1"),
+    Event(
+        seq=2, t=2_000_000, actor="engine", step="reserve-name", call="mkdir", args=("/c", 0o755),
+        result=0, object="cgroup:/c", shell="mkdir /c", source="lifecycle.py:1",
+    ),
+    Event(seq=3, t=3_000_000, actor="init", step="set-hostname", source="init.py:9"),
+    Event(
+        seq=4, t=3_500_000, actor="init", step="set-hostname", call="sethostname", args=("web", 3),
+        result=0, object="uts:hostname", before="host", after="web", source="init.py:9",
+    ),
+)  # fmt: skip
+TEXTS = {"reserve-name": {"en": "Claim the name.", "ru": "Занять имя."}}
+
+
+def recorded(path: Path, *events: Event) -> Path:
+    """Record some events into a file."""
+    with path.open("w", encoding="utf-8") as file:
+        recorder = recording.Recorder(
+            file, "run true", lambda event: f"{event.call}()", lambda step: TEXTS.get(step, {})
+        )
+        for event in events:
+            recorder(event)
+        recorder.finish()
+    return path
+
+
+def test_reading_returns_what_was_recorded(tmp_path: Path) -> None:
+    """Events, texts of the calls, reasons of the steps."""
+    found = recording.read(str(recorded(tmp_path / "r", *EVENTS)))
+    assert tuple(entry.event for entry in found.entries) == EVENTS
+    assert [entry.text for entry in found.entries] == ["", "mkdir()", "", "sethostname()"]
+    assert found.steps["reserve-name"]["ru"] == "Занять имя."
+    assert found.command == "run true"
+
+
+@given(st.integers(min_value=0))
+def test_a_recording_that_was_cut_off_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, cut: int
+) -> None:
+    """Wherever it was cut: one line that says so, or that it is none."""
+    path = recorded(tmp_path_factory.mktemp("cut") / "r", *EVENTS)
+    whole = path.read_text()
+    path.write_text(whole[: cut % (len(whole) - 1)])
+    with pytest.raises(InvalidArgument, match="cut off|is not a recording"):
+        recording.read(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "is not a recording"),
+        ("hello\n", "is not a recording"),
+        ("[1]\n", "is not a recording"),
+        ('{"recording": 99}\n', "is a recording of version 99"),
+        ("{}\n", "is not a recording"),
+    ],
+)
+def test_what_is_no_recording_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    """By name, in one line."""
+    (tmp_path / "r").write_text(text)
+    with pytest.raises(InvalidArgument, match=says):
+        recording.read(str(tmp_path / "r"))
+
+
+def test_a_missing_recording_is_refused(tmp_path: Path) -> None:
+    """With the way to make one."""
+    with pytest.raises(NotFound, match="run --record"):
+        recording.read(str(tmp_path / "none"))
+
+
+def test_it_plays_in_its_order(tmp_path: Path) -> None:
+    """Each scene once, with its reason in the language, its calls and what they changed."""
+    out = io.StringIO()
+    found = recording.read(str(recorded(tmp_path / "r", *EVENTS)))
+    replay.play(found, out, "ru", slower=0)
+    told = out.getvalue()
+    assert told.index("1/2. reserve-name") < told.index("2/2. set-hostname")
+    assert "Занять имя." in told
+    assert "uts:hostname: host → web" in told
+    assert max(map(len, told.splitlines())) <= 80
+
+
+def test_keys_turn_the_pages_both_ways(tmp_path: Path) -> None:
+    """Forwards, backwards, to the ends and not beyond, and out."""
+    out = io.StringIO()
+    keys = iter((" ", " ", "b", "\x1b[F", "\x1b[H", "x", "q", "never read"))
+    found = recording.read(str(recorded(tmp_path / "r", *EVENTS)))
+    replay.turn_pages(found, out, lambda: next(keys))
+    shown = [
+        screen.splitlines()[0].split(".")[0] for screen in out.getvalue().split("\x1b[2J\x1b[H")[1:]
+    ]
+    assert shown == ["1/2", "2/2", "2/2", "1/2", "2/2", "1/2", "1/2"]
+    assert next(keys) == "never read"
+
+
+def test_the_page_holds_the_recording_and_nothing_from_elsewhere(tmp_path: Path) -> None:
+    """One file: no address of another one in it; a text that ends a script does no harm."""
+    nasty = EVENTS[1].replace(args=("</script><b>", 0))
+    found = recording.read(str(recorded(tmp_path / "r", nasty)))
+    page.write_page(found, str(tmp_path / "p.html"), "ru")
+    text = (tmp_path / "p.html").read_text()
+    assert "http:" not in text
+    assert "https:" not in text
+    assert "src=" not in text
+    data = text.partition('<script id="recording" type="application/json">')[2]
+    held = json.loads(data.partition("</script>")[0])
+    assert held["lang"] == "ru"
+    assert held["entries"][0]["event"]["args"][0] == "</script><b>"
