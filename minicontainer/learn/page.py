@@ -1,7 +1,7 @@
 """A recording as one page for a browser: no network, no other file.
 
-The page (`page.html`) has a lane for each actor, the kernel's objects as they appear and change, and
-each step with its reason and its calls. The recording stands in it as JSON.
+The page (`page.html`) has a lane for each actor, the kernel's objects as they appear and change,
+and each step with its reason and its calls. The recording stands in it as JSON.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def test_a_recording_that_was_cut_off_is_refused(
     path = recorded(tmp_path_factory.mktemp("cut") / "r", *EVENTS)
     whole = path.read_text()
     path.write_text(whole[: cut % (len(whole) - 1)])
-    with pytest.raises(InvalidArgument, match="cut off|is not a recording"):
+    with pytest.raises(InvalidArgument, match=r"cut off|is not a recording"):
         recording.read(str(path))
 
 
