@@ -102,6 +102,7 @@ class Containers:
                 if self._by_id.pop(container.id, None):
                     del self._ids[container.name]
             bundles.remove_directory(container.directory)
+            self._engine.images.store.release(container.id)
             raise
         self._engine.publish(container, "create")
         return {"Id": container.id, "Warnings": []}
@@ -235,6 +236,7 @@ class Containers:
                     container.state.status = "dead" if before == "dead" else before
                 raise
             self._engine.table.delete(container.id)
+            self._engine.images.store.release(container.id)
             with self._lock:
                 self._by_id.pop(container.id, None)
                 self._ids.pop(container.name, None)

@@ -5,13 +5,14 @@ See: Docker Engine API, ContainerCreate.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
 from minicontainer.engine import bundles, log_drivers, merging, restarts
 from minicontainer.engine.container import Container
 from minicontainer.engine.volumes import mount_points
-from minicontainer.errors import Error, InvalidArgument
+from minicontainer.errors import InvalidArgument
 from minicontainer.images.config import parse_json
 
 TYPE_CHECKING = False
@@ -49,13 +50,15 @@ def prepare(engine: Engine, asked: Json, name: str, platform: str) -> Container:
     container = Container(identifier, name, body, directory)
     container.image_id, container.layers, container.rootfs = image_id, layers, rootfs
     container.created_ns = time.time_ns()
-    check(engine, container)
-    bundles.make_directory(container)
-    try:
+    with contextlib.ExitStack() as undo:
+        if image_id:  # from now on its layers stay, whoever removes the image
+            engine.images.store.hold(image_id, identifier)
+            undo.callback(engine.images.store.release, identifier)
+        check(engine, container)
+        bundles.make_directory(container)
+        undo.callback(bundles.remove_directory, directory)
         container.mounts = mount_points(container.config)
-    except (Error, OSError):
-        bundles.remove_directory(directory)
-        raise
+        undo.pop_all()
     return container
 
 

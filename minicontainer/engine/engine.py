@@ -82,6 +82,7 @@ class Engine:
         )
         self.supervisor.ended = self.containers.ended
         self.containers.load()
+        self.images.store.release_others({container.id for container in self.containers.all()})
         self._reconcile()
 
     def close(self) -> None:
@@ -140,7 +141,7 @@ class Engine:
         """
         if not text:
             raise InvalidArgument("no image specified: name one, or a root file system (Rootfs)")
-        return self.images.resolve(text)
+        return self.images.resolve(text, platform)
 
     def lowers_of(self, container: Container) -> tuple[str, ...]:
         """Give the directories below a container's writable layer, uppermost first."""

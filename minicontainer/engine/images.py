@@ -13,7 +13,7 @@ import itertools
 from minicontainer.engine import image_views
 from minicontainer.engine.progress import streamed
 from minicontainer.errors import InvalidArgument, NotFound
-from minicontainer.images import archives, filters, imports, loading
+from minicontainer.images import archives, filters, imports, loading, platforms
 from minicontainer.images.builtin import Builtin
 from minicontainer.images.layers import LayerStore
 from minicontainer.images.references import is_digest, parse
@@ -69,18 +69,25 @@ class Images:
 
     # looking
 
-    def resolve(self, text: str) -> Image:
+    def resolve(self, text: str, platform: str = "") -> Image:
         """Find an image to start a container from; the embedded one is made when it is missing.
 
+        Args:
+            text: its name or ID.
+            platform: what it must be for, `linux/arm64`; "" for any.
         Raises:
-            NotFound: `No such image: mongo:latest`. InvalidArgument: *text* is no reference.
+            NotFound: `No such image: mongo:latest`, or it is for another platform.
+            InvalidArgument: *text* is no reference.
         """
         try:
-            return self.store.resolve(text)
+            image = self.store.resolve(text)
         except NotFound:
             if is_digest(text) or not self._builtin.is_meant(parse(text)):
                 raise
-        return self._builtin.make()
+            image = self._builtin.make()
+        if platform:
+            _check_platform(image, text, platform)
+        return image
 
     def list(self, all: bool, filters: Filters, **more: bool) -> Objects:
         """List images, the youngest first.
@@ -258,6 +265,20 @@ class Images:
             self._tell("import", image.id, image.id)
 
         return streamed(work)
+
+
+def _check_platform(image: Image, text: str, platform: str) -> None:
+    wanted = platforms.parse(platform)
+    own = platforms.of(image.config)
+    # a variant that nobody named fits
+    if not own.same(wanted) and not (
+        "" in (own.variant, wanted.variant)
+        and (own.os, own.architecture) == (wanted.os, wanted.architecture)
+    ):
+        raise NotFound(
+            f"image with reference {text} was found but its platform ({own}) does not match the "
+            f"specified platform ({wanted})"
+        )
 
 
 def _name(repository: str, tag: str) -> Reference:

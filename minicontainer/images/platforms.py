@@ -11,6 +11,10 @@ from minicontainer.errors import InvalidArgument
 from minicontainer.images.references import shown
 from minicontainer.record import Record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minicontainer.images.config import ImageConfig
+
 _SYSTEMS = {"linux", "windows", "darwin", "freebsd"}
 # What uname(2), users and old files say, in Go's words: architecture, variant.
 _ALIASES = {
@@ -74,6 +78,11 @@ def parse(text: str) -> Platform:
             "use OS/ARCHITECTURE[/VARIANT], such as linux/arm64"
         )
     return Platform(os=system, architecture=architecture, variant=variant or usual)
+
+
+def of(config: ImageConfig) -> Platform:
+    """Give the platform that an image's config names."""
+    return Platform(os=config.os, architecture=config.architecture, variant=config.variant)
 
 
 def host() -> Platform:

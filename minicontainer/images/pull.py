@@ -187,9 +187,7 @@ class _Pull:
 
     def _fits(self, config: ImageConfig) -> bool:
         """Say whether an image is for the platform that was asked for."""
-        own = platforms.Platform(
-            os=config.os, architecture=config.architecture, variant=config.variant
-        )
+        own = platforms.of(config)
         usable = platforms.acceptable(self._wanted, self._is_explicit)
         if not own.variant:  # older images do not say theirs
             return any((own.os, own.architecture) == (x.os, x.architecture) for x in usable)

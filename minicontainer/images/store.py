@@ -32,7 +32,7 @@ from minicontainer.images.store_schema import Database
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from minicontainer.images.manifests import Manifest
     from minicontainer.images.references import Reference
@@ -204,6 +204,12 @@ class ImageStore(Lookup):
             self._database.run("DELETE FROM holds WHERE holder=?", holder)
             self._garbage.mark(("layer", chain_id) for (chain_id,) in chains if chain_id)
         self._garbage.remove()
+
+    def release_others(self, holders: Container[str]) -> None:
+        """Let go what was held for anyone but *holders*: containers that were never finished."""
+        for (holder,) in self._database.rows("SELECT DISTINCT holder FROM holds"):
+            if holder not in holders:
+                self.release(holder)
 
     def use_counts(self) -> dict[str, int]:
         """Give the number of holders by image ID."""

@@ -213,6 +213,19 @@ def test_busybox_is_always_there(engine: Engine) -> None:
     assert engine.images.list(False, {})[0]["RepoTags"] == ["busybox:latest"]
 
 
+def test_an_image_for_another_platform_is_not_taken(engine: Engine) -> None:
+    """Where a platform was asked for."""
+    image = add_image(engine.images.store, "x")
+    for platform in ("", "linux/amd64", "amd64"):
+        assert engine.images.resolve("x", platform).id == image.id
+    words = (
+        r"image with reference x was found but its platform \(linux/amd64\) does not match the "
+        r"specified platform \(linux/arm64\)"
+    )
+    with pytest.raises(NotFound, match=words):
+        engine.images.resolve("x", "linux/arm64")
+
+
 def test_an_error_comes_out_of_the_stream() -> None:
     """After the messages before it."""
 

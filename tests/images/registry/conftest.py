@@ -36,7 +36,7 @@ class Host:
     def __init__(self, root: Path, settings: Settings) -> None:
         self.root = root
         self.layers = LayerStore(str(root))
-        self.store = ImageStore(str(root), self.layers.remove)
+        self.store = ImageStore(str(root), self.layers)
         self.settings = settings
         self.said: list[dict[str, Any]] = []
 
