@@ -20,6 +20,7 @@ import errno
 import os
 import stat
 
+from minicontainer.contexts import ExitStack
 from minicontainer.errors import Error, KernelError
 from minicontainer.images.entry_paths import LONGEST_STEP
 from minicontainer.kernel import paths
@@ -164,12 +165,11 @@ class Merged:
 
     def __init__(self, directories: Iterable[str]) -> None:
         self.layers: list[Layer] = []
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.close)
             for path in directories:
                 self.layers.append(Layer(path))
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
 
     def __enter__(self) -> Merged:
         return self
