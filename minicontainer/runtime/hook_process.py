@@ -1,7 +1,8 @@
-"""One hook's process: it is given the state, watched until it ends, and killed when its time is up.
+"""The process of one hook: it gets the state, is watched until it ends, and is killed at its
+timeout.
 
-It leads a session of its own, so that a timeout reaches what it started too; it has the standard
-three descriptors, and no variables but the hook's. What it writes comes back in the error.
+It leads its own session, so that the timeout also reaches the processes that it started. It has
+three descriptors and only the hook's variables. What it writes becomes part of the error.
 
 See: runtime-spec config.md "POSIX-platform Hooks".
 """
@@ -33,23 +34,23 @@ if TYPE_CHECKING:
     from minicontainer.runtime.config.spec import Hook
     from minicontainer.runtime.sync import Channel
 
-_KEPT = 1000  # bytes of output, the last ones
-# How often to look whether it has ended. Not by a pidfd: hooks of startContainer are run by a
-# process that is under the container's filter, and that may be older than the call.
+_KEPT = 1000  # bytes of its output that are kept, the last ones
+# How often to check whether the hook has ended. A pidfd would tell, but a startContainer hook is
+# run by a process under the container's filter, which may be older than pidfd_open(2).
 _GLANCE_MS = 2
 
 
 def run(name: str, hook: Hook, state: bytes, directory: str, inherited: range | None) -> None:
-    """Run a hook to its end.
+    """Run a hook until it ends.
 
     Args:
-        name: what to call it in an error.
-        state: for its standard input.
-        directory: where it starts; "" for this process's own.
-        inherited: descriptors of this process that are not close-on-exec, if that is known: only
-            those are closed. None: all are.
+        name: the hook's name in an error.
+        state: the bytes for its standard input.
+        directory: its working directory; "" for this process's.
+        inherited: this process's descriptors that are not close-on-exec, if they are known: only
+            those are closed. None: all are closed.
     Raises:
-        InitError: it could not be run, it failed, or it took longer than its timeout.
+        InitError: it could not be run, it failed, or it ran into its timeout.
     """
     with ExitStack() as stack:
         child = _start(name, hook, directory, inherited, stack)
@@ -71,14 +72,14 @@ class _Child:
     """A hook's process.
 
     Args:
-        pid: its.
-        input_fd: the end of a pipe that leads to its standard input.
-        output_fd: the end of one that comes from its output and error output.
+        pid: its number.
+        input_fd: a pipe to its standard input.
+        output_fd: a pipe from its standard output and standard error.
     """
 
     def __init__(self, pid: int, input_fd: int, output_fd: int) -> None:
         self.pid = pid
-        self.status = 0  # once it has ended; negative: a signal
+        self.status = 0  # set once it has ended; negative for a signal
         self.output = b""
         self._ended = False
         self._input = input_fd
@@ -87,7 +88,7 @@ class _Child:
         os.set_blocking(output_fd, False)
 
     def watch(self, told: bytes, timeout_s: int | None) -> bool:
-        """Tell it, and hear it, until it ends; say whether that was in time."""
+        """Feed the hook, and read its output, until it ends; report whether that was in time."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         poll = select.poll()
         poll.register(self._input, select.POLLOUT)
@@ -104,7 +105,7 @@ class _Child:
                     if not told:
                         poll.unregister(fd)
                         self._close_input()
-        self._hear()  # all that the pipe held; what it left in the background may write for ever
+        self._hear()  # not to the end: a process in the background may hold the pipe
         return True
 
     def _has_ended(self) -> bool:
@@ -115,7 +116,7 @@ class _Child:
         return self._ended
 
     def _hear(self) -> bool:
-        """Take what it wrote; say whether there was anything."""
+        """Read what it wrote; report whether there was anything."""
         try:
             part = os.read(self._output, 65536)
         except BlockingIOError:
@@ -129,7 +130,7 @@ class _Child:
             self._input = -1
 
     def end(self) -> None:
-        """Kill it with its session's processes, if it runs still, and let go of its pipes."""
+        """Kill it with the processes of its session, if it still runs, and close its pipes."""
         if not self._ended:
             pidfds.kill_group(self.pid)
             os.waitpid(self.pid, 0)
@@ -140,11 +141,11 @@ class _Child:
 def _start(
     name: str, hook: Hook, directory: str, inherited: range | None, stack: ExitStack
 ) -> _Child:
-    """Start it; *stack* ends it. Return when execve(2) has happened."""
-    # A caller that ignores SIGCHLD has the kernel throw exit statuses away.
+    """Start the process; *stack* ends it. Return when execve(2) has happened."""
+    # If the caller ignores SIGCHLD, the kernel discards exit statuses.
     signals.handle(signals.SIGCHLD, signals.SIG_DFL)
     stdin, to_stdin = os.pipe()
-    # Open to the end: a write to a pipe that nobody can read from kills with SIGPIPE.
+    # Open until the end: a write to a pipe without a reader kills with SIGPIPE.
     stack.callback(os.close, stdin)
     from_output, output = os.pipe()
     ours, theirs = channel_pair()
@@ -173,7 +174,7 @@ def _become(
     try:
         pass_events_on(channel, "hook")
         process.new_session()
-        process.die_with_parent()  # a killed runtime's hook would go on behind everybody's back
+        process.die_with_parent()  # otherwise the hook of a killed runtime would run on
         for number in signals.CATCHABLE:
             signals.handle(number, signals.SIG_DFL)
         signals.set_mask(())
@@ -181,7 +182,7 @@ def _become(
             os.dup2(fd, number)
         if inherited is None:
             process.close_all_but((channel.reads, channel.writes))
-        else:  # close_range(2) may be newer than the filter that this process is under
+        else:  # close_range(2) may be newer than the filter on this process
             for fd in inherited:
                 os.close(fd)
         if directory:
@@ -196,7 +197,7 @@ def _become(
 
 
 def _enter(directory: str) -> None:
-    """Change to a directory; to the root where it is gone, or closed to this user."""
+    """Change to a directory; to / if it has gone, or if this user may not enter it."""
     try:
         os.chdir(directory)
     except OSError:

@@ -1,4 +1,4 @@
-"""Hooks: programs of somebody else that run at six points of a container's life.
+"""Hooks: programs that the caller wants to run at six points of a container's life.
 
     prestart         create, by the runtime: all mounts are made, the root is still the host's
     createRuntime    the same point, after those
@@ -7,10 +7,10 @@
     poststart        by the runtime: the program runs, `start` has not returned
     poststop         delete, by the runtime: nothing is left but the name
 
-Each gets the container's state on its standard input, and its `env` alone as its environment. Where
-it has no `env`, it gets, as with runc and crun, that of who runs it: the runtime's own environment,
-and in the container the program's. The first that fails ends the container, but
-for poststop: there, others may still have to clear up.
+A hook reads the container's state from its standard input. Its environment is its `env`; if it has
+none, it inherits one, as with runc and crun: the runtime's, or inside the container the program's.
+The first hook that fails ends the container. A poststop hook that fails does not keep the next
+ones from running, since they may have to clean up too.
 
 See: runtime-spec config.md "POSIX-platform Hooks"; runtime.md "Lifecycle".
 """
@@ -39,7 +39,7 @@ _UMASK = 0o022
 
 @steps.needed_if(lambda spec: spec.hooks.prestart or spec.hooks.create_runtime)
 def wait_for_runtime_hooks(init: Init) -> None:
-    """Wait while the runtime runs its hooks: all mounts are made, the root is the host's still."""
+    """Wait for the runtime's hooks: all mounts are made, and the root is still the host's."""
     init.channel.send(Mounted())
     if not isinstance(init.channel.receive(), Go):
         raise InitError("the runtime has given up")
@@ -47,11 +47,13 @@ def wait_for_runtime_hooks(init: Init) -> None:
 
 @steps.needed_if(lambda spec: spec.hooks.create_container)
 def run_create_container_hooks(init: Init) -> None:
-    """Run the host's programs in the container's namespaces, before its root is the root.
+    """Run the host's programs in the container's namespaces, before the root changes.
 
-    They start in it, as with runc, and not in the bundle as the others: `./lib` is the container's.
+    Their working directory is the root file system, as with runc, and not the bundle as for the
+    others:
+    a relative path such as `./lib` is the container's.
     """
-    mask = posix.umask(_UMASK)  # init's own is 0, and what a hook makes is not for everybody
+    mask = posix.umask(_UMASK)  # init's own is 0, too wide for what a hook makes
     for name, hook in _named("createContainer", init.spec.hooks.create_container):
         state = init.state.as_oci("creating", posix.getpid())
         _run(name, hook, state, directory=init.bundle.rootfs, environ=init.env)
@@ -62,8 +64,9 @@ def run_create_container_hooks(init: Init) -> None:
 def run_start_container_hooks(init: Init) -> None:
     """Run the container's own programs, as its user and with all its limits.
 
-    They are the image's, and not to be trusted more than its program: so after the filter. That
-    must then let pass what runs them.
+    They come from the image, and deserve no more trust than its program: so they run under the
+    filter,
+    which must then permit the calls that start a hook.
     """
     init.channel.send(Hooking())
     inherited = range(3, 3 + init.options.preserve_fds)
@@ -77,7 +80,9 @@ def run_start_container_hooks(init: Init) -> None:
 
 
 def run_runtime_hooks(state: State, hooks: Hooks) -> None:
-    """Run the host's programs in the host's namespaces: networks are made so, for example."""
+    """Run the host's programs in the host's namespaces; a network is connected this way, for
+    example.
+    """
     for name, hook in (
         *_named("prestart", hooks.prestart),
         *_named("createRuntime", hooks.create_runtime),
@@ -86,16 +91,16 @@ def run_runtime_hooks(state: State, hooks: Hooks) -> None:
 
 
 def run_poststart_hooks(state: State, hooks: Hooks) -> None:
-    """Run what the host wants to do once the program runs."""
+    """Run the host's programs that wait until the container's program runs."""
     for name, hook in _named("poststart", hooks.poststart):
         _run(name, hook, state.as_oci("running", state.pid), directory=state.bundle)
 
 
 def run_poststop_hooks(state: State, hooks: Hooks) -> None:
-    """Run what the host wants to clear up; the user is told of one that fails, and all are run.
+    """Run the host's programs that clean up; warn about each one that fails, and run the rest.
 
-    While the name is still taken: a container of the same name would meet what they clear up, and
-    a deletion that is cut off can be done again.
+    The container's name is still taken then: a new container of that name could otherwise meet what
+    they clean up. And a deletion that was interrupted can be repeated.
     """
     for name, hook in _named("poststop", hooks.poststop):
         try:
@@ -105,7 +110,9 @@ def run_poststop_hooks(state: State, hooks: Hooks) -> None:
 
 
 def is_fatal(error: InitError) -> bool:
-    """Say whether a start failed in a hook: then the container is removed, and can't be retried."""
+    """Report whether a start failed in a hook: the container is then removed, and can't be started
+    again.
+    """
     return error.step in (
         steps.step_name(run_start_container_hooks),
         steps.step_name(run_poststart_hooks),
@@ -127,6 +134,6 @@ def _run(
 ) -> None:
     from minicontainer.runtime import hook_process  # few containers have hooks: see `preload`
 
-    if hook.env is None and environ is not None:  # else it inherits this process's
+    if hook.env is None and environ is not None:  # otherwise it inherits this process's environment
         hook = hook.replace(env=tuple(map("=".join, environ.items())))
     hook_process.run(name, hook, jsontext.dump(state).encode(), directory, inherited)

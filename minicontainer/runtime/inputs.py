@@ -1,4 +1,4 @@
-"""What the recipe's steps work on: the container's first process, as its parent prepared it."""
+"""What the recipe's steps work on: the inputs of the container's first process."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ WANTS_REAPER = "minicontainer.init"  # an annotation: --init
 
 
 class Options(Record):
-    """How a container's first process is begun, beside what its specification says.
+    """How a container's first process is started: everything that is not in its specification.
 
     Args:
-        console: a socket that gets the terminal's master, if the specification wants a terminal.
-        plain_lines: what its terminal shows goes to no terminal: lines end in a mere newline.
-        detached: it outlives its parent.
-        gated: its parent leaves before the program runs: it waits for another process, `start`.
+        console: a socket that receives the terminal's master, if the specification wants a
+            terminal.
+        plain_lines: its output goes to no terminal: lines end in a newline without a return.
+        detached: the process outlives its parent.
+        gated: the parent leaves before the program runs; init waits for another process, `start`.
         preserve_fds: how many of the caller's descriptors, from 3 on, the program inherits.
-        cgroup_manager: who makes its cgroup: cgroupfs, this project itself; or systemd.
-        no_pivot: the root is changed by chroot(2), for hosts whose own root is a ramfs.
-        new_keyring: it leaves the caller's session keyring.
-        notifies: it gets a socket where it says that it is ready: `notify`.
+        cgroup_manager: who makes the cgroup: cgroupfs (this project itself) or systemd.
+        no_pivot: change the root by chroot(2), for hosts whose own root is a ramfs.
+        new_keyring: leave the caller's session keyring.
+        notifies: give the program a socket where it reports that it is ready: `notify`.
     """
 
     console: Any = None
@@ -50,18 +51,18 @@ DEFAULTS = Options()
 
 
 class Init:
-    """What the steps work on, and what they learn on the way.
+    """The inputs of the steps, and what a step leaves for a later one.
 
     Args:
-        bundle: the container's;  state: and what is known of it.
+        bundle: the container's bundle;  state: its state, as saved.
         channel: to the parent.
-        views: what a cgroup mount consists of.
+        views: the directories that a cgroup mount consists of.
         seccomp_filter: compiled, as BPF; b"" for none.
-        options: how it is begun.
-        gate: where it waits for `start`, if its parent does not stay; None: for its parent.
-        copies: detached mounts that the parent made, by place in the specification's list.
-        nodes: and of devices, by their path.
-        tasks_files: the `tasks` files of its v1 cgroups, path and descriptor.
+        options: how the process is started.
+        gate: where it waits for `start`, if its parent leaves; None if it waits for the parent.
+        copies: detached mounts that the parent made, by their index in the specification's list.
+        nodes: detached mounts of devices, by the device's path.
+        tasks_files: the `tasks` files of its v1 cgroups: path and descriptor.
     """
 
     def __init__(
@@ -89,15 +90,17 @@ class Init:
         self.nodes = nodes or {}
         self.tasks_files = list(tasks_files)
         self.root_fd = -1
-        self.unfinished: list[int] = []  # mounts that become read-only when all is in them
-        self.null_fd = -1  # the null device on a mount where it can't be changed
-        self.pidfd = -1  # of the container's first process, where this is another one
+        self.unfinished: list[int] = []  # mounts that become read-only once everything is in them
+        self.null_fd = -1  # the null device, on a mount where nobody can change it
+        self.pidfd = -1  # of the container's first process, in `exec`
         self.executable = ""
         self.env = programs.environment(self.spec.process.env)
-        self.kept: object = None  # what must live until execve
+        self.kept: object = None  # must not be freed before execve
 
     def close(self) -> None:
-        """Close the parent's copies of what is init's alone; twice is once."""
+        """Close the parent's copies of the descriptors that only init uses; a second call does
+        nothing.
+        """
         self.channel.close()
         if self.gate is not None:
             self.gate.close()
@@ -105,7 +108,7 @@ class Init:
             os.close(self.tasks_files.pop()[1])
 
     def descriptors(self) -> set[int]:
-        """List those that the recipe works with; it closes those of the host on its way."""
+        """List the descriptors that the recipe works with. The other ones are closed first."""
         options = self.options
         console = () if options.console is None else (options.console.fileno(),)
         channels = (self.channel,) if self.gate is None else (self.channel, self.gate)

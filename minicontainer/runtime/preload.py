@@ -35,6 +35,8 @@ def preload(spec: Spec) -> None:
         from minicontainer.runtime.parent import listener  # noqa: F401
     if spec.linux.mount_label:
         from minicontainer.runtime.mounts import mount_labels  # noqa: F401
+    if any(mount.type == "overlay" for mount in spec.mounts):
+        from minicontainer.kernel import overlay  # noqa: F401
     if any("tmpcopyup" in mount.options for mount in spec.mounts):
         from minicontainer.runtime.mounts import copyup  # noqa: F401
     if has_rare_attributes(spec):

@@ -65,11 +65,13 @@ if TYPE_CHECKING:
 
 
 class Go(Record):
-    """To init: the maps are written, begin; the hooks were run, or somebody listens: go on."""
+    """To init: the id maps are written, begin. Later: the hooks have run, or an agent listens; go
+    on.
+    """
 
 
 class Forked(Record):
-    """From the joiner: init is this process, in the parent's PID namespace."""
+    """From the joiner: it has forked init, which has this number in the parent's PID namespace."""
 
     pid: int
 
@@ -81,11 +83,13 @@ class Happened(Record):
 
 
 class Mounted(Record):
-    """From init: all mounts are made, and nothing else yet: the runtime's hooks want that."""
+    """From init: all mounts are made, and the root is still the host's, as the runtime's hooks need
+    it.
+    """
 
 
 class Ready(Record):
-    """From init: all is set up; only the program is missing."""
+    """From init: everything is set up, only the program is missing."""
 
 
 class Start(Record):
@@ -93,20 +97,22 @@ class Start(Record):
 
 
 class Leaving(Record):
-    """From init: what is left to do ends in execve(2)."""
+    """From init: the remaining steps end in execve(2)."""
 
 
 class Hooking(Record):
-    """From init: hooks come first after all; it says once more when it is Leaving."""
+    """From init: before that, hooks run; a second Leaving comes after them."""
 
 
 class Filtering(Record):
-    """From init: it will load a filter that has a listener; then it may be unable to speak.
+    """From init: it will load a filter that has a listener, and may then be unable to send
+    anything.
 
     Args:
-        fd: the descriptor that the listener will have.
-        byte_fd: that of a file of one byte, to be set when the listener has been taken.
-        listener_path: of the socket that wants it;  metadata: what is sent along.
+        fd: the number that the listener's descriptor will have.
+        byte_fd: the descriptor of a file of one byte; the parent sets the byte when it has the
+            listener.
+        listener_path: the socket of the agent;  metadata: what is sent to it as well.
     """
 
     fd: int
@@ -116,11 +122,11 @@ class Filtering(Record):
 
 
 class Failed(Record):
-    """From init or the joiner: what went wrong; it ends with that.
+    """From init or the joiner: an error; the process ends after it.
 
     Args:
         message: the line for the user.
-        step, call: where; errno: the kernel's number, 0 where no call failed.
+        step, call: where it happened;  errno: the kernel's number, 0 if no call failed.
     """
 
     message: str
@@ -129,7 +135,7 @@ class Failed(Record):
     errno: int = 0
 
     def error(self) -> InitError:
-        """Make the error that the parent raises."""
+        """Return the error that the parent raises."""
         return InitError(self.message, self.step, self.call, self.errno)
 
 
@@ -145,7 +151,7 @@ class Channel:
     Args:
         reads, writes: pipe ends, close-on-exec.
 
-    `on_filtering` is called with that message, and the number of the process that sent it.
+    `on_filtering` is called with a Filtering message and the number of the process that sent it.
     """
 
     def __init__(self, reads: int, writes: int) -> None:
@@ -155,10 +161,10 @@ class Channel:
         self._rest = b""
 
     def send(self, message: Record) -> None:
-        """Send a message whole.
+        """Send a whole message.
 
         Raises:
-            BrokenPipeError: the other side is gone.
+            BrokenPipeError: the other side has closed.
         """
         line = jsontext.dump([type(message).__name__, message.to_json()]) + "\n"
         data = line.encode()
@@ -166,11 +172,11 @@ class Channel:
             data = data[posix.write(self.writes, data) :]
 
     def has_message(self) -> bool:
-        """Say whether `receive` would return at once, with one that came along with another."""
+        """Report whether `receive` would return at once, since it has read a message already."""
         return b"\n" in self._rest
 
     def receive(self) -> Record | None:
-        """Wait for the next message; None when the other side has closed."""
+        """Wait for the next message; return None when the other side has closed."""
         while b"\n" not in self._rest:
             part = posix.read(self.reads, 65536)
             if not part:
@@ -181,7 +187,7 @@ class Channel:
         return _TYPES[kind].from_json(content, kind)
 
     def close(self) -> None:
-        """Close both pipe ends; twice is once."""
+        """Close both pipe ends; a second call does nothing."""
         for fd in (self.reads, self.writes):
             if fd >= 0:
                 posix.close(fd)
@@ -189,13 +195,13 @@ class Channel:
 
 
 def pass_events_on(channel: Channel, actor: str) -> None:
-    """Send this process's events to the parent from now on, if anybody listens there."""
+    """Send this process's events to the parent from now on, if the parent listens to events."""
     if steps.listening():
         steps.listen(lambda event: channel.send(Happened(event=event)), actor)
 
 
 def failure(error: BaseException) -> Failed:
-    """Put an exception into the message for the parent."""
+    """Turn an exception into the message for the parent."""
     known = isinstance(error, (Error, OSError))
     text = str(error) if known else f"{type(error).__name__}: {error}"
     return Failed(
@@ -207,20 +213,20 @@ def failure(error: BaseException) -> Failed:
 
 
 def channel_pair() -> tuple[Channel, Channel]:
-    """Make both ends: the parent's and init's."""
+    """Return both ends of a new channel: the parent's and init's."""
     from_init, to_parent = posix.pipe()
     from_parent, to_init = posix.pipe()
     return Channel(from_init, to_init), Channel(from_parent, to_parent)
 
 
-_GATE = ("start", "started")  # the pipes' names: to init, and from it
+_GATE = ("start", "started")  # the names of the pipes: to init, and from init
 
 
 def make_gate(directory: str) -> Channel:
-    """Make the gate at which a created container waits; give init's end of it.
+    """Make the gate at which a created container waits; return init's end of it.
 
-    Both pipes are opened for reading and writing, so that opening never waits for the other side,
-    and a start that is killed does not look like an end of what there is to read.
+    Both pipes are opened for reading and writing. So open(2) never waits for the other side, and a
+    `start` that is killed does not look like the end of the input.
     """
     ends = []
     for name in _GATE:
@@ -231,16 +237,18 @@ def make_gate(directory: str) -> Channel:
 
 
 def open_gate(directory: str) -> Channel | None:
-    """Open the gate from outside; None when nobody waits there: started already, or ended.
+    """Open the gate from outside; return None if no process waits there (it was started, or has
+    ended).
 
-    Whoever waits holds the pipes open, and execve(2) closes them: a pipe without a reader can't be
-    opened for writing. So the kernel knows, and no file that a killed command left half written.
+    The waiting init holds the pipes open, and execve(2) closes them. A pipe without a reader can't
+    be
+    opened for writing, so the kernel itself says whether init waits. No file could be stale.
     """
     start, started = (f"{directory}/{name}" for name in _GATE)
     writes = -1
     try:
         writes = posix.open(start, posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
-        # not waiting for a writer: execve(2) may close both pipes just now
+        # not waiting for a writer: execve(2) may close both pipes at this moment
         reads = posix.open(started, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
         posix.set_blocking(reads, True)
         return Channel(reads, writes)
@@ -253,42 +261,44 @@ def open_gate(directory: str) -> Channel | None:
 
 
 def go(channel: Channel) -> None:
-    """Tell the forked process to begin."""
-    with suppress(BrokenPipeError):  # it died: reading says so
+    """Send Go: the forked process may begin."""
+    with suppress(BrokenPipeError):  # it has died: the next read reports that
         channel.send(Go())
 
 
 def start_program(pid: int, channel: Channel) -> None:
-    """Tell init to become the program, and wait until it has."""
-    with suppress(BrokenPipeError):  # it died: reading says so
+    """Tell init to become the program, and wait until execve(2) has happened."""
+    with suppress(BrokenPipeError):  # it has died: the next read reports that
         channel.send(Start())
     wait_for_program(pid, channel)
 
 
 def wait_for_program(pid: int, channel: Channel) -> None:
-    """Wait until a process has become its program, or raise what it says went wrong.
+    """Wait until a process has become its program.
 
     Args:
-        pid: the process's;  channel: to it; closed then.
+        pid: the process;  channel: to it, closed on return.
+    Raises:
+        InitError: what the process reports, or that it was killed.
     """
     leaving = False
-    # Before it is Leaving, it may take for ever: a hook does, or a paused container. From there on
-    # the program may run, and a signal is for it to have.
+    # Until Leaving, this may take for ever: a hook may hang, or the container may be paused, so a
+    # signal must end the wait. After Leaving the program may run, and the signals are meant for it.
     while (message := channel.receive() if leaving else _receive(channel)) is not None:
         if _handle(channel, message, pid):
             leaving = isinstance(message, Leaving)
     channel.close()
-    if not leaving:  # it was killed before it came so far
+    if not leaving:  # it was killed before that
         raise InitError(_why_it_ended(pid))
 
 
 def next_message(channel: Channel, pid: int) -> Record:
-    """Wait for a message that is neither an event nor a failure.
+    """Wait for the next message that is neither an event nor a failure.
 
     Args:
-        pid: who sends it.
+        pid: the process that sends it.
     Raises:
-        InitError: what that process said went wrong; or it ended without a word.
+        InitError: the failure that it reports; or it ended without a message.
     """
     while (message := _receive(channel)) is not None:
         if _handle(channel, message, pid):
@@ -303,10 +313,10 @@ def _receive(channel: Channel) -> Record | None:
 
 
 def _handle(channel: Channel, message: Record, pid: int) -> bool:
-    """Deal with events, failures and filters; say whether the message is another one."""
+    """Handle an event, a failure or a filter; report whether the message is a different one."""
     if isinstance(message, Happened):
-        # What the sender only passes on comes from a process that knows but its number inside: the
-        # program, where init stays beside it, or a hook.
+        # Some events are passed on for another process: for the program, if init stays beside it,
+        # or for a hook. Such a process only knows its number inside the container.
         event = message.event
         known = event.pid == pid or event.actor not in ("program", "hook")
         steps.deliver(event.replace(pid=pid if known else 0))
@@ -322,7 +332,7 @@ def _handle(channel: Channel, message: Record, pid: int) -> bool:
 def _why_it_ended(pid: int) -> str:
     try:
         status = pidfds.wait_exit(pid)
-    except ChildProcessError:  # of `create`, which is gone: only its own parent is told
+    except ChildProcessError:  # in `start`: init is not its child, so it can't read the exit status
         return "the container's first process ended before its program ran"
     if status == 128 + signals.SIGKILL:
         return (

@@ -34,7 +34,11 @@ if len(sys.argv) > 1:
         process=spec.process.replace(terminal=True, scheduler=Scheduler(policy="SCHED_BATCH")),
         hooks=Hooks(poststop=(Hook(path="/bin/true"),)),
         linux=spec.linux.replace(seccomp=seccomp, mount_label="label"),
-        mounts=(*spec.mounts, Mount(destination="/tmp", type="tmpfs", options=("tmpcopyup",))),
+        mounts=(
+            *spec.mounts,
+            Mount(destination="/tmp", type="tmpfs", options=("tmpcopyup",)),
+            Mount(destination="/", type="overlay"),
+        ),
     )
 preload(spec)
 print(*sys.modules)

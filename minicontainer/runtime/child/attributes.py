@@ -1,9 +1,8 @@
-"""The recipe's steps that give the process attributes, and its namespaces parameters, few ask for.
+"""The recipe's steps for rare attributes of the process, and for sysctls of its namespaces.
 
-Each is one field of the specification and one call. What is written to /proc goes through a procfs
-of our own. Modules that only few containers need are imported where they are used, and were loaded
-when the specification was checked (`attribute_check`): once the root is the container's, nothing
-can be.
+Each step is one field of the specification and one call. Files in /proc are written through a
+procfs
+that this process mounts for itself. Modules that few containers need are imported late: `preload`.
 
 See: runtime-spec config.md "Linux Process", config-linux.md; proc(5).
 """
@@ -23,18 +22,20 @@ if TYPE_CHECKING:
 
 
 def join_keyring(init: Init) -> None:
-    """Leave the caller's session keyring, with the secrets in it, for one of the container's own.
+    """Leave the caller's session keyring, which holds the caller's secrets, for a new one.
 
-    As root of the container, whose it shall be, and before anything runs in it. See: keyrings(7).
+    As root of the container, so that the keyring belongs to it, and before any program runs in the
+    container. See: keyrings(7).
     """
     if not init.options.new_keyring:
         return
     label = init.spec.process.selinux_label
-    if label:  # of keys that are made from here on: this one, that is
+    if label:  # keys made from here on get it: the new keyring
         _label("self/attr/keycreate", label, "process.selinuxLabel")
     try:
         number = keyring.join_session(f"_ses.{init.state.id}")
-        # A later `exec` finds it by its name; in a user namespace as root of that, another user.
+        # A later `exec` finds the keyring by its name; in a user namespace it does so as another
+        # user.
         keyring.let_find(number, others=init.spec.has_namespace("user"))
     except KernelError as error:
         if error.errno == errno.EDQUOT:
@@ -42,7 +43,7 @@ def join_keyring(init: Init) -> None:
                 f"{error}: /proc/sys/kernel/keys says how many keys a user may have: raise it, "
                 "or use --no-new-keyring"
             ) from None
-        if error.errno != errno.ENOSYS:  # no keyrings, no secrets in them
+        if error.errno != errno.ENOSYS:  # a kernel without keyrings has no secrets in them
             raise
     if label:
         _label("self/attr/keycreate", "", "process.selinuxLabel")
@@ -50,17 +51,19 @@ def join_keyring(init: Init) -> None:
 
 @steps.needed_if(lambda spec: spec.process.exec_cpu_affinity)
 def set_initial_affinity(init: Init) -> None:
-    """Choose the processors of a program for `exec`, before it is in the container's cgroup.
+    """Set the processors of a program for `exec`, before it is in the container's cgroup.
 
-    A cpuset of the cgroup may change them when it gets there.
+    The cgroup's cpuset may change them when the process moves into it.
     """
     _set_affinity(init, "initial")
 
 
 def set_final_affinity(init: Init) -> None:
-    """Choose the processors of a program for `exec`, now that its cgroup has had its say.
+    """Set the processors of a program for `exec`, now that its cgroup's cpuset has taken effect.
 
-    Where nothing is asked for, it gets all that the cgroup has, as the container's own program.
+    If the specification names none, the program gets all processors of the cgroup, as the
+    container's
+    first program does.
     """
     if init.spec.process.exec_cpu_affinity:
         _set_affinity(init, "final")
@@ -69,12 +72,13 @@ def set_final_affinity(init: Init) -> None:
 
 
 def reset_affinity(init: Init) -> None:
-    """Give the program all processors of its cgroup, whichever ones the caller is bound to.
+    """Give the program all processors of its cgroup, whatever processors the caller is bound to.
 
-    Since Linux 6.2 such a bond outlives the move into a cpuset: an engine that systemd binds to
-    some (CPUAffinity=) would pass that on to all its containers. See: sched_setaffinity(2).
+    Since Linux 6.2 such a binding outlives the move into a cpuset: an engine that systemd binds to
+    some
+    processors (CPUAffinity=) would pass that on to all its containers. See: sched_setaffinity(2).
     """
-    with suppress(KernelError):  # a filter around us forbids it: what the caller has must do
+    with suppress(KernelError):  # a filter on this process forbids it
         process.use_every_processor()
 
 
@@ -89,10 +93,11 @@ def _set_affinity(init: Init, field: str) -> None:
 
 
 def set_oom_score(who: str, score: int) -> None:
-    """Tell the kernel how gladly to kill a process when memory runs out: proc(5).
+    """Tell the kernel how likely to kill a process when memory runs out: proc(5).
 
-    Not by init itself: what it may do is the user namespace's, which is never to go lower; and once
-    it hides from tracers, its files in /proc are the host's root's.
+    Init can't do this itself. Its rights are those in the user namespace, and there nobody may
+    lower
+    the score; and once it is not dumpable, its files in /proc belong to the host's root.
 
     Args:
         who: `self`, or the number of a process that waits.
@@ -107,7 +112,7 @@ def set_oom_score(who: str, score: int) -> None:
             if error.errno != errno.EACCES:
                 raise
             if files.read_file(path, at=proc_fd).strip() == str(score):
-                return  # its joiner did this, before they hid
+                return  # the joiner wrote it, before both became non-dumpable
             raise KernelError(
                 error.errno, "lower than here, which only CAP_SYS_RESOURCE permits: ask for more",
                 f"process.oomScoreAdj {score}",
@@ -116,9 +121,9 @@ def set_oom_score(who: str, score: int) -> None:
 
 @steps.needed_if(lambda spec: spec.linux.sysctl)
 def set_sysctls(init: Init) -> None:
-    """Set kernel parameters of the container's own namespaces, which this process is in by now.
+    """Set kernel parameters of the container's own namespaces, which this process is in.
 
-    While the host's /proc may still serve, and the capabilities over the namespaces are held.
+    Now, because the host's /proc is still there and the capabilities over the namespaces are held.
     """
     from minicontainer.kernel import sysctls
 
@@ -141,7 +146,7 @@ def set_sysctls(init: Init) -> None:
 
 @steps.needed_if(lambda spec: spec.process.scheduler)
 def set_scheduler(init: Init) -> None:
-    """Choose how processors are shared, while CAP_SYS_NICE is held; see sched(7)."""
+    """Set how processors are shared, while CAP_SYS_NICE is held; see sched(7)."""
     from minicontainer.kernel import scheduling
 
     asked = init.spec.process.scheduler
@@ -154,7 +159,7 @@ def set_scheduler(init: Init) -> None:
 
 @steps.needed_if(lambda spec: spec.process.io_priority)
 def set_io_priority(init: Init) -> None:
-    """Choose whose turn it is at a disk, while CAP_SYS_NICE is held; see ioprio_set(2)."""
+    """Set the priority at disks, while CAP_SYS_NICE is held; see ioprio_set(2)."""
     from minicontainer.kernel import scheduling
 
     asked = init.spec.process.io_priority
@@ -164,7 +169,9 @@ def set_io_priority(init: Init) -> None:
 
 @steps.needed_if(lambda spec: spec.linux.memory_policy)
 def set_memory_policy(init: Init) -> None:
-    """Choose the memory nodes of the program's pages: in its cgroup, which limits them too."""
+    """Set the memory nodes of the program's pages; the cgroup, which this process is in, limits
+    them too.
+    """
     from minicontainer.kernel import memory_policy, scheduling
 
     asked = init.spec.linux.memory_policy
@@ -175,7 +182,7 @@ def set_memory_policy(init: Init) -> None:
 
 @steps.needed_if(lambda spec: spec.linux.personality)
 def set_personality(init: Init) -> None:
-    """Choose which kind of Linux the program sees: LINUX32 makes uname(2) tell of 32 bits."""
+    """Set which kind of Linux the program sees: with LINUX32, uname(2) reports 32 bits."""
     asked = init.spec.linux.personality
     if asked is not None:
         process.set_personality(process.PERSONALITIES[asked.domain])
@@ -183,10 +190,11 @@ def set_personality(init: Init) -> None:
 
 @steps.needed_if(lambda spec: spec.process.apparmor_profile or spec.process.selinux_label)
 def set_labels(init: Init) -> None:
-    """Say under which AppArmor profile or SELinux label execve(2) shall put the program.
+    """Set the AppArmor profile or SELinux label that the program gets at execve(2).
 
-    Before no_new_privs, which would forbid the change; and late, because until then a hook's
-    execve(2) would take it.
+    Before no_new_privs, which would forbid the change; and late, because an earlier execve(2), a
+    hook's,
+    would get the label.
     """
     asked = init.spec.process
     if asked.selinux_label:
@@ -198,15 +206,15 @@ def set_labels(init: Init) -> None:
         except KernelError as error:
             if error.errno != errno.ENOENT:
                 raise
-            # before Linux 5.8; or there is no such profile, which is then said again
+            # before Linux 5.8; or there is no such profile, which this call then reports again
             _label("self/attr/exec", text, "process.apparmorProfile")
 
 
 def _label(file: str, text: str, where: str) -> None:
-    """Write to a file under attr/ of this process: the security module in charge judges it.
+    """Write to a file under attr/ of this process; the active security module decides about it.
 
     Args:
-        where: what it comes from, for the error.
+        where: the field that it comes from, for the error.
     """
     try:
         with procfs.opened() as proc_fd:

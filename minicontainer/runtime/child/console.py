@@ -1,4 +1,4 @@
-"""The container's terminal: opened inside, its master sent to whoever asked for it.
+"""The container's terminal: opened inside; its master is sent to the caller's socket.
 
 See: pty(7); runtime-spec config.md "Process", terminal; CVE-2025-52565, CVE-2026-88264.
 """
@@ -24,9 +24,9 @@ def open_for(root_fd: int, options: Options, asked: Process, *, shown: bool = Tr
 
     Args:
         root_fd: the container's root, with its devpts mounted at /dev/pts.
-        options: for the socket where the master goes, by SCM_RIGHTS.
-        asked: for the window size and for the user who shall own it.
-        shown: whether it is the container's /dev/console too.
+        options: names the socket that gets the master, by SCM_RIGHTS.
+        asked: the process of the specification: window size, and the user who owns the terminal.
+        shown: whether it becomes the container's /dev/console too.
     Raises:
         InvalidArgument: there is no devpts, or no place for /dev/console.
     """
@@ -65,9 +65,10 @@ def _open_master(root_fd: int) -> int:
 
 
 def _bind_console(root_fd: int, slave: int) -> None:
-    """Show the terminal as /dev/console too: on the file of that name in /dev itself, and no link.
+    """Bind the terminal on /dev/console: on a plain file of that name in /dev itself, never through
+    a link.
 
-    What is bound is the terminal's own descriptor, and not its name under /dev/pts.
+    The source of the bind is the terminal's own descriptor, and not its name under /dev/pts.
     """
     with files.opened(paths.open_in_root(root_fd, "/dev", os.O_PATH | os.O_DIRECTORY)) as dev:
         try:

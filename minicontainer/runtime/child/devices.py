@@ -1,4 +1,4 @@
-"""Device files: those of the container's /dev, and a null device that is surely one.
+"""Device files: those of the container's /dev, and a null device that is certainly one.
 
 See: runtime-spec config-linux.md "Devices", "Default Devices"; null(4), mknod(2).
 """
@@ -28,7 +28,7 @@ _USABLE = mounts.Attributes(clear=mounts.MOUNT_ATTR_NODEV)
 
 
 def are_the_hosts(spec: Spec) -> bool:
-    """Say whether /dev is a directory of the host, in which nothing is to be made."""
+    """Report whether /dev is a directory of the host, in which nothing may be made."""
     return any(
         os.path.normpath(mount.destination) == "/dev"
         and parse_options(mount.options, mount.type).bind
@@ -37,7 +37,7 @@ def are_the_hosts(spec: Spec) -> bool:
 
 
 def for_the_host(spec: Spec) -> dict[str, Device]:
-    """List the devices that only a process of the host can make: those of a user namespace."""
+    """List the devices that only a process of the host can make, since a user namespace can't."""
     listed = {os.path.normpath(device.path): device for device in spec.linux.devices}
     return {
         path: device
@@ -47,16 +47,16 @@ def for_the_host(spec: Spec) -> dict[str, Device]:
 
 
 def make_for_user_namespace(spec: Spec, directory: str, undo: ExitStack) -> dict[str, int]:
-    """Make the listed devices for a container whose user namespace forbids it mknod(2).
+    """Make the listed devices for a container whose user namespace forbids mknod(2).
 
     Args:
-        directory: where: a new one, for root's eyes alone; it stays as long as the container.
+        directory: a new one, which only root can read; it stays as long as the container.
     Returns:
-        Detached mounts, by the device's path. What this process may not make is left out: then
-        init binds the host's files.
+        Detached mounts, by the device's path. A device that this process may not make is left out:
+        init then binds the host's file.
     """
     found: dict[str, int] = {}
-    umask = os.umask(0)  # modes are meant as they are written
+    umask = os.umask(0)  # the modes are meant as they are written
     try:
         files.make_dir(directory, 0o700)
         with files.opened(os.open(directory, os.O_PATH | os.O_DIRECTORY)) as place:
@@ -71,7 +71,9 @@ def make_for_user_namespace(spec: Spec, directory: str, undo: ExitStack) -> dict
 
 
 def _is_made(place: int, name: str, device: Device) -> bool:
-    """Make a device, if this process may: who is not the host's root may not."""
+    """Make a device and return True; return False if this process may not, as it isn't the host's
+    root.
+    """
     try:
         _make_node(place, name, device)
     except KernelError as error:
@@ -82,10 +84,10 @@ def _is_made(place: int, name: str, device: Device) -> bool:
 
 
 def _give(made: int, device: Device, spec: Spec) -> None:
-    """Give a device to its owner, by the numbers outside, and let it be used: /run has nodev."""
+    """Give a device to its owner, by the host's ids, on a mount without nodev: /run has that."""
     uid = host_id(spec.linux.uid_mappings, device.uid)
     gid = host_id(spec.linux.gid_mappings, device.gid)
-    # to whom the namespace does not know it belongs as to nobody: then its mode decides
+    # an owner that the namespace does not map appears as nobody; the mode then decides
     files.change_owner_of(
         made, -1 if uid is None else uid, -1 if gid is None else gid, where=device.path
     )
@@ -99,14 +101,15 @@ def _about(device: Device, error: KernelError) -> KernelError:
 def make_devices(root_fd: int, spec: Spec, made: dict[str, int]) -> None:
     """Make the device files of the container, and the links that programs expect in /dev.
 
-    /dev is opened once, inside the root, and all is made in what was opened: CVE-2026-41579.
+    /dev is opened once, inside the root, and everything is made below that descriptor:
+    CVE-2026-41579.
 
     Args:
-        made: as of `make_for_user_namespace`; closed.
+        made: the mounts of `make_for_user_namespace`; they are closed.
     """
     wanted = {os.path.normpath(device.path): device for device in (*DEVICES, *spec.linux.devices)}
     wanted.pop("/dev/ptmx", None)  # a link, below
-    for mount in spec.mounts:  # what one shows there already stays, like a file of the image's
+    for mount in spec.mounts:  # a device of a mount stays, like a file of the image
         wanted.pop(os.path.normpath(mount.destination), None)
     by_bind = spec.has_namespace("user")  # where mknod(2) is forbidden
     for path in made.keys() - wanted.keys():
@@ -141,11 +144,11 @@ def _make(parent: int, name: str, device: Device, made: int | None, *, by_bind: 
     except KernelError as error:
         if error.errno == errno.EPERM:
             _bind(parent, name, device)
-        elif error.errno != errno.EEXIST:  # the image's own: it can do no more than this one could
+        elif error.errno != errno.EEXIST:  # the image's own, which can do no more
             raise
         return
     if device.uid or device.gid:
-        # opened and looked at: somebody else could have put another file there meanwhile
+        # opened and checked: another process could have put another file there meanwhile
         with files.opened(
             paths.openat2(parent, name, os.O_PATH, paths.RESOLVE_NO_SYMLINKS)
         ) as made:
@@ -175,7 +178,7 @@ def _check(fd: int, device: Device, where: str) -> None:
 
 
 def _bind(parent: int, name: str, device: Device) -> None:
-    """Show the host's file of that name: it can be used, but on this mount not be changed."""
+    """Bind the host's device of that name: it can be used, but on this mount not be changed."""
     with files.opened(mounts.open_tree(device.path)) as tree:
         _check(tree, device, "of the host")
         mounts.mount_setattr(tree, _READONLY)
@@ -192,7 +195,7 @@ def _make_link(dev: int, target: str, name: str) -> None:
     try:
         files.make_symlink(target, name, at=dev, where=f"/dev/{name}")
     except KernelError as error:
-        # The image's own /dev may have it; its ptmx would open terminals of the host's.
+        # The image's own /dev may have such a file; its ptmx would open terminals of the host.
         if error.errno != errno.EEXIST:
             raise
         if name == "ptmx" and not stat.S_ISLNK(
@@ -203,10 +206,10 @@ def _make_link(dev: int, target: str, name: str) -> None:
 
 
 def open_null() -> int:
-    """Give a mount of the host's null device, on which nobody can change its owner or mode.
+    """Return a mount of the host's null device, on which nobody can change its owner or mode.
 
-    Detached, for `protect` and `streams`: whatever an image has as its /dev/null, and whoever
-    exchanges it meanwhile, plays no part (CVE-2025-31133).
+    It is detached, for `protect` and `streams`. So it does not matter what file the image has as
+    /dev/null, or who exchanges that file meanwhile (CVE-2025-31133).
     """
     tree = mounts.open_tree("/dev/null")
     if not paths.is_device(tree, *NULL):

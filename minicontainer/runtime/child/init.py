@@ -1,9 +1,9 @@
 """The container's first process: the recipe from fork to exec.
 
-This list is what a container is. The parent (`lifecycle`) has forked this process into its
-namespaces and its cgroup; here it makes them a home, gives up what the program must not have, and
-becomes the program. Mounts, ids, capabilities and filters made here need no undoing: they end with
-the process.
+RECIPE, below, is what a container is. The parent (`lifecycle`) has forked this process into its
+namespaces and its cgroup. Here the process mounts its file system, gives up every right that the
+program must not have, and becomes the program. Nothing of this needs an undo: mounts, ids,
+capabilities and filters end with the process.
 
 See: namespaces(7), pivot_root(2), capabilities(7), seccomp(2); runtime-spec runtime.md "Lifecycle".
 """
@@ -84,9 +84,10 @@ EXIT_NOT_STARTED = 125
 def join_cgroups(init: Init) -> None:
     """Move into the container's v1 cgroups, through files that the parent opened.
 
-    First, so that the limits hold for every later step. On v2 clone3(2) did it. By itself, because
-    the kernel lets a single thread move itself at once, and makes others wait: cgroup.procs of
-    another process costs 5 to 20 ms.
+    This is the first step, so that the limits cover every later one. On v2, clone3(2) did it. The
+    process moves itself, because the kernel moves the calling thread at once: writing another
+    process
+    to cgroup.procs takes 5 to 20 ms.
     """
     for path, tasks_fd in init.tasks_files:
         files.write_open_file(tasks_fd, path, "0", shell=f"echo $$ > {path}")
@@ -94,13 +95,16 @@ def join_cgroups(init: Init) -> None:
 
 
 def reset_signals(init: Init) -> None:
-    """Give every signal its default meaning again.
+    """Reset every signal to its default action, and unblock all.
 
-    The program inherits what is ignored or blocked, and Python ignores SIGPIPE: without this a
-    pipeline in the container would not end when its reader does. See: signal(7) "Execution".
+    The program inherits which signals are ignored or blocked, and Python ignores SIGPIPE: a
+    pipeline in
+    the container would not end with its reader. See: signal(7) "Execution".
 
-    Process 1 gets no signal that it has no handler for, so a container that waits for `start` could
-    only be killed. It has one for those that end others, until execve(2) takes it away.
+    The kernel drops signals to process 1 for which it has no handler, so that a container that
+    waits
+    for `start` could only be killed. So it gets a handler for the signals that end other processes;
+    execve(2) removes it.
     """
     for number in signals.CATCHABLE:
         signals.handle(number, signals.SIG_DFL)
@@ -115,10 +119,10 @@ def _end(number: int, _: object) -> NoReturn:
 
 
 def forbid_tracing(init: Init) -> None:
-    """Forbid other processes to trace this one, while it still holds what the host gave it.
+    """Forbid other processes to trace this one, while it still has what the host gave it.
 
-    A container that shares a PID namespace could otherwise reach through /proc/PID into the host:
-    CVE-2016-9962. execve(2) of the program lifts it.
+    In a shared PID namespace, a process of the container could otherwise reach the host through
+    /proc/PID: CVE-2016-9962. execve(2) of the program lifts this.
     """
     process.set_dumpable(False)
     process.set_name("minic:init")
@@ -126,15 +130,15 @@ def forbid_tracing(init: Init) -> None:
 
 @steps.needed_if(lambda spec: spec.has_namespace("user"))
 def become_root_inside(init: Init) -> None:
-    """Take user and group 0 of the new user namespace, whose maps the parent has written.
+    """Become user and group 0 of the new user namespace, whose maps the parent has written.
 
-    Until then this process has ids that the namespace may not map, and files that it made would
-    belong to nobody. See: user_namespaces(7).
+    Until then this process may have ids that the namespace does not map: its files would belong to
+    nobody. See: user_namespaces(7).
     """
     process.set_groups(())
     process.set_gid(0)
     process.set_uid(0)
-    # changing ids made it dumpable or not by suid_dumpable; it stays hidden
+    # a change of ids resets this to suid_dumpable: see proc(5)
     process.set_dumpable(False)
 
 
@@ -163,23 +167,24 @@ def set_rlimits(init: Init) -> None:
 
 @steps.needed_if(lambda spec: spec.new_namespace("cgroup"))
 def unshare_cgroup(init: Init) -> None:
-    """Make our cgroup the root of what we see of cgroups.
+    """Make a cgroup namespace, so that this process's cgroup is the root of what it sees.
 
-    Not with the other namespaces at the fork: a cgroup namespace is rooted where its maker is at
-    that moment, and only now are we in the container's. See: cgroup_namespaces(7).
+    clone3(2) did not make it with the others: the root of a cgroup namespace is the cgroup of its
+    maker
+    at that moment, and only now is this process in the container's. See: cgroup_namespaces(7).
     """
     namespaces.unshare(namespaces.CLONE_NEWCGROUP)
 
 
 @steps.needed_if(lambda spec: spec.hostname is not None)
 def set_hostname(init: Init) -> None:
-    """Name the host, in the container's UTS namespace."""
+    """Set the host name, in the container's UTS namespace."""
     process.set_hostname(init.spec.hostname or "")
 
 
 @steps.needed_if(lambda spec: spec.domainname is not None)
 def set_domainname(init: Init) -> None:
-    """Name the NIS domain, in the container's UTS namespace."""
+    """Set the NIS domain name, in the container's UTS namespace."""
     process.set_domainname(init.spec.domainname or "")
 
 
@@ -191,9 +196,9 @@ def raise_loopback(init: Init) -> None:
 
 @steps.needed_if(lambda spec: not programs.environment(spec.process.env).get("HOME"))
 def find_home(init: Init) -> None:
-    """Set HOME where the specification does not: engines leave it to the runtime.
+    """Set HOME, if the specification does not: engines leave it to the runtime.
 
-    By the container's own passwd(5), and so when the root is the container's.
+    It comes from the container's own passwd(5), so it waits until the root is the container's.
     """
     root = os.open("/", os.O_PATH | os.O_DIRECTORY)
     init.env["HOME"] = programs.home_of(init.spec.process.user.uid, root)
@@ -201,50 +206,50 @@ def find_home(init: Init) -> None:
 
 
 def find_program(init: Init) -> None:
-    """Find the program by the container's PATH: here, so that a missing one fails before start."""
+    """Find the program in the container's PATH; a missing one then fails before `start`."""
     name = init.spec.process.args[0]
     init.executable = programs.find(name, init.env.get("PATH", ""))
 
 
 def report_ready(init: Init) -> None:
-    """Tell the parent that only the program is missing."""
-    # once more: the change of ids reset it, and the program's own user could trace us by now
+    """Tell the parent that everything but the program is set up."""
+    # again: the change of ids reset it, and a process of the program's user could trace this one
     process.set_dumpable(False)
     init.channel.send(Ready())
 
 
 def wait_for_start(init: Init) -> None:
-    """Wait until the parent, or `start` at the gate, says so: networks are connected meanwhile.
+    """Wait for Start, from the parent or at the gate: networks are connected meanwhile.
 
-    A parent that is gone reads as closed.
+    If the parent is gone, the channel reads as closed, and this process ends.
     """
     if init.gate is not None:
-        init.channel = init.gate  # the other closes at execve: a filter may forbid close(2)
+        init.channel = init.gate  # the other one closes at execve: a filter may forbid close(2)
     if not isinstance(init.channel.receive(), Start):
         os._exit(EXIT_NOT_STARTED)  # the parent is gone, or has given up
 
 
 def announce_program(init: Init) -> None:
-    """Tell who waits that only execve is left: then a closed channel means that it happened.
+    """Announce that only execve is left: from then on a closed channel means that it has happened.
 
-    Before a filter that comes last: it may forbid write(2).
+    Before a filter that comes last, because that may forbid write(2).
     """
     init.channel.send(Leaving())
 
 
 def die_with_parent(init: Init) -> None:
-    """Be killed if the parent is: it waits in the foreground, and leaves no orphan.
+    """Ask the kernel to kill this process when its parent ends, unless it is detached.
 
-    After the change of ids, which clears this; and before the last message from the parent is
-    waited for, because one that ended earlier sends no signal, but no message either.
+    After the change of ids, which clears this. And before the wait for the parent's last message: a
+    parent that ended earlier causes no signal, but it sends no message either.
     """
-    if not init.options.detached:  # otherwise it is nobody's foreground
+    if not init.options.detached:  # a detached process outlives its parent
         process.die_with_parent()
 
 
 @steps.needed_if(lambda spec: spec.annotations.get(WANTS_REAPER))
 def stay_as_reaper(init: Init) -> None:
-    """Stay as process 1, if asked (--init): fork the program, reap orphans, pass signals on."""
+    """With --init, stay as process 1: fork the program, reap orphans, pass signals on."""
     reaper.run(
         forked=init.channel.close,
         program=lambda: _run_as_child(init),
@@ -254,7 +259,7 @@ def stay_as_reaper(init: Init) -> None:
 
 def _run_as_child(init: Init) -> None:
     pass_events_on(init.channel, "program")
-    if init.spec.process.terminal:  # it stays in the session whose terminal it is
+    if init.spec.process.terminal:  # it stays in the session, whose terminal it has
         from minicontainer.kernel import terminal
 
         process.new_group()
@@ -265,7 +270,7 @@ def _run_as_child(init: Init) -> None:
 
 
 def run_program(init: Init) -> None:
-    """Become the program."""
+    """Become the program: execve(2)."""
     process.run_program(init.executable, init.spec.process.args, init.env)
 
 
@@ -325,11 +330,11 @@ RECIPE: Recipe = {
 def main(init: Init, recipe: Recipe = RECIPE) -> NoReturn:
     """Follow the recipe in the forked child; it ends in execve(2), or in `os._exit`.
 
-    Nothing of the parent's may run here: no exit handlers, no flushing of its buffers.
+    No code of the parent may run here: no exit handlers, no flushing of its buffers.
     """
     try:
-        os.umask(0)  # modes of files and directories are meant as they are written
-        gc.disable()  # a collection would touch, and so copy, every page shared with the parent
+        os.umask(0)  # the modes of new files are meant as they are written
+        gc.disable()  # a collection would write to, and so copy, every page shared with the parent
         process.close_all_but(init.descriptors())
         pass_events_on(init.channel, "init")
         if isinstance(init.channel.receive(), Go):

@@ -1,9 +1,10 @@
-"""The recipe's steps that take privileges away: their order is the whole point.
+"""The recipe's steps that give up privileges: their order is what matters.
 
     no_new_privs ─► filter, if it needs CAP_SYS_ADMIN ─► bounding set ─► user ─► the other four sets
                                                                      … ─► filter, if it needs none
 
-Each needs what a later one takes away. See: capabilities(7), credentials(7), seccomp(2).
+Each step needs a privilege that a later one gives up. See: capabilities(7), credentials(7),
+seccomp(2).
 """
 
 from __future__ import annotations
@@ -17,40 +18,46 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minicontainer.runtime.inputs import Init
 
-_UMASK = 0o022  # where the specification leaves it open
+_UMASK = 0o022  # if the specification names none
 
 
 def set_umask(init: Init) -> None:
-    """Set which permissions the program's new files lack: nothing of ours is made any more, and a
-    filter may forbid umask(2)."""
+    """Set the permissions that the program's new files lack.
+
+    Now, because this process makes no more files, and a filter may forbid umask(2).
+    """
     asked = init.spec.process.user.umask
     os.umask(_UMASK if asked is None else asked)
 
 
 @steps.needed_if(lambda spec: spec.process.no_new_privileges)
 def forbid_new_privileges(init: Init) -> None:
-    """Let nothing that the program runs gain privileges, if asked: then a filter needs no
-    CAP_SYS_ADMIN, and can come last."""
+    """Set no_new_privs, if the specification asks: then no execve(2) grants privileges any more.
+
+    A filter then needs no CAP_SYS_ADMIN, and can come last.
+    """
     process.forbid_new_privileges()
 
 
 @steps.needed_if(lambda spec: spec.linux.seccomp and not spec.process.no_new_privileges)
 def filter_if_privileged(init: Init) -> None:
-    """Load the system call filter now, while CAP_SYS_ADMIN is held: without no_new_privs the kernel
-    wants one of the two. The steps that follow must then pass the filter."""
+    """Load the system call filter while CAP_SYS_ADMIN is held.
+
+    Without no_new_privs, the kernel demands that capability. The later steps must pass the filter.
+    """
     _load_filter(init)
 
 
 def drop_bounding_set(init: Init) -> None:
-    """Limit what programs with file capabilities can gain, while CAP_SETPCAP is held to do it."""
+    """Limit the capabilities that a program file can grant, while CAP_SETPCAP is held."""
     asked = init.spec.process.capabilities
     capabilities.limit_bounding(capabilities.mask_of(asked.bounding) if asked else 0)
 
 
 def become_user(init: Init) -> None:
-    """Become the user: groups first, which only a privileged process may set, the user id last.
+    """Become the user: groups first, which only a privileged process may set; the user id last.
 
-    Capabilities are kept over the change; the next step sets what they shall be.
+    The capabilities are kept across the change; the next step sets them.
     """
     user = init.spec.process.user
     process.keep_capabilities(True)
@@ -74,7 +81,9 @@ def set_capabilities(init: Init) -> None:
 
 @steps.needed_if(lambda spec: spec.linux.seccomp and spec.process.no_new_privileges)
 def filter_if_unprivileged(init: Init) -> None:
-    """Load the system call filter last, so that only execve(2) itself must pass it."""
+    """Load the system call filter last: of all the steps, only the hooks, the fork of --init and
+    execve(2) itself then must pass it.
+    """
     _load_filter(init)
 
 

@@ -1,6 +1,6 @@
-"""Which file a program's name means, as execvp(3) finds it.
+"""Find the file that a program's name means, as execvp(3) does.
 
-By the container's own PATH and files: looked for when the root is the container's.
+It is looked up in the container's own PATH and files, so when the root is the container's.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ def find(name: str, path: str) -> str:
     """Find a program.
 
     Args:
-        name: a path, if it holds a slash; else what to look for in *path*.
+        name: a path, if it has a slash; otherwise a name to look for in *path*.
         path: directories, separated by colons.
     Raises:
-        KernelError: ENOENT; EACCES for a directory, or for what may not be executed.
-        InitError: it is in none of the directories.
+        KernelError: ENOENT; EACCES for a directory, or for a file that may not be executed.
+        InitError: no directory has it.
     """
     if "/" in name:
         _check_executable(name)
@@ -53,10 +53,10 @@ def environment(settings: Iterable[str]) -> dict[str, str]:
 
 
 def home_of(uid: int, root_fd: int) -> str:
-    """Find a user's home directory; "/" where /etc/passwd does not tell.
+    """Find a user's home directory; "/" if /etc/passwd does not name one.
 
     Args:
-        root_fd: the root whose /etc/passwd counts.
+        root_fd: the root whose /etc/passwd is read.
     """
     for line in paths.read_in_root(root_fd, "etc/passwd").splitlines():
         entry = line.split(":")

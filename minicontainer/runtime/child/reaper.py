@@ -1,8 +1,9 @@
 """Process 1 that stays: it starts the program, passes signals on, and reaps orphans.
 
-The kernel gives every orphan of a PID namespace to its process 1, and ends the namespace with it.
-Most programs don't expect children that they never made; what they leave unreaped stays as a
-zombie. See: pid_namespaces(7) "The namespace init process", wait(2).
+The kernel makes process 1 of a PID namespace the parent of every orphan, and ends the namespace
+with
+it. Most programs do not expect children that they did not start, and do not reap them: those stay
+as zombies. See: pid_namespaces(7) "The namespace init process", wait(2).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
-# Signals about this process itself, not for the program.
+# Signals that concern this process itself, not the program.
 _OWN = frozenset(
     signals.NUMBERS[f"SIG{name}"]
     for name in ("CHLD", "SEGV", "BUS", "FPE", "ILL", "ABRT", "TRAP", "SYS", "TTIN", "TTOU")
@@ -27,19 +28,19 @@ _OWN = frozenset(
 def run(
     forked: Callable[[], None], program: Callable[[], None], failed: Callable[[BaseException], None]
 ) -> NoReturn:
-    """Fork; the child calls *program*, this process stays until the child ends.
+    """Fork; the child calls *program*, and this process stays until the child ends.
 
     Args:
         forked: called in this process once the child exists.
         program: becomes the program; it returns only by raising.
-        failed: told of what it raised, in the child.
+        failed: called in the child with the exception that *program* raised.
     Raises:
-        KernelError: EAGAIN: there may be no more processes.
+        KernelError: EAGAIN: no more processes are allowed.
     """
     if os.getpid() != 1:  # without a PID namespace of its own
         process.become_subreaper()
-    # Blocked before the fork, so that none is lost: process 1 gets no signal that it has no
-    # handler for, but a blocked one is kept for sigwait(2).
+    # Blocked before the fork, so that no signal is lost: the kernel drops signals to process 1 that
+    # have no handler, but keeps a blocked one for sigwait(2).
     before = signals.block(signals.CATCHABLE)
     child = process.fork()
     if child == 0:
@@ -50,7 +51,7 @@ def run(
             failed(error)
         os._exit(125)
     forked()
-    process.close_all_but(())  # what was close-on-exec stays open here, without an execve
+    process.close_all_but(())  # without an execve, close-on-exec descriptors stay open here
     while True:
         number = signals.wait_for(signals.CATCHABLE)
         if number == signals.SIGCHLD:
@@ -63,7 +64,7 @@ def run(
 
 
 def _reap(child: int) -> int | None:
-    """Take every ended child; give the exit status if *child* is among them."""
+    """Reap every ended child; return the exit status if *child* is among them."""
     found = None
     while True:
         try:

@@ -1,10 +1,10 @@
-"""The recipe's steps that make the container's file tree: its root, and all that is in it.
+"""The recipe's steps that make the container's file tree: its root, and what is mounted in it.
 
-    the namespace cut off ─► the root, a mount ─► what is mounted in it
-        ─► devices, terminal, streams ─► the root is entered ─► what nobody shall see or write
+    the namespace is cut off ─► the root is a mount ─► the mounts in it
+        ─► devices, terminal, streams ─► the root is entered ─► paths are hidden or read-only
 
-All of it in the container's own mount namespace: it ends with the container's last process. How one
-mount is made stands in `mounts.entry` and `mounts.binds`.
+All of it is in the container's own mount namespace, and ends with the container's last process.
+`mounts.entry` and `mounts.binds` show how one mount is made.
 
 See: pivot_root(2), mount_namespaces(7); runtime-spec config.md "Root", "Mounts".
 """
@@ -38,10 +38,10 @@ _CUT = mounts.MS_PRIVATE | mounts.MS_REC
 def isolate_mounts(init: Init) -> None:
     """Cut the mount namespace off from the host's, before the first mount.
 
-    A new mount namespace is a copy whose mounts are still peers of the host's: every mount made
-    here would appear there too. See: mount_namespaces(7) "Shared subtrees".
+    A new mount namespace is a copy, and its mounts are still peers of the host's: a mount made here
+    would appear on the host too. See: mount_namespaces(7) "Shared subtrees".
     """
-    # A shared copy would carry our mounts to the host; as a slave it only receives.
+    # A shared copy would send our mounts to the host; as a slave it only receives.
     wanted = OPTIONS[_propagation(init.spec)].propagation
     receives = wanted & (mounts.MS_SLAVE | mounts.MS_SHARED)
     kind, word = (mounts.MS_SLAVE | mounts.MS_REC, "rslave") if receives else (_CUT, "rprivate")
@@ -55,7 +55,7 @@ def _propagation(spec: Spec) -> str:
 def mount_rootfs(init: Init) -> None:
     """Make the root file system a mount: an overlay over the image, or a bind of the directory.
 
-    pivot_root(2) wants a mount point, and the image tree must not be written to.
+    pivot_root(2) wants a mount point, and the image's tree must not be written to.
     """
     layers = [
         (binds.located(mount, init.bundle.path), init.copies.get(i))
@@ -68,12 +68,12 @@ def mount_rootfs(init: Init) -> None:
 def _mount_root(path: str, layers: Iterable[tuple[Mount, int | None]]) -> int:
     """Make *path* a mount of its own, with *layers* (mounts whose destination is "/") on it.
 
-    What the container then does to its root's mount must not touch the host's.
+    What the container later does to its root mount must not affect the host's.
 
     Args:
         path: the root file system's directory, on the host.
         layers: overlays, or binds of other directories, each with the detached mount that
-            the parent made for it, or None; no layer: *path* itself.
+            the parent made for it, or None; without layers the root is *path* itself.
     Returns:
         A descriptor of the root.
     """
@@ -87,8 +87,8 @@ def _mount_root(path: str, layers: Iterable[tuple[Mount, int | None]]) -> int:
             raise InvalidArgument(f"mounts: {layer.type} can't be the root: use overlay or bind")
         else:
             top = binds.open_source(layer) if copy is None else copy
-            # Made on the host, and so perhaps a peer of a shared mount: as the parent of the
-            # new root pivot_root(2) would refuse it.
+            # It was made on the host, and may be a peer of a shared mount: pivot_root(2) would
+            # refuse it as the parent of the new root.
             binds.propagate(top, _CUT)
             mounts.move_mount(top, root, where=path)
         os.close(root)
@@ -97,7 +97,7 @@ def _mount_root(path: str, layers: Iterable[tuple[Mount, int | None]]) -> int:
 
 
 def _open_directory(path: str) -> int:
-    """Open a directory of the host as a place: O_PATH needs no permission to read it."""
+    """Open a directory of the host, by O_PATH, which needs no permission to read it."""
     try:
         return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -121,10 +121,10 @@ def _mount_overlay(path: str, root: int, layer: Mount) -> int:
 def mount_filesystems(init: Init) -> None:
     """Make the specification's mounts, in its order: proc, /dev, /sys, volumes, ….
 
-    While the host's tree is still there to bind from, and before the root changes.
+    Before the root changes, while the host's tree is there to bind from.
     """
     root = paths.Root(init.root_fd)
-    label = init.spec.linux.mount_label  # only where SELinux is in charge
+    label = init.spec.linux.mount_label  # only used where SELinux is active
     for i, asked in enumerate(init.spec.mounts):
         if places.is_root(asked):
             continue
@@ -138,7 +138,7 @@ def mount_filesystems(init: Init) -> None:
 
                 mount = mount_labels.with_label(mount, label)
             filled = mount_one(root, mount, init.copies.get(i))
-            if label and init.spec.has_namespace("ipc"):  # else the queues are the host's
+            if label and init.spec.has_namespace("ipc"):  # otherwise the queues are the host's
                 mount_labels.label_queues(root.fd, mount, label)
             if filled is not None:
                 init.unfinished.append(filled)
@@ -151,9 +151,10 @@ def mount_filesystems(init: Init) -> None:
 
 @steps.needed_if(lambda spec: not devices.are_the_hosts(spec))
 def make_devices(init: Init) -> None:
-    """Make /dev/null and its kin, and links such as /dev/stdin, on the tmpfs that is /dev now.
+    """Make /dev/null and the other devices, and links such as /dev/stdin, on the tmpfs mounted on
+    /dev.
 
-    Not where /dev is the host's, bound: it has them, and nothing shall be made there.
+    Not if /dev is a bind of the host's: that has them, and nothing may be made there.
     """
     devices.make_devices(init.root_fd, init.spec, init.nodes)
 
@@ -162,7 +163,7 @@ def make_devices(init: Init) -> None:
 def open_terminal(init: Init) -> None:
     """Open a pseudo-terminal of the container's own devpts, and send its master to the parent.
 
-    From the container's instance, so that its name under /dev/pts is right inside.
+    It comes from the container's instance, so that its name under /dev/pts is right inside.
     """
     from minicontainer.runtime.child import console  # sockets and termios: 5 ms, see `preload`
 
@@ -172,30 +173,30 @@ def open_terminal(init: Init) -> None:
 def settle_streams(init: Init) -> None:
     """Make the standard streams the container's own: its null device, its user's pipes.
 
-    While the host's null device is there, for a container that has none; and while files may be
-    given away.
+    Now, while the host's null device is there, for a container that has none, and while chown(2) is
+    permitted.
     """
     streams.replace_null(init.root_fd, streams.open_spare)
     streams.give_pipes(init.spec.process.user.uid, os.fstat(init.channel.reads).st_dev)
 
 
 def enter_rootfs(init: Init) -> None:
-    """Change the root with pivot_root(2) and drop the host's tree.
+    """Change the root with pivot_root(2) and unmount the host's tree.
 
-    Not chroot(2): that leaves the host's mounts in the namespace, and a process with
-    CAP_SYS_CHROOT walks out of it. Only where the host's own root can't be left (--no-pivot).
+    chroot(2) would leave the host's mounts in the namespace, and a process with CAP_SYS_CHROOT can
+    leave a chroot. It is used only where the host's own root can't be moved (--no-pivot).
     """
     forbid_imports()  # from here on the files are the container's: see `preload`
     if init.spec.linux.masked_paths:
-        init.null_fd = devices.open_null()  # the last of the host's that is taken along
+        init.null_fd = devices.open_null()  # the last descriptor taken from the host
     if init.options.no_pivot:
         _hide_full_mounts(init.bundle.rootfs)
         os.fchdir(init.root_fd)
         mounts.mount(".", "/", None, mounts.MS_MOVE, shell="mount --move . /")
         mounts.chroot(".")
     else:
-        # With "." for both, the old root is stacked on the new one at the same place, and there
-        # needs no directory in the image to hold it: pivot_root(2) "pivot_root(".", ".")".
+        # With "." for both, the old root is mounted over the new one, and the image needs no
+        # directory for it: pivot_root(2) "pivot_root(".", ".")".
         os.fchdir(init.root_fd)
         mounts.pivot_root(".", ".")
         mounts.umount2(".", mounts.MNT_DETACH)
@@ -203,10 +204,10 @@ def enter_rootfs(init: Init) -> None:
 
 
 def _hide_full_mounts(root: str) -> None:
-    """Take away the host's proc and sysfs, which stay in the namespace without pivot_root(2).
+    """Remove the host's proc and sysfs, which stay in the namespace without pivot_root(2).
 
-    The kernel lets a container mount these only if a whole one is there to be seen already; with
-    the host's out of the way, the container's own, with its masks, is the measure.
+    The kernel lets a user namespace mount proc only if it already sees one without masks. With the
+    host's out of the way, it sees the container's own, with its masks.
     """
     for line in files.read_file("/proc/self/mountinfo").splitlines():
         words, _, described = line.partition(" - ")
@@ -217,8 +218,8 @@ def _hide_full_mounts(root: str) -> None:
         try:
             mounts.umount2(place, mounts.MNT_DETACH)
         except KernelError as error:
-            # In a user namespace they are locked, and can only be covered; or one above went
-            # already, and took this along.
+            # In a user namespace these are locked, and can only be covered; or the mount went with
+            # one above it.
             if error.errno != errno.ENOENT:
                 mounts.mount(
                     "tmpfs", place, "tmpfs", mounts.MS_RDONLY, shell=f"mount -t tmpfs tmpfs {place}"
@@ -228,7 +229,7 @@ def _hide_full_mounts(root: str) -> None:
 def enter_directory(init: Init) -> None:
     """Make the working directory if it is missing, and change to it."""
     cwd = init.spec.process.cwd
-    with suppress(KernelError):  # a read-only root: chdir then says what is missing
+    with suppress(KernelError):  # a read-only root: chdir reports what is missing
         os.close(paths.make_in_root(init.root_fd, cwd, directory=True))
     change_directory(init)
 
@@ -236,8 +237,9 @@ def enter_directory(init: Init) -> None:
 def change_directory(init: Init) -> None:
     """Change to the working directory, and check that it is in the root.
 
-    A descriptor of the host left open by somebody would make /proc/self/fd/N a way out:
-    CVE-2024-21626. getcwd(2) then starts with "(unreachable)" or fails.
+    Through a descriptor of the host that was left open, /proc/self/fd/N would lead out:
+    CVE-2024-21626.
+    getcwd(2) then fails, or its result begins with "(unreachable)".
     """
     cwd = init.spec.process.cwd
     try:
@@ -250,7 +252,7 @@ def change_directory(init: Init) -> None:
 
 
 def protect_paths(init: Init) -> None:
-    """Hide or write-protect what tells about the host: the paths are the container's own now."""
+    """Mask or write-protect paths that reveal or change the host: they are the container's now."""
     for filled in init.unfinished:
         protect.make_mount_readonly(filled)
         os.close(filled)
@@ -267,6 +269,9 @@ def make_rootfs_readonly(init: Init) -> None:
 
 @steps.needed_if(lambda spec: _propagation(spec).endswith(("shared", "unbindable")))
 def spread_mounts(init: Init) -> None:
-    """Set how later mounts in the root spread: last, as pivot_root(2) takes no shared root, and
-    nothing in an unbindable one can be bound."""
+    """Set how later mounts in the root propagate.
+
+    This comes last: pivot_root(2) refuses a shared root, and nothing in an unbindable one can be
+    bound.
+    """
     binds.propagate(init.root_fd, OPTIONS[_propagation(init.spec)].propagation)

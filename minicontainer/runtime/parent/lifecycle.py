@@ -1,7 +1,7 @@
 """A container's life from outside: create, start, wait, kill, delete.
 
-The parent makes all that outlives the child (its name, its cgroup) and takes it back through one
-`ExitStack` when anything fails. What the child makes in its own namespaces ends with the child.
+The parent makes everything that outlives the child: the name, the cgroup. One `ExitStack` undoes it
+when a step fails. What the child makes in its own namespaces ends with the child.
 
 See: runtime-spec runtime.md "Lifecycle"; the child's side is `init`.
 """
@@ -62,13 +62,13 @@ class Container(Running):
     """A container that this process created and holds.
 
     Args:
-        state: as saved.
-        pid, pidfd: its first process.
+        state: as saved; its first process is in it.
+        pidfd: of the first process.
         channel: to that process, until its program runs.
-        cgroup: its cgroup.
-        undo: what has been made, to be taken back by `delete`.
-        hooks: of its specification.
-        settle: lets it count as made.
+        cgroup: the container's cgroup.
+        undo: what `delete` undoes.
+        hooks: those of its specification.
+        settle: called when the program runs: from then on the container counts as made.
     """
 
     def __init__(
@@ -102,11 +102,11 @@ class Container(Running):
             steps.take(run_poststart_hooks, self.state, self._hooks)
 
     def delete(self) -> None:
-        """Take back all that was made for the container: processes, cgroup, name."""
+        """Undo everything that was made for the container: processes, cgroup, name."""
         self._undo.close()
 
     def leave(self) -> None:
-        """Let the container live on without this process: `operations` finds it by its state."""
+        """Leave the container running without this process; `operations` finds it by its state."""
         self._channel.close()
         os.close(self.pidfd)
 
@@ -120,13 +120,14 @@ def create_container(
     """Bring a container to `created`: isolated, set up, waiting for `start`.
 
     Args:
-        name: claimed in *store*.
-        bundle: checked before.
-        store: where its state is kept, and compiled filters.
-        options: how its first process is begun.
+        name: the container's name, which must be free in *store*.
+        bundle: read and checked.
+        store: the directory of states and of compiled filters.
+        options: how the first process is started.
     Raises:
         Conflict: the name is taken.
-        InitError: a step failed inside;  KernelError: outside. Nothing is left behind.
+        InitError: a step failed inside the container;  KernelError: outside. Nothing is left
+            behind.
     """
     with ExitStack() as undo:
         claim = steps.take(reserve_name, name, store, undo)
@@ -137,32 +138,34 @@ def create_container(
         scope = open_scope(path) if manager == "systemd" else None
         cgroup = scope or open_cgroup(path)
         state = store.save(_creating(name, bundle, cgroup, manager))
-        # not later: what is wrong with a profile is found while nothing has to be taken back
+        # not later: a fault in the profile is found while nothing needs an undo
         profile = spec.linux.seccomp
         seccomp_filter = steps.take(compile_filter, profile, store) if profile else b""
         if spec.hooks.poststop:
             undo.callback(_while_claimed, claim, steps.take, run_poststop_hooks, state, spec.hooks)
         steps.take(create_cgroup, cgroup, spec, undo, claim)
-        # not earlier: where it is, `delete --force` knows that the cgroup is the container's own
+        # not earlier: if this file is there, `delete --force` knows that the cgroup is the
+        # container's own
         store.write(name, "config.json", bundle.text)
         ours, theirs = channel_pair()
         undo.callback(ours.close)
-        undo.callback(theirs.close)  # long closed by then, unless something fails
+        undo.callback(theirs.close)  # closed long before the undo, unless a step fails
         child = _prepare_init(bundle, state, cgroup, theirs, seccomp_filter, store, options, undo)
         pid, pidfd = steps.take(fork_init, child, ours, cgroup)
         undo.callback(os.close, pidfd)
         undo.callback(steps.take, end_init, pid, pidfd)
         child.close()
         if scope is not None:
-            # the cgroup comes only now: before there is one, `delete` must know whom to kill
+            # systemd makes the cgroup only now: until then, `delete` needs the number to kill the
+            # process
             state = store.save(_forked(state, pid, child, cgroup))
             steps.take(adopt_init, pid, scope, spec)
         _set_up_from_outside(pid, cgroup, spec, undo)
         go(ours)
         if scope is None:
-            # While init is at work already. Should this process be killed before: init ends when it
-            # finds nobody to report to, or waits, if it had reported; it is in the cgroup then,
-            # which `delete --force` clears.
+            # Init works meanwhile. If this process is killed before the state is saved, init ends
+            # when it finds the channel closed; or it waits at the gate, if it had reported, and is
+            # in the cgroup then, which `delete --force` empties.
             state = store.save(_forked(state, pid, child, cgroup))
         _let_set_up(ours, state, spec)
         return Container(
@@ -171,7 +174,7 @@ def create_container(
 
 
 def _set_up_from_outside(pid: int, cgroup: Cgroup, spec: Spec, undo: ExitStack) -> None:
-    """Do for init, which waits, what its own namespaces keep it from doing."""
+    """Do what init cannot do from inside its own namespaces, while it waits."""
     if (owner := _owner_of_cgroup(spec)) is not None:
         steps.take(give_cgroup, cgroup, *owner)
     if spec.new_namespace("user"):
@@ -183,7 +186,7 @@ def _set_up_from_outside(pid: int, cgroup: Cgroup, spec: Spec, undo: ExitStack) 
 
 
 def _let_set_up(channel: Channel, state: State, spec: Spec) -> None:
-    """Do what init's recipe needs of this process on its way to the program."""
+    """Do what init's recipe needs from this process on the way to the program."""
     hand_listener_over(channel, state, "creating")
     if spec.hooks.prestart or spec.hooks.create_runtime:
         wait_for(Mounted, channel, state.pid)
@@ -221,7 +224,7 @@ def _prepare_init(
     options: Options,
     undo: ExitStack,
 ) -> inputs.Init:
-    """Gather what the first process can't get for itself, and finds when it is forked."""
+    """Collect what the first process cannot get for itself; it inherits this at the fork."""
     spec = bundle.spec
     copies = {}
     if any(binds.comes_from_the_host(mount, spec) for mount in spec.mounts):
@@ -245,7 +248,7 @@ def _prepare_init(
 
 
 def make_device_nodes(spec: Spec, directory: str, undo: ExitStack) -> dict[str, int]:
-    """Make the listed devices, which a user namespace forbids, as mounts for init to show."""
+    """Make the listed devices, which a user namespace forbids, as mounts for init to attach."""
     return devices.make_for_user_namespace(spec, directory, undo)
 
 
@@ -260,15 +263,16 @@ def _forked(state: State, pid: int, child: inputs.Init, cgroup: Cgroup) -> State
 
 
 def _make_gate(directory: str, undo: ExitStack) -> Channel:
-    """Make the gate at which init waits; this process's copy would keep it open."""
+    """Make the gate at which init waits; this process closes its copy, which would keep it open."""
     gate = make_gate(directory)
     undo.callback(gate.close)
     return gate
 
 
 def reserve_name(name: str, store: Store, undo: ExitStack) -> int:
-    """Claim the container's name, by making its directory: mkdir(2) succeeds for one caller."""
-    # The lock is given up last: until the name is free, nobody else may take it for abandoned.
+    """Claim the container's name by making its directory: mkdir(2) succeeds for one caller only."""
+    # The lock is released last: until the name is free, nobody may take the container for
+    # abandoned.
     claim = store.reserve(name)
     undo.callback(os.close, claim)
     undo.callback(_while_claimed, claim, store.forget, name)
@@ -276,13 +280,15 @@ def reserve_name(name: str, store: Store, undo: ExitStack) -> int:
 
 
 def _while_claimed(claim: int, act: Callable[..., object], *args: object) -> None:
-    """Take something back, unless `delete --force` did: the name may be another container's."""
+    """Undo something, unless `delete --force` has done so: the name may be another container's by
+    now.
+    """
     if os.fstat(claim).st_nlink:
         act(*args)
 
 
 def offer_notify_socket(bundle: Bundle, directory: str) -> Bundle:
-    """Give the program a place for the socket where it says that it is ready: `start` makes it."""
+    """Give the program a place for its notify socket; `start` makes the socket there."""
     from minicontainer.runtime.parent import notify  # few containers are services
 
     return notify.offered(bundle, directory)
@@ -299,12 +305,12 @@ def create_cgroup(cgroup: Cgroup, spec: Spec, undo: ExitStack, claim: int) -> No
 
 
 def adopt_init(pid: int, scope: SystemdCgroup, spec: Spec) -> None:
-    """Have systemd make the cgroup: around the first process, which waits, with all limits."""
+    """Let systemd make the cgroup around the first process, which waits, with all limits."""
     scope.adopt(pid, spec.annotations)
 
 
 def _owner_of_cgroup(spec: Spec) -> tuple[int, int] | None:
-    """Find who on the host is root in the container, if that one may divide its cgroup."""
+    """Return the host's ids of the container's root, if that root may divide its cgroup."""
     if not (spec.new_namespace("user") and spec.new_namespace("cgroup")):
         return None
     if not any(mount.type == "cgroup" and "ro" not in mount.options for mount in spec.mounts):
@@ -315,20 +321,20 @@ def _owner_of_cgroup(spec: Spec) -> tuple[int, int] | None:
 
 
 def give_cgroup(cgroup: Cgroup, uid: int, gid: int) -> None:
-    """Give the cgroup to the container's root, who finds it mounted for writing (v2)."""
+    """Give the cgroup to the container's root, for whom it is mounted writable (v2)."""
     cgroup.give_to(uid, gid)
 
 
 def compile_filter(profile: Seccomp, store: Store) -> bytes:
-    """Turn the seccomp profile into a program, or find the one compiled before."""
-    seccomp.filter_flags(profile)  # raises what is wrong with them
+    """Compile the seccomp profile to BPF, or read the filter compiled at an earlier start."""
+    seccomp.filter_flags(profile)  # raises what is wrong with the flags
     return seccomp.cached_program(profile, os.path.join(store.root, ".filters"))
 
 
 def end_init(pid: int, pidfd: int) -> None:
-    """Kill the first process, if it still runs, and take its exit status.
+    """Kill the first process, if it still runs, and reap it.
 
-    By a descriptor that was opened when it was forked: its number may be another's by now.
+    The kill goes by pidfd, opened at the fork: another process may have the number by now.
     """
     with suppress(KernelError):
         pidfds.pidfd_send_signal(pidfd, signals.SIGKILL)
@@ -337,7 +343,7 @@ def end_init(pid: int, pidfd: int) -> None:
 
 
 def end_processes(cgroup: Cgroup) -> None:
-    """Kill what is left in the cgroup.
+    """Kill the processes that are left in the cgroup.
 
     Without a PID namespace of its own, a container's processes outlive its first one.
     """
@@ -350,7 +356,7 @@ def remove_cgroup(cgroup: Cgroup) -> None:
 
 
 def write_id_maps(pid: int, linux: Linux) -> None:
-    """Say who is who in the new user namespace: only a process outside may map other ids."""
+    """Write the id maps of the new user namespace: only a process outside may map other ids."""
     namespaces.write_id_maps(pid, linux.uid_mappings, linux.gid_mappings)
 
 
@@ -362,7 +368,7 @@ def move_net_devices(pid: int, linux: Linux, undo: ExitStack) -> None:
 
 
 def wait_for(kind: type[Record], channel: Channel, pid: int) -> None:
-    """Pass on init's events until it is that far; raise what went wrong inside."""
+    """Wait for init's next message, passing its events on; raise the failure that it reports."""
     if not isinstance(next_message(channel, pid), kind):
         raise InitError("the container's first process broke the protocol")
 
@@ -392,7 +398,7 @@ STEPS: dict[Callable[..., object], str] = {
     send_listener: "of a filter with SCMP_ACT_NOTIFY, when init loads it",
     start_program: "init waits for this message before `execve`",
     run_poststart_hooks: "the program runs, and `start` has not returned",
-    # from here on, the undo: when the container is deleted, or when a step above failed
+    # from here on, the undo: when the container is deleted, or when a step above has failed
     end_init: "kills the first process, if it still runs",
     end_processes: "and the processes of the cgroup that are not in its PID namespace",
     remove_cgroup: "it is empty now",

@@ -1,8 +1,8 @@
-"""How the container's first process comes to be: forked into its namespaces, or by a joiner.
+"""Fork the container's first process: directly into new namespaces, or by a joiner.
 
     new namespaces only     the parent clones init into all of them at once
-    some joined by path,    the parent forks a joiner, which joins, and clones init as the parent's
-    or a time namespace     own child: joining changes a process for good, and the parent goes on
+    some joined by path,    the parent forks a joiner, which joins them and clones init as the
+    or a time namespace     parent's own child: joining changes a process for good
 
 See: clone(2), setns(2), namespaces(7).
 """
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
 
 def fork_init(child: inputs.Init, ours: Channel, cgroup: Cgroup) -> tuple[int, int]:
-    """Fork the first process into its new namespaces, on cgroup v2 also straight into its cgroup.
+    """Fork the first process into its new namespaces, and on cgroup v2 also into its cgroup.
 
-    All at once, by clone3(2): no moment at which it is in some of them.
+    clone3(2) does this at once: at no moment is the process in only some of them.
     """
     linux = child.spec.linux
     made = {namespace.type for namespace in linux.namespaces if not namespace.path}
@@ -51,8 +51,9 @@ def fork_init(child: inputs.Init, ours: Channel, cgroup: Cgroup) -> tuple[int, i
     joined = {namespace.type for namespace in linux.namespaces if namespace.path}
     try:
         if "cgroup" in joined and cgroup_fd is not None:
-            # From a namespace that begins elsewhere nobody can be forked into the container's
-            # group: cgroup-v2.rst "Delegation Containment". Who is not in it may be moved.
+            # A process in a joined cgroup namespace, which has another root, can't fork a child
+            # into the container's cgroup: cgroup-v2.rst "Delegation Containment". But from outside,
+            # a process can be moved into it.
             forked = fork_by_joiner(child, ours, lambda: _enter_all(linux), flags, None)
             cgroup.add(forked[0])
             return forked
@@ -60,7 +61,7 @@ def fork_init(child: inputs.Init, ours: Channel, cgroup: Cgroup) -> tuple[int, i
             return fork_by_joiner(child, ours, lambda: _enter_all(linux), flags, cgroup_fd)
         pid, pidfd = _clone(flags, cgroup_fd)
         if pid == 0:
-            # or this process would keep alive the very pipes whose closing tells it of our end
+            # otherwise init would keep its own end of the pipe open, and never see this process end
             ours.close()
             init.main(child)
         return pid, pidfd
@@ -98,20 +99,20 @@ def fork_by_joiner(
     cgroup_fd: int | None,
     recipe: Recipe = init.RECIPE,
 ) -> tuple[int, int]:
-    """Fork a process that joins what is to be joined, and let it fork init as our own child.
+    """Fork a joiner: it joins namespaces, and forks init as a child of this process.
 
-    Joining changes a process for good, and this one goes on on the host's side.
+    Joining changes a process for good, and this process must stay on the host's side.
 
     Args:
-        join: called in that process.
-        flags: CLONE_NEW… flags of what is new.
-        cgroup_fd: the v2 cgroup to be born in, or None.
-        recipe: what the child follows.
+        join: the function that joins; it runs in the joiner.
+        flags: CLONE_NEW… flags of the new namespaces.
+        cgroup_fd: the v2 cgroup that init starts in, or None.
+        recipe: the steps that the child follows.
     Returns:
         The child's pid and pidfd.
     """
-    # Its own, which the child that it forks does not hold open: so one that is killed is seen to be
-    # gone, and its child sees that nobody knows of it.
+    # The joiner has a channel of its own, which its child does not hold open. So the parent sees a
+    # joiner that was killed, and the child sees that no parent knows of it.
     answers, told = channel_pair()
     joiner = process.fork()
     if joiner == 0:
@@ -143,9 +144,9 @@ def _join_and_fork(
         pass_events_on(told, "joiner")
         score = child.spec.process.oom_score_adj
         if score is not None:
-            steps.take(set_oom_score, "self", score)  # inherited too
-        # The child inherits this, and must not be traced from the PID namespace it is born into
-        # for a single moment: it still holds what the host gave it.
+            steps.take(set_oom_score, "self", score)  # init inherits it
+        # The child inherits this. At no moment may a process of the PID namespace that it is born
+        # into trace it: it still has what the host gave it.
         process.set_dumpable(False)
         join()
         pid, _ = _clone(flags | namespaces.CLONE_PARENT, cgroup_fd)
@@ -166,7 +167,7 @@ def _enter_all(linux: Linux) -> None:
             namespaces.unshare(row.flag)
     if linux.time_offsets:
         steps.take(set_time_offsets, linux)
-    for row in NAMESPACES:  # in the table's order, which says why
+    for row in NAMESPACES:  # in the table's order; NAMESPACES says why
         if path := asked.get(row.type):
             _join(path, row)
 
@@ -174,8 +175,9 @@ def _enter_all(linux: Linux) -> None:
 def set_time_offsets(linux: Linux) -> None:
     """Shift the clocks of the new time namespace, before any process is in it.
 
-    The joiner has made it for its children, and is not in it itself; its own /proc is still the
-    host's. See: time_namespaces(7).
+    The joiner has made the namespace for its children, and is not in it; its /proc is still the
+    host's.
+    See: time_namespaces(7).
     """
     for clock, offset in linux.time_offsets.items():
         namespaces.write_clock_offset(clock, offset.secs, offset.nanosecs)
