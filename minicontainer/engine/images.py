@@ -12,7 +12,7 @@ import itertools
 
 from minicontainer.engine import image_views
 from minicontainer.engine.progress import streamed
-from minicontainer.errors import InvalidArgument, NotFound
+from minicontainer.errors import InvalidArgument, NotFound, Unsupported
 from minicontainer.images import archives, filters, imports, loading, platforms
 from minicontainer.images.builtin import Builtin
 from minicontainer.images.layers import LayerStore
@@ -172,20 +172,27 @@ class Images:
     # registries
 
     def pull(self, name: str, tag: str, platform: str, credentials: Json) -> Iterator[Json]:
-        """Pull an image; yield how far it got."""
+        """Pull an image, or without a tag all of its repository; yield how far it got."""
         from minicontainer.images import pull as pulls  # here: it brings httpx, 100 ms
+        from minicontainer.images import remote
         from minicontainer.images.credentials import from_auth
         from minicontainer.images.registry import Settings
 
-        reference = _name(name, tag)
+        wanted = _name(name, tag, all_tags=True)
         who = from_auth(credentials)
+        settings = self._settings or Settings()
 
         def work(tell: Tell) -> None:
-            pulls.pull(
-                self.store, self.layers, reference, platform=platform, credentials=who,
-                progress=tell, settings=self._settings or Settings(),
-            )  # fmt: skip
-            self._tell("pull", reference.familiar, reference.familiar_repository)
+            references = [wanted]
+            if not (wanted.tag or wanted.digest):
+                tags = remote.list_tags(wanted, who, settings)
+                references = [wanted.replace(tag=each) for each in tags]
+            for reference in references:
+                pulls.pull(
+                    self.store, self.layers, reference, platform=platform, credentials=who,
+                    progress=tell, settings=settings,
+                )  # fmt: skip
+                self._tell("pull", reference.familiar, reference.familiar_repository)
 
         return streamed(work)
 
@@ -222,6 +229,28 @@ class Images:
                 f"An image does not exist locally with the tag: {wanted.familiar_repository}"
             )
         return sorted(found, key=str)
+
+    def distribution(self, name: str, credentials: Json) -> Json:
+        """Show what a registry has under a name, without pulling it."""
+        from minicontainer.images import remote
+        from minicontainer.images.credentials import from_auth
+
+        found = remote.describe(parse(name), from_auth(credentials), self._settings)
+        return {
+            "Descriptor": {
+                "mediaType": found.media_type,
+                "digest": found.digest,
+                "size": found.size,
+            },
+            "Platforms": [
+                {key: value for key, value in each.to_json().items() if value}
+                for each in found.platforms
+            ],
+        }
+
+    def search(self, term: str, limit: int, filters: Filters) -> Objects:
+        """Refuse: Docker Hub alone can be searched, in a way that no specification has."""
+        raise Unsupported("search is not supported: look at https://hub.docker.com")
 
     # archives
 
@@ -281,11 +310,17 @@ def _check_platform(image: Image, text: str, platform: str) -> None:
         )
 
 
-def _name(repository: str, tag: str) -> Reference:
-    """Read a name that comes in two parts; the tag may be a digest, or part of the name."""
+def _name(repository: str, tag: str, all_tags: bool = False) -> Reference:
+    """Read a name that comes in two parts; the tag may be a digest, or part of the name.
+
+    Args:
+        repository: the name, also with a tag or a digest.
+        tag: "" for none.
+        all_tags: a name without any is left so; else its tag is `latest`.
+    """
     name = parse(repository, default_tag="")
     if not tag:
-        return parse(repository)
+        return name if all_tags else parse(repository)
     if is_digest(tag) or ":" in tag:
         return parse(f"{name.repository}@{tag}")
     try:

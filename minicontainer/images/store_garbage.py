@@ -62,13 +62,15 @@ class Garbage:
             self.mark(before - wanted)
 
     def drop_needs(self, image: str) -> tuple[str, ...]:
-        """Mark what only this image needed; give the layers among it, uppermost first."""
+        """Mark what only this image needed; give the layers among it."""
         with self._database.change():
             needed = self._database.rows("SELECT kind, digest FROM needs WHERE image=?", image)
             self._database.run("DELETE FROM needs WHERE image=?", image)
             self.mark(needed)
             layers = {digest for kind, digest in needed if kind == "layer"}
-            left = self._database.rows("SELECT DISTINCT digest FROM needs WHERE kind='layer'")
+            left = self._database.rows(
+                "SELECT digest FROM needs WHERE kind='layer' UNION SELECT chain_id FROM holds"
+            )
             return tuple(sorted(layers - {digest for (digest,) in left}))
 
     def mark(self, digests: Iterable[tuple[str, str]]) -> None:

@@ -211,7 +211,8 @@ def test_a_container_keeps_the_layers_of_an_image_that_is_gone(tmp_path: Path) -
     store.hold(image.id, "container 1")
     store.hold(image.id, "container 2")
     assert store.use_counts() == {image.id: 2}
-    store.remove("x", force=True)
+    records = store.remove("x", force=True)
+    assert records == [{"Untagged": "x:latest"}, {"Deleted": image.id}]
     store.release("container 1")
     assert removed == []
     store.release_others({"container 2"})
