@@ -12,11 +12,13 @@ from minicontainer.images.compression import Prefixed, decompressed, gzipped, ki
 from minicontainer.images.image import OCI_CONFIG, OCI_LAYER, short
 from minicontainer.images.making import LEVEL
 from minicontainer.images.manifests import Descriptor
+from minicontainer.images.unpacking import unpack
+from minicontainer.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, BinaryIO
 
     from minicontainer.images.archive_reader import Found
     from minicontainer.images.blobs import Readable
@@ -54,10 +56,26 @@ def load(
     loaded: list[str] = []
     with store.lease("load", is_resumable=False) as lease:
         loading = _Loading(store, layers, lease, progress)
-        for found in Archive(store, lease, stream).images():
-            image = loading.load(found)
-            loaded += [name.familiar for name in found.names] or [image.id]
+        ready = [loading.prepare(found) for found in Archive(store, lease, stream).images()]
+        with store.change():  # all images of the archive, or none
+            for each in ready:
+                image = loading.add(each)
+                loaded += [name.familiar for name in each.found.names] or [image.id]
     return loaded
+
+
+class Ready(Record):
+    """An image whose layers are unpacked, and that is not in the store yet.
+
+    Args:
+        found: what the archive says of it.
+        manifest: the digest of its manifest, which is a blob of the store.
+        sizes: bytes of each layer's files, by chain ID.
+    """
+
+    found: Found
+    manifest: str
+    sizes: dict[str, int]
 
 
 class _Loading:
@@ -71,8 +89,8 @@ class _Loading:
         self._lease = lease
         self._progress = progress
 
-    def load(self, found: Found) -> Image:
-        """Unpack an image, and put it into the store."""
+    def prepare(self, found: Found) -> Ready:
+        """Unpack an image's layers, and make a manifest where the archive has none."""
         raw = self._store.blobs.read(found.config, _CONFIG_LIMIT)
         diff_ids = config.parse(raw).diff_ids
         if len(diff_ids) != len(found.layers):
@@ -81,19 +99,23 @@ class _Loading:
                 f"got {len(found.layers)}"
             )
         sizes, described = self._unpack_all(found, diff_ids)
+        manifest = found.manifest or self._make_manifest(found.config, len(raw), described)
+        return Ready(found=found, manifest=manifest, sizes=sizes)
+
+    def add(self, ready: Ready) -> Image:
+        """Put an image into the store."""
+        found = ready.found
         self._say_renamed(found)
         known = self._store.find(found.config)
-        if known is not None and not found.manifest:
-            with self._store.change():  # it stays as its registry knows it
-                for name in found.names:
-                    self._store.tag(known.id, name)
+        if known is not None and not found.manifest:  # it stays as its registry knows it
+            for name in found.names:
+                self._store.tag(known.id, name)
             return known
-        manifest = found.manifest or self._make_manifest(found.config, len(raw), described)
         return self._store.add(
-            manifest,
+            ready.manifest,
             media_type=found.media_type,
             names=found.names,
-            unpacked_sizes=sizes,
+            unpacked_sizes=ready.sizes,
         )
 
     def _unpack_all(
@@ -131,11 +153,11 @@ class _Loading:
 
     def _unpack(self, digest: str, diff_id: str, chain_id: str, parent: str) -> int:
         total = self._store.blobs.size(digest)
-        with self._store.blobs.open(digest) as file:
-            counted = _Counted(file, total, short(diff_id), self._progress)
-            size = self._layers.unpack(chain_id, parent, diff_id, decompressed(counted))
-        counted.tell()
-        return size
+
+        def counted(file: BinaryIO) -> Readable:
+            return _Counted(file, total, short(diff_id), self._progress)
+
+        return unpack(self._store, self._layers, digest, diff_id, chain_id, parent, counted=counted)
 
     def _make_manifest(self, digest: str, size: int, described: list[Descriptor]) -> str:
         configured = Descriptor(digest=digest, size=size, media_type=OCI_CONFIG)
@@ -170,7 +192,7 @@ class _Counted:
         """Read up to *size* bytes."""
         chunk = self._source.read(size)
         self._read += len(chunk)
-        if self._read - self._told >= _STEP:
+        if self._read - self._told >= _STEP or self._told < self._read == self._total:
             self.tell()
         return chunk
 

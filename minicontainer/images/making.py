@@ -15,6 +15,7 @@ from minicontainer.images.compression import LONGEST_MAGIC, Gzipped, Prefixed, d
 from minicontainer.images.config import chain_ids, rfc3339
 from minicontainer.images.image import OCI_CONFIG, OCI_LAYER, Layer
 from minicontainer.images.manifests import Descriptor
+from minicontainer.images.unpacking import unpack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,22 +82,8 @@ def keep_layer(
         diff_id=diff_id,
         chain_id=chain_id,
     )
-    return unpack(store, layers, lease, layer, parent)
-
-
-def unpack(store: ImageStore, layers: LayerStore, lease: Lease, layer: Layer, parent: str) -> Layer:
-    """Unpack a layer whose blob is here; give it with the size of its files.
-
-    Args:
-        store: has the blob.
-        layers: gets the files.
-        lease: keeps them.
-        layer: which one.
-        parent: the chain ID of the layer below, "" for the lowest.
-    """
-    lease.keep(layer.chain_id)
-    with store.blobs.open(layer.digest) as blob:
-        size = layers.unpack(layer.chain_id, parent, layer.diff_id, decompressed(blob))
+    lease.keep(chain_id)
+    size = unpack(store, layers, part.digest, diff_id, chain_id, parent)
     return layer.replace(unpacked_size=size)
 
 

@@ -15,16 +15,18 @@ from __future__ import annotations
 
 import contextlib
 from concurrent import futures
+from functools import partial
 
 from minicontainer.errors import Error, InvalidArgument, NotFound
 from minicontainer.images import config as configs
 from minicontainer.images import downloads, indexes, platforms
-from minicontainer.images.compression import decompressed, kind_of_media_type
+from minicontainer.images.compression import kind_of_media_type
 from minicontainer.images.image import short
 from minicontainer.images.references import DEFAULT_DOMAIN, Reference, parse
 from minicontainer.images.registry import Registry, Settings
 from minicontainer.images.registry_errors import Refused, for_pull
 from minicontainer.images.transfers import Line, Teller, ignore
+from minicontainer.images.unpacking import unpack
 from minicontainer.record import Record
 
 TYPE_CHECKING = False
@@ -304,12 +306,11 @@ class _Pull:
         for blob, diff_id, chain_id in zip(manifest.layers, config.diff_ids, chain, strict=True):
             if blob.digest in coming:
                 _wait(coming[blob.digest], coming.values())
-            if not self._layers.has(chain_id):
-                line = lines.get(blob.digest) or Line(self._teller, short(blob.digest), blob.size)
-                with self._store.blobs.open(blob.digest) as file:
-                    counted = _Counted(file, line)
-                    content = decompressed(counted, kind_of_media_type(blob.media_type))
-                    self._layers.unpack(chain_id, below, diff_id, content)
+            line = lines.get(blob.digest) or Line(self._teller, short(blob.digest), blob.size)
+            unpack(
+                self._store, self._layers, blob.digest, diff_id, chain_id, below,
+                kind_of_media_type(blob.media_type), partial(_Counted, line=line),
+            )  # fmt: skip
             if blob.digest in lines:
                 lines[blob.digest].say("Pull complete")
             below = chain_id

@@ -93,6 +93,15 @@ class Lookup:
             return digest, size
         raise NotFound(f"No such image: {image_id}")
 
+    def has_layer(self, digest: str, diff_id: str) -> bool:
+        """Say whether an image has a layer with this blob and this content: both were compared."""
+        query = "WHERE id IN (SELECT image FROM needs WHERE kind='blob' AND digest=?)"
+        return any(
+            (layer.digest, layer.diff_id) == (digest, diff_id)
+            for image in self._load(query, digest)
+            for layer in image.layers
+        )
+
     def _find_by_prefix(self, text: str) -> Image | None:
         digits = text.removeprefix("sha256:")
         if not digits or not set(digits) <= _HEX:

@@ -207,6 +207,27 @@ def test_a_broken_archive_changes_nothing(source: Place, target: Place) -> None:
     assert target.load(saved) == ["one:1"]
 
 
+def test_an_archive_with_one_bad_image_loads_none(source: Place, target: Place) -> None:
+    """Though the good one comes first."""
+    files = old_archive(source)
+    (good,) = json.loads(files["manifest.json"])
+    bad = {**good, "RepoTags": ["bad:1"], "Layers": ["bb/layer.tar", "aa/layer.tar"]}
+    files["manifest.json"] = json.dumps([good, bad]).encode()
+    with pytest.raises(InvalidArgument, match="layer's content is sha256:"):
+        target.load(tar_of(files))
+    assert target.is_empty()
+
+
+def test_a_layer_that_is_here_lends_its_name_to_no_other(source: Place) -> None:
+    """A blob with other files than the config says is refused, though nothing is to unpack."""
+    source.load(source.save("one:2"))  # its layers are unpacked now
+    image = source.store.resolve("one:2")
+    files = {**old_archive(source), "aa/layer.tar": TOP}
+    with pytest.raises(InvalidArgument, match="layer's content is sha256:"):
+        source.load(tar_of(files))
+    assert source.store.resolve("one:2") == image
+
+
 @given(st.data())
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40
