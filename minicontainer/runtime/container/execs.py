@@ -1,17 +1,21 @@
 """exec: another program in a container that runs.
 
-A child joins the container's namespaces by a pidfd of its first process, taken before anything was
-checked, and forks the program as this process's own child: setns(2) moves only children into
-another PID namespace, and whoever waits for the program must be its parent. The steps are those of
-the container's own program, but for what exists already.
+A joiner joins the container's namespaces, by a pidfd of its first process that was opened before
+any check. It then forks the program as this process's own child: setns(2) moves only children into
+another PID namespace, and only a parent can wait for the program. The steps are those of the
+container's first program, without those that make what exists already.
 
     exec            joiner                      program
      │ fork ────────► │ setns: all namespaces     │
-     │                │ clone3 (CLONE_PARENT) ──► │ follows RECIPE
-     │ ◄──── Forked   │                           │ execve
+     │                │ clone3 (CLONE_PARENT) ──► │ waits
+     │ ◄──── Forked   │                           │
+     │                │ ends                      │
+     │ Go ──────────────────────────────────────► │ follows RECIPE
+     │ ◄──────────────────────────────── Leaving  │ execve
      │ ◄───────────────────────────────(closed)   │
 
-See: setns(2), pid_namespaces(7); runc(8) "exec"; CVE-2016-9962, CVE-2022-29162.
+`sync` explains the messages. See: setns(2), pid_namespaces(7); runc(8) "exec"; CVE-2016-9962,
+CVE-2022-29162.
 """
 
 from __future__ import annotations
@@ -42,15 +46,16 @@ if TYPE_CHECKING:
     from minicontainer.runtime.container.state import State, Store
 
 _RUNNING = ("running", "created")
-# The namespaces that a process makes, or joins, when it is in the container's cgroup.
+# The namespaces that a process makes or joins once it is in the container's cgroup.
 _INNER = [row.type for row in NAMESPACES if row.made == "inside"]
 
 
 def hold(name: str, store: Store, undo: ExitStack, *, paused: bool = False) -> tuple[State, int]:
-    """Take hold of a container that a program can be started in.
+    """Find a container that can start another program.
 
     Args:
-        paused: whether it may be paused: the program then waits as well, and so does the caller.
+        paused: accept a paused one; the program then waits until it is resumed, and so does the
+            caller.
     Returns:
         Its state, and a pidfd of its first process.
     Raises:
@@ -81,11 +86,10 @@ def start_exec(
     """Start a program in a container; return when execve(2) has happened.
 
     Args:
-        state, pidfd: as `hold` gave them.
+        state, pidfd: as `hold` returned them.
         bundle: the container's specification, with the new program as its process.
-        options: how it is begun.
-        sub_groups: cgroups below the container's own: by v1 controller, for these alone; "" for
-            all that there are.
+        options: how the program is started.
+        sub_groups: cgroups below the container's own, by v1 controller; "" for all controllers.
     Raises:
         InitError: the program could not be started.
         Conflict: the container has ended meanwhile.
@@ -93,7 +97,8 @@ def start_exec(
     try:
         return _start_exec(state, pidfd, bundle, store, options, sub_groups or {})
     except (InitError, OSError):
-        if pidfds.wait_gone(pidfd, 0):  # what failed is of no interest: all of it is going away
+        # the container is going away, so the failed step does not matter
+        if pidfds.wait_gone(pidfd, 0):
             raise _not_in("stopped", state.id) from None
         raise
 
@@ -118,7 +123,8 @@ def _start_exec(
             tasks_files=_open_tasks(state, sub_groups),
         )  # fmt: skip
         if streams.has_null():
-            child.null_fd = streams.open_spare()  # from inside the host's can't be reached
+            # inside the container, the host's null device can't be reached
+            child.null_fd = streams.open_spare()
             undo.callback(os.close, child.null_fd)
         undo.callback(child.close)
         group_fd = _open_group(state, sub_groups.get("", ""))
@@ -136,16 +142,16 @@ def _start_exec(
             half_made.callback(end, state, pid, program_pidfd)
             child.close()
             agents.hand_listener_over(ours, state, "running")
-            sync.go(ours)  # not earlier, or the program could speak before its joiner has
+            sync.go(ours)  # not earlier: the program could send something before its joiner has
             sync.wait_for_program(pid, ours)
             half_made.pop_all()
         return Running(pid, program_pidfd)
 
 
 def end(state: State, pid: int, pidfd: int) -> None:
-    """Kill a program that this process has started, and wait for its end.
+    """Kill a program that this process started, and wait for its end.
 
-    Not in a paused container: on v1 it dies only when that is resumed.
+    In a paused container it does not wait: on v1 the program dies when the container is resumed.
     """
     if not is_frozen(state.freezer):
         end_init(pid, pidfd)
@@ -165,7 +171,7 @@ def _join(child: inputs.Init, pidfd: int, flags: int) -> None:
 
 
 def _open_tasks(state: State, sub_groups: Mapping[str, str]) -> tuple[tuple[str, int], ...]:
-    """Open what joins the container's v1 cgroups."""
+    """Open the files by which a process joins the container's v1 cgroups."""
     found = []
     everywhere = sub_groups.get("", "")
     named = {controller: group for controller, group in sub_groups.items() if controller}
@@ -178,7 +184,7 @@ def _open_tasks(state: State, sub_groups: Mapping[str, str]) -> tuple[tuple[str,
 
 
 def _by_hierarchy(sub_groups: Mapping[str, str]) -> dict[str, str]:
-    """Name groups by the place where their v1 controller is mounted, it may be with others."""
+    """Return the groups by the mount point of their v1 controller; several may share it."""
     from minicontainer.cgroups import hierarchies  # few calls name any
 
     places = {
@@ -199,8 +205,11 @@ def _by_hierarchy(sub_groups: Mapping[str, str]) -> dict[str, str]:
 
 
 def _open_group(state: State, sub_group: str) -> int | None:
-    """Open the container's v2 cgroup, or that of its first process: systemd in a container divides
-    its group, and one that passes controllers on can have no processes of its own.
+    """Open the v2 cgroup that the program is forked into.
+
+    It is the container's; or the cgroup of its first process, if systemd in the container has
+    divided
+    the group: a group that passes controllers on can't have processes.
     """
     if not state.unified:
         return None
@@ -214,7 +223,7 @@ def _open_group(state: State, sub_group: str) -> int | None:
 
 
 def _below(directory: str, sub_group: str) -> str:
-    """Name a group below another."""
+    """Return the path of a group below *directory*."""
     if ".." in sub_group.split("/"):
         raise Conflict(f"--cgroup {sub_group}: must be below the container's own")
     found = os.path.join(directory, sub_group.strip("/")) if sub_group else directory
@@ -228,10 +237,11 @@ def _below(directory: str, sub_group: str) -> str:
 
 @steps.needed_if(lambda spec: any(map(spec.has_namespace, _INNER)))
 def join_inner_namespaces(init: inputs.Init) -> None:
-    """Join the cgroup namespace: the root of the cgroups that this process sees is then its own.
+    """Join the cgroup namespace, so that its root is the root of the cgroups that this process
+    sees.
 
-    If v2 is mounted with `nsdelegate`, as systemd does, a process in that namespace can't be moved
-    or forked into the container's cgroup from outside: so it comes after that.
+    This comes after the move into the container's cgroup. If v2 is mounted with `nsdelegate`, as by
+    systemd, a process of that namespace can't be moved or forked into the cgroup from outside.
     See: cgroup-v2.rst "Delegation Containment".
     """
     kinds = filter(init.spec.has_namespace, _INNER)
@@ -240,7 +250,7 @@ def join_inner_namespaces(init: inputs.Init) -> None:
 
 
 def open_root(init: inputs.Init) -> None:
-    """Take hold of the root, which is the container's: setns(2) changed it."""
+    """Open the root, which is the container's: setns(2) changed it."""
     init.root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
@@ -260,7 +270,8 @@ def settle_own_streams(init: inputs.Init) -> None:
     streams.give_pipes(init.spec.process.user.uid, os.fstat(init.channel.reads).st_dev)
 
 
-# The steps and their order are those of `init.RECIPE`, and so are the reasons where none is given.
+# The steps and their order are those of `init.RECIPE`. A step without a reason has the same reason
+# as there.
 RECIPE: Recipe = {
     init.join_cgroups: "",
     join_inner_namespaces: "not by the joiner: from inside that namespace it could not fork "

@@ -1,7 +1,8 @@
 """Containers that exist, found by their state: status, start, kill, delete, pause, resume.
 
-Whoever created the container is gone; what it is now is asked of the kernel, never believed from a
-file. Commands that change a container hold its lock, so that they follow one another.
+The process that created the container has ended. The container's status is asked from the kernel
+each time, and never read from a file. Commands that change a container hold its lock, so that only
+one works at a time.
 
 See: runtime-spec runtime.md "State", "Operations".
 """
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from minicontainer.runtime.config.spec import Hooks
     from minicontainer.runtime.container.state import Store
 
-_PATIENCE_S = 10  # for processes that were killed to be gone
+_PATIENCE_S = 10  # seconds to wait for killed processes to be gone
 
 
 def load(store: Store, name: str) -> State:
@@ -37,7 +38,7 @@ def load(store: Store, name: str) -> State:
 
     Raises:
         NotFound: there is no such container.
-        Conflict: what is kept of it is not whole.
+        Conflict: its state can't be read whole.
     """
     check_name(name)
     state = store.load(name)
@@ -52,10 +53,11 @@ def load(store: Store, name: str) -> State:
 
 
 def status(state: State, store: Store) -> str:
-    """Say where a container is in its life: creating, created, running, paused or stopped."""
+    """Return a container's status: creating, created, running, paused or stopped."""
     if state.pid and pidfds.start_time(state.pid) != state.pid_started:
         return "stopped"
-    # first of all: until its creator says so its root may be the host's, and nobody's to enter
+    # Checked first: until its creator has finished, its root may be the host's, which nobody may
+    # enter.
     if store.is_being_created(state.id):
         return "creating"
     if not state.pid:
@@ -75,8 +77,8 @@ def start(name: str, store: Store, prepare: Callable[[], object] | None = None) 
     Args:
         prepare: called when it is certain that there is a program to start.
     Raises:
-        Conflict: it is not `created`: started already, paused, or ended.
-        InitError: the program could not be started; or a hook failed, and the container is gone.
+        Conflict: it is not `created`: it was started already, is paused, or has ended.
+        InitError: the program could not be started; or a hook failed, and the container is removed.
     """
     with store.operating(name):
         state = load(store, name)
@@ -96,14 +98,14 @@ def start(name: str, store: Store, prepare: Callable[[], object] | None = None) 
             if is_fatal(error):
                 _remove(name, state, store)
             raise
-        except KernelError:  # nobody answers what init may be waiting for
+        except KernelError:  # init may wait for an agent, and none is there
             _end(state)
             raise
         return state
 
 
 def _hooks_of(state: State, store: Store) -> Hooks | None:
-    """Give its hooks, as they were when it was created."""
+    """Return its hooks, as they were when it was created."""
     return store.load_config(state.id).hooks if state.has_hooks else None
 
 
@@ -111,15 +113,16 @@ def kill(name: str, store: Store, number: int, *, everyone: bool = False) -> Non
     """Send a signal to a container's first process, or to all its processes.
 
     Args:
-        everyone: all; also of a container that has ended, which may have left some. SIGKILL goes
-            to all where they don't end with the first one.
+        everyone: send it to all processes, also in a container that has ended and left some.
+            SIGKILL always goes to all of them if they do not end with the first one.
     Raises:
-        Conflict: its first process has ended, and left none; or it is not made yet.
+        Conflict: its first process has ended and left none; or the container is still being
+            created.
     """
     state = load(store, name)
     if everyone:
         now = status(state, store)
-        if now == "creating" or not state.pid:  # the cgroup may turn out to be another's
+        if now == "creating" or not state.pid:  # the cgroup may be another container's
             raise Conflict(f"container not running: {name} is {now}")
         _signal_all(cgroup_of(state), number)
         return
@@ -140,29 +143,31 @@ def kill(name: str, store: Store, number: int, *, everyone: bool = False) -> Non
     finally:
         posix.close(pidfd)
     if number == signals.SIGKILL and is_frozen(state.freezer):
-        cgroup_of(state).thaw()  # on v1 a frozen process dies only then
+        cgroup_of(state).thaw()  # on v1 a frozen process dies only when it is thawed
 
 
 def _has_own_pids(state: State) -> bool:
-    """Say whether its processes end with its first one: that is process 1 of their namespace.
+    """Report whether the container's first process is process 1 of a PID namespace.
 
-    Not in one that it joined, as containers of a pod do.
+    All its processes then end with it. This is not so in a joined PID namespace, as in a pod.
     """
     try:
         status = files.read_file(f"/proc/{state.pid}/status")
     except KernelError:
-        return True  # it has ended: nothing is left to decide
+        return True  # it has ended: there is nothing left to decide
     numbers = status.partition("\nNSpid:")[2].partition("\n")[0].split()
-    return numbers[-1:] == ["1"]  # the last one is its own namespace's
+    return numbers[-1:] == ["1"]  # the last number is that in its own namespace
 
 
 def _kill_what_is_left(name: str, store: Store) -> bool:
-    """Kill the processes of a container that live on after its first one; say whether there were.
+    """Kill the processes that outlived the container's first one; report whether there were any.
 
-    In a PID namespace of its own there are none. Looked at once more, alone: the name may be
-    another container's by now.
+    With a PID namespace of its own there are none. The state is read again, under the lock, since
+    the
+    name may be another container's by now.
     """
-    with store.operating(name), suppress(Conflict):  # what is broken has left none to be found
+    # without a readable state no process can be found
+    with store.operating(name), suppress(Conflict):
         state = load(store, name)
         if not state.pid or pidfds.start_time(state.pid) == state.pid_started:
             return False
@@ -183,14 +188,15 @@ def _signal_all(cgroup: Cgroup, number: int) -> None:
         with suppress(KernelError):  # it ended meanwhile
             pidfd = pidfds.pidfd_open(pid)
             try:
-                if pid in cgroup.processes():  # still the group's, and not another with its number
+                # it is still in the group, so the number is not another process's
+                if pid in cgroup.processes():
                     pidfds.pidfd_send_signal(pidfd, number)
             finally:
                 posix.close(pidfd)
 
 
 def cgroup_of(state: State) -> Cgroup:
-    """Take hold of a container's cgroup, whether it is still there or not."""
+    """Return a container's cgroup, whether it exists or not."""
     from minicontainer.cgroups.cgroup import open_cgroup  # here: not every command needs it
 
     return open_cgroup(state.cgroup, state.cgroup_manager)
@@ -207,7 +213,7 @@ def pause(name: str, store: Store) -> None:
 
 
 def resume(name: str, store: Store) -> None:
-    """Let a paused container run on.
+    """Let a paused container continue.
 
     Raises:
         Conflict: it is not paused.
@@ -235,7 +241,7 @@ def delete(name: str, store: Store, *, force: bool = False) -> None:
     """Remove what is left of a container: processes, cgroup, state.
 
     Args:
-        force: kill it first if it runs; and one that is unknown is no error.
+        force: kill it first if it runs; an unknown container is no error.
     Raises:
         NotFound: there is no such container.
         Conflict: it runs, or is being created.
@@ -252,7 +258,7 @@ def delete(name: str, store: Store, *, force: bool = False) -> None:
 
 
 def _remove(name: str, state: State | None, store: Store) -> None:
-    """Remove a container; *state* is None where its own is broken."""
+    """Remove a container; *state* is None if its file can't be read."""
     if state is not None:
         _end(state)
         cgroupfs = state.cgroup_manager == "cgroupfs"  # systemd makes one around a known process
@@ -260,16 +266,16 @@ def _remove(name: str, state: State | None, store: Store) -> None:
         _remove_cgroup(state, ours=ours)
     else:
         state = _salvaged(name, store)
-        # a process it may have had is not known any more, with systemd neither
+        # the number of its process is not known any more, and systemd needs it
         _remove_cgroup(state, ours=store.has_config(name))
-    with suppress(Error):  # its config.json may be broken, or was never written
+    with suppress(Error):  # its config.json may be broken or missing
         if hooks := _hooks_of(state, store):
             steps.take(run_poststop_hooks, state, hooks)
     store.forget(name)
 
 
 def _keep_others_away(name: str, store: Store, stack: ExitStack) -> None:
-    """Make other commands wait, until *stack* closes; a container that is not whole has no lock.
+    """Make other commands wait until *stack* closes; an incomplete container has no lock.
 
     Raises:
         NotFound: there is no such container, or another command removed it meanwhile.
@@ -289,13 +295,13 @@ def _being_created(name: str) -> Conflict:
 
 
 def _deletable(name: str, store: Store, *, force: bool) -> State | None:
-    """Check that a container may be deleted; give its state, None where that is broken."""
+    """Check that a container may be deleted; return its state, or None if that can't be read."""
     state = store.load(name)
     if state is None:
-        if store.is_being_created(name):  # and has not come to writing it
+        if store.is_being_created(name):  # and has not written its state yet
             raise _being_created(name)
         if not force:
-            load(store, name)  # says what is wrong
+            load(store, name)  # raises what is wrong with it
         return None
     now = status(state, store)
     if now == "creating":
@@ -306,7 +312,7 @@ def _deletable(name: str, store: Store, *, force: bool) -> State | None:
 
 
 def _salvaged(name: str, store: Store) -> State:
-    """Make up the state of a container whose own is broken: for its cgroup and its hooks."""
+    """Construct a state for a container whose own can't be read: for its cgroup and its hooks."""
     try:
         spec = store.load_config(name)
     except Error:
@@ -325,10 +331,11 @@ def _salvaged(name: str, store: Store) -> State:
 
 
 def _remove_cgroup(state: State, *, ours: bool) -> None:
-    """Remove the cgroup, with the processes in it if it is known to be the container's.
+    """Remove the cgroup, and its processes if it is known to be the container's.
 
-    A create that was killed may have found one that is another's, and busy. Its own first process,
-    if it had come that far, ends when it finds its parent gone.
+    A `create` that was killed may have met a cgroup of another container, which is in use. If there
+    is
+    a first process of its own, it ends when it finds its parent gone.
     """
     if ours and _removed_as_known(state):
         return
@@ -336,15 +343,17 @@ def _remove_cgroup(state: State, *, ours: bool) -> None:
     if ours:
         cgroup.kill(_PATIENCE_S)
         cgroup.remove()
-    elif state.cgroup_manager != "systemd":  # it makes one around a process: there was none
+    # systemd makes a cgroup around a process, and there was none
+    elif state.cgroup_manager != "systemd":
         with suppress(Conflict):
             cgroup.remove()
 
 
 def _removed_as_known(state: State) -> bool:
-    """Remove a cgroup that nobody is in any more from where it was made; say whether it is gone.
+    """Remove a cgroup without processes at its known directory; report whether it is gone.
 
-    So most `delete` need not look at what is mounted, nor import who knows about limits: 2 ms.
+    So most calls of `delete` need not find out what is mounted, nor import the code for limits: 2
+    ms.
     """
     if state.cgroup_manager != "cgroupfs":
         return False

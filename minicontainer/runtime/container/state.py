@@ -1,11 +1,12 @@
-"""Containers on disk: one directory a container, with its state and a lock.
+"""Containers on disk: a directory for each container, with its state and a lock.
 
-The directory's name is the container's, so making it claims the name: mkdir(2) succeeds once. Who
-creates a container holds its directory locked, alone; who then stays with its program shares that
-lock with those who look. The kernel frees it when the process ends, however it ends, and so nobody
-mistakes a dead container for a running one. Commands on a container that exists follow one another
-by a second lock, the file `lock`. What a specification holds is not for everyone: all files are
-their owner's alone, whatever the caller's umask.
+The directory has the container's name, so making it claims the name: mkdir(2) succeeds once. The
+process that creates a container holds an exclusive lock on its directory. A process that then stays
+with the program holds that lock shared, as do processes that check it for a moment. The kernel
+releases the lock when the process ends, however it ends, so that a dead container is never taken
+for a running one. A second lock, the file `lock`, makes commands on an existing container wait for
+one another. A specification may hold secrets: all files are readable by their owner alone, whatever
+the caller's umask.
 
 See: runtime-spec runtime.md "State"; flock(2).
 """
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 OCI_VERSION = "1.3.0"  # of the specification
 _NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+.-")
-_LONGEST_NAME = 255  # of a file: path components have no more
+_LONGEST_NAME = 255  # the longest path component
 _LOCK = "lock"
 
 
@@ -37,16 +38,16 @@ class State(Record):
 
     Args:
         id: its name.
-        pid: of its first process, on the host; 0 before there is one.
-        pid_started: when that one began, in clock ticks since boot: it tells it from a later
-            process with the same pid.
+        pid: the number of its first process on the host; 0 before there is one.
+        pid_started: when that process began, in clock ticks since boot: a later process with the
+            same number began at another time.
         bundle: the bundle's directory;  rootfs: its root file system.
         cgroup: its cgroup's path;  cgroup_manager: who makes it: `open_cgroup`.
         freezer: the file that says whether it is frozen.
-        tasks: what a process writes 0 to in order to join its v1 cgroups;  unified: its cgroup
+        tasks: the files to which a process writes 0 to join its v1 cgroups;  unified: its cgroup
             v2 directory, "" without one.
         created: when, by the wall clock: 2026-01-31T12:00:00.123456789Z.
-        annotations: as its specification has them;  has_hooks: whether that has hooks.
+        annotations: those of its specification;  has_hooks: whether that has hooks.
         new_keyring: whether its programs leave their caller's session keyring.
     """
 
@@ -67,11 +68,11 @@ class State(Record):
     new_keyring: bool = True
 
     def as_oci(self, status: str, pid: int) -> dict[str, object]:
-        """Give what the specification says that a state holds.
+        """Return the state as the specification describes it.
 
         Args:
-            status: that it has now.
-            pid: of the first process, as whoever is told sees it; 0 when that has ended.
+            status: the container's status now.
+            pid: the first process, as the reader sees it; 0 when it has ended.
         """
         return {
             "ociVersion": self.oci_version,
@@ -84,7 +85,7 @@ class State(Record):
 
 
 def default_cgroup(name: str, manager: str) -> str:
-    """Name the cgroup of a container whose specification names none.
+    """Return the cgroup of a container whose specification names none.
 
     Args:
         manager: who makes it: `open_cgroup`.
@@ -93,15 +94,16 @@ def default_cgroup(name: str, manager: str) -> str:
 
 
 def unknown(name: str) -> NotFound:
-    """Make the error for a container that is not there; engines look for these words."""
+    """Return the error for a missing container; engines look for these words."""
     return NotFound(f"container {name} does not exist")
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that is no single path component, or one of the store's own: those are hidden.
+    """Refuse a name that is not one path component, or that begins as the store's own hidden files
+    do.
 
     Raises:
-        InvalidArgument: saying what a name may consist of.
+        InvalidArgument: it says what a name may consist of.
     """
     if not 0 < len(name) <= _LONGEST_NAME or name[0] == "." or set(name) - _NAME_CHARACTERS:
         raise InvalidArgument(
@@ -114,40 +116,41 @@ class Store:
     """The containers below one directory.
 
     Args:
-        root: the directory; made when it is missing.
+        root: the directory; made if it is missing.
     """
 
     def __init__(self, root: str) -> None:
         self.root = root
 
     def directory(self, name: str) -> str:
-        """Give the directory of a container."""
+        """Return the directory of a container."""
         return f"{self.root}/{name}"
 
     def has(self, name: str) -> bool:
-        """Say whether a container, or what is left of one, has a directory here."""
-        return _exists(self.directory(name) + "/")  # with the slash: nothing but a directory
+        """Report whether a container, or what is left of one, has a directory here."""
+        # the slash makes it fail for anything but a directory
+        return _exists(self.directory(name) + "/")
 
     def reserve(self, name: str) -> int:
-        """Claim a name: make its directory, and hold its lock.
+        """Claim a name: make its directory, and hold the directory's lock.
 
         Returns:
-            The lock's descriptor; closing it gives the lock up.
+            The lock's descriptor; closing it releases the lock.
         Raises:
             Conflict: the name is taken.
             Unsupported: the directory can't be written.
         """
         check_name(name)
         directory = self.directory(name)
-        import os  # here: only who makes a container needs it
+        import os  # here: only a command that makes a container needs it
 
         try:
-            mask = posix.umask(0o022)  # for the directories above, which get no mode of their own
+            mask = posix.umask(0o022)  # for the parent directories, whose mode is not given
             try:
                 os.makedirs(self.root, mode=0o711, exist_ok=True)
             finally:
                 posix.umask(mask)
-            # so that nobody finds it there without its holder, and takes it for abandoned
+            # so that no process finds the directory unlocked, and takes it for abandoned
             with _held(self.root):
                 return _make_locked(directory)
         except OSError as error:
@@ -158,12 +161,12 @@ class Store:
             raise Unsupported(f"can't keep state in {self.root}: {error.strerror}") from None
 
     def save(self, state: State) -> State:
-        """Write the state so that a reader finds the old or the new one, whole."""
+        """Write the state; a reader finds the old file or the new one, never a part."""
         self.write(state.id, "state.json", jsontext.dump(state.to_json()) + "\n")
         return state
 
     def write(self, name: str, file_name: str, text: str) -> None:
-        """Write a file of a container's directory so that a reader finds the old or the new one.
+        """Write a file of a container's directory; a reader finds the old one or the new one.
 
         Raises:
             KernelError: ENOSPC, EROFS, …
@@ -178,7 +181,7 @@ class Store:
             raise KernelError(error.errno, error.strerror, f"write {path}") from None
 
     def load(self, name: str) -> State | None:
-        """Read a container's state; None while there is none, or it is not whole."""
+        """Read a container's state; return None if it is missing or incomplete."""
         try:
             with open(f"{self.directory(name)}/state.json", encoding="utf-8") as file:
                 return State.from_json(jsontext.parse(file.read()))
@@ -186,12 +189,13 @@ class Store:
             return None
 
     def load_config(self, name: str) -> Spec:
-        """Read the specification that a container was made from, whatever became of its bundle.
+        """Read the specification that the container was made from; its bundle may have changed
+        since.
 
         Raises:
             Conflict: it can't be read.
         """
-        from minicontainer.runtime.config.spec import Spec  # few commands look at it: 2 ms
+        from minicontainer.runtime.config.spec import Spec  # few commands read it: 2 ms
 
         path = f"{self.directory(name)}/config.json"
         try:
@@ -201,24 +205,26 @@ class Store:
             raise Conflict(f"container {name}: {path} can't be read: {error}") from None
 
     def has_config(self, name: str) -> bool:
-        """Say whether it is there: it is written once the container's cgroup is its own."""
+        """Report whether config.json is there: it is written once the cgroup is the container's
+        own.
+        """
         return _exists(f"{self.directory(name)}/config.json")
 
     def names(self) -> list[str]:
-        """List the containers, by name."""
+        """List the containers by name."""
         try:
             found = posix.listdir(self.root)
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(name for name in found if name[0] != ".")  # those are not a container's
+        return sorted(name for name in found if name[0] != ".")  # hidden ones are the store's own
 
     def forget(self, name: str) -> None:
-        """Remove a container's directory; nothing happens if it is gone."""
+        """Remove a container's directory; do nothing if it is gone."""
         _remove(self.directory(name))
 
     @contextmanager
     def operating(self, name: str) -> Iterator[None]:
-        """Hold what makes commands that change a container follow one another; wait for it.
+        """Wait for the lock by which commands on this container take turns, and hold it.
 
         Raises:
             NotFound: there is no such container, or another command removed it meanwhile.
@@ -237,23 +243,25 @@ class Store:
             posix.close(fd)
 
     def has_lock(self, name: str) -> bool:
-        """Say whether commands on a container can follow one another: not before it is reserved."""
+        """Report whether the container has the file `lock`, which comes with `reserve`."""
         return _exists(f"{self.directory(name)}/{_LOCK}")
 
     def settle(self, claim: int) -> None:
-        """Let the container count as made from now on, and go on holding it.
+        """Let the container count as made from now on, and keep holding its lock, shared.
 
         Args:
-            claim: what `reserve` gave.
+            claim: the descriptor from `reserve`.
         """
-        # flock(2) gives the one lock up before it takes the other, and a sweeper must not get in.
+        # flock(2) releases the exclusive lock before it takes the shared one; no sweeper may get in
+        # between.
         with _held(self.root):
             fcntl.flock(claim, fcntl.LOCK_SH)
 
     def is_being_created(self, name: str) -> bool:
-        """Say whether a process has what `reserve` gave it, and did not `settle` it yet."""
+        """Report whether a process holds the claim from `reserve`, not settled yet."""
         try:
-            # shared: two who look at the same moment must not take each other for a creator
+            # shared: two processes that check at the same moment must not take each other for the
+            # creator
             posix.close(_lock(self.directory(name), fcntl.LOCK_SH | fcntl.LOCK_NB))
         except BlockingIOError:
             return True
@@ -262,12 +270,12 @@ class Store:
         return False
 
     def wait_for_claims(self) -> None:
-        """Wait until no directory is made but not yet locked: `is_being_created` is sure then."""
+        """Wait until each directory's maker has locked it; `is_being_created` is then sure."""
         with _held(self.root):
             pass
 
     def abandoned(self) -> Iterator[str]:
-        """Yield the containers whose holder is gone, each with its lock held meanwhile."""
+        """Yield the containers whose holder has ended; each is locked meanwhile."""
         for name in self.names():
             try:
                 with _held(self.root):
@@ -296,11 +304,13 @@ def _remove(directory: str) -> None:
 
 
 def _empty(fd: int) -> None:
-    """Remove what is in a directory, and close its descriptor.
+    """Remove everything in a directory, and close its descriptor.
 
-    A privileged program can put anything where it finds its notify socket. So nothing is reached by
-    a path, where links could lead away; and what is in a directory is moved up before that goes,
-    however deep it is.
+    A privileged program can put anything where it finds its notify socket. So no path is used,
+    which a
+    link could lead elsewhere. Each directory's contents are moved up before it is removed, so that
+    the
+    depth does not matter.
     """
     lifted = 0
     try:
@@ -311,7 +321,7 @@ def _empty(fd: int) -> None:
                         posix.unlink(name, dir_fd=fd)
                     except IsADirectoryError:
                         lifted = _lift(fd, name, lifted)
-        # The lock last: whoever waits for it then sees that the container is gone.
+        # The lock last: a process that waits for it then sees that the container is gone.
         with suppress(FileNotFoundError):
             posix.unlink(_LOCK, dir_fd=fd)
     finally:
@@ -319,7 +329,7 @@ def _empty(fd: int) -> None:
 
 
 def _lift(above: int, name: str, number: int) -> int:
-    """Move what is in the directory *name* to the one above, under numbers, and remove it."""
+    """Move the contents of the directory *name* to the one above, under numbers, and remove it."""
     fd = _open(name, posix.O_NOFOLLOW, at=above)
     try:
         for inside in posix.listdir(fd):
@@ -332,11 +342,11 @@ def _lift(above: int, name: str, number: int) -> int:
 
 
 def _make_locked(directory: str) -> int:
-    """Make a directory and lock it; there is none if that fails."""
+    """Make a directory and lock it; if that fails, there is no directory."""
     posix.mkdir(directory, 0o711)
     try:
-        # Waited for: somebody may be looking. And before there is a file that commands can lock:
-        # they find then that it is being created.
+        # This waits, since another process may be checking the lock. It comes before the file
+        # `lock`: a command that finds that file then sees that the container is being created.
         claim = _lock(directory, fcntl.LOCK_EX)
         posix.close(for_its_owner(f"{directory}/{_LOCK}", posix.O_CREAT | posix.O_CLOEXEC))
         return claim
@@ -347,7 +357,7 @@ def _make_locked(directory: str) -> int:
 
 @contextmanager
 def _held(directory: str) -> Iterator[None]:
-    """Hold the lock of the directory of all containers, for a moment; wait for it if need be."""
+    """Hold the lock of the directory of all containers for a moment; wait for it if necessary."""
     fd = _open(directory)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
@@ -360,7 +370,7 @@ def _lock(directory: str, how: int) -> int:
     """Lock a container's directory.
 
     Args:
-        how: of flock(2).
+        how: the operation of flock(2).
     Raises:
         BlockingIOError: another process holds it.
     """
@@ -374,7 +384,7 @@ def _lock(directory: str, how: int) -> int:
 
 
 def for_its_owner(path: str, flags: int) -> int:
-    """Open a file that, if it is new, is its owner's alone: as the *opener* of open()."""
+    """Open a file; a new one is readable by its owner alone. This is the *opener* of open()."""
     return posix.open(path, flags, 0o600)
 
 

@@ -1,8 +1,8 @@
-"""Changing the limits of a container that exists.
+"""Change the limits of a container that exists.
 
-What is asked for, by options or as JSON, names some limits; the others stay. The limits that hold
-now, the configuration's with all changes since, are kept in the container's directory: some of them
-depend on each other, and v2 counts swap by itself where the specification counts the sum.
+Options, or JSON, name some limits; the others stay. The container's directory keeps all limits that
+are set now: those of the configuration, with every change since. They are needed because some
+limits depend on others: config.json counts memory and swap together, and v2 counts swap alone.
 
 See: runc-update(8); runtime-spec config-linux.md "Control groups".
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _FILE = "resources.json"
 
-# runc's options: which limit each sets, and how it is read.
+# runc's options: the limit that each one sets, and how its value is read.
 OPTIONS: dict[str, tuple[str, Callable[[str], object]]] = {
     "memory": ("memory.limit", size_or_unlimited),
     "memory-reservation": ("memory.reservation", size_or_unlimited),
@@ -48,7 +48,7 @@ OPTIONS: dict[str, tuple[str, Callable[[str], object]]] = {
 IGNORED = ("kernel-memory", "kernel-memory-tcp")
 _RDT = ("l3-cache-schema", "mem-bw-schema")
 
-# Where 0 is a value; elsewhere it stands for a field left out, as for runc.
+# Fields in which 0 is a value; in all others it stands for a missing field, as for runc.
 _ZERO_COUNTS = {Memory: ("swappiness",), Cpu: ("burst", "idle"), Pids: ("limit",)}
 
 
@@ -56,10 +56,10 @@ def from_options(given: Mapping[str, str]) -> Resources:
     """Read the limits that options name.
 
     Args:
-        given: values by the option's long name, other options among them.
+        given: values by the option's long name; other options may be among them.
     Raises:
         InvalidArgument: a value makes no sense.
-        Unsupported: cache and bandwidth allocation.
+        Unsupported: an option for cache or bandwidth allocation.
     """
     for option in _RDT:
         if given.get(option):
@@ -78,10 +78,10 @@ def from_options(given: Mapping[str, str]) -> Resources:
 def from_json(text: str) -> Resources:
     """Read the limits from JSON, in the form of `linux.resources`.
 
-    The list of devices is passed over, as runc does: others may have added to it meanwhile.
+    The list of devices is ignored, as by runc: other programs may have added to it meanwhile.
 
     Raises:
-        InvalidArgument: it is no JSON, or a value is of the wrong type.
+        InvalidArgument: it is not JSON, or a value has the wrong type.
     """
     try:
         document = jsontext.parse(text)
@@ -91,17 +91,17 @@ def from_json(text: str) -> Resources:
 
 
 def update(name: str, store: Store, change: Resources) -> Resources:
-    """Change the limits of a container, and keep what holds then.
+    """Change the limits of a container, and store the limits that are then set.
 
     Args:
-        change: those to be changed.
+        change: the limits to change.
     Returns:
         All limits, with the change.
     Raises:
         NotFound: there is no such container.
-        Conflict: it does not run, or more is in use.
-        InvalidArgument, Unsupported: the kernel does not take a value, or has no such limit; then
-            those before it are taken back, where that can be done.
+        Conflict: it does not run, or uses more than a limit.
+        InvalidArgument, Unsupported: the kernel refuses a value, or has no such limit. The limits
+            written before are then restored, where that is possible.
     """
     with store.operating(name):
         state = operations.load(store, name)
@@ -119,7 +119,7 @@ def update(name: str, store: Store, change: Resources) -> Resources:
 
 
 def _kept(name: str, store: Store) -> Resources | None:
-    """Read what the last update kept; None before the first."""
+    """Read what the last update stored; return None before the first one."""
     path = os.path.join(store.directory(name), _FILE)
     try:
         with open(path, encoding="utf-8") as file:
@@ -131,7 +131,9 @@ def _kept(name: str, store: Store) -> Resources | None:
 
 
 def merged(present: Resources, change: Resources) -> Resources:
-    """Put a change over the limits that hold: lists by device, size or name, values one by one."""
+    """Return *limits* with a change: lists are merged by device, size or name, other values
+    replaced.
+    """
     result: Resources = _over(present, change)
     return result
 
@@ -153,17 +155,18 @@ def _over(old: Any, new: Any) -> Any:
 
 
 def _identity(item: Any) -> object:
-    """Say what a list's item is about: a device, a size of pages, an interface."""
+    """Return what a list's item is about: a device, a page size, an interface."""
     if hasattr(item, "major"):
         return (getattr(item, "type", ""), item.major, item.minor)
     return getattr(item, "page_size", None) or item.name
 
 
 def completed(change: Resources, wanted: Resources) -> Resources:
-    """Add to a change what follows from it: with memory's limit, that of memory and swap.
+    """Add what follows from a change: with memory's limit, that of memory and swap.
 
-    On v1 the sum stays when its part changes. On v2 it must be written anew, as swap alone. And
-    when a group is no longer idle, the kernel gives it the usual shares, not those it had.
+    On v1 the sum stays when its part changes. On v2 it must be written again, as swap alone. And
+    when a
+    group is no longer idle, the kernel gives it the default shares, not those that it had.
 
     Args:
         wanted: all limits, with the change.

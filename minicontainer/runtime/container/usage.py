@@ -1,7 +1,7 @@
 """What a container has used, in the form in which runc prints it.
 
-Counters that are 0 are left out where runc leaves them out; a limit that is none is the largest
-number that the kernel has for it.
+Counters that are 0 are left out where runc leaves them out. No limit is printed as the largest
+number of the kernel's type.
 
 See: runc-events(8).
 """
@@ -22,7 +22,7 @@ _V2_UNLIMITED = 2**64 - 1
 
 
 def as_runc(stats: Stats, version: str) -> dict[str, Any]:
-    """Give all counters as the `data` of an event.
+    """Return all counters as the `data` of an event.
 
     Args:
         version: of cgroups: v1, hybrid or v2.
@@ -44,7 +44,7 @@ def as_runc(stats: Stats, version: str) -> dict[str, Any]:
 
 
 def _if_any(**values: Any) -> dict[str, Any]:
-    """Leave out what is 0, empty or not known."""
+    """Leave out values that are 0, empty or unknown."""
     return {name: value for name, value in values.items() if value}
 
 
@@ -117,7 +117,7 @@ def _memory(use: MemoryUse, version: str) -> dict[str, Any]:
 
 
 def _sum(use: MemoryUse) -> Counter:
-    """Add memory and swap up where v2 counts them apart; without swap the sum is the memory."""
+    """Add memory and swap, which v2 counts separately; without swap the sum is the memory."""
     limit = use.limit if use.swap is None else use.swap_limit
     return Counter(usage=use.usage + (use.swap or 0), limit=limit)
 

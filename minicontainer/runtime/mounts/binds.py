@@ -1,7 +1,7 @@
-"""Bind mounts: what is somewhere else already, shown at a place of the container.
+"""Bind mounts: show a file or directory of the host at a place in the container.
 
-A copy of the mount is made detached, gets its attributes, and only then appears: no moment at which
-a read-only bind is writable. Where a container may not make that copy, its parent does.
+A copy of the mount is made detached, gets its attributes, and is attached last. So at no moment a
+read-only bind is writable. If the container may not make that copy, its parent does.
 
 See: mount(2) "Creating a bind mount", open_tree(2), mount_setattr(2), mount_namespaces(7).
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def located(mount: Mount, bundle: str) -> Mount:
-    """Give *mount* with the absolute source that a bind needs: relative ones are in the bundle."""
+    """Return *mount* with an absolute source: a bind's relative one is in the bundle."""
     source = mount.source or ""
     if source.startswith("/") or not parse_options(mount.options, mount.type).bind:
         return mount
@@ -34,12 +34,14 @@ def located(mount: Mount, bundle: str) -> Mount:
 
 
 def comes_from_the_host(mount: Mount, spec: Spec) -> bool:
-    """Say whether only a process of the host can copy what *mount* shall show.
+    """Report whether only a process of the host can copy the source of *mount*.
 
-    With id maps, because they are the host's root's to give; linked to the host's mounts (slave,
-    shared), because a container's mount namespace has no links left; in a user namespace every
-    bind, because the way to its source may be closed to the namespace's root: volumes and users'
-    directories often are.
+    This is so for
+    - id-mapped mounts, which only the host's root may make;
+    - mounts linked to the host's (slave, shared), since a container's mount namespace has no links
+    left;
+    - every bind for a user namespace, whose root may have no access to the source: the directories
+      above a volume, or a user's home, are often closed to other users.
     """
     options = parse_options(mount.options, mount.type)
     if not options.bind or "remount" in options.asked:
@@ -49,10 +51,12 @@ def comes_from_the_host(mount: Mount, spec: Spec) -> bool:
 
 
 def is_there_later(mount: Mount, earlier: Iterable[Mount], rootfs: str) -> bool:
-    """Say whether a bind shows what only an earlier mount of the container brings: some directory
-    of the container's own at another of its places.
+    """Report whether the source of a bind only appears when an earlier mount of the container is
+    made.
 
-    The parent finds nothing there, or what the earlier mount is to cover.
+    Such a source is a directory in the container's own root. In the parent, it is missing, or is
+    the
+    directory that the earlier mount will cover.
 
     Args:
         mount: with an absolute source.
@@ -64,16 +68,16 @@ def is_there_later(mount: Mount, earlier: Iterable[Mount], rootfs: str) -> bool:
 
 
 def is_id_mapped(mount: Mount) -> bool:
-    """Say whether *mount* shall show other owners than its files have."""
+    """Report whether *mount* shows other owners than its files have."""
     asked = parse_options(mount.options, mount.type).asked
     return bool(mount.uid_mappings or mount.gid_mappings or "idmap" in asked or "ridmap" in asked)
 
 
 def open_source(mount: Mount) -> int:
-    """Give a detached copy of what a bind shall show.
+    """Return a detached copy of a bind's source.
 
     Raises:
-        KernelError: the source does not exist, or is not for this user.
+        KernelError: the source does not exist, or this user may not reach it.
     """
     options = parse_options(mount.options, mount.type)
     try:
@@ -87,7 +91,7 @@ def open_source(mount: Mount) -> int:
 
 
 def bind(root: Root, mount: Mount, options: Options, copy: int | None) -> None:
-    """Show a file or directory of the host at a place of the container.
+    """Bind a file or directory of the host to a place in the container.
 
     Args:
         copy: the detached mount that the parent made for it, if only the host can.
@@ -111,7 +115,7 @@ def bind(root: Root, mount: Mount, options: Options, copy: int | None) -> None:
 
 
 def _copy_link(root: Root, mount: Mount) -> None:
-    """Make the same symbolic link as the source is, instead of mounting what it leads to."""
+    """Make a symbolic link like the source, instead of mounting its target."""
     target = os.readlink(mount.source or "")
     directory, _, name = mount.destination.rstrip("/").rpartition("/")
     with files.opened(paths.make_in_root(root.fd, directory or "/", directory=True)) as parent:
@@ -123,7 +127,7 @@ def _copy_link(root: Root, mount: Mount) -> None:
 
 
 def _link_in(directory: int, name: str) -> str:
-    """Give what a symbolic link points to, "" for anything else."""
+    """Return the target of a symbolic link; "" for anything else."""
     try:
         return os.readlink(name, dir_fd=directory)
     except OSError:
@@ -140,10 +144,10 @@ def _check_kinds(tree: int, place: int, mount: Mount) -> None:
 
 
 def attach(tree: int, place: int, mount: Mount, options: Options) -> None:
-    """Give a detached copy its attributes and its propagation, and put it onto a place.
+    """Give a detached copy its attributes and its propagation, and attach it to a place.
 
     Raises:
-        KernelError: EPERM: a word is to take away what the host has locked.
+        KernelError: EPERM: an option removes an attribute that the host's mount has locked.
     """
     _change(tree, mount, options)
     words = ",".join(word for word in mount.options if word not in ("bind", "rbind"))
@@ -184,9 +188,11 @@ def _change(tree: int, mount: Mount, options: Options) -> None:
 
 
 def _named(mount: Mount, asked: mounts.Attributes) -> mounts.Attributes:
-    """Leave the times of access as they are, unless a word sets another way: then all of it."""
+    """Keep the times of access as they are, unless an option sets them: then replace all of their
+    bits.
+    """
     times = mount_options.TIMES
-    if asked.set & times or "relatime" in mount.options:  # whose bits are none
+    if asked.set & times or "relatime" in mount.options:  # whose bits are 0
         return asked.replace(
             clear=asked.clear | times & ~(asked.set & mounts.MOUNT_ATTR_NODIRATIME)
         )
@@ -200,7 +206,7 @@ def _with(named: mounts.Attributes, cleared: int) -> mounts.Attributes:
 def _set_all(tree: int, options: Options) -> None:
     kinds = options.propagation or (mounts.MS_PRIVATE | mounts.MS_REC,)
     one = options.recursive == mounts.Attributes() and not options.bind & mounts.MS_REC
-    if one and len(kinds) == 1:  # one mount: one call
+    if one and len(kinds) == 1:  # a single mount: one call does it
         propagation = kinds[0] & ~mounts.MS_REC
         mounts.mount_setattr(tree, options.attributes, propagation=propagation)
         return
@@ -210,7 +216,7 @@ def _set_all(tree: int, options: Options) -> None:
 
 
 def set_attributes(mount_fd: int, options: Options) -> None:
-    """Change what the options' words name, of the mount and, where they say so, of its tree."""
+    """Change the attributes that the options name, of the mount or of its tree."""
     if options.attributes != mounts.Attributes():
         mounts.mount_setattr(mount_fd, options.attributes)
     if options.recursive != mounts.Attributes():

@@ -1,9 +1,9 @@
 """/sys/fs/cgroup: the container's own groups, on either version.
 
     v2, own cgroup namespace      a cgroup2 filesystem, whose root is the container's group
-    v2, the host's                the host's hierarchy, bound: a new mount of it from there would
-                                  set the options of the host's anew (nsdelegate, …)
-    v1, hybrid                    a tmpfs, and in it the group of each hierarchy, bound
+    v2, the host's                a bind of the host's hierarchy: a new mount made there would
+                                  change the options of the host's (nsdelegate, …)
+    v1, hybrid                    a tmpfs, with a bind of the group of each hierarchy
 
 See: cgroups(7), cgroup_namespaces(7); runtime-spec config.md "Mounts"; CVE-2023-25809.
 """
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 
 def is_meant(mount: Mount, views: tuple[View, ...]) -> bool:
-    """Say whether a mount shall show the container's groups: of type cgroup, or v2's own name."""
+    """Report whether a mount is to show the container's groups: its type is cgroup, or cgroup2 on
+    v2.
+    """
     return mount.type == "cgroup" or (mount.type == "cgroup2" and _is_unified(views))
 
 
@@ -40,11 +42,12 @@ def mount_cgroups(root: Root, mount: Mount, views: tuple[View, ...], spec: Spec)
     """Make a mount of type cgroup.
 
     Args:
-        views: what it consists of.
-        spec: for the namespaces: read-only in a user namespace without a cgroup namespace, where
-            groups beside the container's own may be the same user's.
+        views: the directories that it consists of.
+        spec: for its namespaces. In a user namespace without a cgroup namespace, the mount is
+            read-only:
+            groups beside the container's own may belong to the same user.
     """
-    # what else is said, such as xattr, is the hierarchy's, which exists
+    # other options, such as xattr, are the hierarchy's, which exists already
     options = parse_options(mount.options).replace(data=(), flags=())
     own = spec.has_namespace("cgroup")
     if spec.has_namespace("user") and not own:
@@ -67,7 +70,7 @@ def _mount_unified(
         try:
             os.close(new_mount(root, place, whole, options))
         except KernelError as error:
-            # A user namespace that was given its cgroup namespace does not own it.
+            # A user namespace that joined a cgroup namespace does not own it.
             if error.errno not in (errno.EPERM, errno.EBUSY):
                 raise
         else:
@@ -85,7 +88,7 @@ def _mount_hierarchies(
     root: Root, place: int, mount: Mount, options: Options, views: tuple[View, ...]
 ) -> None:
     holder = mount.replace(type="tmpfs", source="tmpfs")
-    filled = writable(options).replace(data=("mode=755", "size=1m"))  # until all is in it
+    filled = writable(options).replace(data=("mode=755", "size=1m"))  # until everything is in it
     with files.opened(new_mount(root, place, holder, filled)) as top:
         for view in views:
             where = f"{mount.destination}/{view.name}"

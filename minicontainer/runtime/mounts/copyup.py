@@ -1,7 +1,8 @@
-"""tmpcopyup: a tmpfs that begins with what the directory below it holds.
+"""tmpcopyup: a tmpfs that starts with a copy of the directory below it.
 
 Both trees are walked by descriptor, and no link is followed: another container may change the
-source meanwhile. What is copied is then the one or the other, and never a file from elsewhere.
+source
+meanwhile. The copy then has the old file or the new one, and never a file from elsewhere.
 
 See: openat(2), sendfile(2), xattr(7); the option is runc's and crun's.
 """
@@ -15,25 +16,25 @@ import stat
 from minicontainer.errors import KernelError
 from minicontainer.kernel import files, paths
 
-_PIECE = 1 << 24  # bytes a call
+_PIECE = 1 << 24  # bytes for one call
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_HERE = paths.RESOLVE_NO_XDEV | paths.RESOLVE_BENEATH  # not into what is mounted there
+_HERE = paths.RESOLVE_NO_XDEV | paths.RESOLVE_BENEATH  # do not cross into other mounts
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def copy_tree(source: int, target: int, where: str, *, keep_mode: bool) -> None:
-    """Copy what is in a directory, with owners, modes, times, attributes, links and devices.
+    """Copy a directory's contents, with owners, modes, times, attributes, links and devices.
 
-    What is mounted below the source is not copied: its mount points are, as empty directories.
+    A mount below the source is not copied: its mount point becomes an empty directory.
 
     Args:
         source: the directory's descriptor; O_PATH is enough.
-        target: an empty directory that nobody else sees yet.
-        where: its path as the container will see it, for events and errors.
-        keep_mode: of the target itself, which the mount's options gave it.
+        target: an empty directory that no other process sees yet.
+        where: its path in the container, for events and errors.
+        keep_mode: keep the target's own mode, which the mount's options set.
     Raises:
-        KernelError: ENOSPC when the tmpfs is smaller than what it shall hold, and others.
+        KernelError: ENOSPC if the tmpfs is too small, and others.
     """
     try:
         with (
@@ -52,7 +53,7 @@ def copy_tree(source: int, target: int, where: str, *, keep_mode: bool) -> None:
 
 
 def _reopened(fd: int, flags: int, where: str) -> int:
-    """Open what a descriptor stands for once more, to read it: no name is looked up again."""
+    """Open the file of a descriptor again, for reading: no name is looked up again."""
     try:
         return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | flags)
     except OSError as error:
@@ -60,7 +61,7 @@ def _reopened(fd: int, flags: int, where: str) -> int:
 
 
 class _Copy:
-    """One copy, and the files of several names that it has met.
+    """One copy, and the files with several names that it has met.
 
     Args:
         top: the target.
@@ -68,13 +69,13 @@ class _Copy:
 
     def __init__(self, top: int) -> None:
         self._top = top
-        self._met: dict[tuple[int, int], str] = {}  # where below the top the first name is
+        self._met: dict[tuple[int, int], str] = {}  # the path of the first name below the top
 
     def directory(self, source: int, target: int, where: str, below: str = "") -> None:
-        """Copy an open directory into another.
+        """Copy an open directory into another one.
 
         Args:
-            below: where in the top the target is.
+            below: the target's path below the top.
         """
         for name in os.listdir(source):
             try:
@@ -82,7 +83,7 @@ class _Copy:
             except KernelError as error:
                 if error.errno == errno.EXDEV:
                     _make_place(source, target, name, where)
-                elif error.errno != errno.ENOENT:  # removed meanwhile
+                elif error.errno != errno.ENOENT:  # it was removed meanwhile
                     raise
                 continue
             with files.opened(there):
@@ -113,7 +114,7 @@ class _Copy:
 
 
 def _make_place(source: int, parent: int, name: str, above: str) -> None:
-    """Make what stands for a mount point: something is mounted there, and is not copied."""
+    """Make an empty directory or file for a mount point: the mount on it is not copied."""
     mode = os.stat(name, dir_fd=source, follow_symlinks=False).st_mode
     where = f"{above}/{name}"
     if stat.S_ISDIR(mode):
@@ -150,15 +151,16 @@ def _copy_special(source: int, parent: int, name: str, where: str) -> None:
 
 
 def _copy_attributes(source: int, target: int, where: str) -> None:
-    """Copy owner, mode, extended attributes and times, in the order in which they stay."""
+    """Copy owner, mode, extended attributes and times; each call would reset those after it."""
     found = os.fstat(source)
     _copy_owner(target, found, where)
-    # chown(2) clears set-user-ID, a write clears file capabilities
+    # chown(2) clears set-user-ID, and a write clears file capabilities
     files.change_mode_of(target, stat.S_IMODE(found.st_mode), where=where)
     for name in os.listxattr(source):
         try:
             files.set_attribute_of(target, name, os.getxattr(source, name), where=where)
-        except KernelError as error:  # tmpfs has no such attributes, or they are the host root's
+        # tmpfs does not have such attributes, or only the host's root may set them
+        except KernelError as error:
             if error.errno not in (errno.ENOTSUP, errno.EPERM):
                 raise
     os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
@@ -169,6 +171,6 @@ def _copy_owner(target: int, found: os.stat_result, where: str) -> None:
         return
     try:
         files.change_owner_of(target, found.st_uid, found.st_gid, where=where)
-    except KernelError as error:  # somebody whom this user namespace does not know
+    except KernelError as error:  # an owner that this user namespace does not map
         if error.errno not in (errno.EINVAL, errno.EPERM):
             raise

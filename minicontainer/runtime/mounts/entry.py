@@ -1,8 +1,8 @@
-"""One mount of the specification: a new filesystem, a bind, or a change of what is mounted.
+"""One entry of `mounts`: a new filesystem, a bind, or a change of an existing mount.
 
-Everything here happens in the container's own mount namespace, before its program runs. Places
-inside the root are opened by `paths` and mounted onto by descriptor; no path in the root is used as
-a string, because what it leads to is the image's or another container's choice.
+All of this happens in the container's own mount namespace, before its program runs. A place inside
+the root is opened by `paths` and used by its descriptor. No path in the root is used as a string:
+the image, or another container, can choose where it leads.
 
 See: runtime-spec config.md "Mounts"; mount_namespaces(7).
 """
@@ -32,10 +32,10 @@ def mount_one(root: Root, mount: Mount, copy: int | None) -> int | None:
         mount: what and where; the source of a bind is absolute.
         copy: the detached mount that the parent made for it, if only the host can.
     Returns:
-        A descriptor of the mount if it shall become read-only once all is in it, or None.
+        A descriptor of the mount if it becomes read-only once everything is in it; otherwise None.
     Raises:
-        InvalidArgument: what it asks for makes no sense there.
-        KernelError: as the calls say.
+        InvalidArgument: its options make no sense there.
+        KernelError: an error of the calls.
     """
     options = parse_options(mount.options, mount.type)
     if "remount" in options.asked:
@@ -49,7 +49,7 @@ def mount_one(root: Root, mount: Mount, copy: int | None) -> int | None:
 
 def _mount_filesystem(root: Root, mount: Mount, options: Options) -> int | None:
     """Mount a new filesystem: proc, sysfs, tmpfs, devpts, mqueue, overlay, …"""
-    # What is to be put into them comes later: devices, mount points, copies.
+    # These are filled later: with devices, mount points, copies.
     filled = mount.type == "tmpfs" or os.path.normpath(mount.destination) == "/dev"
     readonly = bool(options.attributes.set & mounts.MOUNT_ATTR_RDONLY)
     if filled and readonly:
@@ -70,17 +70,17 @@ def _mount_filesystem(root: Root, mount: Mount, options: Options) -> int | None:
 
 
 def writable(options: Options) -> Options:
-    """Take the words back by which a mount would be read-only from the beginning."""
+    """Remove the options that would make a mount read-only from the start."""
     attributes = options.attributes.then(0, mounts.MOUNT_ATTR_RDONLY)
     flags = tuple(flag for flag in options.flags if flag != "ro")
     return options.replace(attributes=attributes, flags=flags)
 
 
 def _place_for(root: Root, mount: Mount, options: Options) -> tuple[int, tuple[str, ...]]:
-    """Open the mount point; say with which mode a tmpfs there begins, if that is left open.
+    """Open the mount point; return a mode option for a tmpfs, if its options name no mode.
 
-    A tmpfs over a directory that exists has that directory's: programs expect /run or /tmp as
-    their image has it.
+    A tmpfs gets the mode of the directory that it covers: programs expect /run or /tmp to have the
+    image's mode.
     """
     if mount.type in ("proc", "sysfs"):
         return places.open_plain(root, mount), ()
@@ -96,14 +96,15 @@ def _place_for(root: Root, mount: Mount, options: Options) -> tuple[int, tuple[s
 
 
 def new_mount(root: Root, place: int, mount: Mount, options: Options) -> int:
-    """Make a filesystem and mount it; give a descriptor of that mount.
+    """Make a filesystem and mount it; return a descriptor of that mount.
 
     Args:
-        place: where, opened before.
+        place: a descriptor of the mount point.
     """
     fstype, source, data = mount.type or "none", mount.source or "none", options.data
     if fstype == "devpts":
-        data = tuple(word for word in data if word != "newinstance")  # every one is: Linux 4.7
+        # every instance is a new one since Linux 4.7
+        data = tuple(word for word in data if word != "newinstance")
     words = ",".join(mount.options)
     shell = f"mount -t {fstype} {source} {mount.destination}{' -o ' if words else ''}{words}"
     if any("," in word or len(os.fsencode(word)) > mounts.LONGEST_FSCONFIG for word in data):
@@ -119,11 +120,12 @@ def new_mount(root: Root, place: int, mount: Mount, options: Options) -> int:
 
 
 def _mount_by_old_call(root: Root, place: int, mount: Mount, options: Options, shell: str) -> int:
-    """Mount by mount(2), for option values that fsconfig(2) has no room for.
+    """Mount by mount(2), for option values that are too long for fsconfig(2).
 
-    Its target is the descriptor's link under /proc: the host's, which the container has no hand
-    in, and which leads to the very place that was opened. A word with commas is several options,
-    which the filesystem itself takes apart.
+    The target is the descriptor's link in the host's /proc, which the container can't change; it
+    leads
+    to the very place that was opened. An option with commas counts as several, which the filesystem
+    itself takes apart.
     """
     data = ",".join(options.data)
     if len(os.fsencode(data)) > mounts.LONGEST_DATA:
@@ -142,9 +144,9 @@ def _mount_by_old_call(root: Root, place: int, mount: Mount, options: Options, s
 
 
 def _remount(root: Root, mount: Mount, options: Options) -> None:
-    """Change the attributes of a mount that is there; those that no word names stay.
+    """Change the attributes of an existing mount; those that no option names stay.
 
-    Of this mount alone, and never of the filesystem below it: that may be the host's.
+    Only this mount changes, never the filesystem: that may be the host's.
     """
     others = [*(flag for flag in options.flags if flag != "ro"), *options.data]
     if others:

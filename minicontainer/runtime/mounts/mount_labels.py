@@ -1,7 +1,7 @@
 """The SELinux label of the container's own filesystems: `linux.mountLabel`.
 
-SELinux gives each file of a filesystem that keeps no labels the type of that filesystem, which no
-confined program may touch; the label says that they are the container's.
+If a filesystem stores no labels, SELinux gives its files a type of that filesystem, which no
+confined program may touch. The label marks them as the container's.
 
 See: runtime-spec config-linux.md "Mount Label"; mount(8) "context"; selinux(8).
 """
@@ -16,29 +16,31 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minicontainer.runtime.config.spec import Mount
 
-# The kernel's own views, labelled by the policy: no label of a container's belongs there.
+# Views of the kernel, which the policy labels: a container's label has no place there.
 _KERNELS = ("proc", "sysfs", "cgroup", "cgroup2", "mqueue", "none", None)
 
 
 def with_label(mount: Mount, label: str) -> Mount:
-    """Give a new filesystem the label; binds, and the kernel's own, keep what they have."""
+    """Return a mount with the label, if it is a new filesystem; binds and views of the kernel stay
+    as they are.
+    """
     if mount.type in _KERNELS or not _is_new(mount):
         return mount
-    # With a comma in it the option goes through mount(2), where a comma ends it, unless quoted.
+    # An option with a comma goes through mount(2), where an unquoted comma would end it.
     word = f'context="{label}"' if "," in label else f"context={label}"
     return mount.replace(options=(*mount.options, word))
 
 
 def label_queues(root_fd: int, mount: Mount, label: str) -> None:
-    """Give the message queues of the container's IPC namespace the label, once they are mounted.
+    """Label the message queues of the container's IPC namespace, once they are mounted.
 
-    All mounts of them are one filesystem, made with the namespace: at a mount no context of its own
-    can be chosen. Its root's label is kept, and the queues that are made in it follow that.
+    All their mounts show one filesystem, made with the namespace, so that a mount can't choose a
+    context. The label is set on its root, and new queues inherit it.
 
     Args:
         root_fd: the container's root.
     Raises:
-        KernelError: ENOTSUP when the policy says that the queues keep no labels.
+        KernelError: ENOTSUP if the policy says that queues store no labels.
     """
     if mount.type == "mqueue" and _is_new(mount):
         place = paths.open_in_root(root_fd, mount.destination, os.O_RDONLY | os.O_DIRECTORY)

@@ -1,4 +1,4 @@
-"""Where a mount goes: a place in the container's root, opened once and checked.
+"""The place of a mount in the container's root: opened once, and checked.
 
 See: runtime-spec config.md "Mounts"; CVE-2019-16884, CVE-2019-19921, CVE-2025-52881.
 """
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from minicontainer.kernel.paths import Root
     from minicontainer.runtime.config.spec import Mount
 
-# Files of proc that nothing here relies on: lxcfs and its like show a container its own, and
-# engines tell it by two of them what it would read from the host.
+# Files of proc that nothing here relies on. lxcfs and others mount their own versions on them, so
+# that a container reads numbers of its own; engines mount two of them.
 _INFORMING = (
     "/proc/cpuinfo", "/proc/diskstats", "/proc/loadavg", "/proc/meminfo", "/proc/slabinfo",
     "/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/sys/kernel/ns_last_pid",
@@ -25,15 +25,15 @@ _INFORMING = (
 
 
 def is_root(mount: Mount) -> bool:
-    """Say whether a mount is the root itself: its destination is "/", in whatever spelling."""
+    """Report whether a mount is the root itself: its destination is "/", however it is spelt."""
     parts = {part for part in mount.destination.split("/") if part not in ("", ".")}
     return not parts and "remount" not in mount.options
 
 
 def open_plain(root: Root, mount: Mount) -> int:
-    """Open a directory with no link on the way, made where it is missing.
+    """Open a directory without following any link; make it if it is missing.
 
-    What is trusted later as /proc must not be somewhere that the image chose by a link:
+    A directory that is later trusted as /proc must not be one that the image chose by a link:
     CVE-2019-19921, CVE-2023-27561.
 
     Raises:
@@ -51,16 +51,16 @@ def open_plain(root: Root, mount: Mount) -> int:
 
 
 def check(root: Root, place: int, mount: Mount) -> None:
-    """Refuse to cover what is trusted as /proc, but for files that only inform; and the root.
+    """Refuse a mount over the root, or over /proc and its files, except those in _INFORMING.
 
-    Where the place is, and not what the specification called it: a link may lead there.
+    The check is on the place that was opened, not on its path: a link may lead there.
 
     Raises:
         InvalidArgument: it is such a place.
     """
     inside = root.inside(place)
     if inside == mount.source == "/proc":
-        return  # the host's, as a whole: for who shares its PID namespace
+        return  # a bind of the host's whole /proc: for containers in its PID namespace
     if (inside == "/proc" or inside.startswith("/proc/")) and inside not in _INFORMING:
         raise InvalidArgument(
             f"can't mount {mount.source} on {mount.destination}: what is in /proc must be the "

@@ -1,4 +1,4 @@
-"""What tells about the host, or works on it: hidden or write-protected.
+"""Paths that reveal the host, or change it: masked or write-protected.
 
 See: runtime-spec config-linux.md "Masked Paths", "Readonly Paths".
 """
@@ -19,7 +19,7 @@ _READONLY = mounts.Attributes(set=mounts.MOUNT_ATTR_RDONLY)
 
 
 def mask(root_fd: int, masked: Iterable[str], null: int) -> None:
-    """Hide files behind the null device, and directories behind one empty read-only tmpfs.
+    """Cover files with the null device, and directories with one empty read-only tmpfs.
 
     Args:
         null: a detached mount of the null device, from `devices.open_null`.
@@ -48,8 +48,8 @@ def _cover(place: int, cover: int, path: str, kind: str, attached: set[str]) -> 
         with files.opened(mounts.open_tree("", at=cover)) as copy:
             mounts.move_mount(copy, place, where=path, shell=shell)
     else:
-        # The first gets the mount itself: before Linux 6.15 only one that is attached somewhere
-        # can be copied.
+        # The first directory gets the mount itself: before Linux 6.15, only an attached mount can
+        # be copied.
         mounts.move_mount(cover, place, where=path, shell=shell)
         attached.add(kind)
 
@@ -64,7 +64,7 @@ def _if_there(root_fd: int, path: str) -> int | None:
 
 
 def _empty_directory() -> int:
-    """Make the tmpfs that hides every masked directory: read-only, with no room for a file."""
+    """Make the tmpfs that covers every masked directory: read-only, with no room for a file."""
     return mounts.new_filesystem(
         "tmpfs", "tmpfs", data=("nr_inodes=2", "mode=555"), attributes=mounts.MOUNT_ATTR_RDONLY
     )
@@ -85,5 +85,5 @@ def make_readonly(root_fd: int, readonly: Iterable[str]) -> None:
 
 
 def make_mount_readonly(mount_fd: int) -> None:
-    """Make one mount read-only; what is mounted below keeps its own flags."""
+    """Make one mount read-only; the mounts below it keep their own flags."""
     mounts.mount_setattr(mount_fd, _READONLY)

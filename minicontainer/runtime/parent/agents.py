@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def hand_listener_over(channel: Channel, state: State, status: str) -> None:
-    """Send a filter's listener to who wants it, once the process at the other end has one.
+    """Send a filter's listener to its agent, once the process at the other end has one.
 
     Args:
-        state: the container's;  status: that it has then.
+        state: the container's;  status: its status at that time.
     """
     channel.on_filtering = lambda asked, pid: steps.take(
         send_listener, asked, channel, pid, state, status
@@ -30,9 +30,9 @@ def hand_listener_over(channel: Channel, state: State, status: str) -> None:
 
 
 def send_listener(asked: Filtering, channel: Channel, pid: int, state: State, status: str) -> None:
-    """Send the listener of a filter to whoever answers for the calls that it stops.
+    """Send the listener of a filter to the agent, which answers the calls that the filter stops.
 
-    From here: the process under the filter may be stopped by whatever it does.
+    The parent does it: whatever the process under the filter calls, the filter may stop it.
     """
     from minicontainer.runtime.parent import listener  # sockets: few filters have one
 
@@ -40,10 +40,10 @@ def send_listener(asked: Filtering, channel: Channel, pid: int, state: State, st
 
 
 def find_agent(profile: Seccomp) -> None:
-    """Look whether somebody will take the listener of a filter that comes last, in `start`.
+    """Check that an agent waits for the listener of a filter that is loaded last, in `start`.
 
-    A missing one fails `create`, as with a filter that init has loaded by now; and not earlier, as
-    a hook may have begun it.
+    If none does, `create` fails, as it does with a filter that init has loaded by now. Not earlier,
+    since a hook may have started the agent.
     """
     from minicontainer.runtime.parent import listener  # sockets: few filters have one
 

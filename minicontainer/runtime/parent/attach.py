@@ -1,4 +1,4 @@
-"""A container's terminal, joined to the one of this process.
+"""Connect a container's terminal to this process's terminal.
 
 See: pty(7), tty_ioctl(4).
 """
@@ -21,11 +21,11 @@ _BLOCK = 65536
 
 
 def proxy_terminal(running: Running, console: socket.socket, *, stdin: bool) -> None:
-    """Carry bytes between this process's terminal and the container's, until the container ends.
+    """Copy bytes between this process's terminal and the container's, until the container ends.
 
     Args:
-        console: where the container has sent its terminal's master.
-        stdin: whether input goes in (`-i`).
+        console: the socket to which the container has sent its terminal's master.
+        stdin: whether input is passed in (`-i`).
     """
     from minicontainer.kernel import terminal  # termios and sockets: only with a terminal
 
@@ -47,9 +47,9 @@ def proxy_terminal(running: Running, console: socket.socket, *, stdin: bool) -> 
             if 0 in ready and not _type_in(master):
                 poll.unregister(0)
             if master in ready and not _copy(master, 1):
-                poll.unregister(master)  # every holder of the other side is gone
+                poll.unregister(master)  # no process has the other side open any more
             elif running.pidfd in ready and master not in ready:
-                return  # it has ended, and all that it wrote is out
+                return  # it has ended, and all its output is printed
 
 
 def _follow_window_size(master: int) -> None:
@@ -63,15 +63,15 @@ def _follow_window_size(master: int) -> None:
 
 
 def _type_in(master: int) -> bool:
-    """Pass on what was typed; say whether more can come."""
+    """Pass on what was typed; report whether more can come."""
     try:
         return _copy(0, master)
-    except OSError:  # EIO: nobody has the terminal any more, and the keys go nowhere
+    except OSError:  # EIO: no process has the terminal open, so the input is dropped
         return False
 
 
 def _copy(source: int, sink: int) -> bool:
-    """Copy what is there; say whether more can come."""
+    """Copy the output that is there; report whether more can come."""
     try:
         data = os.read(source, _BLOCK)
     except OSError:  # EIO: the terminal's other side is closed

@@ -1,4 +1,4 @@
-"""A command that stays while its container runs: what it does with signals.
+"""Signals of a command that stays while its container runs.
 
 See: signal(7); Docker's `--sig-proxy`.
 """
@@ -17,15 +17,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_PATIENCE = 3  # interrupts, as Docker's client
+_PATIENCE = 3  # interrupts, as in Docker's client
 _ENDS = (signals.SIGINT, signals.SIGQUIT, signals.SIGTERM, signals.SIGHUP)
-# What is about this process itself: its children, its pipes, its terminal, its own mistakes.
+# Signals about this process itself: its children, pipes, terminal, and its own faults.
 _OWN = ("CHLD", "URG", "PIPE", "TTIN", "TTOU", "SEGV", "BUS", "FPE", "ILL", "TRAP", "SYS")
 _PASSED_ON = tuple(signals.CATCHABLE - {signals.NUMBERS[f"SIG{name}"] for name in _OWN})
 
 
 class Interrupted(BaseException):
-    """A signal came before the container ran: take everything back and end.
+    """A signal came before the container ran: undo everything and end.
 
     Args:
         number: the signal's.
@@ -37,10 +37,10 @@ class Interrupted(BaseException):
 
 
 class Running:
-    """A process that this one is the parent of, and stays with.
+    """A child of this process, which stays with it.
 
     Args:
-        pid, pidfd: its.
+        pid, pidfd: the child's.
     """
 
     def __init__(self, pid: int, pidfd: int) -> None:
@@ -48,7 +48,7 @@ class Running:
         self.pidfd = pidfd
 
     def signal(self, number: int) -> None:
-        """Send it a signal; nothing happens when it has ended."""
+        """Send it a signal; do nothing if it has ended."""
         try:
             pidfds.pidfd_send_signal(self.pidfd, number)
         except KernelError as error:
@@ -56,16 +56,17 @@ class Running:
                 raise
 
     def wait(self) -> int:
-        """Wait for it to end; give its exit status, 128+N for signal N."""
+        """Wait for it to end; return its exit status, 128+N for signal N."""
         return pidfds.wait_exit(self.pid)
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Hold signals back; while `waiting`, those that end a process become `Interrupted`.
+    """Block signals; while `waiting`, the signals that end a process raise `Interrupted`.
 
-    Between two waits something is half made, or half taken back, that nobody would take back then.
-    What else is sent is the program's, and waits until that runs.
+    Outside of `waiting`, something is half made or half undone, and an exception would leave it so.
+    All
+    other signals are meant for the program, and are kept until it runs.
     """
     with _handled(_ENDS, _interrupt):
         yield
@@ -77,7 +78,7 @@ def _interrupt(number: int, _: object) -> None:
 
 @contextmanager
 def _handled(numbers: tuple[int, ...], handler: signals.Handler) -> Iterator[None]:
-    """Give signals another meaning, and hold back all that may be passed on."""
+    """Change the action of signals, and block all that may be passed on."""
     mask = signals.block(_PASSED_ON)
     former = {number: signals.handle(number, handler) for number in numbers}
     try:
@@ -91,27 +92,27 @@ def _handled(numbers: tuple[int, ...], handler: signals.Handler) -> Iterator[Non
 
 @contextmanager
 def waiting() -> Iterator[None]:
-    """Let a signal in, where `interruptible` holds it back: nothing is half made here.
+    """Let a signal in that `interruptible` blocks: nothing is half made here.
 
     Raises:
-        Interrupted: one came.
+        Interrupted: a signal came.
     """
     ours = [number for number in _ENDS if signals.handler_of(number) is _interrupt]
     mask = signals.block(())
     try:
-        signals.unblock(ours)  # a signal that was held back comes here, and not later
+        signals.unblock(ours)  # a blocked signal arrives at this point, and not later
         yield
     finally:
         signals.set_mask(mask)
 
 
 def wait_readable(fd: int) -> None:
-    """Wait until there is something to read, and let no signal in once there is.
+    """Wait until there is something to read; once there is, let no signal in.
 
-    It would come between reading and remembering what was read.
+    A signal could otherwise come between reading a message and storing it.
 
     Raises:
-        Interrupted: one came before.
+        Interrupted: a signal came before that.
     """
     poll = select.poll()
     poll.register(fd, select.POLLIN)
@@ -121,20 +122,21 @@ def wait_readable(fd: int) -> None:
     except Interrupted as interrupt:
         if not poll.poll(0):
             raise
-        posix.kill(posix.getpid(), interrupt.number)  # held back again
+        posix.kill(posix.getpid(), interrupt.number)  # blocked again
 
 
 @contextmanager
 def passing_signals_on(
     running: Running, say: Callable[[str], None] | None = None
 ) -> Iterator[None]:
-    """Give the container what this process is sent meanwhile, and what was held back before.
+    """Pass on to the container the signals that this process gets, those blocked before included.
 
-    Process 1 of a PID namespace gets only signals that it has a handler for: a shell command such
-    as `sleep` ignores Ctrl-C there. A user at the keyboard gets rid of it by the third one.
+    The kernel drops signals to process 1 of a PID namespace for which it has no handler: a command
+    such
+    as `sleep` ignores Ctrl-C there. The third interrupt of a user at the keyboard kills it.
 
     Args:
-        say: tells the user that; None where an engine calls: it may send as many as it likes.
+        say: prints that to the user; None if an engine calls, which may send any number.
     """
     interrupts = 0
 

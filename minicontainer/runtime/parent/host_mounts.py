@@ -1,4 +1,4 @@
-"""Mounts that only a process of the host can copy: detached, for init to put in place.
+"""Mounts that only a process of the host can copy: it passes them to init detached.
 
 See: open_tree(2), mount_namespaces(7) "Restrictions on mount namespaces".
 """
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 def copy_host_mounts(bundle: Bundle, undo: ExitStack) -> dict[int, int]:
     """Copy the mounts that a container can't copy itself.
 
-    Those that show other owners, which the host's root alone may make; those that stay linked to
-    the host's (slave, shared): in the container's mount namespace all links are cut; and in a user
-    namespace all binds: its root may not reach what they show. Not those that show a place of
-    the container's own: that is not there yet, and init's to reach.
+    These are id-mapped mounts, which only the host's root may make; mounts that stay linked to the
+    host's (slave, shared), since the container's mount namespace has all links cut; and for a user
+    namespace all binds, whose sources its root may not reach. A bind of a place in the container's
+    own
+    root is left to init: the place does not exist yet.
 
     Returns:
-        Descriptors, by place in the specification's list.
+        Descriptors, by index in the specification's list.
     """
     found = {}
     rootfs = bundle.rootfs
@@ -48,11 +49,11 @@ def copy_host_mounts(bundle: Bundle, undo: ExitStack) -> dict[int, int]:
 
 @contextmanager
 def _where_they_are_locked() -> Iterator[None]:
-    """Be where a user namespace finds the host's mounts: in a mount namespace of its own.
+    """Run the block in a mount namespace of a user namespace, where the host's mounts are locked.
 
-    A copy made there is locked. Made in the host's, root of the container's user namespace could
-    write to what the host has mounted read-only, by mount(8)'s remount, and unmount what covers
-    something.
+    A copy made there is locked too. From an unlocked copy, root of the container's user namespace
+    could
+    remove the host's read-only flag by mount(8)'s remount, and unmount what covers a directory.
     """
     flags = namespaces.CLONE_NEWUSER | namespaces.CLONE_NEWNS
     with namespaces.held(flags) as (_, pidfd), _in_mounts_of(pidfd):
@@ -61,10 +62,11 @@ def _where_they_are_locked() -> Iterator[None]:
 
 @contextmanager
 def _in_mounts_of(pidfd: int) -> Iterator[None]:
-    """Be in a process's mount namespace for a moment, then again where one was: setns(2).
+    """Enter a process's mount namespace for the block, and return afterwards: setns(2).
 
-    The namespace's root becomes one's own. It was before: nobody makes a user namespace from
-    within a chroot, clone(2) EPERM.
+    The namespace's root becomes this process's root. It was that before: a process in a chroot
+    can't
+    make a user namespace, clone(2) EPERM.
     """
     kind = namespaces.BY_TYPE["mount"]
     with (

@@ -1,8 +1,8 @@
-"""Mounts that show other owners than their files have: id-mapped mounts.
+"""Id-mapped mounts: mounts that show other owners than their files have.
 
-A user namespace whose root is user 100000 on the host finds the image's files owned by nobody it
-knows. An id-mapped mount translates: on it, files of user 0 belong to user 100000, which inside is
-0 again; nothing on disk changes. Only the host may make one, so the parent does, and hands it on.
+In a user namespace whose root is user 100000 on the host, the image's files, of user 0, belong to
+nobody. An id-mapped mount translates: on it, files of user 0 belong to user 100000, who is user 0
+inside; nothing on disk changes. Only the host may make such a mount, so the parent does.
 
 See: mount_setattr(2) "ID-mapped mounts".
 """
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 
 def open_mount(mount: Mount, linux: Linux) -> int:
-    """Make the detached, id-mapped copy of what *mount* shall show.
+    """Make the detached, id-mapped copy of a bind's source.
 
     Args:
-        mount: its own maps are used; where it has none, the container's are.
-        linux: for those.
+        mount: its own maps are used; if it has none, the container's are.
+        linux: has the container's maps.
     Returns:
         A descriptor for move_mount(2).
     Raises:
-        KernelError: EINVAL when a filesystem below it knows no id-mapped mounts.
+        KernelError: EINVAL if a filesystem below the source does not support id-mapped mounts.
     """
     tree = binds.open_source(mount)
     recursive = "ridmap" in mount.options
@@ -58,7 +58,7 @@ def open_mount(mount: Mount, linux: Linux) -> int:
 
 @contextmanager
 def _maps_for(mount: Mount, linux: Linux) -> Iterator[int]:
-    """Give a user namespace with the maps that a mount shall have."""
+    """Return a user namespace with the maps that a mount needs."""
     joined = [space.path for space in linux.namespaces if space.type == "user" and space.path]
     if mount.uid_mappings:
         with _user_namespace(mount.uid_mappings, mount.gid_mappings) as userns:
@@ -74,7 +74,7 @@ def _maps_for(mount: Mount, linux: Linux) -> Iterator[int]:
 
 @contextmanager
 def _user_namespace(uids: tuple[IdMap, ...], gids: tuple[IdMap, ...]) -> Iterator[int]:
-    """Give a user namespace that exists only for its maps."""
+    """Return a user namespace that exists only for its maps."""
     with namespaces.held(namespaces.CLONE_NEWUSER) as (pid, _):
         namespaces.write_id_maps(pid, uids, gids)
         with files.opened(

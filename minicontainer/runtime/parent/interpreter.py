@@ -1,10 +1,10 @@
-"""The interpreter, out of the container's reach.
+"""Keep the interpreter's file out of the container's reach.
 
 Until its program runs, the container's first process is this interpreter, and the container can
 reach that file as /proc/PID/exe. On a writable mount, root in the container could open it there and
-overwrite the host's Python: CVE-2019-5736. A file keeps the mount through which it was opened, and
-a container can't change a mount of another mount namespace. So the interpreter is started from a
-read-only mount, and every start checks that it was.
+overwrite the host's Python: CVE-2019-5736. But an open file stays on the mount through which it was
+opened, and a container can't change a mount of another mount namespace. So the interpreter is
+started from a read-only mount, and every start checks that it was.
 """
 
 from __future__ import annotations
@@ -21,23 +21,25 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# The copy that the installation makes for this purpose, below its prefix. Only it gets a mount
-# that stays: a system's own python3 must not become read-only for its package manager.
+# The installation makes this copy for the purpose, below its prefix. Only the copy gets a mount
+# that stays: a read-only mount on a system's own python3 would stop its package manager.
 PRIVATE_COPY = "/libexec/minicontainer/python3"
 _EXE = "/proc/self/exe"
 
 
 def is_protected() -> bool:
-    """Say whether this process's executable lies on a read-only mount: one statvfs(2)."""
+    """Report whether this process's executable is on a read-only mount: one statvfs(2)."""
     return bool(os.statvfs(_EXE).f_flag & os.ST_RDONLY)
 
 
 def protect(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     """Start this command again from a read-only mount, unless it was started from one.
 
-    The private copy is bind-mounted over itself, once per boot, so that later commands find it
-    protected and pay nothing. Another interpreter is started from a detached mount that exists for
-    this process alone; that costs each command a second start of the interpreter (6 ms).
+    The private copy is bind-mounted over itself once per boot; later commands find it protected,
+    and
+    pay nothing. Any other interpreter is started from a detached mount that only this process has:
+    each
+    command then starts the interpreter twice (6 ms).
 
     Args:
         argv: the interpreter's own command line, `sys.orig_argv`.
@@ -46,7 +48,7 @@ def protect(argv: Sequence[str], environ: Mapping[str, str]) -> None:
         Unsupported: not permitted to mount.
     """
     if is_protected() or os.geteuid() != 0:
-        return  # an ordinary user's container is in a user namespace: the file is safe from it
+        return  # an ordinary user's container is in a user namespace, and can't write to the file
     path = os.readlink(_EXE)
     if path.endswith(PRIVATE_COPY):
         _mount_over_itself(path)
@@ -72,7 +74,9 @@ def _readonly_mount(path: str) -> int:
 
 
 def _mount_over_itself(path: str) -> None:
-    """Mount the file read-only on itself; of several first commands, one does it."""
+    """Bind the file read-only over itself; if several commands come first at once, one of them does
+    it.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

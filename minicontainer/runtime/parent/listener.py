@@ -1,9 +1,10 @@
-"""The listener of a filter: taken from the process under the filter, sent to who will answer.
+"""The listener of a filter: taken from the process under the filter, and sent to the agent.
 
-A call that the filter sends to its listener waits until that answers. Any call may be one of them,
-also those by which the process could hand the listener over, tell of it, or wait for anybody. So
-the runtime, which is under no filter, takes a copy by pidfd; and the process waits without a call,
-for a byte in memory that both have.
+A call that the filter sends to its listener waits until the agent answers it. Any call may be one
+of
+them: also the calls by which the process could send the listener, report it, or wait. So the
+runtime, which has no filter, copies the listener by pidfd; and the process waits without a system
+call, for a byte in memory that both share.
 
     init                                        runtime
       │ Filtering: the numbers of descriptors ──► │ connects to the socket
@@ -13,8 +14,8 @@ for a byte in memory that both have.
       │ ◄────────────────────────────── (a byte)  │
       │ goes on, or waits in a call               │
 
-It must wait: execve(2) closes the listener, and if nobody has another copy every call that is for
-it fails with ENOSYS.
+It must wait: execve(2) closes the listener, and without another copy every call for the agent would
+fail with ENOSYS.
 
 See: seccomp_unotify(2), pidfd_getfd(2); runtime-spec config-linux.md "Seccomp", "The Container
 Process State".
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
     from minicontainer.runtime.container.state import State
     from minicontainer.runtime.sync import Channel
 
-_PATIENCE_S = 10  # for who shall listen to take it
-_GLANCE_MS = 1  # between two tries: nothing tells that a call in another process is done
+_PATIENCE_S = 10  # seconds for the agent to take it
+_GLANCE_MS = 1  # between two tries: the end of a call in another process can't be waited for
 _EXIT_NOT_STARTED = 125
 
 
@@ -52,18 +53,18 @@ _EXIT_NOT_STARTED = 125
 
 
 def load_filter(channel: Channel, profile: Seccomp, program: bytes, flags: int) -> mmap.mmap:
-    """Load a filter that has a listener, and wait until somebody else has that too.
+    """Load a filter that has a listener, and wait until the runtime has the listener too.
 
     Args:
         channel: to the runtime.
         program, flags: as for `seccomp.load`.
     Returns:
-        what to keep until execve(2): to let go of it would take calls.
+        what must be kept until execve(2): to free it would take system calls.
     """
     byte_fd = os.memfd_create("listener")
     os.ftruncate(byte_fd, 1)
     taken = mmap.mmap(byte_fd, 1)
-    fd = os.dup(byte_fd)  # the lowest number that is free is what the listener will get
+    fd = os.dup(byte_fd)  # the listener will get this number, the lowest that is free
     os.close(fd)
     channel.send(
         Filtering(
@@ -76,7 +77,8 @@ def load_filter(channel: Channel, profile: Seccomp, program: bytes, flags: int) 
     if not isinstance(channel.receive(), Go):
         raise InitError("the runtime has given up")
     seccomp.load(program, flags)
-    deadline = time.monotonic() + 3 * _PATIENCE_S  # no call either: the vDSO has the clock
+    # not a system call either: the vDSO has the clock
+    deadline = time.monotonic() + 3 * _PATIENCE_S
     while not taken[0]:
         if time.monotonic() > deadline:
             os._exit(_EXIT_NOT_STARTED)  # the runtime is gone
@@ -87,18 +89,18 @@ def load_filter(channel: Channel, profile: Seccomp, program: bytes, flags: int) 
 
 
 def hand_over(asked: Filtering, channel: Channel, pid: int, state: State, status: str) -> None:
-    """Take a process's listener and send it to the socket that wants it.
+    """Take a process's listener and send it to the agent's socket.
 
-    Where there will be none, for the process has ended or failed, nothing happens: its channel
+    If there will be none, since the process has ended or failed, this does nothing: the channel
     says why.
 
     Args:
         channel: to the process;  pid: its number.
-        state: the container's;  status: that it has now.
+        state: the container's;  status: its status now.
     Raises:
-        KernelError: nobody listens at the socket; or this process may not look into the other.
+        KernelError: no agent listens at the socket; or this process may not access the other.
     """
-    # Only a child of this process can't have ended and left its number to another.
+    # Only a child of this process is certain to keep its number until it is waited for.
     is_child = pid != state.pid
     pidfd = pidfds.pidfd_open(pid) if is_child else pidfds.open_same(pid, state.pid_started)
     if pidfd is None:
@@ -126,14 +128,14 @@ def hand_over(asked: Filtering, channel: Channel, pid: int, state: State, status
 
 
 def check_agent(path: str) -> None:
-    """Look whether somebody is at the socket that wants a listener, unnoticed by that one.
+    """Check that an agent listens at the socket, without the agent noticing.
 
-    By a socket of the wrong type: the kernel finds the one with that path before it compares their
-    types. A connection would be taken for a container's, and waited at, until that starts.
+    This uses a socket of the wrong type: the kernel finds the one with that path before it compares
+    the types. The agent would take a connection for a container's, and wait at it until that
+    starts.
 
     Raises:
-        KernelError: no such file; or nobody has it open.
-    See: connect(2) EPROTOTYPE.
+        KernelError: no such file, or no process has it open. See: connect(2) EPROTOTYPE.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         try:
@@ -144,7 +146,7 @@ def check_agent(path: str) -> None:
 
 
 def _refusal(error: OSError, path: str) -> KernelError:
-    why = error.strerror or str(error)  # of a path that is too long
+    why = error.strerror or str(error)  # for example, the path is too long
     if error.errno == errno.EAGAIN:
         why = f"nobody has taken the filter's listener for {_PATIENCE_S} s"
     return KernelError(error.errno, why, f"linux.seccomp.listenerPath {path}")
@@ -152,8 +154,8 @@ def _refusal(error: OSError, path: str) -> KernelError:
 
 def _connected(path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
-    # By the kernel: with Python's timeout, which does not block, a queue that is full for a moment
-    # is an error at once. See: unix(7) "EAGAIN", socket(7) "SO_SNDTIMEO".
+    # The kernel's timeout, not Python's: with that the socket does not block, and a queue that is
+    # full for a moment would be an error at once. See: unix(7) "EAGAIN", socket(7) "SO_SNDTIMEO".
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _PATIENCE_S, 0))
     try:
         sock.connect(path)
@@ -164,11 +166,11 @@ def _connected(path: str) -> socket.socket:
 
 
 def _wait_for(pidfd: int, fd: int, channel: Channel) -> int | None:
-    """Copy a descriptor once it is there; None when the channel has news instead."""
+    """Copy a descriptor once it is there; return None if a message comes instead."""
     poll = select.poll()
     poll.register(channel.reads, select.POLLIN)
     while True:
-        # looked at first: what comes before the news is seen by the try
+        # checked first, so that this try sees everything that happened before the message
         is_last = bool(poll.poll(_GLANCE_MS))
         try:
             return _copy(pidfd, fd)

@@ -1,8 +1,9 @@
 """Network interfaces of the host that move into the container.
 
-An interface keeps its hardware address and MTU on its way into another network namespace, and loses
-its addresses and that it is up: those are given back to it there. When the namespace ends, the
-kernel moves a physical one back to where the machine began, and deletes a virtual one.
+On its way into another network namespace, an interface keeps its hardware address and MTU, but
+loses its addresses and is switched off: both are restored there. When the namespace ends, the
+kernel
+moves a physical interface back to the first namespace, and deletes a virtual one.
 
 See: runtime-spec config-linux.md "Network Devices"; rtnetlink(7), network_namespaces(7).
 """
@@ -29,18 +30,18 @@ if TYPE_CHECKING:
 _IFF_UP = 0x1
 _IFA_F_PERMANENT = 0x80
 _RT_SCOPE_UNIVERSE = 0
-# What an address consists of: keywords of pyroute2, by the attributes that it reads.
+# The parts of an address: pyroute2's keywords, by the attributes that it reads.
 _ADDRESS_PARTS = {"address": "IFA_ADDRESS", "local": "IFA_LOCAL", "broadcast": "IFA_BROADCAST"}
 
 
 class _Device(Record):
-    """An interface as it was found on the host.
+    """An interface, as it was on the host.
 
     Args:
-        name: there;  new_name: in the container; it may hold %d, for the kernel to number.
+        name: on the host;  new_name: in the container; it may hold %d, which the kernel numbers.
         mac: its hardware address.
-        up: whether it was.
-        addresses: those that are to last, of global scope, as RTM_NEWADDR takes them.
+        up: whether it was switched on.
+        addresses: those of global scope without an end of validity, as RTM_NEWADDR takes them.
     """
 
     name: str
@@ -55,11 +56,11 @@ def move_in(pid: int, devices: dict[str, NetDevice], undo: ExitStack) -> None:
 
     Args:
         devices: by their names on the host.
-        undo: brings them back when an exception ends it.
+        undo: moves them back when it ends with an exception.
     Raises:
         NotFound: no such interface here.
         Conflict: the namespace has one of that name.
-        InvalidArgument: the kernel lets that one be in no other namespace.
+        InvalidArgument: the kernel does not let that one leave its namespace.
     """
     theirs = open_namespace(f"/proc/{pid}/ns/net", BY_TYPE["network"])
     undo.callback(os.close, theirs)
@@ -68,7 +69,8 @@ def move_in(pid: int, devices: dict[str, NetDevice], undo: ExitStack) -> None:
         found = [_describe(here, name, device.name or name) for name, device in devices.items()]
 
         def bring_back(kind: object, *_: object) -> None:
-            if kind is not None:  # an exception; else the container exists, and they are its own
+            # an exception; otherwise the container exists, and they belong to it
+            if kind is not None:
                 _bring_back(found, known, theirs)
 
         undo.push(bring_back)
@@ -126,11 +128,11 @@ def _carry(
     *,
     up: bool = True,
 ) -> None:
-    """Move an interface, rename it in the same request, and give it back what it lost.
+    """Move an interface, rename it in the same request, and restore what it lost.
 
     Args:
-        link: what is moved, as *source* told of it.
-        source, target: sockets in the two namespaces;  target_fd: a descriptor of the latter.
+        link: the interface, as *source* returned it.
+        source, target: sockets in the two namespaces;  target_fd: a descriptor of the second.
         up: switch it on there.
     """
     present = link.get_attr("IFLA_IFNAME")
@@ -165,7 +167,7 @@ def _carry(
 
 
 def _bring_back(devices: list[_Device], known: set[int], theirs: int) -> None:
-    """Move back what was moved: a name may be taken by now, then the rest still comes back."""
+    """Move interfaces back; if one can't, since its name is taken by now, the others still are."""
     ours = open_namespace("/proc/self/ns/net", BY_TYPE["network"])
     try:
         with _sockets(theirs) as (here, there):
@@ -182,7 +184,7 @@ def _bring_back(devices: list[_Device], known: set[int], theirs: int) -> None:
 
 
 def _refusal(error: KernelError, device: _Device) -> Error:
-    """Explain why an interface does not move."""
+    """Explain why an interface can't move."""
     where = f"linux.netDevices.{device.name}"
     if error.errno == errno.EEXIST:
         return Conflict(

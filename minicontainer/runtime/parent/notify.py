@@ -1,9 +1,9 @@
-"""NOTIFY_SOCKET: a service manager learns that the container's program is ready.
+"""NOTIFY_SOCKET: tell a service manager that the container's program is ready.
 
 systemd gives a service the path of a datagram socket, and the service writes READY=1 there. A
-container can't reach it, and shall not: whoever writes there may say all kinds of things about the
-service. So the program gets a socket of its own, in a directory that is mounted in the container,
-and the command that started it passes that one word on.
+container can't reach it, and must not: a writer can claim many other things about the service. So
+the program gets a socket of its own, in a directory that is mounted in the container, and the
+command that started it passes on that one message.
 
     program                          start, run                        service manager
       │ READY=1                        │ binds notify.sock in DIR/notify │
@@ -31,19 +31,21 @@ if TYPE_CHECKING:
     from minicontainer.runtime.config.spec import Bundle
 
 VARIABLE = "NOTIFY_SOCKET"
-# The outer directory is for root's eyes alone, the inner one is what the container sees: it is open
-# to all there, and nobody else on the host shall speak, or find files of a privileged program.
+# Only root can enter the outer directory. The container sees the inner one, which every user may
+# enter there; so on the host no other user can send a message, or use files of a privileged
+# program.
 _OUTER, _SHARED, _SOCKET = "notify", "notify/shared", "notify.sock"
 _INSIDE = "/run/notify"  # as with runc
 _OPTIONS = ("bind", "ro", "nosuid", "nodev", "noexec")
 _LONGEST = 4096  # bytes of a message
-_PATIENCE_S = 5  # for a service manager that is busy
+_PATIENCE_S = 5  # seconds for a service manager that is busy
 
 
 def offered(bundle: Bundle, directory: str) -> Bundle:
-    """Make the directory of the socket; give the bundle with what shows it to the program.
+    """Make the directory of the socket; return the bundle with a mount that shows it to the
+    program.
 
-    The socket itself comes with `Relay`: a directory can be mounted before it is in there.
+    The socket itself comes later, with `Relay`: the mounted directory then has it.
 
     Args:
         directory: the container's own on the host.
@@ -64,17 +66,17 @@ def offered(bundle: Bundle, directory: str) -> Bundle:
 
 
 def is_offered(directory: str) -> bool:
-    """Say whether a container has such a directory: it does if its creator had NOTIFY_SOCKET."""
+    """Report whether a container has such a directory: its creator then had NOTIFY_SOCKET."""
     return os.path.isdir(f"{directory}/{_SHARED}")
 
 
 class Relay:
-    """The program's socket, on the side of who listens.
+    """The receiving side of the program's socket.
 
     Args:
         directory: the container's own on the host.
-        manager: NOTIFY_SOCKET: where the service manager listens; @ stands for the NUL of an
-            abstract address.
+        manager: NOTIFY_SOCKET, the service manager's socket; @ stands for the NUL of an abstract
+            address.
     Raises:
         KernelError: the socket can't be made there.
     """
@@ -91,11 +93,11 @@ class Relay:
             ) from None
 
     def close(self) -> None:
-        """Listen no longer."""
+        """Stop listening."""
         self._socket.close()
 
     def wait(self, pidfd: int) -> bool:
-        """Wait until the program says that it is ready; False if it ends before.
+        """Wait until the program reports that it is ready; return False if it ends before.
 
         Args:
             pidfd: of the program.
@@ -105,7 +107,8 @@ class Relay:
         poll.register(pidfd, select.POLLIN)
         while True:
             readable = dict(poll.poll())
-            if self._socket.fileno() in readable:  # looked at first: its last word may be this
+            # checked first: the message may have come just before the end
+            if self._socket.fileno() in readable:
                 if b"READY=1" in self._socket.recv(_LONGEST).split(b"\n"):
                     return True
             elif pidfd in readable:
@@ -115,13 +118,13 @@ class Relay:
         """Tell the service manager that the program is ready.
 
         Args:
-            pid: the service's main process from now on; None: this one stays it.
+            pid: the service's main process from now on; None to keep this one.
         Raises:
-            OSError: nobody listens.
+            OSError: no process listens.
         """
         text = "READY=1" if pid is None else f"READY=1\nMAINPID={pid}"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
-            told.settimeout(_PATIENCE_S)  # one that reads no more must not stop us
+            told.settimeout(_PATIENCE_S)  # a manager that reads no more must not stop this process
             told.connect(self._manager)
             told.send(text.encode())
             if pid is not None:
@@ -129,28 +132,30 @@ class Relay:
 
 
 def _bind(made: socket.socket, directory: str) -> None:
-    """Give a socket its file, for anybody's program to write to.
+    """Bind a socket to its file, which programs of any user may write to.
 
-    Its mode is chosen before it has a name: a privileged program could put a link there between
-    bind(2) and a chmod(2).
+    Its mode is set before it has a name: between bind(2) and chmod(2), a privileged program could
+    put a
+    link there.
     """
     os.fchmod(made.fileno(), 0o777)
     umask = os.umask(0)
     try:
-        # by a descriptor: an address has no room for more than 107 bytes, and names are long
+        # by a descriptor: an address has room for 107 bytes only, and names are long
         with files.opened(os.open(directory, os.O_PATH | os.O_DIRECTORY)) as place:
             path = f"/proc/self/fd/{place}/{_SOCKET}"
             with suppress(FileNotFoundError):
-                os.unlink(path)  # of a `start` that was killed
+                os.unlink(path)  # left by a `start` that was killed
             made.bind(path)
     finally:
         os.umask(umask)
 
 
 def _wait_for_reader(told: socket.socket) -> None:
-    """Wait until all that was sent has been read, for a while: sd_notify_barrier(3).
+    """Wait until the manager has read everything, for a limited time: sd_notify_barrier(3).
 
-    Who a message is from is looked up when it is read: this process must not have ended by then.
+    The manager looks up the sender of a message when it reads it, so this process must not end
+    before.
     """
     reads, writes = os.pipe()
     try:
@@ -158,6 +163,6 @@ def _wait_for_reader(told: socket.socket) -> None:
     finally:
         os.close(writes)
     poll = select.poll()
-    poll.register(reads, 0)  # that it is closed at the other end is always told
+    poll.register(reads, 0)  # the end of the other side is always reported
     poll.poll(_PATIENCE_S * 1000)
     os.close(reads)
