@@ -18,6 +18,7 @@ from minicontainer.engine import (
     inspection,
     listing,
     names,
+    processes,
     protocol,
     restarts,
     stops,
@@ -25,6 +26,7 @@ from minicontainer.engine import (
 from minicontainer.engine.container import Container
 from minicontainer.engine.detach_keys import parse as parse_detach_keys
 from minicontainer.engine.logs import LogStream
+from minicontainer.engine.stats import StatsStream
 from minicontainer.engine.waits import Waiting
 from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound, NotModified
 
@@ -312,6 +314,14 @@ class Containers:
     def logs(self, ref: str, options: LogOptions) -> Iterator[bytes]:
         """Give the lines of a container's log; see `logs`."""
         return LogStream(self.find(ref), options)
+
+    def top(self, ref: str, ps_args: str) -> Json:
+        """List a container's processes; see `processes`."""
+        return processes.top(self.find(ref), self._engine.supervisor.state_store, ps_args)
+
+    def stats(self, ref: str, stream: bool, one_shot: bool) -> StatsStream:
+        """Give samples of what a container uses; see `stats`."""
+        return StatsStream(self.find(ref), self._engine.supervisor.state_store, stream, one_shot)
 
     # --- streams ----------------------------------------------------------------------------
 
