@@ -5,13 +5,15 @@ with the step it belongs to; who listens turns the notes into an explanation, a 
 Without a listener a note costs one `if`.
 
 This is the one place with state of its own, because what is traced is the process itself: one
-trace a process, begun by `listen`, taken over by a forked child through `listen` again.
+trace a thread, begun by `listen`, taken over by a forked child through `listen` again. (Only the
+engine has threads: each of its requests has its own story.)
 """
 
 from __future__ import annotations
 
 import posix
 import time
+from _thread import _local  # what threading.local is, without what that module imports
 
 from minicontainer.errors import KernelError, shortened
 from minicontainer.record import Record
@@ -62,11 +64,10 @@ class Event(Record):
     shell: str | None = None
 
 
-class _Trace:
-    """What this process is doing, and who wants to know."""
+class _Trace(_local):
+    """What this thread is doing, and who wants to know."""
 
     listener: Callable[[Event], None] | None = None
-    warner: Callable[[str], None] | None = None
     actor = ""
     pid = 0
     begun = 0  # on CLOCK_MONOTONIC, in nanoseconds;  begun_wall: the same moment on the wall clock
@@ -75,35 +76,45 @@ class _Trace:
     step: Callable[..., Any] | None = None
 
 
+class _Warnings:
+    """Who is told of what is no reason to fail, in any thread."""
+
+    warner: Callable[[str], None] | None = None
+
+
 _trace = _Trace()
+_warnings = _Warnings()
 
 
-def listen(listener: Callable[[Event], None] | None, actor: str) -> None:
+def listen(listener: Callable[[Event], None] | None, actor: str, begun_wall_ns: int = 0) -> None:
     """Hand every event from now on to *listener*; None ends that.
 
     Args:
         listener: called with each event, in order, in the process that made it.
         actor: who this process is, for the events.
+        begun_wall_ns: when the story began, by the wall clock, if another process began it.
     """
     _trace.listener = listener
     _trace.actor = actor
     _trace.pid = posix.getpid()
     # By the wall clock too: the monotonic one of a child in another time namespace is another.
     now, wall = time.monotonic_ns(), time.time_ns()
-    if not _trace.begun_wall:
+    if begun_wall_ns:
+        _trace.begun_wall = begun_wall_ns
+    elif not _trace.begun_wall:
         _trace.begun_wall = wall
     _trace.begun = now - (wall - _trace.begun_wall)
 
 
 def tell_warnings_to(warner: Callable[[str], None]) -> None:
     """Hand every warning from now on to *warner*: it tells the user."""
-    _trace.warner = warner
+    _warnings.warner = warner
 
 
 def warn(message: str) -> None:
     """Tell the user of what went wrong, where it is no reason to fail."""
-    if _trace.warner is not None:
-        _trace.warner(message)
+    if _warnings.warner is not None:
+        _warnings.warner(message)
 
 
 def listening() -> bool:

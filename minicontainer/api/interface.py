@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO, Protocol
 
     from minicontainer.engine.options import AttachOptions, ClientStream, LogOptions
+    from minicontainer.engine.traces import Traces
 
     Json = dict[str, Any]
     Objects = list[Json]
@@ -147,3 +148,4 @@ if TYPE_CHECKING:
         volumes: Volumes
         events: Events
         system: System
+        traces: Traces

@@ -107,6 +107,9 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("PUT", "/volumes/{name}", swarm.no_manager),
     ("DELETE", "/volumes/{name}", volumes.remove),
     #
+    # ours: the kernel events of requests, as they happen
+    ("GET", "/minicontainer/traces/{name}", system.trace),
+    #
     ("POST", "/build", build.build),
     ("POST", "/build/cancel", build.cancel),
     ("POST", "/build/prune", build.prune),

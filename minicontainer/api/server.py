@@ -56,6 +56,7 @@ STATUS_OF: tuple[tuple[type[Error], int], ...] = (
 _NO_BODY = (204, 304)
 _MOST_CONNECTIONS = 4096
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_TRACE = "minicontainer-trace"  # the header that makes a request part of a story: `traces`
 _HANDSHAKE_S = 10.0
 
 _log = logging.getLogger(__name__)
@@ -180,7 +181,7 @@ class Server:
             request = connection.next_request()
             if request is None:
                 return False
-            with self._counted():
+            with self._counted(), self.engine.traces.telling(request.headers.get(_TRACE, "")):
                 return self._answer(request, connection)
         except BadRequest as error:
             if not connection.head_sent:

@@ -51,3 +51,9 @@ def events(call: Call) -> Answer:
     since_ns, until_ns = call.time_ns("since"), call.time_ns("until")
     found = call.engine.events.subscribe(since_ns, until_ns, call.filters())
     return Answer(200, streams.object_lines(found), JSON_TYPE, early=True, cleanup=found)
+
+
+def trace(call: Call) -> Answer:
+    """GET /minicontainer/traces/NAME: the kernel events of a story, as they happen."""
+    story = call.engine.traces.read(call.name)
+    return Answer(200, streams.object_lines(iter(story)), JSON_TYPE, early=True, cleanup=story)

@@ -147,7 +147,6 @@ class HostConfig(Record, names=pascal, json=_HOST_NAMES):
 
     Args:
         no_new_privileges: ours; in Docker's API it is one of security_opt.
-        explain: ours: send the events of every start to the engine's listener.
     """
 
     binds: tuple[str, ...] = ()
@@ -218,7 +217,6 @@ class HostConfig(Record, names=pascal, json=_HOST_NAMES):
     restart_policy: RestartPolicy = RestartPolicy()
     auto_remove: bool = False
     runtime: str = ""
-    explain: bool = False
 
 
 class NetworkingConfig(Record, names=pascal):

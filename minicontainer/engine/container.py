@@ -112,6 +112,7 @@ class Container:
         exits: counts its ends, for who waits for the next one.
         removed: it is gone.
         restarting_by_user: its end is part of `restart`: --rm does not remove it.
+        story: the name of the story that its start, and its end, are part of: `traces`.
         restart_delay_s: that the next restart by policy waits.
     """
 
@@ -137,6 +138,7 @@ class Container:
         self.removed = False
         self.restarting_by_user = False
         self.restart_delay_s = 0.0
+        self.story = ""
         self.set_body(body)
 
     def set_body(self, body: Json) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import time
 
+from minicontainer import steps
 from minicontainer.engine import bundles, log_drivers, merging, restarts
 from minicontainer.engine.container import Container
 from minicontainer.engine.volumes import mount_points
@@ -40,7 +41,7 @@ def prepare(engine: Engine, asked: Json, name: str, platform: str) -> Container:
     if asked.get("Rootfs"):
         rootfs = bundles.find_rootfs(str(asked["Rootfs"]), engine.data_root)
     else:
-        image = engine.resolve_image(str(asked.get("Image") or ""), platform)
+        image = steps.take(engine.resolve_image, str(asked.get("Image") or ""), platform)
         image_id, layers = image.id, image.chain_ids
         image_config = parse_json(image.config_json, "image config").get("config") or {}
     body = merging.completed(asked, image_config)
@@ -55,7 +56,7 @@ def prepare(engine: Engine, asked: Json, name: str, platform: str) -> Container:
             engine.images.store.hold(image_id, identifier)
             undo.callback(engine.images.store.release, identifier)
         check(engine, container)
-        bundles.make_directory(container)
+        steps.take(bundles.make_directory, container)
         undo.callback(bundles.remove_directory, directory)
         container.mounts = mount_points(container.config)
         undo.pop_all()

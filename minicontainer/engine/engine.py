@@ -22,6 +22,7 @@ from minicontainer.engine.networks import Networks
 from minicontainer.engine.store import Store
 from minicontainer.engine.supervisor import Supervisor
 from minicontainer.engine.system import System
+from minicontainer.engine.traces import Traces
 from minicontainer.engine.volumes import Volumes
 from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound
 from minicontainer.images.registry import Settings
@@ -67,6 +68,7 @@ class Engine:
         for directory in (self.data_root, self.exec_root):
             os.makedirs(directory, mode=0o711, exist_ok=True)
         self._lock = _locked(self.data_root)
+        self.traces = Traces()
         self.supervisor = Supervisor(self)  # first: its process starts while we go on
         self.store = Store(self.data_root)
         self.table = self.store.table("containers")
@@ -129,9 +131,9 @@ class Engine:
         """Note what went wrong where no request can be told."""
         steps.warn(message)
 
-    def explain(self, event: Event) -> None:
-        """Pass on an event of a start that is explained."""
-        steps.deliver(event)
+    def explain(self, container: Container, event: Event) -> None:
+        """Pass on an event of a container's start or end to those who listen."""
+        self.traces.tell(container.story, event, container.id)
 
     def resolve_image(self, text: str, platform: str) -> Image:
         """Find an image to start a container from.

@@ -39,7 +39,9 @@ def main(asked: protocol.StartExec, engine: Connection, clients: list[int]) -> i
     process.new_session()
     os.chdir("/")
     if asked.explain:
-        steps.listen(lambda event: engine.send(protocol.Happened(event=event)), "exec")
+        steps.listen(
+            lambda event: _report(engine, protocol.Happened(event=event)), "exec", asked.explain
+        )
     program = Process.from_json(asked.process, "process")
     stdio = Stdio(tty=program.terminal, stdin=asked.stdin)
     try:

@@ -130,12 +130,13 @@ class Execs:
             process=self._with_size(self._process(one), body),
             stdin=bool(one.body.get("AttachStdin")) and connection is not None,
             attached=tuple(self._streams(one, client) for client in [connection] if client),
-            explain=one.container.config.host_config.explain,
+            explain=self._engine.traces.begun_ns(),
         )
         clients = [connection.socket.fileno()] if connection else []
+        one.container.story = self._engine.traces.current
         process = self._engine.supervisor.spawn(message, clients)
         self._publish(one, f"exec_start: {' '.join(one.program)}")
-        started = self._engine.supervisor.expect(process, protocol.Started)
+        started = self._engine.supervisor.expect(process, protocol.Started, one.container)
         one.pid = started.pid
         one.process = process
         self._engine.supervisor.watch(process, lambda message: self._hear(one, message))
@@ -166,6 +167,9 @@ class Execs:
             return
 
     def _hear(self, one: Exec, message: object) -> None:
+        if isinstance(message, protocol.Happened):
+            self._engine.explain(one.container, message.event)
+            return
         """Note what the program's parent says; None is its end."""
         if isinstance(message, protocol.Detached):
             self._publish(one, "exec_detach")

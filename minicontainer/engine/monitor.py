@@ -48,7 +48,7 @@ def main(asked: protocol.StartContainer, engine: Connection, clients: list[int])
     process.become_subreaper()
     os.chdir("/")
     if asked.explain:
-        steps.listen(lambda event: engine.send(protocol.Happened(event=event)), "monitor")
+        _explain(engine, asked.explain)
     stdio = Stdio(tty=asked.tty, stdin=asked.open_stdin)
     try:
         container = _create(asked, stdio)
@@ -57,6 +57,11 @@ def main(asked: protocol.StartContainer, engine: Connection, clients: list[int])
         return 1
     _Monitor(asked, engine, container, stdio, clients).run()
     return 0
+
+
+def _explain(engine: Connection, begun_ns: int) -> None:
+    """Send every event from now on to the engine."""
+    steps.listen(lambda event: _report(engine, protocol.Happened(event=event)), "monitor", begun_ns)
 
 
 def _create(asked: protocol.StartContainer, stdio: Stdio) -> Container:
@@ -133,7 +138,6 @@ class _Monitor:
             return
         self._started_ns = time.time_ns()
         _report(engine, protocol.Started(pid=self._container.pid, at_ns=self._started_ns))
-        steps.listen(None, "monitor")
         with suppress(Error, OSError):  # without a memory controller
             self._oom = self._container.cgroup.watch_oom()
         self._watch()
@@ -198,6 +202,8 @@ class _Monitor:
             self._relay.add(descriptors[0], message.streams)
         elif isinstance(message, protocol.Resize):
             self._relay.resize(message.height, message.width)
+        elif isinstance(message, protocol.Explain):
+            _explain(engine, message.begun_ns)
         elif isinstance(message, protocol.ReopenLog):
             self._log.reopen()
 

@@ -24,6 +24,7 @@ of file, also when it was killed.
     engine                                                    monitor
       │ Attach [+ the client's socket] ───────────────────────► │ copies the streams
       │ Resize ───────────────────────────────────────────────► │
+      │ Explain ──────────────────────────────────────────────► │ sends events from now on
       │ ReopenLog ────────────────────────────────────────────► │
       │ ◄──────────────────────────── Detached, OutOfMemory … ─ │
       │                                                         │ writes exit.json
@@ -109,7 +110,8 @@ class StartContainer(Record):
         directory: with its config.json, and where exit.json goes.
         state_root: of the runtime's store;  socket: where the monitor listens.
         open_stdin: keep a standard input;  stdin_once: close it after the first client.
-        explain: send the events of the start.
+        explain: when a story began, by the wall clock in nanoseconds: send the events of the start;
+            0 where nobody listens.
     """
 
     id: str
@@ -121,7 +123,7 @@ class StartContainer(Record):
     stdin_once: bool = False
     log: LogOptions
     attached: tuple[AttachStreams, ...] = ()
-    explain: bool = False
+    explain: int = 0
 
 
 class StartExec(Record):
@@ -138,7 +140,7 @@ class StartExec(Record):
     process: dict[str, Any]
     stdin: bool = False
     attached: tuple[AttachStreams, ...] = ()
-    explain: bool = False
+    explain: int = 0
 
 
 class Created(Record):
@@ -204,6 +206,16 @@ class Resize(Record):
     width: int
 
 
+class Explain(Record):
+    """To the monitor: send the events of what is still to come, the container's end.
+
+    Args:
+        begun_ns: when the story began, by the wall clock in nanoseconds.
+    """
+
+    begun_ns: int
+
+
 class ReopenLog(Record):
     """To the monitor: the log file was moved away, begin a new one."""
 
@@ -236,7 +248,7 @@ _TYPES: dict[str, type[Record]] = {
     kind.__name__: kind
     for kind in (
         StartContainer, StartExec, Created, Proceed, Started, Failed, Happened, Hello, Attach,
-        Resize, ReopenLog, Detached, OutOfMemory, Exited,
+        Resize, Explain, ReopenLog, Detached, OutOfMemory, Exited,
     )
 }  # fmt: skip
 

@@ -5,6 +5,7 @@ See: Docker Engine API, ContainerStop, ContainerKill.
 
 from __future__ import annotations
 
+from minicontainer import steps
 from minicontainer.errors import Conflict, InvalidArgument, NotFound, NotModified
 from minicontainer.kernel import signals
 from minicontainer.runtime.container import operations
@@ -64,8 +65,9 @@ def kill(engine: Engine, container: Container, signal: str) -> None:
 
 def send(engine: Engine, container: Container, number: int) -> None:
     """Send a signal; nothing happens when the container has ended meanwhile."""
+    engine.supervisor.explain_end(container)
     try:
-        operations.kill(container.id, engine.supervisor.state_store, number)
+        steps.take(operations.kill, container.id, engine.supervisor.state_store, number)
     except (Conflict, NotFound):
         return
     engine.publish(container, "kill", signal=str(number))

@@ -8,11 +8,13 @@ See: `protocol` for what is said.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import threading
 import time
 
+from minicontainer import steps
 from minicontainer.engine import bundles, protocol, restarts, spawner
 from minicontainer.engine.errors_of_starts import explained
 from minicontainer.engine.monitor import read_exit
@@ -123,9 +125,10 @@ class Supervisor:
         self, container: Container, clients: list[tuple[protocol.AttachStreams, int]]
     ) -> None:
         engine = self._engine
+        container.story = engine.traces.current
         bundles.write_etc(container)
         spec = bundles.make_spec(container, engine.lowers_of(container), engine.pid_of)
-        bundles.write_bundle(container, spec)
+        steps.take(bundles.write_bundle, container, spec)
         config = container.config
         message = protocol.StartContainer(
             id=container.id,
@@ -137,14 +140,14 @@ class Supervisor:
             stdin_once=config.stdin_once,
             log=engine.log_options(container),
             attached=tuple(streams for streams, _ in clients),
-            explain=config.host_config.explain,
+            explain=engine.traces.begun_ns(),
         )
-        monitor = self.spawn(message, [descriptor for _, descriptor in clients])
+        monitor = steps.take(self.fork_monitor, message, [descriptor for _, descriptor in clients])
         try:
-            created = self.expect(monitor, protocol.Created)
-            engine.networks.connect_container(container, created.pid)
+            created = self.expect(monitor, protocol.Created, container)
+            steps.take(engine.networks.connect_container, container, created.pid)
             monitor.send(protocol.Proceed())
-            started = self.expect(monitor, protocol.Started)
+            started = self.expect(monitor, protocol.Started, container)
         except (Error, OSError):
             monitor.close()
             engine.networks.disconnect_container(container)
@@ -155,7 +158,23 @@ class Supervisor:
         """Name the socket where a container's monitor listens."""
         return os.path.join(self._sockets, container.id)
 
-    def expect(self, monitor: Connection, kind: type[T]) -> T:
+    def fork_monitor(self, message: protocol.StartContainer, clients: list[int]) -> Connection:
+        """Have the spawner fork the container's monitor, which stays as long as the container.
+
+        A warm interpreter forks in a millisecond. The engine has threads, which fork(2) does not
+        copy, so it can't fork itself.
+        """
+        return self.spawn(message, clients)
+
+    def explain_end(self, container: Container) -> None:
+        """Have the monitor tell of the container's end, if the request is part of a story."""
+        begun_ns = self._engine.traces.begun_ns()
+        if begun_ns and container.monitor is not None:
+            container.story = self._engine.traces.current
+            with contextlib.suppress(OSError):  # it ends just now
+                container.monitor.send(protocol.Explain(begun_ns=begun_ns))
+
+    def expect(self, monitor: Connection, kind: type[T], container: Container) -> T:
         """Wait for a message of that kind; pass events on.
 
         Raises:
@@ -166,7 +185,7 @@ class Supervisor:
             if isinstance(message, kind):
                 return message
             if isinstance(message, protocol.Happened):
-                self._engine.explain(message.event)
+                self._engine.explain(container, message.event)
             elif isinstance(message, protocol.Failed):
                 raise InitError(message.message, message.step, "", message.errno)
         raise InitError("the container's monitor was killed before its program ran")
@@ -224,8 +243,6 @@ class Supervisor:
             self._epoll.unregister(connection.fileno())
             del self._watched[connection.fileno()]
             hear(None)
-        elif isinstance(received[0], protocol.Happened):
-            self._engine.explain(received[0].event)
         else:
             hear(received[0])
 
@@ -234,6 +251,8 @@ class Supervisor:
             threading.Thread(target=self._gone, args=(container, monitor), daemon=True).start()
         elif isinstance(message, protocol.Exited):
             self._exited(container, message)
+        elif isinstance(message, protocol.Happened):
+            self._engine.explain(container, message.event)
         elif isinstance(message, protocol.OutOfMemory):
             self._engine.publish(container, "oom")
         elif isinstance(message, protocol.Detached):

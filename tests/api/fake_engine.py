@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from minicontainer.engine.options import AttachOptions, LogOptions
+from minicontainer.engine.traces import Traces
 from minicontainer.errors import Conflict, InvalidArgument, NotFound, NotModified, Unsupported
 
 if TYPE_CHECKING:
@@ -229,3 +230,4 @@ class FakeEngine:
         self.execs: Any = None
         self.networks: Any = None
         self.volumes: Any = None
+        self.traces = Traces()

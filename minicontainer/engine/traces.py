@@ -1,0 +1,142 @@
+"""Stories: the kernel events of requests, as they happen, for whoever listens.
+
+A client names a story in a header of its requests, `Minicontainer-Trace: NAME`, and reads the
+story's events from `GET /minicontainer/traces/NAME`. Each event is one JSON object a line:
+
+    client                                            engine
+      │ GET /minicontainer/traces/NAME ─────────────►   │
+      │ ◄───────────────────────────── 200, at once ─   │
+      │ POST /containers/create [Minicontainer-Trace]   │  this request's thread tells its steps
+      │ ◄─────────────────────────────── Event … ────   │
+      │ POST /containers/ID/start [Minicontainer-Trace] │  and so do monitor and init
+      │ ◄─────────────────────────────── Event … ────   │
+
+The story named `all` has the events of every container from when somebody listens to it.
+
+See: `steps` for the events; DESIGN "Events".
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from contextlib import contextmanager
+
+from minicontainer import steps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from minicontainer.steps import Event
+
+ALL = "all"
+_MOST = 100_000  # events that wait for a slow reader; then it has lost its place, and is let go
+_LIFE_S = 1.0  # between the empty parts by which the server notices a reader that left
+
+
+class Story:
+    """What a reader of a story gets: an iterator of events, which any thread may close."""
+
+    def __init__(self, traces: Traces, name: str) -> None:
+        self._traces = traces
+        self._name = name
+        self._events: queue.Queue[dict[str, Any] | None] = queue.Queue(_MOST)
+        self._closed = False
+
+    def put(self, event: dict[str, Any]) -> None:
+        """Add an event."""
+        try:
+            self._events.put_nowait(event)
+        except queue.Full:
+            self.close()
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield events as they come, and an empty one as a sign of life."""
+        try:
+            while not self._closed:
+                try:
+                    event = self._events.get(timeout=_LIFE_S)
+                except queue.Empty:
+                    yield {}
+                    continue
+                if event is None:
+                    return
+                yield event
+        finally:
+            self._traces.leave(self._name, self)
+
+    def close(self) -> None:
+        """End the story for this reader."""
+        self._closed = True
+        self._traces.leave(self._name, self)
+        try:
+            self._events.put_nowait(None)
+        except queue.Full:  # the reader looks before it takes the next one
+            return
+
+
+class Traces:
+    """The stories that somebody listens to."""
+
+    def __init__(self) -> None:
+        self._readers: dict[str, list[Story]] = {}
+        self._begun: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._here = threading.local()
+
+    def read(self, name: str) -> Story:
+        """Begin to listen to a story."""
+        story = Story(self, name)
+        with self._lock:
+            self._readers.setdefault(name, []).append(story)
+            self._begun.setdefault(name, time.time_ns())
+        return story
+
+    def leave(self, name: str, story: Story) -> None:
+        """Stop listening; with its last reader a story ends."""
+        with self._lock:
+            readers = self._readers.get(name, [])
+            if story in readers:
+                readers.remove(story)
+            if not readers:
+                self._readers.pop(name, None)
+                self._begun.pop(name, None)
+
+    @contextmanager
+    def telling(self, name: str) -> Iterator[None]:
+        """Let what this thread does be part of a story."""
+        if not (begun := self._begun.get(name) or self._begun.get(ALL, 0)):
+            yield
+            return
+        self._here.name = name
+        steps.listen(lambda event: self.tell(name, event), "engine", begun)
+        try:
+            yield
+        finally:
+            steps.listen(None, "engine")
+            self._here.name = ""
+
+    @property
+    def current(self) -> str:
+        """The story that this thread's request belongs to, or ""."""
+        return getattr(self._here, "name", "")
+
+    def begun_ns(self, name: str = "") -> int:
+        """Say when a story began, by the wall clock; 0 if nobody listens.
+
+        Args:
+            name: "" for the one that this thread's request belongs to.
+        """
+        return self._begun.get(name or self.current, 0) or self._begun.get(ALL, 0)
+
+    def tell(self, name: str, event: Event, container_id: str = "") -> None:
+        """Hand an event to the readers of its story, and to those of all."""
+        with self._lock:
+            readers = [*self._readers.get(name, ()), *self._readers.get(ALL, ())]
+        if readers:
+            told = event.to_json() | ({"container": container_id} if container_id else {})
+            for story in readers:
+                story.put(told)
