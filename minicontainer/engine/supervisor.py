@@ -102,6 +102,8 @@ class Supervisor:
                 self._start(container, clients)
             except (Error, OSError) as error:
                 self._failed(container, error)
+                if container.config.host_config.auto_remove:
+                    self._engine.containers.remove_quietly(container)
                 raise explained(error, container.program()) from None
             finally:
                 for _, descriptor in clients:
