@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import os
 
-from minicontainer.cgroups.limits import Cpu, DeviceRule, Memory, Pids, Resources
-from minicontainer.engine import users, volumes
+from minicontainer.engine import limits, security, users, volumes
 from minicontainer.errors import InvalidArgument
 from minicontainer.kernel import capabilities
 from minicontainer.kernel.namespaces import BY_TYPE, IdMap
 from minicontainer.kernel.process import RLIMITS
 from minicontainer.runtime import inputs
-from minicontainer.runtime.config import defaults, seccomp_profile
+from minicontainer.runtime.config import defaults
 from minicontainer.runtime.config.spec import Mount, Root, Spec
 from minicontainer.runtime.config.spec_linux import Linux, NamespaceSpec
 from minicontainer.runtime.config.spec_process import (
@@ -34,13 +33,11 @@ if TYPE_CHECKING:
 
     from minicontainer.engine.config import ContainerConfig, HostConfig
 
-_PERIOD_US = 100_000  # the kernel's own default for CPU bandwidth
 _LONGEST_HOSTNAME = 64  # sethostname(2)
 _HOSTNAME_CHARACTERS = frozenset(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_."
 )
 _HIGHEST_PING_GROUP = 2**31 - 1  # icmp(7)
-_LEAST_MEMORY = 6 << 20  # as Docker: below, a container does not start
 # The ids that root inside gets outside with `--userns private`: what adduser(8) gives the first
 # user, so that no account of the host is among them.
 MAPPED = IdMap(container_id=0, host_id=100_000, size=65_536)
@@ -91,7 +88,7 @@ def make_spec(
     lowers, upper = lowers or (config.rootfs,), f"{directory}/upper"
     layers = (upper, *lowers) if os.path.isdir(upper) else lowers
     identity = users.find(config.user, layers, host.group_add)
-    caps = capabilities_for(host)
+    caps = security.capabilities_for(host)
     devices, rules = volumes.devices_for(host)
     isolated = {namespace.type for namespace in namespaces}
     own_name = NamespaceSpec(type="uts") in namespaces  # a joined namespace keeps its name
@@ -103,31 +100,41 @@ def make_spec(
         root=Root(path="rootfs", readonly=host.readonly_rootfs),
         process=_process(config, identity, caps, identifier),
         hostname=hostname_for(config, identifier) if own_name else None,
+        domainname=config.domainname or None if own_name else None,
         mounts=(
             *_root_mounts(lowers, directory, mapped),
             *_system_mounts(host, isolated),
             *_etc_mounts(directory),
             *volumes.mounts_for(host),
         ),
-        annotations={inputs.WANTS_REAPER: "true"} if host.init else {},
+        annotations={
+            **host.annotations,
+            **({inputs.WANTS_REAPER: "true"} if host.init else {}),
+        },
         linux=Linux(
             namespaces=namespaces,
             uid_mappings=mapped,
             gid_mappings=mapped,
             devices=devices,
-            cgroups_path=cgroup_of(identifier),
-            resources=resources_for(host, rules),
-            sysctl=_sysctls(namespaces, mapped),
-            masked_paths=() if host.privileged else defaults.MASKED_PATHS,
-            readonly_paths=() if host.privileged else defaults.READONLY_PATHS,
-            seccomp=None if host.privileged else seccomp_profile.default_profile(caps),
+            cgroups_path=cgroup_of(identifier, host.cgroup_parent),
+            resources=limits.resources_for(host, rules),
+            sysctl=_sysctls(host, namespaces, mapped),
+            masked_paths=security.masked_paths(host),
+            readonly_paths=security.readonly_paths(host),
+            seccomp=security.seccomp_for(host, caps),
         ),
     )
 
 
-def cgroup_of(identifier: str) -> str:
-    """Give the path of a container's cgroup."""
-    return f"/minicontainer/{identifier}"
+def cgroup_of(identifier: str, parent: str = "") -> str:
+    """Give the path of a container's cgroup.
+
+    Raises:
+        InvalidArgument: the parent leads elsewhere.
+    """
+    if ".." in parent.split("/"):
+        raise InvalidArgument(f"invalid cgroup parent {parent!r}: it must not hold '..'")
+    return f"/{parent.strip('/') or 'minicontainer'}/{identifier}"
 
 
 def is_on_bridge(network_mode: str) -> bool:
@@ -173,32 +180,6 @@ def namespaces_for(host: HostConfig, pid_of: Callable[[str], int]) -> tuple[Name
     return tuple(found)
 
 
-def capabilities_for(host: HostConfig) -> tuple[str, ...]:
-    """Decide the capabilities: Docker's 14, and what `--cap-add` and `--cap-drop` say."""
-    added = [_capability(name) for name in host.cap_add]
-    dropped = [_capability(name) for name in host.cap_drop]
-    if host.privileged:
-        return capabilities.NAMES
-    wanted = set(defaults.CAPABILITIES)
-    if "ALL" in dropped:
-        wanted.clear()
-    if "ALL" in added:
-        wanted.update(capabilities.NAMES)
-    wanted.update(added)
-    wanted.difference_update(dropped)
-    return tuple(name for name in capabilities.NAMES if name in wanted)
-
-
-def _capability(text: str) -> str:
-    name = text.upper()
-    if name == "ALL":
-        return name
-    name = name if name.startswith("CAP_") else f"CAP_{name}"
-    if name not in capabilities.BITS:
-        raise InvalidArgument(f'invalid capability: "{text}": see capabilities(7) for the names')
-    return name
-
-
 def _process(
     config: ContainerConfig, identity: users.Identity, caps: tuple[str, ...], identifier: str
 ) -> Process:
@@ -208,6 +189,7 @@ def _process(
             f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute "
             "path"
         )
+    options = security.options_of(host)
     own = caps if identity.uid == 0 else ()  # another user has what its programs' files grant
     return Process(
         args=(*(config.entrypoint or ()), *config.cmd),
@@ -218,7 +200,9 @@ def _process(
         console_size=_console_size(host),
         capabilities=Capabilities(bounding=caps, effective=own, permitted=own),
         rlimits=tuple(_rlimit(limit.name, limit.soft, limit.hard) for limit in host.ulimits),
-        no_new_privileges=host.no_new_privileges,
+        no_new_privileges=options.no_new_privileges,
+        apparmor_profile=options.apparmor or None,
+        oom_score_adj=host.oom_score_adj or None,
     )
 
 
@@ -239,7 +223,7 @@ def exec_process(
     groups = () if user else config.host_config.group_add
     identity = users.find(user or config.user, roots, groups)
     privileged = body.get("Privileged") or config.host_config.privileged
-    caps = capabilities.NAMES if privileged else capabilities_for(config.host_config)
+    caps = capabilities.NAMES if privileged else security.capabilities_for(config.host_config)
     changed = config.replace(
         cmd=tuple(body["Cmd"]),
         entrypoint=None,
@@ -267,7 +251,8 @@ def environment_for(config: ContainerConfig, identifier: str) -> tuple[str, ...]
         *(["TERM=xterm"] if config.tty else []),
         *config.env,
     ]
-    return tuple({item.partition("=")[0]: item for item in items}.values())
+    named = {item.partition("=")[0]: item for item in items}
+    return tuple(item for item in named.values() if "=" in item)  # a bare name takes one away
 
 
 def _rlimit(name: str, soft: int, hard: int) -> Rlimit:
@@ -285,68 +270,20 @@ def _rlimit(name: str, soft: int, hard: int) -> Rlimit:
     return Rlimit(type=kind, soft=soft, hard=hard)
 
 
-def resources_for(host: HostConfig, rules: tuple[DeviceRule, ...]) -> Resources:
-    """Turn the limits into the runtime's.
-
-    Raises:
-        InvalidArgument: less memory than a container needs, more processors than there are.
-    """
-    everything = (DeviceRule(allow=True, access="rwm"),) if host.privileged else ()
-    return Resources(
-        memory=_memory(host),
-        cpu=_cpu(host),
-        pids=Pids(limit=host.pids_limit) if host.pids_limit else None,
-        devices=(*everything, *rules),
-    )
-
-
-def _memory(host: HostConfig) -> Memory | None:
-    memory, both = host.memory, host.memory_swap
-    if both and not memory:
-        raise InvalidArgument("--memory-swap needs --memory: it is memory and swap together")
-    if not memory:
-        return None
-    if memory < _LEAST_MEMORY:
-        raise InvalidArgument(f"--memory {memory}: minimum memory limit allowed is 6MB")
-    if 0 < both < memory:
-        raise InvalidArgument("--memory-swap must be at least --memory: it is both together")
-    # As Docker: as much swap as memory, unless told; a host without swap may not count it at all.
-    return Memory(limit=memory, swap=both or (2 * memory if _has_swap() else None))
-
-
-def _has_swap() -> bool:
-    with open("/proc/swaps", encoding="utf-8") as file:
-        return len(file.readlines()) > 1
-
-
-def _cpu(host: HostConfig) -> Cpu | None:
-    there = os.cpu_count() or 1
-    if host.nano_cpus and not 10**7 <= host.nano_cpus <= there * 10**9:
-        raise InvalidArgument(
-            f"--cpus: range of CPUs is from 0.01 to {there}.00, as there are only {there} CPUs"
-        )
-    if host.cpu_shares and not 2 <= host.cpu_shares <= 262_144:
-        raise InvalidArgument(f"--cpu-shares {host.cpu_shares}: must be 2 to 262144")
-    cpu = Cpu(
-        shares=host.cpu_shares or None,
-        quota=host.nano_cpus * _PERIOD_US // 10**9 if host.nano_cpus else None,
-        period=_PERIOD_US if host.nano_cpus else None,
-        cpus=host.cpuset_cpus or None,
-    )
-    return None if cpu == Cpu() else cpu
-
-
-def _sysctls(namespaces: tuple[NamespaceSpec, ...], mapped: tuple[IdMap, ...]) -> dict[str, str]:
+def _sysctls(
+    host: HostConfig, namespaces: tuple[NamespaceSpec, ...], mapped: tuple[IdMap, ...]
+) -> dict[str, str]:
     """Let every user of a new network namespace ping, and listen on ports below 1024, as Docker.
 
     Both are privileges over a network; here it is the container's own.
     """
     if NamespaceSpec(type="network") not in namespaces:
-        return {}
+        return dict(host.sysctls)
     highest = min((_HIGHEST_PING_GROUP, *(ids.size - 1 for ids in mapped)))
     return {
         "net.ipv4.ping_group_range": f"0 {highest}",
         "net.ipv4.ip_unprivileged_port_start": "0",
+        **host.sysctls,
     }
 
 
@@ -392,6 +329,11 @@ def _system_mounts(host: HostConfig, isolated: set[str]) -> tuple[Mount, ...]:
             continue  # who does not own the IPC namespace can't mount its queues
         elif mount.destination == "/dev/shm" and "ipc" not in isolated:
             found.append(mount.replace(type="bind", source="/dev/shm", options=("rbind",)))
+        elif mount.destination == "/dev/shm" and host.ipc_mode == "none":
+            continue
+        elif mount.destination == "/dev/shm" and host.shm_size:
+            kept = tuple(word for word in mount.options if not word.startswith("size="))
+            found.append(mount.replace(options=(*kept, f"size={host.shm_size}")))
         else:
             found.append(mount)
     return tuple(found)
