@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from minicontainer.images.image import Image
+    from minicontainer.images.store_leases import Lease
 
     MakeImage = Callable[..., Image]
 
@@ -54,6 +55,18 @@ def sha256(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
+# The media types of manifests, configs and layers.
+TYPES = {
+    family: tuple(f"application/{kind}" for kind in kinds)
+    for family, kinds in {
+        "oci": ("vnd.oci.image.manifest.v1+json", "vnd.oci.image.config.v1+json",
+                "vnd.oci.image.layer.v1.tar+gzip"),
+        "docker": ("vnd.docker.distribution.manifest.v2+json", "vnd.docker.container.image.v1+json",
+                   "vnd.docker.image.rootfs.diff.tar.gzip"),
+    }.items()
+}  # fmt: skip
+
+
 def add_image(
     store: ImageStore,
     *names: str,
@@ -65,17 +78,11 @@ def add_image(
     repo_digests: tuple[str, ...] = (),
     history: list[dict[str, Any]] | None = None,
     unpacked_size: int = -1,
+    lease: Lease | None = None,
 ) -> Image:
     """Put an image into the store: its blobs, manifest and names."""
     layers = layers or (tar_of({"file": "+".join(names).encode()}),)
-    family = "docker" if docker else "oci"
-    kinds = {
-        "oci": ("vnd.oci.image.manifest.v1+json", "vnd.oci.image.config.v1+json",
-                "vnd.oci.image.layer.v1.tar+gzip"),
-        "docker": ("vnd.docker.distribution.manifest.v2+json", "vnd.docker.container.image.v1+json",
-                   "vnd.docker.image.rootfs.diff.tar.gzip"),
-    }  # fmt: skip
-    manifest_type, config_type, layer_type = (f"application/{kind}" for kind in kinds[family])
+    manifest_type, config_type, layer_type = TYPES["docker" if docker else "oci"]
     document = {
         "architecture": "amd64",
         "os": "linux",
@@ -87,8 +94,13 @@ def add_image(
     packed = [gzip.compress(layer, mtime=0) for layer in layers]
     raw = json.dumps(document).encode()
 
+    def write(content: bytes) -> str:
+        if lease is not None:
+            lease.keep(sha256(content))
+        return store.blobs.write(content)
+
     def described(content: bytes, media_type: str) -> dict[str, Any]:
-        digest = store.blobs.write(content)
+        digest = write(content)
         return {"mediaType": media_type, "digest": digest, "size": len(content)}
 
     manifest = {
@@ -98,7 +110,7 @@ def add_image(
         "layers": [described(layer, layer_type) for layer in packed],
     }
     return store.add(
-        store.blobs.write(json.dumps(manifest).encode()),
+        write(json.dumps(manifest).encode()),
         names=[parse(name) for name in names],
         repo_digests=[parse(name) for name in repo_digests],
         parent=parent,
