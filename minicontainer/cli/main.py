@@ -1,4 +1,4 @@
-"""minicontainer: the table of commands, and how each of them ends.
+"""minicontainer: from the command line to a command, and how each of them ends.
 
 See: Docker's `docker run` reference, "Exit status".
 """
@@ -9,50 +9,31 @@ import errno
 import os
 import sys
 
+from minicontainer import startup
+from minicontainer.cli import table
+from minicontainer.cli.exits import (
+    EXIT_ENGINE,
+    EXIT_FAILED,
+    EXIT_NOT_EXECUTABLE,
+    EXIT_NOT_FOUND,
+    Exit,
+)
+from minicontainer.cli.flags import PROGRAM, Command, HelpWanted, parse, toggle
 from minicontainer.cli.output import say
-from minicontainer.errors import Error, InitError
-from minicontainer.kernel import signals
-from minicontainer.runtime.parent import interpreter
+from minicontainer.cli.session import GLOBAL_FLAGS, Session
+from minicontainer.errors import Error, InitError, InvalidArgument
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Command = Callable[[list[str], dict[str, str]], int]
-
-# name: (module, one line for the help). A command's module is imported when it is asked for.
-COMMANDS = {
-    "run": ("containers", "Run a command in a new container"),
-    "daemon": ("daemon", "Run the engine and its API in the foreground"),
-    "check": ("system", "Tell what this host offers to containers, and how to get what is missing"),
-    "version": ("system", "Show the version"),
-}
-# These start no container: they answer also where the interpreter can't be protected from one.
-_WITHOUT_CONTAINERS = ("check", "version")
-_ALIASES = {"--version": "version", "-v": "version"}
-
-EXIT_ENGINE = 125
-EXIT_NOT_EXECUTABLE = 126
-EXIT_NOT_FOUND = 127
 _STARTS_PROGRAM = ("find-program", "run-program", "stay-as-reaper")
 
 
-def usage() -> str:
-    """Write the help of the command itself."""
-    rows = "\n".join(f"  {name:<10}{text}" for name, (_, text) in COMMANDS.items())
-    return (
-        "Usage: minicontainer COMMAND [OPTIONS]\n\n"
-        "Containers built from the kernel's own primitives, step by step.\n\n"
-        f"Commands:\n{rows}\n\n"
-        "Run 'minicontainer COMMAND --help' for more of a command.\n"
-    )
-
-
-def find_command(name: str) -> Command:
-    """Import a command's function: by name, from the module that the table names."""
-    module = f"minicontainer.cli.{COMMANDS[name][0]}"
-    __import__(module)
-    command: Command = getattr(sys.modules[module], name)
+def find_command(row: table.Row) -> Command:
+    """Import a command: by name, from the module that the table names."""
+    module = f"minicontainer.cli.{row.module}"
+    try:
+        __import__(module)
+    except ModuleNotFoundError:
+        raise Exit(f"{row.spellings[-1]} is not built yet", EXIT_FAILED, prefix=True) from None
+    command: Command = getattr(sys.modules[module], row.function)
     return command
 
 
@@ -65,27 +46,75 @@ def exit_status_of(error: Error) -> int:
     return EXIT_ENGINE
 
 
+def dispatch(argv: list[str], environ: dict[str, str], program: str) -> int:
+    """Find the command that a command line names, and do it."""
+    flags = (*GLOBAL_FLAGS, toggle("version", "v"))
+    try:
+        options, words, _ = parse(flags, argv, options_first=True)
+    except HelpWanted:
+        options, words = {}, ["help"]
+    except InvalidArgument as error:
+        raise Exit(f"{error}: see '{PROGRAM} --help'", EXIT_ENGINE, prefix=True) from None
+    if options.get("version"):
+        sys.stdout.write(f"{PROGRAM} version {startup.VERSION}\n")
+        return 0
+    row, count = table.find(words)
+    if row is not None and row.module == "daemon":
+        return _daemon(words[count:], environ)
+    if row is not None:
+        session = Session(environ, program, options)
+        return find_command(row)(" ".join(words[:count]), words[count:], session)
+    return _show_help(words)
+
+
+def _daemon(argv: list[str], environ: dict[str, str]) -> int:
+    """Be the engine: it reads its own options, which stand in a file too."""
+    from minicontainer.cli import daemon
+    from minicontainer.runtime.parent import interpreter
+
+    interpreter.protect(sys.orig_argv, environ)
+    return daemon.daemon(argv, environ)
+
+
+def _show_help(words: list[str]) -> int:
+    from minicontainer.cli import help  # here: no other command needs it
+
+    if words[:1] == ["help"] and words[1:]:
+        row, _ = table.find(words[1:])
+        if row is not None:
+            return help.show(find_command(row), " ".join(words[1:]))
+        words = words[1:]
+    if not words or words == ["help"]:
+        sys.stdout.write(help.usage())
+        return 0
+    if words[0] in table.NOUNS and words[1:] in ([], ["--help"], ["-h"], ["help"]):
+        return help.show_noun(words[0])
+    name = " ".join(words[: 2 if words[0] in table.NOUNS else 1])
+    raise Exit(f"unknown command: {PROGRAM} {name}: see '{PROGRAM} --help'", EXIT_FAILED, True)
+
+
 def main() -> int:
     """Run the command line; give the exit status."""
-    argv = sys.argv[1:]
-    name = _ALIASES.get(argv[0], argv[0]) if argv else "--help"
-    if name in ("--help", "-h", "help"):
-        sys.stdout.write(usage())
-        return 0
-    if name not in COMMANDS:
-        say(f"'{name}' is not a minicontainer command: see 'minicontainer --help'")
-        return EXIT_ENGINE
-    # Until a container is begun, Ctrl-C ends this process without more ado.
-    signals.handle(signals.SIGINT, signals.SIG_DFL)
     try:
-        if name not in _WITHOUT_CONTAINERS:
-            interpreter.protect(sys.orig_argv, os.environ)
-        return find_command(name)(argv[1:], dict(os.environ))
+        return dispatch(sys.argv[1:], dict(os.environ), sys.argv[0])
+    except Exit as end:
+        if end.args[0] and end.prefix:
+            say(end.args[0])
+        elif end.args[0]:
+            sys.stdout.flush()
+            sys.stderr.write(f"{end.args[0]}\n")
+        return end.status
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return EXIT_FAILED  # who read our output has gone
     except Error as error:
+        if hasattr(error, "message"):  # the engine's own words, as they came
+            sys.stdout.flush()
+            sys.stderr.write(f"{error}\n")
+            return EXIT_FAILED
         say(str(error))
         return exit_status_of(error)
-    except BrokenPipeError:
-        return 1  # who read our output has gone
     except OSError as error:
         say(f"{error.strerror}: {error.filename or 'no file is named'}")
         return EXIT_ENGINE

@@ -6,39 +6,25 @@ import json
 import os
 import sys
 
-from minicontainer.cli.run_options import Parser, run_parser
+from minicontainer.cli.flags import Asked, command, toggle
+from minicontainer.cli.run_options import DATA_ROOT, run_parser
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minicontainer.engine.host_probes import Finding
 
 
-def version(argv: list[str], environ: dict[str, str]) -> int:
-    """Show the version."""
-    Parser(prog="minicontainer version", description=version.__doc__).parse_args(argv)
-    from importlib import metadata  # here: its import costs more than this command does
-
-    try:
-        sys.stdout.write(f"minicontainer {metadata.version('minicontainer')}\n")
-    except metadata.PackageNotFoundError:
-        sys.stdout.write("minicontainer, from a checkout that is not installed: see `make setup`\n")
-    return 0
-
-
-def check(argv: list[str], environ: dict[str, str]) -> int:
+@command("", toggle("json", "", "for programs: a list of objects"), most=0)
+def check(asked: Asked) -> int:
     """Tell what this host offers to containers; fail when a container can't run."""
     from minicontainer.engine import host  # here: it brings all that can be tried
 
-    defaults = run_parser()
-    parser = Parser(prog="minicontainer check", description=check.__doc__)
-    parser.add_argument("--json", action="store_true", help="for programs: a list of objects")
-    data_root = defaults.get_default("data_root")
-    parser.add_argument("--data-root", default=data_root, metavar="DIR", help=f"({data_root})")
-    asked = parser.parse_args(argv)
+    environ = asked.session.environ
     # Rootless containers would be those of whoever called sudo.
     told = environ.get("SUDO_UID", "") if os.geteuid() == 0 else ""
     uid = int(told) if told.isdecimal() else os.getuid()
-    findings = host.examine(asked.data_root, defaults.get_default("rootfs"), uid)
+    data_root = asked.session.options.get("data_root") or DATA_ROOT
+    findings = host.examine(data_root, run_parser().get_default("rootfs"), uid)
     if asked.json:
         sys.stdout.write(json.dumps([finding.to_json() for finding in findings], indent=2) + "\n")
     else:

@@ -162,7 +162,7 @@ def plain(*arguments: str) -> Result:
 def test_an_unknown_command() -> None:
     """Which may be a slip."""
     done = plain(*command("minicontainer"), "ruin")
-    assert_one_line(done.errors, "'ruin' is not a minicontainer command: see")
+    assert_one_line(done.errors, "unknown command: minicontainer ruin: see")
     assert done.status == 125
 
 

@@ -38,7 +38,7 @@ LISTENER = """
 import json, os, sys
 sys.path[:] = json.loads(sys.argv[1])
 from minicontainer import steps
-from minicontainer.cli import containers
+from minicontainer.cli import local_run as containers
 from minicontainer.cli.main import exit_status_of
 from minicontainer.errors import Error
 from minicontainer.runtime.cli import main

@@ -151,7 +151,7 @@ def test_without_it_nothing_is_told(run: Run) -> None:
     arguments = run.arguments(("/bin/true",), ())[len(command("minicontainer")) + 1 :]
     code = (
         "import json, sys; sys.path[:] = json.loads(sys.argv[1])\n"
-        "from minicontainer import steps; from minicontainer.cli import containers\n"
+        "from minicontainer import steps; from minicontainer.cli import local_run as containers\n"
         "steps.Event = None\n"  # whoever makes one, fails
         "sys.exit(containers.run(sys.argv[2:], {}))"
     )

@@ -1,0 +1,89 @@
+"""What every command has beside its own options: the environment, the engine, Docker's files."""
+
+from __future__ import annotations
+
+from minicontainer.cli.flags import ROOT_FLAGS, Flag, toggle
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from minicontainer.cli.client import Client
+    from minicontainer.cli.hosts import Address
+
+EXEC_ROOT = "/run/minicontainer"
+SOCKET = "minicontainer.sock"  # in the engine's EXEC_ROOT
+
+GLOBAL_FLAGS = (
+    Flag(name="config", metavar="DIR", help="where Docker's config.json is"),
+    toggle("debug", "D", "show more of an error"),
+    Flag(name="host", letter="H", metavar="URL", help="the engine's socket: unix://PATH, tcp://HOST:PORT"),
+    toggle("tls", "", "use TLS; --tlsverify brings it along"),
+    Flag(name="tlscacert", metavar="FILE", help="trust certificates signed by this CA"),
+    Flag(name="tlscert", metavar="FILE", help="the client's certificate"),
+    Flag(name="tlskey", metavar="FILE", help="the client's key"),
+    toggle("tlsverify", "", "use TLS, and check the engine's certificate"),
+    *ROOT_FLAGS,
+)  # fmt: skip
+
+
+class Session:
+    """One run of the program.
+
+    Args:
+        environ: the process's environment.
+        program: the path of the program, to start the engine with.
+        options: the values of GLOBAL_FLAGS.
+    """
+
+    def __init__(self, environ: dict[str, str], program: str, options: dict[str, Any]) -> None:
+        self.environ = environ
+        self.program = program
+        self.options = options
+        self._client: Client | None = None
+        self._config: dict[str, Any] | None = None
+
+    @property
+    def address(self) -> Address:
+        """Find which engine is meant: by option, by environment, or this host's own."""
+        from minicontainer.cli import hosts
+
+        return hosts.find(self.options, self.environ)
+
+    @property
+    def client(self) -> Client:
+        """Give the way to the engine; it is started by the first request where it has to be."""
+        if self._client is None:
+            from minicontainer.cli.client import Client
+
+            address = self.address
+            self._client = Client(address, self._start if address.own else None)
+        return self._client
+
+    def _start(self) -> None:
+        from minicontainer.cli import autostart  # rarely: an engine answers, most of the time
+
+        autostart.start(self.address, self.program, self.options, self.environ)
+
+    @property
+    def config_path(self) -> str:
+        """Give the path of Docker's config.json."""
+        home = self.environ.get("HOME", "") or "/root"
+        directory = (
+            self.options.get("config") or self.environ.get("DOCKER_CONFIG") or f"{home}/.docker"
+        )
+        return f"{directory}/config.json"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Read Docker's config.json; an absent one is empty, a broken one too."""
+        if self._config is None:
+            from minicontainer import jsontext
+
+            try:
+                with open(self.config_path, encoding="utf-8") as file:
+                    read = jsontext.parse(file.read())
+            except (OSError, ValueError):
+                read = {}
+            self._config = read if isinstance(read, dict) else {}
+        return self._config
