@@ -84,8 +84,12 @@ def _map(name: str, letter: str, help: str) -> Flag:
     Flag(name="ip-range", many=True, metavar="strings", help="part of the subnet for containers"),
     Flag(name="ipam-driver", default="default", help="driver that gives addresses"),
     _map("ipam-opt", "", "option of that driver"),
-    Flag(name="ipv4", read=switch, alone="true", default=None, help="give containers IPv4 addresses"),
-    Flag(name="ipv6", read=switch, alone="true", default=None, help="give containers IPv6 addresses"),
+    Flag(
+        name="ipv4", read=switch, alone="true", default=None, help="give containers IPv4 addresses"
+    ),
+    Flag(
+        name="ipv6", read=switch, alone="true", default=None, help="give containers IPv6 addresses"
+    ),
     Flag(name="label", many=True, metavar="list", help="set a label: KEY=VALUE"),
     _map("opt", "o", "set an option of the driver"),
     Flag(name="scope", help="reach of the network"),

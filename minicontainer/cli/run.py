@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from minicontainer.cli.client import Client, Connection, Response
 
+_EMBEDDED = "busybox"  # the image that needs no registry
 _TAKES = "IMAGE [COMMAND] [ARG...]"
 # What an engine says of a program that can't be run, and the status that a shell would give.
 _STATUSES = (
@@ -88,12 +89,21 @@ def run(asked: Asked) -> int:
 
 
 def _run_here(asked: Asked) -> int:
-    """Run in this very process, without an engine."""
+    """Run in this very process, without an engine: from a directory, or with every step told."""
     from minicontainer.cli import local_run
     from minicontainer.runtime.parent import interpreter
 
+    words = list(asked.words)
+    if not asked.rootfs:
+        if asked.args[:1] not in ([_EMBEDDED], [full_name(_EMBEDDED)]):
+            raise Exit(f"--explain needs the image {_EMBEDDED}, or --rootfs DIR", EXIT_ENGINE, True)
+        del words[len(words) - len(asked.args)]
+    roots = asked.session.options
+    for name in ("data-root", "exec-root"):
+        if (value := roots.get(name.replace("-", "_"))) and f"--{name}" not in words:
+            words = [f"--{name}", value, *words]
     interpreter.protect(sys.orig_argv, asked.session.environ)
-    return local_run.run(asked.words, asked.session.environ)
+    return local_run.run(words, asked.session.environ)
 
 
 def _check_arguments(asked: Asked, name: str) -> None:
