@@ -240,7 +240,7 @@ def _set_networks(body: dict[str, Any], asked: Asked) -> None:
         first["IPAMConfig"] = {**first.get("IPAMConfig", {}), **given}
     if asked.network_alias:
         first["Aliases"] = [*first.get("Aliases", ()), *asked.network_alias]
-    if asked.link:
+    if asked.link and name not in ("default", "bridge"):
         first["Links"] = [*first.get("Links", ()), *asked.link]
     if asked.mac_address:
         first.setdefault("MacAddress", asked.mac_address)

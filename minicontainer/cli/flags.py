@@ -168,10 +168,6 @@ class Command:
         """
         try:
             values, args, given = parse((*self.flags, *ROOT_FLAGS), argv, self.options_first)
-        except HelpWanted:
-            from minicontainer.cli import help  # only who asks for it pays for it
-
-            return help.show(self, name)
         except InvalidArgument as error:
             message = f"{error}: see '{PROGRAM} {name} --help'"
             raise Exit(message, EXIT_ENGINE, prefix=True) from None

@@ -6,13 +6,16 @@ See: Docker's `docker` reference, "Environment variables" and "-H, --host".
 from __future__ import annotations
 
 from minicontainer.cli.exits import EXIT_FAILED, Exit
-from minicontainer.cli.session import EXEC_ROOT, SOCKET
 from minicontainer.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+
+EXEC_ROOT = "/run/minicontainer"
+SOCKET = "minicontainer.sock"  # in the engine's EXEC_ROOT
 
 
 class Tls(Record):

@@ -62,9 +62,20 @@ def dispatch(argv: list[str], environ: dict[str, str], program: str) -> int:
     if row is not None and row.module == "daemon":
         return _daemon(words[count:], environ)
     if row is not None:
-        session = Session(environ, program, options)
-        return find_command(row)(" ".join(words[:count]), words[count:], session)
+        return _call(
+            row, " ".join(words[:count]), words[count:], Session(environ, program, options)
+        )
     return _show_help(words)
+
+
+def _call(row: table.Row, name: str, argv: list[str], session: Session) -> int:
+    command = find_command(row)
+    try:
+        return command(name, argv, session)
+    except HelpWanted:
+        from minicontainer.cli import help  # only who asks for it pays for it
+
+        return help.show(command, name)
 
 
 def _daemon(argv: list[str], environ: dict[str, str]) -> int:

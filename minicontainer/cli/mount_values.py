@@ -52,8 +52,6 @@ def mount(text: str) -> dict[str, Any]:
         else:
             _set_option(found, key, value if equals else "true")
     kind = found["Type"]
-    if kind not in (*_OPTIONS, "npipe", "cluster"):
-        raise InvalidArgument(f"invalid mount type '{kind}': use bind, volume, tmpfs or image")
     if "Target" not in found:
         raise InvalidArgument("target is required")
     for other, name in _OPTIONS.items():

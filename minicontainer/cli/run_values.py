@@ -111,12 +111,18 @@ def namespace(name: str, option: str) -> Callable[[str], str]:
     return read
 
 
+def capability(text: str) -> str:
+    """Read the name of a capability, with CAP_ or without."""
+    name = text.strip().upper()
+    return name if name in ("ALL", "RESET") or name.startswith("CAP_") else f"CAP_{name}"
+
+
 def link(text: str) -> str:
     """Read NAME[:ALIAS]."""
     name, _, alias = text.partition(":")
     if not name or alias.count(":"):
         raise InvalidArgument(f"bad format for links: {text}")
-    return f"{name}:{alias or name}"
+    return text
 
 
 def _path_and(text: str, what: str) -> tuple[str, str]:

@@ -11,9 +11,6 @@ if TYPE_CHECKING:
     from minicontainer.cli.client import Client
     from minicontainer.cli.hosts import Address
 
-EXEC_ROOT = "/run/minicontainer"
-SOCKET = "minicontainer.sock"  # in the engine's EXEC_ROOT
-
 GLOBAL_FLAGS = (
     Flag(name="config", metavar="DIR", help="where Docker's config.json is"),
     toggle("debug", "D", "show more of an error"),
