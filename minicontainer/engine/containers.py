@@ -21,7 +21,9 @@ from minicontainer.engine import (
     processes,
     protocol,
     restarts,
+    snapshots,
     stops,
+    updates,
 )
 from minicontainer.engine.container import Container
 from minicontainer.engine.detach_keys import parse as parse_detach_keys
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from minicontainer.engine.options import AttachOptions, ClientStream, LogOptions
 
     Json = dict[str, Any]
+    Objects = list[Json]
     Filters = dict[str, list[str]]
 
 
@@ -322,6 +325,22 @@ class Containers:
     def stats(self, ref: str, stream: bool, one_shot: bool) -> StatsStream:
         """Give samples of what a container uses; see `stats`."""
         return StatsStream(self.find(ref), self._engine.supervisor.state_store, stream, one_shot)
+
+    def changes(self, ref: str) -> Objects | None:
+        """List the files that differ from the image's; see `snapshots`."""
+        return snapshots.list_changes(self._engine, self.find(ref))
+
+    def export(self, ref: str) -> Iterator[bytes]:
+        """Give all files as a tar; see `snapshots`."""
+        return snapshots.export(self._engine, self.find(ref))
+
+    def commit(self, ref: str, query: Json, body: Json) -> Json:
+        """Make an image of a container; see `snapshots`."""
+        return snapshots.commit(self._engine, self.find(ref), query, body)
+
+    def update(self, ref: str, body: Json) -> Json:
+        """Change limits and restart policy; see `updates`."""
+        return updates.update(self._engine, self.find(ref), body)
 
     # --- streams ----------------------------------------------------------------------------
 

@@ -128,7 +128,7 @@ class Images:
     def tag(self, ref: str, repository: str, tag: str) -> None:
         """Give an image another name."""
         image = self.store.resolve(ref)
-        name = _name(repository, tag)
+        name = read_name(repository, tag)
         self.store.tag(image.id, name)
         self._tell("tag", image.id, name.familiar, image.labels)
 
@@ -178,7 +178,7 @@ class Images:
         from minicontainer.images.credentials import from_auth
         from minicontainer.images.registry import Settings
 
-        wanted = _name(name, tag, all_tags=True)
+        wanted = read_name(name, tag, all_tags=True)
         who = from_auth(credentials)
         settings = self._settings or Settings()
 
@@ -284,7 +284,7 @@ class Images:
         platform: str = "",
     ) -> Iterator[Json]:
         """Make an image of a root file system's tar; yield its ID."""
-        name = _name(repository, tag) if repository else None
+        name = read_name(repository, tag) if repository else None
 
         def work(tell: Tell) -> None:
             image = imports.import_image(
@@ -310,7 +310,7 @@ def _check_platform(image: Image, text: str, platform: str) -> None:
         )
 
 
-def _name(repository: str, tag: str, all_tags: bool = False) -> Reference:
+def read_name(repository: str, tag: str, all_tags: bool = False) -> Reference:
     """Read a name that comes in two parts; the tag may be a digest, or part of the name.
 
     Args:

@@ -1,0 +1,140 @@
+"""A container's files as a whole: what has changed, an archive of all, an image made of them.
+
+See: Docker Engine API, ContainerChanges, ContainerExport, ImageCommit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+
+from minicontainer.engine import stops
+from minicontainer.engine.images import read_name
+from minicontainer.engine.progress import streamed
+from minicontainer.errors import Conflict
+from minicontainer.images import changes, instructions
+from minicontainer.images.config import parse_json
+from minicontainer.images.making import keep_layer, make_image, new_document
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from minicontainer.engine.container import Container
+    from minicontainer.engine.engine import Engine
+    from minicontainer.engine.progress import Tell
+
+    Json = dict[str, Any]
+
+# Mounted in every container, and so never part of its own files.
+_ALWAYS_MOUNTED = ("/dev", "/proc", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
+# How a container starts, as far as an image can say it.
+_OF_IMAGES = (
+    "User", "ExposedPorts", "Env", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "Labels",
+    "StopSignal", "Healthcheck", "Shell", "OnBuild",
+)  # fmt: skip
+
+
+def hidden(container: Container) -> tuple[str, ...]:
+    """List the mount points in a container."""
+    return (*_ALWAYS_MOUNTED, *(mount["Destination"] for mount in container.mounts))
+
+
+def list_changes(engine: Engine, container: Container) -> list[Json] | None:
+    """List what differs from the image; None for nothing, as Docker has it."""
+    upper, lowers = f"{container.directory}/upper", engine.lowers_of(container)
+    found = [
+        {"Path": path, "Kind": kind}
+        for kind, path in changes.changes(upper, lowers, hidden(container))
+    ]
+    return found or None
+
+
+class _Parts:
+    """A file that is only written: what is written goes out as a message."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+
+    def write(self, data: bytes, /) -> None:
+        """Send a part of the archive."""
+        self._tell({"data": bytes(data)})
+
+
+def export(engine: Engine, container: Container) -> Iterator[bytes]:
+    """Write all files as a tar, in parts; an empty part is a sign of life."""
+    directories = (f"{container.directory}/upper", *engine.lowers_of(container))
+    engine.publish(container, "export")
+    messages = streamed(lambda tell: changes.write_tree(directories, _Parts(tell)))
+    return (message.get("data", b"") for message in messages)
+
+
+def commit(engine: Engine, container: Container, query: Json, config: Json) -> Json:
+    """Make an image of a container.
+
+    Args:
+        engine: with its images.
+        container: it may run; it is paused meanwhile, unless `pause` is false.
+        query: repo, tag, comment, author, changes (Dockerfile instructions) and pause.
+        config: replaces parts of how it starts, in Docker's fields.
+    """
+    name = read_name(query["repo"], query["tag"]) if query.get("repo") else None
+    changed = {**_config_of(container), **{k: v for k, v in config.items() if v is not None}}
+    settled = instructions.apply(changed, query.get("changes") or ())
+    store, layers = engine.images.store, engine.images.layers
+    below = store.resolve(container.image_id) if container.image_id else None
+    base = below.layers if below else ()
+    with contextlib.ExitStack() as undo:
+        archive = undo.enter_context(tempfile.TemporaryFile(dir=container.directory))
+        with _paused(engine, container, query.get("pause", True)):
+            upper = f"{container.directory}/upper"
+            if below:
+                changes.write_changeset(
+                    upper, engine.lowers_of(container), archive, hidden(container)
+                )
+            else:  # made from a directory: the image has all of it
+                changes.write_tree((upper, *engine.lowers_of(container)), archive)
+        archive.seek(0)
+        lease = undo.enter_context(store.lease("commit", is_resumable=False))
+        diff_ids = tuple(layer.diff_id for layer in base)
+        layer = keep_layer(store, layers, lease, archive, diff_ids)
+        made_by = " ".join(container.program())
+        document = new_document(settled, query.get("comment") or "", made_by)
+        if below:
+            before = parse_json(below.config_json, "image config")
+            document["history"] = [*(before.get("history") or ()), *document["history"]]
+        if query.get("author"):
+            document["author"] = query["author"]
+        image = make_image(
+            store, lease, document, (*base, layer), () if name is None else (name,),
+            below.id if below else "",
+        )  # fmt: skip
+    engine.publish(
+        container, "commit", comment=query.get("comment") or "", imageID=image.id,
+        imageRef=name.familiar if name else "",
+    )  # fmt: skip
+    return {"Id": image.id}
+
+
+def _config_of(container: Container) -> Json:
+    """Give how a container starts, as an image says it."""
+    return {name: container.body[name] for name in _OF_IMAGES if container.body.get(name)}
+
+
+@contextlib.contextmanager
+def _paused(engine: Engine, container: Container, wanted: bool) -> Iterator[None]:
+    """Hold a running container still, so that its files fit together."""
+    if not wanted or container.state.status != "running":
+        yield
+        return
+    try:
+        stops.pause(engine, container)
+    except Conflict:  # it has ended, or somebody else has paused it
+        yield
+        return
+    try:
+        yield
+    finally:
+        with contextlib.suppress(Conflict):
+            stops.resume(engine, container)
