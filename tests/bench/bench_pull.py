@@ -13,13 +13,16 @@ meet the same machine. Medians of 5 after 1 for warmth, and the peak memory of t
 
 from __future__ import annotations
 
+import io
 import json
+import multiprocessing
 import os
 import random
 import shutil
 import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -28,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.conftest import CHECKOUT
 from tests.images.registry.debian_registry import DebianRegistry
-from tests.images.registry.images import Made, tar_of, write_layout
+from tests.images.registry.images import Made, write_layout
 
 RUNS, WARM_UP = 5, 1
 LAYERS, LAYER_BYTES = 5, 20_000_000  # compressed
@@ -46,25 +49,47 @@ pull(ImageStore(sys.argv[2], layers), layers, sys.argv[3])
 def make_layer(seed: int) -> bytes:
     """Make a tar that compresses to LAYER_BYTES: half of it noise, half of it this machine's files.
 
+    As layers do it has the directories too, and everything in the order of its name.
+
     Args:
         seed: another number makes another layer.
     """
     noise = random.Random(seed)
-    files = {f"noise/{seed}-{i}": noise.randbytes(250_000) for i in range(LAYER_BYTES // 500_000)}
     wanted = LAYER_BYTES * 3 // 2  # what half a layer is before it is compressed, about
-    candidates = sorted(path for path in Path("/usr/lib/python3").rglob("*") if path.is_file())
-    candidates += sorted(path for path in Path("/usr/lib/python3.11").rglob("*") if path.is_file())
-    candidates += sorted(path for path in Path("/usr/share").rglob("*") if path.is_file())
+    candidates = sorted(path for path in Path("/usr/share").rglob("*") if path.is_file())
     noise.shuffle(candidates)
+    files: dict[str, bytes] = {}
     for path in candidates:
         if wanted <= 0:
             break
-        if path.is_symlink() or path.stat().st_size > 1_000_000:
-            continue
-        content = path.read_bytes()
-        files[f"files{path}"] = content
-        wanted -= len(content)
-    return tar_of(files)
+        if not path.is_symlink() and path.stat().st_size < 1_000_000:
+            files[f"layer{seed}{path}"] = path.read_bytes()
+            wanted -= path.stat().st_size
+    for number in range(LAYER_BYTES // 500_000):
+        files[f"layer{seed}/noise/{number}"] = noise.randbytes(250_000)
+    directories = {str(parent) for name in files for parent in Path(name).parents} - {"."}
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name in sorted([*files, *directories]):
+            entry = tarfile.TarInfo(name)
+            entry.type = tarfile.DIRTYPE if name in directories else tarfile.REGTYPE
+            entry.mode = 0o755 if name in directories else 0o644
+            entry.size = len(files.get(name, b""))
+            archive.addfile(entry, io.BytesIO(files.get(name, b"")))
+    return made.getvalue()
+
+
+def make_image(registry: str, directory: Path) -> None:
+    """Put the image into a registry."""
+    image = Made(*(make_layer(seed) for seed in range(LAYERS)))
+    write_layout(image, directory, "1")
+    subprocess.run(
+        ["skopeo", "copy", "--quiet", "--dest-tls-verify=false",
+         f"oci:{directory}:1", f"docker://{registry}/bench:1"],
+        check=True,
+    )  # fmt: skip
+    size = sum(layer["size"] for layer in image.layers)
+    print(f"{size / 1e6:.0f} MB in {len(image.layers)} layers", flush=True)
 
 
 def measured(argv: list[str]) -> tuple[float, int]:
@@ -101,13 +126,11 @@ def commands(name: str, scratch: Path) -> dict[str, list[str]]:
     return found
 
 
-def empty(scratch: Path) -> None:
-    """Make *scratch* empty."""
-    for kept in scratch.rglob("overlay"):
+def remove(scratch: Path) -> None:
+    """Remove what the commands made, Podman's mounts too."""
+    for kept in scratch.glob("*/root/overlay"):
         subprocess.run(["umount", "-q", str(kept)], check=False)
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    os.sync()
+    shutil.rmtree(scratch)
 
 
 def main() -> None:
@@ -117,35 +140,36 @@ def main() -> None:
         place = Path(directory)
         registry = DebianRegistry(place / "registry")
         try:
-            image = Made(*(make_layer(seed) for seed in range(LAYERS)))
-            write_layout(image, place / "layout", "1")
-            name = f"{registry.host}/bench:1"
-            subprocess.run(
-                ["skopeo", "copy", "--quiet", "--dest-tls-verify=false",
-                 f"oci:{place}/layout:1", f"docker://{name}"],
-                check=True,
-            )  # fmt: skip
-            size = sum(layer["size"] for layer in image.layers)
-            print(f"{size / 1e6:.0f} MB in {len(image.layers)} layers")
-            measure(name, place / "scratch")
+            # In a process of its own: a command's peak memory is at least that of its parent.
+            maker = multiprocessing.Process(
+                target=make_image, args=(registry.host, place / "layout")
+            )
+            maker.start()
+            maker.join()
+            measure(f"{registry.host}/bench:1", place / "scratch")
         finally:
             registry.stop()
 
 
 def measure(name: str, scratch: Path) -> None:
     """Run the commands one after the other, several times, and print what they took."""
-    empty(scratch)
-    labels = list(commands(name, scratch))
+    scratch.mkdir()
+    labels = list(commands(name, scratch / "none"))
     times: dict[str, list[float]] = {label: [] for label in labels}
     peaks: dict[str, int] = dict.fromkeys(labels, 0)
     for turn in range(WARM_UP + RUNS):
-        for label in labels:
-            empty(scratch)
-            taken, peak = measured(commands(name, scratch)[label])
+        for number, label in enumerate(labels):
+            # Each run has a directory of its own, and all go at the end: ext4 looks long for an
+            # inode where many have just been deleted.
+            place = scratch / f"{turn}-{number}"
+            place.mkdir()
+            argv = commands(name, place)[label]
+            os.sync()
+            taken, peak = measured(argv)
             if turn >= WARM_UP:
                 times[label].append(taken)
             peaks[label] = max(peaks[label], peak)
-    empty(scratch)
+    remove(scratch)
     ours = statistics.median(times["minicontainer"])
     for label in labels:
         median = statistics.median(times[label])
