@@ -1,4 +1,4 @@
-"""`python -m minicontainer`: the command line, where no launcher is installed."""
+"""`python -m minicontainer`: the command line, if no launcher is installed."""
 
 from __future__ import annotations
 

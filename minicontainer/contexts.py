@@ -1,7 +1,7 @@
-"""What a start needs of contextlib, without what that imports.
+"""The part of contextlib that a start needs, without the modules that contextlib imports.
 
-contextlib brings collections, functools and operator with it: three thousand lines, 1.3 ms of every
-command. What is here works as it does there; a test runs both.
+contextlib imports collections, functools and operator: three thousand lines, 1.3 ms of every
+command. The names here work as they do there; a test runs both.
 
 See: contextlib in Python's library reference.
 """
@@ -13,7 +13,7 @@ __all__ = ("ExitStack", "contextmanager", "suppress")
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from contextlib import ExitStack, contextmanager, suppress  # as these the types are checked
+    from contextlib import ExitStack, contextmanager, suppress  # type checkers see the originals
     from types import TracebackType
     from typing import Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 else:
 
     class suppress:  # noqa: N801  # the original's name
-        """Where the block raises one of these errors, go on behind it.
+        """If the block raises one of these errors, continue after it.
 
         Args:
             kinds: exception classes.
@@ -37,7 +37,7 @@ else:
             return kind is not None and issubclass(kind, self._kinds)
 
     class _Around:
-        """The code of a generator, around a block's: until it yields before, the rest behind."""
+        """Run a generator around a block: up to its yield before the block, the rest after it."""
 
         def __init__(self, generator: Generator[Any, None, None]) -> None:
             self._generator = generator
@@ -50,13 +50,13 @@ else:
                 if error is None:
                     next(self._generator)
                 else:
-                    self._generator.throw(error)  # where it yielded; it may let the error pass
+                    self._generator.throw(error)  # at its yield; it may let the error pass
             except StopIteration:
-                return True  # the error, if there was one, was caught
+                return True  # it caught the error, if there was one
             raise RuntimeError("the context manager yields twice")
 
     def contextmanager(function: Callable[..., Any]) -> Callable[..., _Around]:
-        """Make a context manager of a generator function: the block runs where it yields."""
+        """Make a context manager from a generator function: the block runs at its yield."""
 
         def made(*args: object, **kwargs: object) -> _Around:
             return _Around(function(*args, **kwargs))
@@ -65,7 +65,7 @@ else:
         return made
 
     class ExitStack:
-        """Calls to be made when a block is left, the last one first, as if blocks were nested."""
+        """Calls to make when a block is left, the last one first, as if blocks were nested."""
 
         def __init__(self) -> None:
             self._exits: list[Exit] = []
@@ -77,29 +77,29 @@ else:
             if not self._exits:
                 return False
             leave = self._exits.pop()
-            with self:  # the others: they see what comes of this one
+            with self:  # the remaining calls, which see this one's exception
                 if not leave(kind, error, trace) and error is not None:
                     raise error
             return True
 
         def callback(self, function: Callable[..., object], /, *args: Any, **kwargs: Any) -> Any:
-            """Have a function called."""
+            """Register a function to call."""
             self._exits.append(lambda *_: function(*args, **kwargs) and None)
             return function
 
         def push(self, leave: Exit) -> Exit:
-            """Have a function called that is told of the block's exception, as __exit__ is."""
+            """Register a function that gets the block's exception, as __exit__ does."""
             self._exits.append(leave)
             return leave
 
         def enter_context(self, manager: Any) -> Any:
-            """Enter another context manager, to be left with the block; give what it gives."""
+            """Enter another context manager, leave it with the block, and return its value."""
             entered = manager.__enter__()
             self._exits.append(manager.__exit__)
             return entered
 
         def pop_all(self) -> ExitStack:
-            """Move the calls to another stack: leaving this block makes none."""
+            """Move the calls to another stack: leaving this block then makes none."""
             other = ExitStack()
             other._exits, self._exits = self._exits, other._exits
             return other

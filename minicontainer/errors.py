@@ -1,17 +1,17 @@
-"""What can go wrong, as a tree, by what the caller can do about it.
+"""The errors of this project: a tree, by what the caller can do about them.
 
     Error
-    ├── InvalidArgument   what was asked for makes no sense: ask differently
+    ├── InvalidArgument   the request makes no sense: change it
     ├── NotFound          a named thing does not exist: name another, or make it
     ├── Conflict          it exists, or is in a state that forbids this: change that first
     ├── NotModified       it is already as requested: nothing to do
     ├── Forbidden         this caller may not do that, or not with this thing
     ├── Unauthorized      the credentials are wrong or missing: log in
-    ├── Unsupported       this host or this build cannot do it: the message says what would
+    ├── Unsupported       this host or this build cannot do it: the message says what would help
     ├── KernelError       a system call failed (an OSError too: errno, strerror, filename)
-    └── InitError         the container's first process failed: which step, which call, why
+    └── InitError         the container's first process failed: in which step, which call, why
 
-Messages start small, carry no final period, name the object and the way out. `api` alone turns
+A message starts small, has no final period, and names the object and the way out. `api` alone turns
 these into HTTP statuses, `cli` alone into exit statuses.
 """
 
@@ -19,21 +19,21 @@ from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """Show a text that came from outside on one line: control characters as Python escapes them."""
+    """Show text from outside on one line: control characters appear as Python escapes them."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def shortened(text: str, most: int = 256) -> str:
-    """Cut a text that came from outside, so that a message stays one that is read."""
+    """Shorten text from outside, so that a message stays readable."""
     return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
 
 
 class Error(Exception):
-    """The root of everything that this project raises on purpose."""
+    """The root of all errors that this project raises itself."""
 
 
 class InvalidArgument(Error):
-    """What was asked for makes no sense."""
+    """The request makes no sense."""
 
 
 class NotFound(Error):
@@ -41,7 +41,7 @@ class NotFound(Error):
 
 
 class Conflict(Error):
-    """A thing exists already, or its state forbids what was asked."""
+    """A thing exists already, or its state forbids the request."""
 
 
 class NotModified(Error):
@@ -57,19 +57,20 @@ class Unauthorized(Error):
 
 
 class Unsupported(Error):
-    """This host, or this build, cannot do what was asked."""
+    """This host, or this build, cannot do it."""
 
 
 class KernelError(Error, OSError):
     """A system call failed.
 
-    Made as OSError is: errno, its text, and the call with its arguments. Python would turn
-    `OSError(ENOENT, …)` into FileNotFoundError; a subclass stays what it is, so this error is
-    told apart by its errno.
+    It is constructed like an OSError: errno, its text, and the call with its arguments. Python
+    would
+    turn `OSError(ENOENT, …)` into FileNotFoundError, but a subclass stays as it is: so look at
+    errno.
     """
 
     def __str__(self) -> str:
-        """Say the call first: that is what a reader looks up."""
+        """Put the call first: it is what a reader looks up."""
         return f"{self.filename}: {self.strerror}" if self.filename else str(self.strerror)
 
 
@@ -80,7 +81,7 @@ class InitError(Error):
         message: the whole line for the user.
         step: the name of the recipe's step that failed.
         call: the system call or library function, with its arguments, or "".
-        errno: the kernel's error number; 0 where no call failed.
+        errno: the kernel's error number; 0 if no call failed.
     """
 
     def __init__(self, message: str, step: str = "", call: str = "", errno: int = 0) -> None:

@@ -1,6 +1,6 @@
-"""JSON text, read and written by the C half of the standard library's json.
+"""Read and write JSON text by the C half of the standard library's json.
 
-`import json` also loads re and enum for what is not used here: 5 ms, a quarter of a container's
+`import json` also loads re and enum, which are not used here: 5 ms, a quarter of a container's
 start. Its C functions do the work either way.
 
 See: RFC 8259.
@@ -18,7 +18,7 @@ _BLANK = " \t\n\r"
 
 
 class _Settings:
-    """What the scanner asks its maker for; json.JSONDecoder has the same names."""
+    """The attributes that the scanner reads; json.JSONDecoder has the same names."""
 
     strict = True
     object_hook = None
@@ -36,10 +36,11 @@ _scan = _json.make_scanner(_Settings())  # type: ignore[arg-type]  # typeshed wa
 
 
 def parse(text: str) -> Any:
-    """Read one JSON value.
+    """Parse one JSON value.
 
     Raises:
-        ValueError: it is none; the position is named. RecursionError: it is nested too deeply.
+        ValueError: it is not one; the position is named.
+        RecursionError: it is nested too deeply.
     """
     start = len(text) - len(text.lstrip(_BLANK))
     try:
@@ -56,7 +57,7 @@ def _scanned(text: str, start: int) -> tuple[Any, int]:
     try:
         return _scan(text, start)
     except SystemError:
-        # Until Python 3.13 it fails to raise json's own error where nobody has imported that.
+        # Until Python 3.13, the C function fails to raise json's own error unless this is imported.
         import json.decoder  # noqa: F401  # here: only broken text needs it
 
         return _scan(text, start)
@@ -68,9 +69,9 @@ def _position(text: str, index: int) -> str:
 
 
 def dump(value: Any) -> str:
-    """Write a value as JSON without blanks, as scripts that look for `"pid":1` know it from runc.
+    """Write a value as JSON without blanks: scripts look for `"pid":1`, as runc writes it.
 
-    What JSON does not know is written as its text.
+    A value that JSON does not have is written as its text.
 
     Args:
         value: dictionaries with text keys, lists, text, numbers, True, False, None.
@@ -82,17 +83,17 @@ def dump(value: Any) -> str:
 
 
 def quote(text: str) -> str:
-    """Write a text as JSON; characters beyond ASCII stay as they are, lone surrogates too."""
+    """Write text as JSON; characters beyond ASCII stay as they are, and so do lone surrogates."""
     return _json.encode_basestring(text)
 
 
 def pretty(value: Any, indent: str = "    ", margin: str = "\n") -> str:
-    """Write a value as JSON for people: a line for every member.
+    """Write a value as JSON for people: one line for each member.
 
     Args:
         value: as for `dump`.
-        indent: blanks for every level.
-        margin: the line's end and the blanks it stands behind.
+        indent: blanks for each level.
+        margin: the line's end, and the blanks before it.
     """
     if not value or not isinstance(value, (dict, list)):
         return dump(value)

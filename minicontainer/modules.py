@@ -1,21 +1,22 @@
-"""A start's modules from one file, the bundle.
+"""The modules of a start, read from one file: the bundle.
 
 To find and read eighty modules one by one costs a start 8 ms: the import system lists every
-directory of sys.path, and opens, checks and reads a file each. Installation writes what all of them
-compiled to into one file, and where the extension modules are. Each is taken from there as long as
-its source is the one that was compiled, and in the ordinary way otherwise.
+directory of sys.path, and opens, checks and reads each file. So the installation writes the
+compiled code of all modules into one file, with the places of extension modules. A start takes a
+module from there if its source is still the one that was compiled; otherwise it is imported in the
+ordinary way.
 
-The file is made of parts: modules that are imported together. Who asks for one of them gets all of
-a part run, in the order in which they need one another; that spares the import system's own work, a
-millisecond more. What the file begins with, a launcher reads: a length in four bytes; then,
-marshalled, `sys.version`, this module's own code, and what `use` is to be told.
+The file has parts, of modules that are imported together. A request for one module runs its whole
+part, in the order in which the modules need one another. That avoids the import system's own work,
+another millisecond. A launcher reads the head of the file: its length in four bytes; then,
+marshalled, `sys.version`, this module's own code, and the arguments of `use`.
 
 See: importlib's "meta path finders"; marshal.
 """
-# Without `from __future__ import annotations`: even that is an import, and this comes before all.
+# No `from __future__ import annotations`: even that is an import, and this module comes before all.
 
 import marshal
-import posix  # os is one of the modules that are to be found
+import posix  # os is one of the modules to find
 import sys
 from _frozen_importlib import ModuleSpec  # importlib.machinery has both too, for 2 ms
 from _frozen_importlib_external import ExtensionFileLoader
@@ -26,17 +27,17 @@ if TYPE_CHECKING:
     from types import CodeType, ModuleType
     from typing import Any
 
-    # of a file: its path, time of change in ns, size in bytes
+    # a file: its path, time of change in ns, size in bytes
     Source = tuple[str, int, int]
     # by module name: the number of its part; for an extension module, its file
     Index = dict[str, int | Source]
-    # of each part: how far from the file's end it begins, and its length, in bytes
+    # each part: how far from the file's end it begins, and its length, in bytes
     Places = tuple[tuple[int, int], ...]
     # by module name, in the order in which they run: its file, whether it is a package, whether it
-    # runs only when it is asked for itself, its code
+    # runs only on its own request, its code
     Part = dict[str, tuple[Source, bool, bool, CodeType]]
 
-_UNWATCHED = -1  # no time: it belongs to the interpreter, and changes with that
+_UNWATCHED = -1  # no time: it belongs to the interpreter, and changes with it
 
 
 class BundleFinder:
@@ -44,18 +45,18 @@ class BundleFinder:
 
     Args:
         path: the file.
-        index: which modules are in it.
-        places: where its parts are.
+        index: the modules in it.
+        places: the places of its parts.
     """
 
     def __init__(self, path: str, index: "Index", places: "Places") -> None:
         self._path = path
         self._index = index
         self._places = places
-        self._waiting: dict[int, Part] = {}  # what of each part that was read has not run
+        self._waiting: dict[int, Part] = {}  # the modules of each part read that have not run
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """Say where a module is; None leaves it to the ordinary finders."""
+        """Find a module; None leaves it to the ordinary finders."""
         place = self._index.get(name)
         if place is None:
             return None
@@ -66,12 +67,13 @@ class BundleFinder:
             for each, (_, _, apart, _) in list(part.items()):
                 if not apart:
                     self._run(part, each)
-        self._run(self._waiting[place], name)  # apart, or asked for by one that runs before it
+        # one that runs on request, or is needed earlier in its part
+        self._run(self._waiting[place], name)
         module = sys.modules.get(name)
-        return module.__spec__ if module else None  # its source was changed
+        return module.__spec__ if module else None  # None: its source was changed
 
     def create_module(self, spec: ModuleSpec) -> "ModuleType":
-        """Give the module, which has run by now."""
+        """Return the module, which has run by now."""
         return sys.modules[spec.name]
 
     def exec_module(self, module: "ModuleType") -> None:
@@ -85,10 +87,10 @@ class BundleFinder:
         return part
 
     def _run(self, part: "Part", name: str) -> None:
-        """Run a module's code, unless it has run, or was changed."""
+        """Run a module's code, unless it has run, or its source was changed."""
         above = name.rpartition(".")[0]
         if above and above not in sys.modules:
-            __import__(above)  # it may import this one on its way
+            __import__(above)  # it may import this module itself
         if name in sys.modules or name not in part:
             return
         source, is_package, _, code = part.pop(name)
@@ -138,8 +140,8 @@ def use(path: str, own: "Source", index: "Index", places: "Places") -> None:
     """Take modules from a bundle from now on: a launcher's first step.
 
     Args:
-        own: this module's file: who changes that wants to see what it does.
-        path, index, places: as of BundleFinder.
+        own: this module's file: if it was changed, the bundle's code of it is not used.
+        path, index, places: as for BundleFinder.
     """
     if _is_unchanged(own):
         sys.meta_path.insert(0, BundleFinder(path, index, places))
@@ -149,14 +151,15 @@ def write(path: str, groups: "Iterable[Iterable[str]]", apart: str = "") -> None
     """Write a bundle.
 
     Args:
-        path: the file; replaced at once, so that a start meanwhile finds the old or the new one.
-        groups: names of modules. Each group becomes a part, with all that its modules import and
-            those of the groups before it do not.
-        apart: a package whose modules run when they are asked for, and not with their part.
+        path: the file; it is replaced at once, so that a start reads the old or the new one.
+        groups: names of modules. Each group becomes a part, with all modules that it imports and
+            that
+            are in no earlier part.
+        apart: a package whose modules run only on their own request.
     """
     index: Index = {}
     parts: list[bytes] = []
-    # all of them found before the first is compiled: what that imports, no start needs
+    # find all modules before compiling one: the compiler's own imports do not belong to a start
     for number, specs in enumerate(list(_found(groups))):
         part: Part = {}
         for spec in specs:
@@ -176,17 +179,17 @@ def write(path: str, groups: "Iterable[Iterable[str]]", apart: str = "") -> None
 
 
 def _found(groups: "Iterable[Iterable[str]]") -> "Iterator[list[Any]]":
-    """Import each group's modules; yield what to know of all that came with them, in their order.
+    """Import each group's modules; yield the specs of all modules that came with them.
 
-    The order is that in which they were complete.
+    Each list has the order in which the modules were complete.
     """
     known = {__name__}
     for group in groups:
         for name in group:
             __import__(name)
         specs = [getattr(module, "__spec__", None) for module in sys.modules.values()]
-        # Without a location it is built into the interpreter, or frozen; and the encodings are
-        # there before it runs anything.
+        # A module without a location is built into the interpreter, or frozen. The encodings are
+        # loaded before the interpreter runs anything.
         new = [
             spec
             for spec in specs
@@ -200,16 +203,18 @@ def _found(groups: "Iterable[Iterable[str]]") -> "Iterator[list[Any]]":
 
 
 def _compiled(spec: "Any") -> "CodeType | None":
-    """Compile a module; None for an extension module.
+    """Compile a module; return None for an extension module.
 
-    Anew, since this interpreter's flags (-OO) may not be those of a cached .pyc; and without the
-    annotations of functions, which are a tenth of the code, and which nothing looks at. (Those of
-    a class are its fields: `record`.)
+    A cached .pyc may come from other flags than this interpreter's (-OO). Annotations of functions
+    are
+    left out: they are a tenth of the code, and nothing reads them. (Those of a class are its
+    fields:
+    `record`.)
     """
     loader = spec.loader
     if not hasattr(loader, "source_to_code"):
         return None
-    import ast  # here: only who writes needs it
+    import ast  # only needed to write
 
     tree = ast.parse(loader.get_data(spec.origin))
     for node in ast.walk(tree):
@@ -222,7 +227,7 @@ def _compiled(spec: "Any") -> "CodeType | None":
 
 
 def _source(path: str) -> "Source":
-    import os  # here: only who writes needs it
+    import os  # only needed to write
 
     found = os.stat(path)
     watched = not path.startswith(os.path.dirname(os.__file__) + os.sep)

@@ -1,4 +1,4 @@
-"""Numbers as people write them on a command line: sizes, counts, times.
+"""Quantities as people type them on a command line: sizes, counts, times.
 
 Each function takes the text, and raises InvalidArgument.
 """
@@ -8,12 +8,12 @@ from __future__ import annotations
 from minicontainer.errors import InvalidArgument
 
 _UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-_HIGHEST = 2**63 - 1  # the kernel's counters
+_HIGHEST = 2**63 - 1  # the limit of the kernel's counters
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def size(text: str) -> int:
-    """Read a number of bytes: 64m, 1.5g, 4096; a b or ib may follow the unit."""
+    """Parse a number of bytes: 64m, 1.5g, 4096; a b or ib may follow the unit."""
     word = text.strip().lower()
     for ending in ("ib", "b"):
         if len(word) > len(ending) and word.endswith(ending) and word[-len(ending) - 1] in _UNITS:
@@ -24,7 +24,7 @@ def size(text: str) -> int:
     whole, _, part = number.partition(".")
     if not (whole.isascii() and whole.isdecimal() and (part or "0").isdecimal()):
         raise InvalidArgument(f"invalid size: '{text}': use a number with b, k, m, g or t: 64m")
-    scale = 10 ** len(part)  # whole numbers all the way: a float would round
+    scale = 10 ** len(part)  # whole numbers throughout: a float would round
     value: int = (int(whole) * scale + int(part or "0")) * (unit or 1) // scale
     if value > _HIGHEST:
         raise InvalidArgument(f"invalid size: '{text}': more than the kernel can count")
@@ -32,12 +32,12 @@ def size(text: str) -> int:
 
 
 def size_or_unlimited(text: str) -> int:
-    """Read a size, or -1 for no limit."""
+    """Parse a size, or -1 for no limit."""
     return -1 if text == "-1" else size(text)
 
 
 def whole_number(text: str) -> int:
-    """Read a number, which may be negative."""
+    """Parse a whole number, which may be negative."""
     digits = text.removeprefix("-")
     if not (digits.isascii() and digits.isdecimal()):
         raise InvalidArgument(f"invalid number: '{text}'")
@@ -45,17 +45,17 @@ def whole_number(text: str) -> int:
 
 
 def natural_number(text: str) -> int:
-    """Read a number from 0 on."""
+    """Parse a whole number from 0 on."""
     if (number := whole_number(text)) < 0:
         raise InvalidArgument(f"invalid number: '{text}': expected 0 or more")
     return number
 
 
 def duration_s(text: str) -> float:
-    """Read a length of time as Go writes it, in seconds: 5s, 500ms, 1m30s, 1.5h.
+    """Parse a duration as Go writes it, in seconds: 5s, 500ms, 1m30s, 1.5h.
 
     Raises:
-        InvalidArgument: it is none, or not longer than 0.
+        InvalidArgument: it is not a duration, or not more than 0.
     """
     total, rest = 0.0, text
     while rest:
@@ -71,6 +71,6 @@ def duration_s(text: str) -> float:
 
 
 def _cut(text: str, characters: str) -> tuple[str, str]:
-    """Cut off what *text* begins with of *characters*."""
+    """Split *text* after its first characters that are in *characters*."""
     rest = text.lstrip(characters)
     return text[: len(text) - len(rest)], rest

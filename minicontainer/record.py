@@ -1,8 +1,8 @@
-"""Frozen values with named fields: cheap to define, read from JSON with every fault named.
+"""Frozen values with named fields: cheap to define, and read from JSON with every error located.
 
 A dataclass builds its methods from source text when it is defined: forty of them cost three
-interpreter starts. A `Record` has its methods once, here, and looks at its annotations only when
-the first value is read from JSON.
+interpreter starts. A `Record` has its methods once, here, and reads its annotations only when the
+first value comes from JSON.
 
     class Memory(Record):
         limit: int | None = None
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
     Read = Callable[[Any, str], Any]
 else:
 
-    def dataclass_transform(**_: object) -> object:  # its home, typing, costs 15 ms to import
-        """Pass a class through: type checkers alone act on this mark."""
+    def dataclass_transform(**_: object) -> object:  # typing, which has it, costs 15 ms to import
+        """Return the class unchanged: only type checkers act on this mark."""
         return lambda cls: cls
 
 
-_Frozen = type(vars(type))  # types.MappingProxyType; that module is not for every command
-# The default of fields that hold a dictionary: one for all, and nobody can put anything into it.
+_Frozen = type(vars(type))  # types.MappingProxyType, without importing types
+# The default of fields that hold a dictionary: one for all, and read-only.
 NO_ENTRIES: dict[str, Any] = _Frozen({})  # type: ignore[assignment]  # read like one
 
 
 def camel(name: str) -> str:
-    """Turn a field's name into the one the OCI specifications use: `oom_score_adj`, oomScoreAdj."""
+    """Turn a field's name into the OCI specification's: `oom_score_adj`, oomScoreAdj."""
     first, *rest = name.split("_")
     return first + "".join(word[:1].upper() + word[1:] for word in rest)
 
 
 def pascal(name: str) -> str:
-    """Turn a field's name into the one Docker's API uses: `port_bindings`, PortBindings."""
+    """Turn a field's name into that of Docker's API: `port_bindings`, PortBindings."""
     return "".join(word[:1].upper() + word[1:] for word in name.split("_"))
 
 
@@ -53,11 +53,11 @@ class Record:
     Class arguments:
         names: the function that makes the JSON name of a field (`camel`).
         json: JSON names that do not follow that rule, by field.
-    See: runtime-spec config.md, "Extensibility": unknown fields are passed over.
+    See: runtime-spec config.md, "Extensibility": unknown fields are ignored.
     """
 
-    _fields: ClassVar[dict[str, str]] = {}  # with their annotations
-    _own: ClassVar[dict[str, str]] = {}  # those that this class adds
+    _fields: ClassVar[dict[str, str]] = {}  # all fields, with their annotations
+    _own: ClassVar[dict[str, str]] = {}  # the fields that this class adds
     _naming: ClassVar[tuple[Callable[[str], str], dict[str, str]]] = camel, {}
     _json_names: ClassVar[dict[str, str]]
     _readers: ClassVar[dict[str, Read]] = {}
@@ -68,7 +68,7 @@ class Record:
         json: dict[str, str] | None = None,
         **rest: Any,
     ) -> None:
-        """Note the fields; look at their names and types only when JSON has them."""
+        """Collect the fields; their names and types are read when JSON has them."""
         super().__init_subclass__(**rest)
         cls._own = _own_annotations(cls)
         cls._fields = {**cls._fields, **cls._own}
@@ -76,7 +76,7 @@ class Record:
         cls._readers = {}
 
     def __init__(self, **values: Any) -> None:
-        """Take the fields by name; those left out keep their class's default."""
+        """Take the fields by name; a missing one keeps its class's default."""
         for field in values:
             if field not in self._fields:
                 raise TypeError(f"{type(self).__name__} has no field {field!r}")
@@ -94,7 +94,7 @@ class Record:
         return type(self) is type(other) and self._values() == other._values()
 
     def __hash__(self) -> int:
-        """Hash by what is printed: fields may hold dictionaries."""
+        """Hash the printed form: fields may hold dictionaries."""
         return hash(repr(self))
 
     def __repr__(self) -> str:
@@ -120,7 +120,7 @@ class Record:
 
     @classmethod
     def json_names(cls) -> dict[str, str]:
-        """Give the fields with their names in JSON."""
+        """Return the fields with their names in JSON."""
         known: dict[str, str] | None = cls.__dict__.get("_json_names")
         if known is None:
             rename, irregular = cls._naming
@@ -132,7 +132,7 @@ class Record:
 
     @classmethod
     def json_types(cls) -> dict[str, Any]:
-        """Give the types of the fields by their JSON names."""
+        """Return the types of the fields by their JSON names."""
         return {
             name: eval(cls._fields[field], cls._names_around(field))
             for field, name in cls.json_names().items()
@@ -140,12 +140,12 @@ class Record:
 
     @classmethod
     def _names_around(cls, field: str) -> dict[str, Any]:
-        """Give what the annotation of *field* may name: all that its module knows."""
+        """Return the names that the annotation of *field* may use: those of its module."""
         owner = next(base for base in cls.__mro__ if field in base.__dict__.get("_own", ()))
         return vars(sys.modules[owner.__module__])
 
     def to_json(self) -> dict[str, Any]:
-        """Give the value as JSON would hold it; fields that are None are left out."""
+        """Return the value as JSON holds it; fields that are None are left out."""
         names = self.json_names()
         return {
             names[field]: _plain(value)
@@ -155,11 +155,11 @@ class Record:
 
     @classmethod
     def from_json(cls, value: Any, path: str = "") -> Self:
-        """Read the record from parsed JSON.
+        """Make the record from parsed JSON.
 
         Args:
-            value: what the JSON parser gave.
-            path: where *value* stands in the whole document, for messages.
+            value: the JSON parser's result.
+            path: the place of *value* in the document, for messages.
         Raises:
             InvalidArgument: a field is missing or of the wrong type; the JSON path is named.
         """
@@ -182,9 +182,9 @@ class Record:
 
 
 def _own_annotations(cls: type) -> dict[str, str]:
-    # Without those of its bases. inspect.get_annotations says the same, for 10 ms of imports.
+    # Without those of its bases. inspect.get_annotations returns the same, for 10 ms of imports.
     own: dict[str, str] | None = cls.__dict__.get("__annotations__")  # noqa: RUF063
-    if own is None:  # Python 3.14 makes annotations when they are asked for
+    if own is None:  # Python 3.14 makes annotations on demand
         own = cls.__annotations__
     return own
 
@@ -211,9 +211,9 @@ _KINDS = {kind.__name__: kind for kind in _EXPECTED}
 
 
 def _unexpected(path: str, expected: str, value: Any) -> InvalidArgument:
-    import json  # here: only to show what was wrong
+    import json  # only needed to show what was wrong
 
-    # A list or an object may hold variables, and is too long to be shown anyway.
+    # A list or an object may hold variables, and is too long to show anyway.
     if isinstance(value, (dict, list)):
         shown = "a list" if isinstance(value, list) else "an object"
     elif _is_secret(path):
@@ -225,15 +225,17 @@ def _unexpected(path: str, expected: str, value: Any) -> InvalidArgument:
 
 
 def _is_secret(path: str) -> bool:
-    """Say whether a value is an environment's: `process.env[3]`, `Env`. It is never shown."""
+    """Report whether a value belongs to an environment: `process.env[3]`, `Env`. It is never
+    shown.
+    """
     return path.rpartition(".")[2].partition("[")[0].lower() == "env"
 
 
-_FILE_NAMES = sys.getfilesystemencoding()  # as os.fsencode has it
+_FILE_NAMES = sys.getfilesystemencoding()  # as os.fsencode uses it
 
 
 def _passable(text: str, path: str) -> str:
-    """Refuse what JSON can write and no system call takes: NUL, and half a surrogate pair."""
+    """Refuse text that JSON can hold and no system call takes: NUL, and half a surrogate pair."""
     try:
         passable = b"\0" not in text.encode(_FILE_NAMES, "surrogateescape")
     except UnicodeEncodeError:
@@ -247,11 +249,11 @@ def _passable(text: str, path: str) -> str:
 def _reader(annotation: str, names: dict[str, Any]) -> Read:
     """Make the function that reads a value of some type: (value, path) to value.
 
-    From the annotation's text, which has few forms: to evaluate it takes three times as long.
+    It is made from the annotation's text, which has few forms; eval() takes three times as long.
 
     Args:
         annotation: X, X | None, tuple[X, ...] or dict[str, X].
-        names: what X may name, beside the types of JSON.
+        names: the names that X may use, beside the types of JSON.
     """
     if annotation.endswith(" | None"):
         inner = _reader(annotation.removesuffix(" | None"), names)

@@ -1,12 +1,13 @@
 """Recipes: name a step, follow a recipe, note an event, listen.
 
 A container is made by steps, and a step makes system calls. Each call is noted where it is made,
-with the step it belongs to; who listens turns the notes into an explanation, a trace or a lesson.
-Without a listener a note costs one `if`.
+with the step that it belongs to. A listener turns the notes into an explanation, a trace or a
+lesson. Without a listener, a note costs one `if`.
 
-This is the one place with state of its own, because what is traced is the process itself: one
-trace a thread, begun by `listen`, taken over by a forked child through `listen` again. (Only the
-engine has threads: each of its requests has its own story.)
+This is the only module with state of its own, because a trace is about the process itself. Each
+thread has one, which `listen` begins; a forked child calls `listen` for itself. (Only the engine
+has
+threads, and each of its requests is a story of its own.)
 """
 
 from __future__ import annotations
@@ -28,24 +29,26 @@ if TYPE_CHECKING:
 
 
 class Event(Record):
-    """One thing done to the kernel; or, without a call, the beginning of a step.
+    """One change of the kernel's state; or, without a call, the beginning of a step.
 
     Args:
-        seq: order among the events of one start, from 1.
+        seq: its place among the events of one start, from 1.
         t: nanoseconds on CLOCK_MONOTONIC since the listener began.
-        actor: who did it: client (the command), joiner, init, hook; program, beside an init that
-            stays.
-        pid: of the actor, in the host's PID namespace; 0 where it is not known there.
-        step: the recipe's step it belongs to, with dashes: mount-rootfs.
+        actor: the process that did it: client (the command), joiner, init, hook; or program, if
+            init
+            stays beside it.
+        pid: the actor's number in the host's PID namespace; 0 if it is not known there.
+        step: the name of its step, with dashes: mount-rootfs.
         source: module.py:line of that step.
-        call: the system call, netlink request or `write` as it was made; "" when a step begins.
+        call: the system call, netlink request or `write`; "" when a step begins.
         args: its arguments, as they were passed.
-        result: what came back; None while it cannot come back (execve(2); if it does, it has
-            failed, and another event says so).
+        result: its result; None for a call that does not return (execve(2); if it does return, it
+            has
+            failed, and another event reports that).
         errno: 0, or the kernel's error number.
-        object: the kernel object it changed: ns:pid:4026532281, mount:/proc, link:eth0.
-        before: that object's value before, where it has one;  after: and after.
-        shell: the same done with util-linux, iproute2 or coreutils, when there is a way.
+        object: the kernel object that it changed: ns:pid:4026532281, mount:/proc, link:eth0.
+        before: that object's value before, if it has one;  after: its value after.
+        shell: a command of util-linux, iproute2 or coreutils with the same effect, if there is one.
     """
 
     seq: int = 0
@@ -56,7 +59,7 @@ class Event(Record):
     source: str = ""
     call: str = ""
     args: tuple[object, ...] = ()
-    result: int | None = None  # so that JSON, which leaves None out, gives it back
+    result: int | None = None  # with that default, JSON, which leaves None out, restores it
     errno: int = 0
     object: str | None = None
     before: str | None = None
@@ -65,7 +68,7 @@ class Event(Record):
 
 
 class _Trace(_local):
-    """What this thread is doing, and who wants to know."""
+    """What this thread is doing, and who listens."""
 
     listener: Callable[[Event], None] | None = None
     actor = ""
@@ -77,7 +80,7 @@ class _Trace(_local):
 
 
 class _Warnings:
-    """Who is told of what is no reason to fail, in any thread."""
+    """The function that prints warnings, for all threads."""
 
     warner: Callable[[str], None] | None = None
 
@@ -87,17 +90,17 @@ _warnings = _Warnings()
 
 
 def listen(listener: Callable[[Event], None] | None, actor: str, begun_wall_ns: int = 0) -> None:
-    """Hand every event from now on to *listener*; None ends that.
+    """Pass every event from now on to *listener*; None ends that.
 
     Args:
         listener: called with each event, in order, in the process that made it.
-        actor: who this process is, for the events.
+        actor: the name of this process in the events.
         begun_wall_ns: when the story began, by the wall clock, if another process began it.
     """
     _trace.listener = listener
     _trace.actor = actor
     _trace.pid = posix.getpid()
-    # By the wall clock too: the monotonic one of a child in another time namespace is another.
+    # By the wall clock too: a child in another time namespace has another monotonic clock.
     now, wall = time.monotonic_ns(), time.time_ns()
     if begun_wall_ns:
         _trace.begun_wall = begun_wall_ns
@@ -107,18 +110,18 @@ def listen(listener: Callable[[Event], None] | None, actor: str, begun_wall_ns: 
 
 
 def tell_warnings_to(warner: Callable[[str], None]) -> None:
-    """Hand every warning from now on to *warner*: it tells the user."""
+    """Pass every warning from now on to *warner*, which prints it."""
     _warnings.warner = warner
 
 
 def warn(message: str) -> None:
-    """Tell the user of what went wrong, where it is no reason to fail."""
+    """Report something that went wrong and is no reason to fail."""
     if _warnings.warner is not None:
         _warnings.warner(message)
 
 
 def listening() -> bool:
-    """Say whether anybody listens: before work that only an event needs."""
+    """Report whether there is a listener: checked before work that only an event needs."""
     return _trace.listener is not None
 
 
@@ -133,7 +136,7 @@ def note(
     after: str | None = None,
     shell: str | None = None,
 ) -> None:
-    """Tell the listener of one call; the fields are those of `Event`."""
+    """Send the listener an event about one call; the arguments are the fields of `Event`."""
     if _trace.listener is None:
         return
     step = _trace.step
@@ -166,12 +169,13 @@ def noted(
     after: str | None = None,
     shell: str | None = None,
 ) -> None:
-    """Do what Python or a library has a function for; note it as the call that it makes.
+    """Call a function of Python or of a library, and note it as the system call that it makes.
 
     Args:
-        name, args: the system call, as it will be made.
-        act: makes it; a number that it returns is the call's result, everything else stands for
-            0; an OSError that it raises becomes a KernelError.
+        name, args: the system call.
+        act: makes it. If it returns a number, that is the call's result; any other value counts as
+            0.
+            An OSError becomes a KernelError.
         object, before, after, shell: for the event; see `Event`.
     """
     errno, text = 0, ""
@@ -190,32 +194,32 @@ def noted(
 
 
 def deliver(event: Event) -> None:
-    """Give an event, of this process or a child's, to the listener, numbered here."""
+    """Send an event, of this process or a child's, to the listener, with the next number."""
     if _trace.listener is not None:
         _trace.seq += 1
         _trace.listener(event.replace(seq=_trace.seq))
 
 
 def step_name(step: Callable[..., Any]) -> str:
-    """Name a step as events and options do: mount-rootfs."""
+    """Return a step's name in events and options: mount-rootfs."""
     return step.__name__.strip("_").replace("_", "-")
 
 
 def step_source(step: Callable[..., Any]) -> str:
-    """Say where a step is written: rootfs.py:42."""
+    """Return where a step is written: rootfs.py:42."""
     code = step.__code__
     return f"{code.co_filename.rpartition('/')[2]}:{code.co_firstlineno}"
 
 
 def current_step() -> str:
-    """Name the step this process is in, or ""."""
+    """Return the name of the step that this process is in, or ""."""
     return step_name(_trace.step) if _trace.step else ""
 
 
 def take(step: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Take one step: call it, with every event meanwhile noted under its name.
+    """Take one step: call it; every event meanwhile has its name.
 
-    When it fails, the step stays the current one: that is how the error's report knows where.
+    If it fails, it stays the current step, so that the error report can name it.
     """
     outer, _trace.step = _trace.step, step
     note("")
@@ -225,7 +229,7 @@ def take(step: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 
 
 def needed_if(asked: Callable[[Any], object]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Mark a step as part of a recipe only where *asked*, given the spec, is true."""
+    """Mark a step that belongs to a recipe only if *asked*, given the spec, is true."""
 
     def mark(step: Callable[P, R]) -> Callable[P, R]:
         step.asked = asked  # type: ignore[attr-defined]  # functions take attributes

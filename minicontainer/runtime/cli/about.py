@@ -1,4 +1,4 @@
-"""spec, features, checkpoint, restore: commands that touch no container."""
+"""spec, features, checkpoint, restore: commands that need no container."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def spec(session: Session, asked: Asked) -> int:
 
 def features(session: Session, asked: Asked) -> int:
     """Print what this runtime can do."""
-    from minicontainer.runtime.config.features import features as described  # with every table
+    # it imports every table
+    from minicontainer.runtime.config.features import features as described
 
     sys.stdout.write(jsontext.pretty(described()) + "\n")
     return 0

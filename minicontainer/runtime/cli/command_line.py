@@ -1,8 +1,9 @@
 """The command line of `minicontainer-oci`: runc's commands and options, read from their own help.
 
-Every command is a text: how it is called, what it does, its options. `--help` prints it, and the
-parser reads it; so the two can't differ, and only the text of the command that was called costs
-time. argparse would cost as much as a container's start.
+The help of every command is a text: its usage, what it does, its options. `--help` prints that
+text,
+and the parser reads it, so the two can't differ. Only the text of the command that was called costs
+time; argparse would cost as much as a container's start.
 
     --pid-file FILE   takes a value, as `--pid-file F` or `--pid-file=F`
     --env -e NAME…    may be given more than once
@@ -26,16 +27,16 @@ PROGRAM = "minicontainer-oci"
 GLOBAL = """\
 minicontainer-oci [GLOBAL OPTIONS] COMMAND [OPTIONS] [ARGUMENTS]
 
-A container runtime: bundles of the Open Container Initiative in, isolated processes out.
+A container runtime: it runs bundles of the Open Container Initiative as isolated processes.
 
-    --root DIR              where containers' state is kept (/run/minicontainer-oci)
-    --log FILE              errors go there too, warnings and debug there alone
-    --log-format FORMAT     of that file: text or json
-    --log-level LEVEL       debug: as --debug; others are accepted
-    --debug                 tell every system call
+    --root DIR              the directory for containers' state (/run/minicontainer-oci)
+    --log FILE              write errors, warnings and debug lines to this file
+    --log-format FORMAT     the format of that file: text or json
+    --log-level LEVEL       debug: the same as --debug; others are ignored
+    --debug                 report every system call
     --systemd-cgroup        let systemd make the cgroups; cgroupsPath is then slice:prefix:name
     --cgroup-manager NAME   cgroupfs or systemd
-    --rootless MODE         true, false or auto: accepted, and found out by itself
+    --rootless MODE         true, false or auto: ignored: the program finds out
     --version -v            print the version
     --help -h               print this
 """
@@ -44,15 +45,15 @@ COMMANDS = {
     "create": """\
 create [OPTIONS] ID
 
-Create a container, and let it wait before its program.
+Create a container whose first process waits for `start`.
 
     --bundle -b DIR         the bundle's directory (.)
     --config -f FILE        the configuration, if it is not DIR/config.json
     --console-socket FILE   a unix socket that gets the terminal's master
-    --pid-file FILE         write the first process's number there
+    --pid-file FILE         write the first process's number to it
     --pidfd-socket FILE     a unix socket that gets a pidfd of the first process
-    --preserve-fds N        pass descriptors 3 to 2+N on to the program
-    --no-pivot              use mount(MS_MOVE) and chroot where pivot_root(2) can't work
+    --preserve-fds N        let the program inherit descriptors 3 to 2+N
+    --no-pivot              use mount(MS_MOVE) and chroot instead of pivot_root(2)
     --no-new-keyring        keep the caller's session keyring
 """,
     "start": """\
@@ -68,13 +69,13 @@ Create a container, start it, wait for its program and delete it.
     --bundle -b DIR         the bundle's directory (.)
     --config -f FILE        the configuration, if it is not DIR/config.json
     --console-socket FILE   a unix socket that gets the terminal's master
-    --detach -d             leave it running, and return
-    --keep                  don't delete it when it has ended
-    --no-subreaper          accepted: this command adopts no orphans
-    --pid-file FILE         write the first process's number there
+    --detach -d             return as soon as the program runs
+    --keep                  do not delete it when it has ended
+    --no-subreaper          ignored: this command adopts no orphans
+    --pid-file FILE         write the first process's number to it
     --pidfd-socket FILE     a unix socket that gets a pidfd of the first process
-    --preserve-fds N        pass descriptors 3 to 2+N on to the program
-    --no-pivot              use mount(MS_MOVE) and chroot where pivot_root(2) can't work
+    --preserve-fds N        let the program inherit descriptors 3 to 2+N
+    --no-pivot              use mount(MS_MOVE) and chroot instead of pivot_root(2)
     --no-new-keyring        keep the caller's session keyring
 """,
     "state": """\
@@ -87,40 +88,40 @@ kill [OPTIONS] ID [SIGNAL]
 
 Send a signal (TERM) to a container's first process.
 
-    --all -a                to all its processes
+    --all -a                send it to all its processes
 """,
     "delete": """\
 delete [OPTIONS] ID
 
 Delete what is left of a container that has ended.
 
-    --force -f              kill it first, if it runs; and don't complain if there is none
-    --regex                 ID is a regular expression: all whose names it matches
+    --force -f              kill it first if it runs; a missing one is no error
+    --regex                 ID is a regular expression: delete all matching names
 """,
     "exec": """\
 exec [OPTIONS] ID PROGRAM [ARGUMENTS]
 
-Run another program in a container that runs. The exit status is the program's, or 255
-where it could not be run.
+Run another program in a running container. The exit status is the program's, or 255 if
+it could not be run.
 
-    --additional-gids -g GID…   also a member of this group
-    --apparmor PROFILE          confined by it
-    --cap -c NAME…              with this capability as well
-    --cgroup GROUP…             in this cgroup, below the container's own; on v1 also
-                                CONTROLLER,…:GROUP, for each that shall differ
+    --additional-gids -g GID…   add this group to the user's
+    --apparmor PROFILE          confine it by this profile
+    --cap -c NAME…              add this capability
+    --cgroup GROUP…             put it in this cgroup, below the container's own; on v1
+                                also CONTROLLER,…:GROUP, for some controllers
     --console-socket FILE       a unix socket that gets the terminal's master
     --cwd DIR                   the working directory
-    --detach -d                 return when the program runs
+    --detach -d                 return as soon as the program runs
     --env -e NAME=VALUE…        set a variable
-    --ignore-paused             start it, to wait until the container is resumed
-    --no-new-privs              nothing that it runs gains privileges
-    --pid-file FILE             write the process's number there
+    --ignore-paused             in a paused container, wait until it is resumed
+    --no-new-privs              let nothing that it runs gain privileges
+    --pid-file FILE             write the process's number to it
     --pidfd-socket FILE         a unix socket that gets a pidfd of the process
-    --preserve-fds N            pass descriptors 3 to 2+N on to the program
-    --process -p FILE           its description, as config.json has it: process
-    --process-label LABEL       confined by SELinux
-    --tty -t                    with a terminal
-    --user -u UID[:GID]         as this user
+    --preserve-fds N            let the program inherit descriptors 3 to 2+N
+    --process -p FILE           read `process`, as in config.json, from this file
+    --process-label LABEL       confine it by this SELinux label
+    --tty -t                    give it a terminal
+    --user -u UID[:GID]         run it as this user
 """,
     "list": """\
 list [OPTIONS]
@@ -128,7 +129,7 @@ list [OPTIONS]
 List the containers.
 
     --format -f FORMAT      table or json
-    --quiet -q              the names alone
+    --quiet -q              print only the names
 """,
     "ps": """\
 ps [OPTIONS] ID [PS OPTIONS]
@@ -140,34 +141,34 @@ List a container's processes.
     "pause": """\
 pause ID
 
-Stop all processes of a container where they are.
+Freeze all processes of a container.
 """,
     "resume": """\
 resume ID
 
-Let a paused container run on.
+Let a paused container continue.
 """,
     "update": """\
 update [OPTIONS] ID
 
-Change the limits of a container; those not named stay as they are.
+Change some limits of a container; the others stay.
 
-    --resources -r FILE     linux.resources as JSON, - for stdin; no other option counts
+    --resources -r FILE     linux.resources as JSON (- for stdin), instead of options
     --memory BYTES          memory: 64m, 1g; -1 for no limit
     --memory-swap BYTES     memory and swap together
-    --memory-reservation BYTES  what is reclaimed last when the host runs short
+    --memory-reservation BYTES  memory that is reclaimed last
     --kernel-memory BYTES   ignored: part of --memory
     --kernel-memory-tcp BYTES   ignored: part of --memory
     --cpu-share N           weight among siblings when processors are short, of 1024
     --cpu-period N          microseconds
     --cpu-quota N           microseconds of processor time in each period; -1 for no limit
     --cpu-burst N           microseconds that may be saved up from earlier periods
-    --cpu-idle N            1: run only when nothing else wants to
+    --cpu-idle N            1: run only when no other group wants to
     --cpu-rt-period N       microseconds
-    --cpu-rt-runtime N      microseconds for real-time tasks in each of these periods
+    --cpu-rt-runtime N      microseconds for real-time tasks in each such period
     --cpuset-cpus LIST      processors: 0-2,7
     --cpuset-mems LIST      memory nodes
-    --pids-limit N          tasks at once; -1 for no limit
+    --pids-limit N          most tasks at once; -1 for no limit
     --blkio-weight N        share of block devices among siblings, 10 to 1000
     --l3-cache-schema TEXT  not supported
     --mem-bw-schema TEXT    not supported
@@ -175,8 +176,8 @@ Change the limits of a container; those not named stay as they are.
     "events": """\
 events [OPTIONS] ID
 
-Print as JSON what a container has used, a line at each interval, and when memory was not
-enough; until it ends.
+Print a container's use of resources as JSON until it ends: a line at each interval, and a
+line each time that memory runs out.
 
     --stats                 print one line and return
     --interval TIME         5s, 500ms, 1m30s (5s)
@@ -186,7 +187,7 @@ spec [OPTIONS]
 
 Write a config.json to start from.
 
-    --bundle -b DIR         where (.)
+    --bundle -b DIR         the directory for it (.)
     --rootless              for an ordinary user
 """,
     "features": """\
@@ -206,17 +207,17 @@ Not there yet.
 """,
 }
 
-# Everything after the first argument of these is another program's.
+# The words after their first argument belong to another program.
 _STOP_EARLY = ("exec", "ps")
-# Whatever options these are given, the answer is that they are not there.
+# These fail with "not there yet", whatever their options.
 _NOT_THERE = ("checkpoint", "restore")
 
 
 class Asked:
-    """What a command was asked.
+    """The parsed words of a command line.
 
     Args:
-        options: the values given, by the option's long name; a switch has [""].
+        options: the values, by the option's long name; a switch has [""].
         arguments: the words that belong to no option.
     """
 
@@ -225,22 +226,22 @@ class Asked:
         self.arguments = arguments
 
     def has(self, option: str) -> bool:
-        """Say whether a switch was given; also as --switch=true, and not as --switch=false."""
+        """Report whether a switch was given: also as --switch=true, but not as --switch=false."""
         return option in self.options and self.options[option][-1] not in ("false", "0")
 
     def value(self, option: str, otherwise: str = "") -> str:
-        """Give an option's value, the last one if there are several."""
+        """Return an option's value, the last one if there are several."""
         return self.options.get(option, [otherwise])[-1]
 
     def values(self, option: str) -> list[str]:
-        """Give all values of an option."""
+        """Return all values of an option."""
         return self.options.get(option, [])
 
     def number(self, option: str, otherwise: int = 0) -> int:
-        """Give an option's value as a whole number.
+        """Return an option's value as a whole number.
 
         Raises:
-            InvalidArgument: it is none.
+            InvalidArgument: it is not a number.
         """
         text = self.value(option, str(otherwise))
         if not (text.isascii() and text.removeprefix("-").isdecimal()):
@@ -248,10 +249,10 @@ class Asked:
         return int(text)
 
     def only_argument(self, what: str = "container ID") -> str:
-        """Give the one argument that the command takes.
+        """Return the one argument that the command takes.
 
         Raises:
-            InvalidArgument: there is none, or there are more.
+            InvalidArgument: there is none, or more than one.
         """
         if len(self.arguments) != 1 or not self.arguments[0]:
             raise InvalidArgument(f"expected one {what}, got {len(self.arguments)} arguments")
@@ -259,7 +260,7 @@ class Asked:
 
 
 def options_of(text: str) -> Mapping[str, tuple[str, bool]]:
-    """Read the options from a help text: by every spelling, the long name and whether it takes a
+    """Read the options from a help text: for every spelling, the long name and whether it has a
     value.
     """
     found = {}
@@ -284,9 +285,9 @@ def parse(
     """Sort words into options and arguments.
 
     Args:
-        text: the help text that has the options.
+        text: the help text that lists the options.
         stop_early: whether the first argument ends the options.
-        options: is filled with the options' values, as far as it comes.
+        options: filled with the options' values, up to the word with an error.
     Raises:
         InvalidArgument: an option is unknown, or lacks its value.
     """
@@ -306,7 +307,7 @@ def parse(
             continue
         name, equals, value = word.partition("=")
         if len(name) > 2 and not name.startswith("--"):
-            name = "-" + name  # runc takes -bundle as well
+            name = "-" + name  # runc accepts -bundle too
         if name not in known:
             raise InvalidArgument(f"unknown option {word}: see `{text.split()[0]} --help`")
         long_name, takes_value = known[name]
@@ -319,10 +320,10 @@ def parse(
 
 
 def split(words: Sequence[str], given: Values | None = None) -> tuple[Asked, str, Asked]:
-    """Read a whole command line: global options, the command, what it was asked.
+    """Parse a whole command line: global options, the command, its options and arguments.
 
     Args:
-        given: is filled with the global options that stand before an error.
+        given: filled with the global options that stand before an error.
     Raises:
         InvalidArgument: there is no such command or option.
     """

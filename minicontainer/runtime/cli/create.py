@@ -1,4 +1,4 @@
-"""create, run: from a bundle to a container."""
+"""create, run: make a container from a bundle."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def create(session: Session, asked: Asked) -> int:
-    """Create a container; return while it waits."""
+    """Create a container; return while it waits for `start`."""
     with foreground.interruptible(), ExitStack() as undo:
         container, _ = _create(session, asked, undo, detached=True)
         undo.pop_all()
@@ -28,7 +28,7 @@ def create(session: Session, asked: Asked) -> int:
 
 
 def run(session: Session, asked: Asked) -> int:
-    """Create and start a container; wait for it and delete it, unless it shall be detached."""
+    """Create and start a container; wait for it and delete it, unless --detach is given."""
     detached = asked.has("detach")
     with foreground.interruptible(), ExitStack() as undo:
         container, console = _create(session, asked, undo, detached=detached)
@@ -52,7 +52,7 @@ def _create(
     """Create the container; *undo* deletes it.
 
     Returns:
-        The container, and where its terminal comes from, if it is for us.
+        The container, and the socket that gets its terminal, if this process connects it.
     """
     name = asked.only_argument()
     bundle = read_bundle(asked.value("bundle", "."), asked.value("config", "config.json"))

@@ -43,7 +43,7 @@ def state(session: Session, asked: Asked) -> int:
 
 
 def _described(found: State, store: Store) -> dict[str, Any]:
-    """Give the state as the specification wants it, with what runc adds."""
+    """Return the state in the specification's form, with the fields that runc adds."""
     now = operations.status(found, store)
     return {
         "ociVersion": found.oci_version,
@@ -59,7 +59,7 @@ def _described(found: State, store: Store) -> dict[str, Any]:
 
 
 def _owner(directory: str) -> str:
-    """Name the user who created a container: its directory is theirs."""
+    """Return the name of the user who created a container: they own its directory."""
     try:
         return pwd.getpwuid(posix.stat(directory).st_uid).pw_name
     except (OSError, KeyError):
@@ -67,7 +67,7 @@ def _owner(directory: str) -> str:
 
 
 def kill(session: Session, asked: Asked) -> int:
-    """Send a container a signal."""
+    """Send a signal to a container."""
     if not 1 <= len(asked.arguments) <= 2:
         raise InvalidArgument(f"expected ID and SIGNAL, got {len(asked.arguments)} arguments")
     name, word = (*asked.arguments, "SIGTERM")[:2]
@@ -76,7 +76,7 @@ def kill(session: Session, asked: Asked) -> int:
 
 
 def _signal_number(word: str) -> int:
-    """Read a signal: 15, TERM, SIGTERM, term; 0 asks if there is anybody who would get one."""
+    """Read a signal: 15, TERM, SIGTERM, term; 0 only checks that a process is there."""
     name = word.upper()
     if word == "0" or (word.isdecimal() and int(word) in signals.VALID):
         return int(word)
@@ -92,7 +92,7 @@ def delete(session: Session, asked: Asked) -> int:
     if not asked.has("regex"):
         operations.delete(asked.only_argument(), session.store, force=force)
         return 0
-    import re  # 7 ms that only this option costs
+    import re  # 7 ms, for this option alone
 
     try:
         pattern = re.compile(asked.only_argument("expression"))
@@ -102,7 +102,7 @@ def delete(session: Session, asked: Asked) -> int:
     for name in filter(pattern.search, session.store.names()):
         try:
             operations.delete(name, session.store, force=force)
-        except Error as error:  # the others are to go all the same
+        except Error as error:  # delete the others all the same
             session.fail(str(error))
             status = 1
     return status
@@ -115,7 +115,7 @@ def pause(session: Session, asked: Asked) -> int:
 
 
 def resume(session: Session, asked: Asked) -> int:
-    """Let a container run on."""
+    """Let a paused container continue."""
     operations.resume(asked.only_argument(), session.store)
     return 0
 
@@ -141,11 +141,11 @@ def _known(store: Store) -> Iterator[dict[str, Any]]:
         try:
             yield _described(operations.load(store, name), store)
         except Error:
-            continue  # it was deleted meanwhile, or is not whole: `delete --force` still finds it
+            continue  # deleted meanwhile, or incomplete; `delete --force` still finds it
 
 
 def table(rows: list[tuple[str, ...]]) -> str:
-    """Write rows in columns, two blanks apart."""
+    """Format rows in columns, two blanks apart."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

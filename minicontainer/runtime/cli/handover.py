@@ -1,4 +1,4 @@
-"""What a caller of create, run and exec hands over and gets back: descriptors, terminal, pid file.
+"""What the caller of create, run and exec passes in and gets back: descriptors, terminal, pid file.
 
 See: runc(8) "--console-socket", "--pidfd-socket", "--preserve-fds"; sd_listen_fds(3); unix(7).
 """
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
 
 
 def listening_sockets(environ: Mapping[str, str]) -> tuple[int, tuple[str, ...]]:
-    """Say how many sockets systemd opened for the container, and what its program is told of them.
+    """Count the sockets that systemd opened for the container, and return their variables.
 
-    sd_listen_fds(3) looks for them from descriptor 3 on, and at two variables. Not for `exec`: the
-    program takes only what is meant for its own number, and is process 1 in no container.
+    sd_listen_fds(3) looks at descriptors from 3 on, and at two variables. `exec` passes none: the
+    program accepts only sockets for its own number, and is not process 1.
 
     Returns:
         The number, and settings for the program's environment.
     """
     listening = environ.get("LISTEN_FDS", "")
-    # They may be meant for a process before us, and only have come down with the environment.
+    # They may be for a process above this one, and only be inherited with the environment.
     if listening.isdecimal() and environ.get("LISTEN_PID") == str(os.getpid()):
         return int(listening), (f"LISTEN_FDS={listening}", "LISTEN_PID=1")
     return 0, ()
 
 
 def preserved_descriptors(asked: Asked, listening: int = 0) -> int:
-    """Say how many descriptors the program inherits, from 3 on.
+    """Return how many descriptors the program inherits, from 3 on.
 
     Args:
-        listening: how many there are before those that the option counts.
+        listening: the number of systemd's sockets, which come before those that the option counts.
     Raises:
         InvalidArgument: one of them is not open.
     """
@@ -59,13 +59,13 @@ def preserved_descriptors(asked: Asked, listening: int = 0) -> int:
 def console(
     process: Process, asked: Asked, undo: ExitStack, *, detached: bool
 ) -> tuple[socket.socket | None, socket.socket | None]:
-    """Find out where the terminal's master goes: to the console socket's owner, or to us.
+    """Find out where the terminal's master goes: to the console socket's owner, or to this process.
 
     Returns:
-        Our end, if it is for us; and the container's, if there is a terminal.
+        Our end of a socket, if this process gets it; and the container's, if there is a terminal.
     Raises:
         InvalidArgument: options and process.terminal don't fit together.
-        KernelError: nobody listens at the console socket.
+        KernelError: no process listens at the console socket.
     """
     given = asked.value("console-socket")
     if process.terminal and detached and not given:
@@ -77,7 +77,7 @@ def console(
         raise InvalidArgument("--console-socket: only for a detached process with a terminal")
     if not process.terminal:
         return None, None
-    import socket  # 5 ms that only a terminal costs
+    import socket  # 5 ms, with a terminal alone
 
     if not given:
         ours, theirs = socket.socketpair()
@@ -88,7 +88,7 @@ def console(
 
 
 def shows_in_a_file(ours: socket.socket | None) -> bool:
-    """Say whether what the program writes to its terminal, which comes to us, ends on none."""
+    """Report whether the terminal's output, which this process prints, goes to no terminal."""
     return ours is not None and not os.isatty(1)
 
 
@@ -100,31 +100,31 @@ def _connected(option: str, path: str, undo: ExitStack) -> socket.socket:
     try:
         connected.connect(path)
     except OSError as error:
-        why = error.strerror or str(error)  # a path that is too long has no number
+        why = error.strerror or str(error)  # a path that is too long: no error number
         raise KernelError(error.errno, why, f"--{option} {path}") from None
     return connected
 
 
 def pidfd_socket(asked: Asked, undo: ExitStack) -> socket.socket | None:
-    """Connect to who wants a pidfd of the process, before there is one.
+    """Connect to the socket that wants a pidfd of the process, before the process exists.
 
     Raises:
-        KernelError: nobody listens there.
+        KernelError: no process listens there.
     """
     path = asked.value("pidfd-socket")
     return _connected("pidfd-socket", path, undo) if path else None
 
 
 def send_pidfd(wanted: socket.socket | None, pidfd: int) -> None:
-    """Send a pidfd to who wants it: unlike a number, it can't come to mean another process.
+    """Send a pidfd to the socket that wants one: unlike a number, it never refers to another
+    process.
 
     Raises:
-        KernelError: they have hung up.
-    See: pidfd_open(2).
+        KernelError: the other side has closed. See: pidfd_open(2).
     """
     if wanted is None:
         return
-    from minicontainer.kernel import terminal  # which knows how descriptors are sent
+    from minicontainer.kernel import terminal  # it can send descriptors
 
     try:
         terminal.send_descriptor(wanted, pidfd, "pidfd")
@@ -135,7 +135,7 @@ def send_pidfd(wanted: socket.socket | None, pidfd: int) -> None:
 
 
 def write_pid_file(asked: Asked, pid: int) -> None:
-    """Write the number so that a reader finds the whole of it, or no file: rename(2).
+    """Write the pid file; a reader finds the whole number, or no file: rename(2).
 
     Raises:
         KernelError: the file can't be written.
@@ -153,7 +153,9 @@ def write_pid_file(asked: Asked, pid: int) -> None:
 
 
 def follow(running: Running, ours: socket.socket | None) -> int:
-    """Stay with a program in the foreground: signals, terminal, exit status."""
+    """Stay with a program in the foreground: pass signals and the terminal, return the exit
+    status.
+    """
     from minicontainer.runtime.parent import foreground
 
     with foreground.passing_signals_on(running):

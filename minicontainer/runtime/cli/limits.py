@@ -1,4 +1,4 @@
-"""update, events: what a container may use, and what it has used."""
+"""update, events: a container's limits, and its use of resources."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def _read(file: str) -> str:
 
 
 def events(session: Session, asked: Asked) -> int:
-    """Print what a container has used, once or until it ends, and when memory was not enough."""
+    """Print what a container uses, once or until it ends, and each time that memory runs out."""
     name = asked.only_argument()
     interval_s = duration_s(asked.value("interval", _INTERVAL))
-    # Who reads the lines may go at any time: `events … | head -1` then ends without a word.
+    # The reader may close the pipe at any time: `events … | head -1` then ends without a message.
     signals.handle(signals.SIGPIPE, signals.SIG_DFL)
     state = operations.load(session.store, name)
     pidfd = pidfds.open_same(state.pid, state.pid_started) if state.pid else None
@@ -74,8 +74,8 @@ def events(session: Session, asked: Asked) -> int:
 
 
 def _watch(session: Session, cgroup: Cgroup) -> OomWatch | None:
-    """Watch for memory that is not enough, where the kernel tells of it: many a small board's is
-    started without the memory controller, and there is the rest to tell.
+    """Watch for memory that runs out, if the kernel reports it; many small boards start without the
+    memory controller, and the other numbers are still there.
     """
     try:
         return cgroup.watch_oom()
@@ -105,7 +105,7 @@ def _tell_until_it_ends(
                 except (NotFound, OSError):
                     if not pidfds.wait_gone(pidfd, 0):
                         raise
-                    return  # just now, and somebody has deleted it
+                    return  # it was deleted at this moment
                 due += interval_s
     finally:
         if watch is not None:

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 _ROOT = "/run/minicontainer-oci"
 _EXIT_ERROR = 1
-_EXIT_EXEC = 255  # as runc: seldom a program's own, which `exec` gives otherwise
+# as runc; few programs end with 255, and otherwise `exec` returns the program's status
+_EXIT_EXEC = 255
 
-# Where each command is; its module is imported when it is called.
+# The module and function of each command; the module is imported when the command is called.
 FUNCTIONS = {
     "create": ("create", "create"),
     "run": ("create", "run"),
@@ -50,12 +51,12 @@ FUNCTIONS = {
     "checkpoint": ("about", "unsupported"),
     "restore": ("about", "unsupported"),
 }
-# These put this interpreter, or a copy of its process, where a container can reach it.
+# These commands put this interpreter, or a fork of its process, where a container can reach it.
 _ENTERING = ("create", "run", "exec")
 
 
 class Session:
-    """One call of the program: what its global options say, and where messages go.
+    """One call of the program: its global options, and where its messages go.
 
     Args:
         overall: the global options.
@@ -82,18 +83,19 @@ class Session:
             steps.listen(self._tell_event, "client")
 
     def say(self, message: str) -> None:
-        """Tell the user one line."""
+        """Print one line for the user."""
         sys.stderr.write(f"{command_line.PROGRAM}: {printable(message)}\n")
 
     def fail(self, message: str) -> None:
-        """Tell of what went wrong, where there is more to do: to the user and to the log."""
+        """Report an error to the user and to the log, and go on."""
         self._log.write("error", message)
         self.say(message)
 
     def warn(self, message: str) -> None:
-        """Tell of something that was passed over.
+        """Report something that was ignored: in the log, or to the user if there is no log.
 
-        Not to the user's terminal, where there is a log: this process's streams are the program's.
+        This process's streams are those of the program, so an engine would take the line for the
+        program's.
         """
         if self._log.path:
             self._log.write("warning", message)
@@ -101,7 +103,7 @@ class Session:
             self.say(f"warning: {message}")
 
     def _tell_event(self, event: Event) -> None:
-        """Tell of a call; as with a warning, in the log alone where there is one."""
+        """Report a call; like a warning, to the log alone if there is one."""
         if not event.call:
             return
         told = ", ".join(map(str, event.args))
@@ -113,7 +115,8 @@ class Session:
 
 
 class _Log:
-    """The file that engines read errors from: a line each: error, warning or debug.
+    """The log file, from which engines read errors. A line each, with its level: error, warning,
+    debug.
 
     Args:
         overall: the global options.
@@ -124,7 +127,7 @@ class _Log:
         self._json = overall.value("log-format", "text") == "json"
 
     def write(self, level: str, message: str) -> None:
-        """Append a line; a log that can't be written is not the reason to fail."""
+        """Append a line; a log that can't be written does not stop the command."""
         if not self.path:
             return
         import time
@@ -164,7 +167,7 @@ def _print_version() -> None:
 
 
 def _informed(overall: Asked, command: str, asked: Asked) -> bool:
-    """Answer --help and --version; say whether that was all."""
+    """Answer --help and --version; report whether there was one."""
     if command and asked.has("help"):
         sys.stdout.write(f"{command_line.PROGRAM} {command_line.COMMANDS[command]}")
     elif overall.has("version"):
@@ -177,8 +180,8 @@ def _informed(overall: Asked, command: str, asked: Asked) -> bool:
 
 
 def main() -> int:
-    """Run the command line; give the exit status."""
-    # Until a container is begun, Ctrl-C ends this process without more ado.
+    """Run the command line; return the exit status."""
+    # Until there is a container, Ctrl-C just ends this process.
     signals.handle(signals.SIGINT, signals.SIG_DFL)
     given: dict[str, list[str]] = {}
     command = ""
@@ -190,10 +193,10 @@ def main() -> int:
             raise InvalidArgument(f"no command: one of {', '.join(command_line.COMMANDS)}")
         environ: Mapping[str, str] = {}
         if command in _ENTERING:
-            import os  # here: those look at it, and need the module anyway
+            import os  # these commands read it, and import the module anyway
 
             environ = os.environ
-        elif manager := posix.environ.get(b"NOTIFY_SOCKET"):  # `start` wants to know
+        elif manager := posix.environ.get(b"NOTIFY_SOCKET"):  # for `start`
             environ = {"NOTIFY_SOCKET": manager.decode(errors="surrogateescape")}
         return _call(overall, command, asked, environ)
     except Error as error:

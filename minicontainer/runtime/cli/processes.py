@@ -1,4 +1,4 @@
-"""exec, ps: more programs in a container, and what runs there."""
+"""exec, ps: start another program in a container, and list its processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def execute(session: Session, asked: Asked) -> int:
-    """Start a program in a container; wait for it, unless it shall be detached."""
+    """Start a program in a container; wait for it, unless --detach is given."""
     from minicontainer.runtime import inputs
     from minicontainer.runtime.cli import handover
     from minicontainer.runtime.config.spec import Bundle
@@ -49,17 +49,17 @@ def execute(session: Session, asked: Asked) -> int:
         try:
             handover.write_pid_file(asked, running.pid)
             handover.send_pidfd(wanted, running.pidfd)
-        except KernelError:  # the caller takes it for not started, and would not look for it
+        except KernelError:  # without its pid file, the caller does not know about the process
             execs.end(state, running.pid, running.pidfd)
             raise
         return 0 if detached else handover.follow(running, ours)
 
 
 def _cgroups(asked: list[str]) -> dict[str, str]:
-    """Read the cgroups to be in: `NAME`, or on v1 any number of `CONTROLLER,CONTROLLER:NAME`.
+    """Parse the cgroups for the program: `NAME`, or on v1 several `CONTROLLER,CONTROLLER:NAME`.
 
     Returns:
-        By controller; "" for all that there are.
+        The group by controller; "" means all controllers.
     """
     found: dict[str, str] = {}
     for text in asked:
@@ -77,7 +77,9 @@ def _cgroups(asked: list[str]) -> dict[str, str]:
 
 
 def _described(asked: Asked, words: list[str], spec: Spec) -> Process:
-    """Say what shall run: from a file, or the container's own process with what is different."""
+    """Return the process to start: from a file, or the container's own with the options'
+    changes.
+    """
     from minicontainer.runtime.config.spec_check import check
     from minicontainer.runtime.config.spec_process import Process
 
@@ -120,11 +122,11 @@ def _changed(own: Process, asked: Asked, words: tuple[str, ...]) -> Process:
 
 
 def _with_capabilities(own: Process, names: list[str]) -> Capabilities | None:
-    """Add capabilities to the sets that count now, and never to the inheritable one: what the
-    program runs would inherit them. See: CVE-2022-29162.
+    """Add capabilities to the effective, permitted and bounding sets.
 
-    Those that are inheritable already become ambient too: another user than root, whose permitted
-    ones end with execve(2), has them by that alone.
+    They are not added to the inheritable set: programs that the program starts would get them. See:
+    CVE-2022-29162. If they are inheritable already, they become ambient too. A user other than root
+    loses permitted ones at execve(2), and keeps only these.
     """
     if not names:
         return own.capabilities
@@ -140,19 +142,19 @@ def _with_capabilities(own: Process, names: list[str]) -> Capabilities | None:
 
 
 def _user(text: str, own: User) -> User:
-    """Read UID[:GID]; without GID the group is the container's own."""
+    """Parse UID[:GID]; without GID, the group is the container's own."""
     uid, colon, gid = text.partition(":")
     return own.replace(uid=_id("user", uid), gid=_id("user", gid) if colon else own.gid)
 
 
 def _id(option: str, text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):  # int() would take -1, 1_0 and blanks
+    if not (text.isascii() and text.isdecimal()):  # int() would accept -1, 1_0 and blanks
         raise InvalidArgument(f"--{option}: expected a number, got {text!r}")
     return int(text)
 
 
 def ps(session: Session, asked: Asked) -> int:
-    """List a container's processes: their numbers, or the lines that ps(1) has of them."""
+    """List a container's processes: their numbers, or the lines of ps(1) about them."""
     if not asked.arguments:
         raise InvalidArgument("expected one container ID, got 0 arguments")
     name, *options = asked.arguments
@@ -168,8 +170,8 @@ def ps(session: Session, asked: Asked) -> int:
 
 
 def _lines_of(pids: tuple[int, ...], options: list[str]) -> str:
-    """Give those lines of ps(1) that are about *pids*, and its heading."""
-    import subprocess  # 13 ms that only this form costs
+    """Return the lines of ps(1) about *pids*, and its heading."""
+    import subprocess  # 13 ms, for this format alone
 
     try:
         done = subprocess.run(["ps", *options], capture_output=True, text=True)

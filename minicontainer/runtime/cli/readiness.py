@@ -1,7 +1,8 @@
-"""start, run, with NOTIFY_SOCKET: they pass on that the program is ready.
+"""start, run, with NOTIFY_SOCKET: tell the service manager that the program is ready.
 
-`start` and a detached `run` end when it is, as their caller takes their end for that; `run` in the
-foreground stays the service's main process, and listens beside its waiting. See: `runtime.notify`.
+`start` and a detached `run` end when the program is ready, since their caller waits for their end.
+`run` in the foreground stays the service's main process, and listens while it waits for the
+program. See: `parent.notify`.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def start_service(name: str, session: Session) -> None:
 
 
 def relay_of(name: str, session: Session, undo: ExitStack) -> Relay | None:
-    """Listen to the program, if anybody wants to know and the program can say it.
+    """Listen to the program, if there is a service manager and the program has a socket.
 
     Raises:
         KernelError: the socket can't be made.
@@ -52,7 +53,7 @@ def relay_of(name: str, session: Session, undo: ExitStack) -> Relay | None:
     manager = session.environ.get("NOTIFY_SOCKET")
     if not manager:
         return None
-    from minicontainer.runtime.parent import notify  # 5 ms that only a service costs
+    from minicontainer.runtime.parent import notify  # 5 ms, for services alone
 
     directory = session.store.directory(name)
     if not notify.is_offered(directory):
@@ -63,10 +64,10 @@ def relay_of(name: str, session: Session, undo: ExitStack) -> Relay | None:
 
 
 def wait(relay: Relay | None, pid: int, pidfd: int, session: Session) -> None:
-    """Wait until the program is ready, and tell whoever wants to know; or until it has ended.
+    """Wait until the program is ready, and tell the service manager; or until it has ended.
 
     Args:
-        pid, pidfd: the container's first process: the service's main process, as this one ends.
+        pid, pidfd: the container's first process, which becomes the service's main process.
     """
     if relay is None:
         return
@@ -83,9 +84,9 @@ def wait(relay: Relay | None, pid: int, pidfd: int, session: Session) -> None:
 
 @contextmanager
 def relaying(relay: Relay | None, pidfd: int) -> Iterator[None]:
-    """Do the same in a thread, while this one waits for the program's end.
+    """Do the same in a thread, while this thread waits for the program's end.
 
-    Begun where signals are held back: those are for the thread that waits.
+    It starts where signals are blocked, so that only the waiting thread gets them.
     """
     if relay is None:
         yield
@@ -100,7 +101,7 @@ def relaying(relay: Relay | None, pidfd: int) -> Iterator[None]:
 
 def _relay(relay: Relay, pidfd: int) -> None:
     if relay.wait(pidfd):
-        with suppress(OSError):  # nobody listens: there is nobody to be told, and the program runs
+        with suppress(OSError):  # the manager is gone; the program runs all the same
             relay.tell(None)
     while relay.wait(pidfd):
-        pass  # nothing more is passed on, but all is read: a full queue would stop the program
+        pass  # nothing more is passed on, but a full queue would block the program

@@ -1,7 +1,7 @@
-"""What config.json asks of attributes that few containers have, checked before anything is done.
+"""Check the attributes in config.json that few containers have, before anything is done.
 
-A module of its own, loaded only for specifications that have one of them. It loads what their steps
-(`attributes`) need, too: after the root has changed, nothing can be imported.
+This module is loaded only for a specification that has one of them. It imports the modules that
+their steps (`attributes`) need too.
 
 See: runtime-spec config.md "Linux Process", config-linux.md; sched(7), set_mempolicy(2).
 """
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from minicontainer.runtime.config.spec_linux import MemoryPolicy, NetDevice
     from minicontainer.runtime.config.spec_process import ExecCpuAffinity, IoPriority, Scheduler
 
-_HIGHEST_CPU = 8191  # the most that a kernel is built for
+_HIGHEST_CPU = 8191  # the highest that a kernel can be built for
 _PRIORITIES = {"SCHED_FIFO": (1, 99), "SCHED_RR": (1, 99)}
 _DEADLINE_FIELDS = ("runtime", "deadline", "period")
-_LONGEST_TIME = 2**63 - 1  # nanoseconds: the kernel keeps the highest bit for itself
+_LONGEST_TIME = 2**63 - 1  # nanoseconds: the kernel reserves the highest bit
 _LONGEST_INTERFACE = 15  # bytes
 
 
 def check(spec: Spec) -> None:
-    """Find what is well-formed but makes no sense.
+    """Find values that are well-formed but make no sense.
 
     Raises:
-        InvalidArgument: naming the JSON path and what was expected.
-        Unsupported: this host or this program has no such thing.
+        InvalidArgument: it names the JSON path and what was expected.
+        Unsupported: this host, or this program, has no such feature.
     """
     process, linux = spec.process, spec.linux
     if process.scheduler:
@@ -72,7 +72,7 @@ def _in_range(where: str, value: int, low: int, high: int) -> None:
 def _check_scheduler(asked: Scheduler) -> None:
     where = "process.scheduler"
     _one_of(f"{where}.policy", asked.policy, scheduling.POLICIES)
-    _in_range(f"{where}.nice", asked.nice, -20, 19)  # others heed none, and take it
+    _in_range(f"{where}.nice", asked.nice, -20, 19)  # the other policies ignore the value
     _in_range(f"{where}.priority", asked.priority, *_PRIORITIES.get(asked.policy, (0, 0)))
     for i, flag in enumerate(asked.flags):
         _one_of(f"{where}.flags[{i}]", flag, scheduling.FLAGS)
@@ -98,10 +98,10 @@ def _check_affinity(asked: ExecCpuAffinity) -> None:
 
 
 def cpus_of(asked: ExecCpuAffinity, field: str) -> frozenset[int]:
-    """Give the processors of a field of execCPUAffinity; none to leave them as they are.
+    """Return the processors of a field of execCPUAffinity; an empty set changes nothing.
 
     Raises:
-        InvalidArgument: it is no list of processors.
+        InvalidArgument: it is not a list of processors.
     """
     return _numbers(f"process.execCPUAffinity.{field}", getattr(asked, field) or "", _HIGHEST_CPU)
 
@@ -143,7 +143,7 @@ def _check_sysctl(name: str, spec: Spec) -> None:
 
 
 def _is_own(spec: Spec, kind: str) -> bool:
-    """Say whether a namespace is another than the host's: new, or joined and not that one."""
+    """Report whether a namespace is not the host's: a new one, or a joined one that differs."""
     for asked in spec.linux.namespaces:
         if asked.type == kind:
             try:
@@ -151,7 +151,7 @@ def _is_own(spec: Spec, kind: str) -> bool:
                     asked.path, f"/proc/self/ns/{BY_TYPE[kind].link}"
                 )
             except OSError:
-                return True  # it is not there: whoever joins it says so
+                return True  # it does not exist: joining it will fail
     return False
 
 
@@ -171,7 +171,7 @@ def _check_net_devices(devices: dict[str, NetDevice], spec: Spec) -> None:
 
 
 def _is_interface_name(name: str) -> bool:
-    """Judge as the kernel does: dev_valid_name() of net/core/dev.c."""
+    """Check a name as the kernel does: dev_valid_name() of net/core/dev.c."""
     return (
         0 < len(os.fsencode(name)) <= _LONGEST_INTERFACE
         and name not in (".", "..")

@@ -1,4 +1,4 @@
-"""What a container gets when nobody says otherwise: Docker's defaults, as one specification.
+"""A container's defaults: Docker's, as one specification.
 
 See: runtime-spec config-linux.md "Default Devices"; capabilities(7).
 """
@@ -12,23 +12,23 @@ from minicontainer.runtime.config.spec_linux import Device, Linux, NamespaceSpec
 from minicontainer.runtime.config.spec_process import Capabilities, Process
 from minicontainer.runtime.container.state import OCI_VERSION
 
-# What root inside may do: own files, switch users, bind low ports; nothing that reaches the host.
+# Root inside may change owners, switch users and bind low ports; nothing that reaches the host.
 CAPABILITIES = (
     "CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL",
     "CAP_MKNOD", "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP",
     "CAP_SETUID", "CAP_SYS_CHROOT",
 )  # fmt: skip
 
-# Files of proc and sysfs that tell about, or work on, the whole host: hidden.
+# Files of proc and sysfs that reveal the whole host, or change it: masked.
 MASKED_PATHS = (
     "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys",
     "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
     "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
 )  # fmt: skip
-# And those that may be read.
+# Files of proc and sysfs that may be read.
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
-# runtime-spec config-linux.md "Default Devices": in every container, asked for or not.
+# runtime-spec config-linux.md "Default Devices": every container has them.
 DEVICES = (
     Device(path="/dev/null", type="c", major=1, minor=3, file_mode=0o666),
     Device(path="/dev/zero", type="c", major=1, minor=5, file_mode=0o666),
@@ -45,8 +45,8 @@ DEVICE_LINKS = (
     ("pts/ptmx", "ptmx"),
 )
 
-# Which device numbers may be used, whoever made the file: none, but for what the specification
-# allows, and these. Making a file (m) is harmless while it can't be opened.
+# The device numbers that may be used, whoever made the file: those in the specification, and these.
+# To make a file (m) is harmless while it can't be opened.
 DENY_ALL_DEVICES = DeviceRule(allow=False, access="rwm")
 DEVICE_RULES = (
     DeviceRule(allow=True, type="c", access="m"),
@@ -58,8 +58,8 @@ DEVICE_RULES = (
     DeviceRule(allow=True, type="c", major=5, minor=1, access="rwm"),  # /dev/console
     DeviceRule(allow=True, type="c", major=5, minor=2, access="rwm"),  # /dev/ptmx
     DeviceRule(allow=True, type="c", major=136, access="rwm"),  # /dev/pts/*
-    # /dev/net/tun: VPNs make their links by it, in their own network namespace; runc and crun
-    # took it away once, and had to give it back
+    # /dev/net/tun: a VPN makes its link with it, in its own network namespace. runc and crun
+    # removed it once, and had to bring it back.
     DeviceRule(allow=True, type="c", major=10, minor=200, access="rwm"),
 )  # fmt: skip
 
@@ -70,7 +70,7 @@ MOUNTS = (
         destination="/dev", type="tmpfs", source="tmpfs",
         options=("nosuid", "strictatime", "mode=755", "size=65536k"),
     ),
-    # a new instance, so that the container's terminals are its own; gid 5 is tty
+    # a new instance, so that the container's terminals are its own; group 5 is tty
     Mount(
         destination="/dev/pts", type="devpts", source="devpts",
         options=("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
@@ -92,10 +92,11 @@ ENVIRONMENT = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 
 def rootless_spec(uid: int, gid: int) -> Spec:
-    """Make a specification for an ordinary user: root inside is that user outside.
+    """Make a specification for an ordinary user, who is root inside.
 
-    Without what a user may not: a group of the host's for terminals, a sysfs of another's network,
-    device rules.
+    It leaves out what such a user may not have: a group of the host for terminals, a sysfs of
+    another
+    network namespace, device rules.
 
     Args:
         uid, gid: the user's ids.
@@ -124,7 +125,7 @@ def rootless_spec(uid: int, gid: int) -> Spec:
 
 def default_spec() -> Spec:
     """Make what `minicontainer-oci spec` writes: a shell, isolated as tightly as runc's."""
-    # without CAP_SETUID and its kin: a single program needs three
+    # without CAP_SETUID and others: a single program needs three
     few = ("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE")
     return Spec(
         oci_version=OCI_VERSION,

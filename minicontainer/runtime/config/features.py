@@ -1,7 +1,7 @@
-"""What this runtime can do, for engines to ask before they do: `minicontainer-oci features`.
+"""What this runtime can do, for engines that ask first: `minicontainer-oci features`.
 
-Made from the tables that the work itself is done by. It tells of this program, not of this host,
-whose part `minicontainer check` tells.
+It is made from the tables that the code works by. It describes this program, not the host; for
+that there is `minicontainer check`.
 
 See: runtime-spec features.md, features-linux.md.
 """

@@ -1,21 +1,21 @@
-"""The default profile: the system calls that a container gets unless it is told otherwise.
+"""The default profile: the system calls that a container may make.
 
-It has the effect of Docker's, with one hole closed (see SOCKET_FAMILIES). It is an allow-list, so a
-call that nobody thought of is refused. What is left out reaches what namespaces don't divide, or
-has been the way out of containers before:
+It has the effect of Docker's, with one hole closed (see SOCKET_FAMILIES). It is an allow-list: a
+call that is not in it fails. These calls are not in it, because they reach what namespaces do not
+divide, or have been used to leave containers:
 
-    keyctl add_key request_key      the kernel's keyrings know no namespaces
+    keyctl add_key request_key      the kernel's keyrings have no namespaces
     io_uring_*                      makes calls that a filter never sees
-    userfaultfd                     stops the kernel half way through a copy, so that races are won
-    kexec_load kexec_file_load      another kernel for the whole host
+    userfaultfd                     stops the kernel in the middle of a copy, to win races
+    kexec_load kexec_file_load      load another kernel for the whole host
     swapon swapoff nfsservctl       the host's memory and its file server
-    move_pages migrate_pages        other processes' placement in memory
-    vm86 vm86old                    interpreters in the kernel, long without an audience
-    socket(AF_VSOCK)                reaches the hypervisor, whatever the network namespace
-    clone3                          its flags lie behind a pointer, which a filter can't follow
+    move_pages migrate_pages        where other processes' memory is placed
+    vm86 vm86old                    interpreters in the kernel, long without users
+    socket(AF_VSOCK)                reaches the hypervisor from any network namespace
+    clone3                          its flags are behind a pointer, which a filter can't follow
 
-A call that needs a capability is allowed where the container has that capability: then the kernel
-refuses it anyway to a process without, and the filter is there for when the kernel errs.
+A call that needs a capability is allowed in a container with that capability. The kernel refuses it
+to a process without it anyway; the filter helps where the kernel has a fault.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 ALLOW, ERRNO = "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO"
 EPERM, ENOSYS = 1, 38
 
-# Calls that every container may make, by what they are for. Names that end in 32, 64 or time64 are
-# the same call for other widths of numbers, kept on 32-bit architectures.
+# Calls that every container may make, by purpose. Names that end in 32, 64 or time64 are the same
+# call with other number widths, kept on 32-bit architectures.
 ALWAYS = (
     (
         "files: opened, made, renamed, removed",
@@ -142,9 +142,10 @@ ALWAYS = (
     ),
 )
 
-# Calls that come with a capability. The kernel asks for it too, for all but a few of them.
+# Calls that come with a capability. The kernel demands it too, for all but a few of them.
 WITH_CAPABILITY = {
-    "CAP_DAC_READ_SEARCH": "open_by_handle_at",  # opens by number, past every directory
+    # opens a file by number, whatever its directories forbid
+    "CAP_DAC_READ_SEARCH": "open_by_handle_at",
     "CAP_SYS_ADMIN": """bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick
         lookup_dcookie lsm_get_self_attr lsm_list_modules lsm_set_self_attr mount mount_setattr
         move_mount open_tree perf_event_open quotactl quotactl_fd setdomainname sethostname setns
@@ -164,27 +165,28 @@ WITH_CAPABILITY = {
     "CAP_PERFMON": "perf_event_open",
 }
 
-# Before this version a tracer could change a call after the filter had seen it.
+# Before this version, a tracer could change a call after the filter had seen it.
 TRACING_SINCE = (4, 8)
 TRACING = "ptrace process_vm_readv process_vm_writev"
 
 # Socket families: all but AF_ALG (38: the kernel's cryptography, with holes like CVE-2026-31431)
-# and AF_VSOCK (40). Those above are named, not "greater than 40" as in Docker's table: a filter
-# compares 64 bits of which the kernel then takes 32, so that 2**32 + 40 would pass, as AF_VSOCK.
-# What no filter can see: socketcall(2) of 32-bit x86 programs has its arguments behind a pointer.
+# and AF_VSOCK (40). The families above are listed, and not "greater than 40" as in Docker's table:
+# a filter compares 64 bits and the kernel uses 32 of them, so 2**32 + 40 would pass and open
+# AF_VSOCK. No filter can see socketcall(2) of 32-bit x86 programs: its arguments are behind a
+# pointer.
 HIGHER_SOCKET_FAMILIES = (39, 41, 42, 43, 44, 45)  # NFC, KCM, QIPCRTR, SMC, XDP, MCTP
 SOCKET_FAMILIES = (
     ("SCMP_CMP_LT", 38),
     *(("SCMP_CMP_EQ", family) for family in HIGHER_SOCKET_FAMILIES),
 )
 
-# Ways of running that personality(2) may set: others turn address randomization off, or map page 0.
+# Personalities that personality(2) may set: others turn address randomization off, or map page 0.
 PERSONALITIES = (
     0x0,  # PER_LINUX
     0x8,  # PER_LINUX32
     0x20000,  # UNAME26
     0x20008,  # UNAME26 | PER_LINUX32
-    0xFFFFFFFF,  # only asks
+    0xFFFFFFFF,  # only returns the present one
 )
 
 # clone(2) may make a thread or a process, but no namespace: above all no user namespace, in which
@@ -196,8 +198,8 @@ CLONE_NAMESPACES = sum(row.flag for row in NAMESPACES if not row.flag & _CSIGNAL
 _ARM = """arm_fadvise64_64 arm_sync_file_range sync_file_range2 breakpoint cacheflush set_tls"""
 _S390 = "s390_pci_mmio_read s390_pci_mmio_write s390_runtime_instr"
 
-# What uname(2) calls the machine: the architectures whose programs it runs (none listed: its own
-# alone), and the calls that only it has.
+# For each machine, as uname(2) names it: the architectures whose programs it runs (none listed: its
+# own alone), and the calls that only it has.
 MACHINES: dict[str, tuple[str, str]] = {
     "x86_64": ("SCMP_ARCH_X86_64 SCMP_ARCH_X86 SCMP_ARCH_X32", "arch_prctl modify_ldt"),
     "i686": ("", "modify_ldt"),
@@ -216,9 +218,9 @@ def default_profile(
     """Make the default profile for one container.
 
     Args:
-        capabilities: the container's bounding set: what any program in it could ever get.
+        capabilities: the container's bounding set: all that a program in it could ever have.
         machine: as uname(2) names it; "" for this one.
-        kernel: major and minor version; None for the one that runs.
+        kernel: major and minor version; None for the running one.
     """
     machine = machine or os.uname().machine
     architectures, own_calls = MACHINES.get(machine, ("", ""))
@@ -233,7 +235,7 @@ def default_profile(
 def _rules(
     capabilities: Collection[str], machine: str, own_calls: str, kernel: tuple[int, int]
 ) -> Iterator[SyscallRule]:
-    """Yield the rules, those for most calls first."""
+    """Yield the rules; those for the most calls come first."""
     for _purpose, names in ALWAYS:
         yield _allow(names)
     if own_calls:
@@ -248,10 +250,10 @@ def _rules(
     for value in PERSONALITIES:
         yield _allow("personality", ArgRule(index=0, value=value, op="SCMP_CMP_EQ"))
     if "CAP_SYS_ADMIN" not in capabilities:
-        flags_at = 1 if machine == "s390x" else 0  # there the stack comes first
+        flags_at = 1 if machine == "s390x" else 0  # there, the stack is the first argument
         no_namespace = ArgRule(index=flags_at, value=CLONE_NAMESPACES, op="SCMP_CMP_MASKED_EQ")
         yield _allow("clone", no_namespace)
-        # so that C libraries fall back to clone, whose flags can be seen
+        # so that C libraries fall back to clone, whose flags a filter can see
         yield SyscallRule(names=("clone3",), action=ERRNO, errno_ret=ENOSYS)
 
 

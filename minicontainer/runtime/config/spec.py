@@ -1,8 +1,8 @@
-"""config.json: the specification of one container, as typed values, and the bundle it stands in.
+"""config.json: the specification of one container, as typed values, and its bundle.
 
-The fields are those of the OCI runtime specification, in snake_case; `Record` reads and writes its
-own spelling. `spec_process` and `spec_linux` hold those two parts, and `spec_check` finds what
-makes no sense before anything is done.
+The fields are those of the OCI runtime specification, in snake_case; `Record` reads and writes the
+specification's spelling. `spec_process` and `spec_linux` have those two parts, and `spec_check`
+finds what makes no sense before anything is done.
 
 See: runtime-spec config.md, bundle.md.
 """
@@ -19,7 +19,7 @@ from minicontainer.runtime.config import spec_check
 from minicontainer.runtime.config.spec_linux import Linux
 from minicontainer.runtime.config.spec_process import Process
 
-_LONGEST = 16 << 20  # characters of a config.json: engines' are a thousandth of that
+_LONGEST = 16 << 20  # characters; engines write a thousandth of that
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,8 +36,9 @@ class Root(Record):
 class Mount(Record):
     """One mount.
 
-    A destination of "/" is the root itself: mounted over `Root.path`, before all others. That is
-    how an engine asks for an overlay that exists in the container's mount namespace alone.
+    A destination of "/" is the root itself: it is mounted over `Root.path`, before all others. This
+    is
+    how an engine requests an overlay that exists in the container's mount namespace alone.
     """
 
     destination: str
@@ -52,8 +53,8 @@ class Hook(Record):
     """A program that runs at one point of a container's life, with the state on its stdin.
 
     Args:
-        args: with the program's own name first, as for execv(3).
-        env: None: that of who runs it.
+        args: the first one is the program's own name, as for execv(3).
+        env: None for the environment of the process that runs it.
         timeout: seconds until it is killed; None to wait for ever.
     """
 
@@ -77,7 +78,7 @@ class Hooks(Record):
     poststop: tuple[Hook, ...] = ()
 
     def listed(self) -> Iterator[tuple[str, Hook]]:
-        """Yield every hook after its JSON path."""
+        """Yield every hook with its JSON path."""
         for field in self.fields():
             for i, hook in enumerate(getattr(self, field)):
                 yield f"hooks.{self.json_names()[field]}[{i}]", hook
@@ -97,20 +98,20 @@ class Spec(Record):
     linux: Linux = Linux()
 
     def new_namespace(self, kind: str) -> bool:
-        """Say whether the container gets a namespace of that type of its own."""
+        """Report whether the container gets a new namespace of that type."""
         return any(ns.type == kind and not ns.path for ns in self.linux.namespaces)
 
     def has_namespace(self, kind: str) -> bool:
-        """Say whether its namespace of that type is another than the caller's."""
+        """Report whether its namespace of that type is not the caller's: new, or joined."""
         return any(ns.type == kind for ns in self.linux.namespaces)
 
 
 class Bundle(Record):
-    """A directory with a config.json, read.
+    """A directory with a config.json.
 
     Args:
         path: the directory, absolute.
-        spec: what its config.json says;  text: that file's content.
+        spec: the contents of its config.json;  text: that file as it is.
     """
 
     path: str
@@ -119,7 +120,7 @@ class Bundle(Record):
 
     @property
     def rootfs(self) -> str:
-        """The absolute path of the root file system, links followed: it is the host's to name."""
+        """The absolute path of the root file system, with links followed: it is the host's path."""
         return os.path.realpath(os.path.join(self.path, self.spec.root.path))
 
 
@@ -127,10 +128,10 @@ def read_bundle(path: str, config: str = "config.json") -> Bundle:
     """Read and check the bundle at *path*.
 
     Args:
-        config: its specification, if that is another file; a relative path is below *path*.
+        config: the specification's file, if it has another name; a relative path is below *path*.
     Raises:
         NotFound: no bundle, no config.json, or no root file system there.
-        InvalidArgument: it is no JSON, or says what makes no sense; the JSON path is named.
+        InvalidArgument: it is not JSON, or a value makes no sense; the JSON path is named.
     """
     path = os.path.abspath(path)
     config = os.path.join(path, config)

@@ -1,6 +1,6 @@
-"""What config.json says that is well-formed but makes no sense: found before anything is done.
+"""Find values in config.json that are well-formed but make no sense, before anything is done.
 
-Types, and fields that are missing, are `Record`'s to find, in `Spec.from_json`.
+`Record` itself finds wrong types and missing fields, in `Spec.from_json`.
 
 See: runtime-spec config.md, config-linux.md.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PROPAGATIONS = tuple(word for word, option in OPTIONS.items() if option.propagation)
 
-_HIGHEST_ID = 2**32 - 2  # the last one means "no change" to setresuid(2)
+_HIGHEST_ID = 2**32 - 2  # 2**32 - 1 means "no change" to setresuid(2)
 _MOST_IDS = _HIGHEST_ID + 1  # from 0 on
 _HIGHEST_SIZE = 2**16 - 1  # struct winsize
 _HIGHEST_MAJOR, _HIGHEST_MINOR = 2**12 - 1, 2**20 - 1  # the kernel's dev_t
@@ -35,10 +35,10 @@ _CLOCKS = ("monotonic", "boottime")
 
 
 def check(spec: Spec) -> None:
-    """Find what is well-formed but makes no sense.
+    """Find values that are well-formed but make no sense.
 
     Raises:
-        InvalidArgument: naming the JSON path and what was expected.
+        InvalidArgument: it names the JSON path and what was expected.
     """
     _check_version(spec.oci_version)
     _check_program(spec.process)
@@ -67,7 +67,9 @@ def check(spec: Spec) -> None:
 
 
 def warnings(spec: Spec) -> Iterator[str]:
-    """Yield what is passed over, as other runtimes do, and the user should know: a line each."""
+    """Yield a line for each value that is ignored, as by other runtimes, but that the user should
+    know.
+    """
     asked = spec.process.capabilities
     if asked is None:
         return
@@ -106,14 +108,14 @@ def _check_program(process: Process) -> None:
 
 
 def _check_version(version: str) -> None:
-    # A minor version adds fields only, and unknown ones are passed over: config.md "Extensibility".
+    # A minor version only adds fields, and unknown ones are ignored: config.md "Extensibility".
     parts = version.split(".", 2)
     if len(parts) < 3 or parts[0] != "1" or not parts[1].isdecimal():
         raise InvalidArgument(f"ociVersion: expected a version of 1.x.y, got {version!r}")
 
 
 def _numbers(spec: Spec) -> Iterator[tuple[str, int | None, int, int]]:
-    """Yield what the kernel keeps in fewer bits than JSON can write: path, value, and its range."""
+    """Yield numbers that the kernel keeps in fewer bits than JSON can write: path, value, range."""
     process, linux = spec.process, spec.linux
     yield "process.oomScoreAdj", process.oom_score_adj, -1000, 1000
     yield "process.user.uid", process.user.uid, 0, _HIGHEST_ID
@@ -178,7 +180,7 @@ def _check_devices(devices: tuple[Device, ...]) -> None:
 
 
 def _check_ids(spec: Spec) -> None:
-    """Find ids that the new user namespace does not have: nobody could become them."""
+    """Find ids that the new user namespace does not map: no process could have them."""
     user, linux = spec.process.user, spec.linux
     also = ((f"additionalGids[{i}]", gid) for i, gid in enumerate(user.additional_gids))
     groups = (("gid", user.gid), *also)

@@ -1,4 +1,4 @@
-"""`linux` of config.json: namespaces, devices, and what else is Linux's own.
+"""`linux` of config.json: namespaces, devices, and what else only Linux has.
 
 See: runtime-spec config-linux.md.
 """
@@ -12,7 +12,7 @@ from minicontainer.record import NO_ENTRIES, Record
 
 
 class NamespaceSpec(Record):
-    """A namespace that the container gets: a new one, or the one at *path*."""
+    """A namespace of the container: a new one, or the one at *path*."""
 
     type: str
     path: str | None = None
@@ -31,7 +31,7 @@ class Device(Record):
 
 
 class TimeOffset(Record):
-    """What a clock of the time namespace is ahead of the host's."""
+    """How far a clock of the time namespace is ahead of the host's."""
 
     secs: int = 0
     nanosecs: int = 0
@@ -41,7 +41,7 @@ class NetDevice(Record):
     """A network interface of the host that moves into the container's network namespace.
 
     Args:
-        name: in the container; None keeps the one it has.
+        name: its name in the container; None to keep the host's.
     """
 
     name: str | None = None
@@ -58,7 +58,7 @@ class IntelRdt(Record, json={"clos_id": "closID"}):
 
 
 class MemoryPolicy(Record):
-    """On which memory nodes pages are allocated: set_mempolicy(2).
+    """The memory nodes on which pages are allocated: set_mempolicy(2).
 
     Args:
         mode: MPOL_BIND and so on.
@@ -84,7 +84,7 @@ class Personality(Record):
 
 
 class Linux(Record):
-    """What is Linux's own."""
+    """The part of the specification that only Linux has."""
 
     namespaces: tuple[NamespaceSpec, ...] = ()
     uid_mappings: tuple[IdMap, ...] = ()

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from minicontainer.record import Record
 
-RLIMIT_INFINITY = 2**64 - 1  # no limit, as the kernel's 64 bits of -1 read without a sign
+RLIMIT_INFINITY = 2**64 - 1  # no limit: the 64 bits of -1, read without a sign
 
 
 class User(Record):
-    """Who the program runs as, inside the container's user namespace."""
+    """The user that the program runs as, inside the container's user namespace."""
 
     uid: int = 0
     gid: int = 0
@@ -49,11 +49,10 @@ class Scheduler(Record):
 
     Args:
         policy: SCHED_OTHER and so on.
-        nice: -20 (most) to 19; only SCHED_OTHER and SCHED_BATCH heed it.
+        nice: -20 (most) to 19; only SCHED_OTHER and SCHED_BATCH use it.
         priority: 1 to 99, for SCHED_FIFO and SCHED_RR.
         flags: SCHED_FLAG_RESET_ON_FORK and so on.
-        runtime, deadline, period: nanoseconds, for SCHED_DEADLINE.
-    See: sched(7).
+        runtime, deadline, period: nanoseconds, for SCHED_DEADLINE. See: sched(7).
     """
 
     policy: str
@@ -66,7 +65,7 @@ class Scheduler(Record):
 
 
 class IoPriority(Record, json={"io_class": "class"}):
-    """Whose turn it is at a disk: ioprio_set(2).
+    """The priority at disks: ioprio_set(2).
 
     Args:
         io_class: IOPRIO_CLASS_RT, IOPRIO_CLASS_BE or IOPRIO_CLASS_IDLE.
