@@ -1,31 +1,61 @@
-"""The networks that containers are connected to: `bridge`, `host` and `none`.
+"""Networks as Docker knows them: bridge, host, none, and those that users make.
 
-A container is connected when its network namespace exists and its program does not run yet; it is
-disconnected when its monitor has ended.
+A bridge network's link and rules are there while a container is connected (`network/networks.py`);
+its subnet is its own from its creation on. A container is connected when its network namespace
+exists and its program does not run yet, and disconnected when its monitor has ended.
+
+See: Docker Engine API, "Network".
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from ipaddress import IPv4Network
 
-from minicontainer.errors import NotFound
+from minicontainer.engine import endpoints, network_plans
+from minicontainer.engine.filters import check_known
+from minicontainer.errors import Conflict, Error, Forbidden, InvalidArgument, KernelError, NotFound
 from minicontainer.kernel import namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    import socket
+    from collections.abc import Callable, Iterable
+    from typing import Any, Protocol
 
-    from minicontainer.engine.container import Container
+    from minicontainer.engine.config import ContainerConfig
+    from minicontainer.network.networks import Endpoint, Place
 
     Json = dict[str, Any]
+    Filters = dict[str, list[str]]
+    Objects = list[Json]
 
-_EMPTY: Json = {
-    "IPAMConfig": None, "Links": None, "Aliases": None, "MacAddress": "", "DriverOpts": None,
-    "GwPriority": 0, "NetworkID": "", "EndpointID": "", "Gateway": "", "IPAddress": "",
-    "IPPrefixLen": 0, "IPv6Gateway": "", "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0,
-    "DNSNames": None,
-}  # fmt: skip
+    class Member(Protocol):
+        """A container, as networks see it."""
+
+        id: str
+        name: str
+        config: ContainerConfig
+        endpoints: Json
+        published: Json
+        state: Any
+
+    class Table(Protocol):
+        """Where networks are kept."""
+
+        def insert(self, identifier: str, name: str, body: Json) -> None:
+            """Add a network."""
+
+        def delete(self, identifier: str) -> None:
+            """Remove a network."""
+
+        def all(self) -> list[tuple[str, str, Json]]:
+            """List all: ID, name, body."""
+
+
+_FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
 
 
 class Networks:
@@ -33,55 +63,383 @@ class Networks:
 
     Args:
         state_dir: where leases are kept while containers run.
+        table: where networks are kept; none: only the predefined ones are there.
+        publish: tells an event: kind, action, ID, attributes.
+        members: lists the containers.
+        find: finds a container by ID or name.
+        save: writes a container's endpoints into the database.
     """
 
-    def __init__(self, state_dir: str) -> None:
+    def __init__(
+        self,
+        state_dir: str,
+        table: Table | None = None,
+        publish: Callable[[str, str, str, dict[str, str]], None] = lambda *_: None,
+        members: Callable[[], Iterable[Member]] = lambda: (),
+        find: Callable[[str], Member] | None = None,
+        save: Callable[[Member], None] = lambda _: None,
+    ) -> None:
         self._state_dir = state_dir
-        self._lock = threading.Lock()
+        self._table = table
+        self._publish = publish
+        self._members = members
+        self._find = find
+        self._save = save
+        self._lock = threading.RLock()
+        self._held: dict[str, list[socket.socket]] = {}
+        kept = [] if table is None else table.all()
+        self._bodies: dict[str, Json] = {identifier: body for identifier, _, body in kept}
+        for name in network_plans.PREDEFINED:
+            if not any(body["Name"] == name for body in self._bodies.values()):
+                self._keep(network_plans.predefined(name, os.urandom(32).hex()))
 
-    def connect_container(self, container: Container, pid: int) -> None:
-        """Connect a container that is about to start.
+    # ---- containers
+
+    def check(self, config: ContainerConfig) -> None:
+        """Check what a new container asks for.
+
+        Raises:
+            NotFound: there is no such network.
+            InvalidArgument: a port, an address, or a combination makes no sense.
+        """
+        endpoints.port_requests(config)
+        wanted = endpoints.requested_networks(config)
+        for name, settings in wanted.items():
+            body = self.find(name)
+            if body["Driver"] == "null" and len(wanted) > 1:
+                raise InvalidArgument(
+                    "container cannot be connected to multiple networks with one of the networks "
+                    "in private (none) mode"
+                )
+            if body["Driver"] == "host" and len(wanted) > 1:
+                raise InvalidArgument(endpoints.HOSTS)
+            self._check_address(body, endpoints.chosen_address(settings))
+
+    def connect_container(self, container: Member, pid: int) -> None:
+        """Connect a container that is about to start; set its endpoints and published ports.
 
         Args:
             pid: of its first process, which waits.
+        Raises:
+            Error: in Docker's words; nothing stays connected.
         """
-        mode = container.config.host_config.network_mode
-        if mode != "bridge":
-            name = mode if mode in ("none", "host") else ""
-            container.endpoints = {name: dict(_EMPTY)} if name else {}
-            return
-        from minicontainer.network import networks  # pyroute2: 100 ms, for the first one alone
+        wanted = dict(container.endpoints) or endpoints.requested_networks(container.config)
+        requests = endpoints.port_requests(container.config)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.disconnect_container, container)
+            container.endpoints = wanted
+            bodies = {name: self.find(name) for name in wanted}
+            route = self._default_route(wanted, bodies)
+            for name, settings in wanted.items():
+                if bodies[name]["Driver"] != "bridge":
+                    shown = endpoints.disconnected(settings) | {"NetworkID": bodies[name]["Id"]}
+                    container.endpoints[name] = shown
+                    continue
+                published = requests if name == route else ()
+                self._join(container, bodies[name], settings, pid, published, name == route)
+            undo.pop_all()
+
+    def disconnect_container(self, container: Member) -> None:
+        """Take back what `connect_container` made; nothing happens when there is nothing."""
+        for name, settings in dict(container.endpoints).items():
+            with contextlib.suppress(NotFound):  # the network was removed by force
+                self._leave(container, self.find(name), settings)
+            container.endpoints[name] = endpoints.disconnected(settings)
+        container.published = {}
+
+    def adopt(self, container: Member) -> None:
+        """Keep the ports of a container that runs already, when the engine starts."""
+        from minicontainer.network import ports
+
+        with self._lock:
+            for name in container.endpoints:
+                body = self.find(name)
+                if body["Driver"] == "bridge":
+                    network = network_plans.network_of(body)
+                    mine = ports.Ports(self._state_dir, network.bridge).all()
+                    held = ports.hold(tuple(p for p in mine if p.container_id == container.id))
+                    self._held.setdefault(container.id, []).extend(held)
+
+    def _join(
+        self, container: Member, body: Json, settings: Json, pid: int, requests: Any, route: bool
+    ) -> None:
+        from minicontainer.network import networks, ports  # pyroute2: 100 ms, for the first one
 
         fd = namespaces.open_namespace(f"/proc/{pid}/ns/net", namespaces.BY_TYPE["network"])
         try:
             with self._lock:
-                endpoint = networks.connect(networks.Network(), container.id, fd, self._state_dir)
+                place = networks.Place(
+                    interface=_free_interface(pid),
+                    address=endpoints.chosen_address(settings),
+                    mac=settings.get("MacAddress") or container.config.mac_address,
+                    default_route=route,
+                    ports=tuple(requests),
+                )
+                network = network_plans.network_of(body)
+                endpoint = self._connected(network, container, fd, place)
+                self._held.setdefault(container.id, []).extend(ports.hold(endpoint.published))
         finally:
             os.close(fd)
-        container.endpoints = {
-            "bridge": {
-                **_EMPTY,
-                "MacAddress": endpoint.mac,
-                "Gateway": endpoint.gateway,
-                "IPAddress": endpoint.address,
-                "IPPrefixLen": endpoint.prefix,
-            }
-        }
+        names = None
+        if body["Name"] != "bridge":
+            aliases = settings.get("Aliases") or []
+            names = list(dict.fromkeys([container.name, *aliases, container.id[:12]]))
+        shown = endpoints.connected(settings, body["Id"], endpoint, names)
+        container.endpoints[body["Name"]] = shown
+        container.published = dict(container.published) | endpoints.published_map(
+            endpoint.published, requests
+        )
+        self._tell("connect", body, container=container.id)
 
-    def disconnect_container(self, container: Container) -> None:
-        """Take back what `connect_container` made; nothing happens when there is nothing."""
-        if container.config.host_config.network_mode != "bridge":
+    def _connected(
+        self, network: Any, container: Member, fd: int, place: Place
+    ) -> Endpoint:  # fmt: skip
+        from minicontainer.network import networks
+
+        try:
+            return networks.connect(network, container.id, fd, self._state_dir, place)
+        except (Conflict, KernelError) as error:
+            text = str(error)
+            if place.ports and ("Bind for" in text or "host port" in text):
+                text = (
+                    "driver failed programming external connectivity on endpoint "
+                    f"{container.name} ({os.urandom(32).hex()}): {text}"
+                )
+            raise Error(f"failed to set up container networking: {text}") from None
+
+    def _leave(self, container: Member, body: Json, settings: Json) -> None:
+        from minicontainer.network import networks
+
+        if body["Driver"] != "bridge":
             return
-        from minicontainer.network import networks  # as above
-
         with self._lock:
-            networks.disconnect(networks.Network(), container.id, self._state_dir)
-        container.endpoints = {name: dict(_EMPTY) for name in container.endpoints}
+            networks.disconnect(network_plans.network_of(body), container.id, self._state_dir)
+            for held in self._held.pop(container.id, ()):
+                held.close()
+        if settings.get("EndpointID"):
+            self._tell("disconnect", body, container=container.id)
 
-    def list(self, filters: dict[str, list[str]]) -> list[Json]:
+    def _default_route(self, wanted: Json, bodies: dict[str, Json]) -> str:
+        """Choose the network by which a container reaches everything else; "" for none."""
+        able = [name for name, body in bodies.items() if body["Driver"] == "bridge"]
+        able = [name for name in able if not bodies[name]["Internal"]]
+        by_priority = sorted(able, key=lambda name: -int(wanted[name].get("GwPriority") or 0))
+        return by_priority[0] if by_priority else ""
+
+    # ---- Docker's API
+
+    def find(self, ref: str) -> Json:
+        """Find a network by its name, its ID, or the unique begin of its ID.
+
+        Raises:
+            NotFound, InvalidArgument: there is none; there are several.
+        """
+        bodies = list(self._bodies.values())
+        for exact in ("Name", "Id"):
+            for body in bodies:
+                if body[exact] == ref or (ref == "default" and body["Name"] == "bridge"):
+                    return body
+        found = [body for body in bodies if ref and body["Id"].startswith(ref)]
+        if len(found) > 1:
+            raise InvalidArgument(
+                f"network {ref} is ambiguous (2 matches found based on ID prefix)"
+            )
+        if not found:
+            raise NotFound(f"network {ref} not found")
+        return found[0]
+
+    def list(self, filters: Filters) -> Objects:
         """List the networks."""
-        return []
+        check_known(filters, _FILTERS)
+        shown = [self._shown(body) for body in list(self._bodies.values())]
+        used = {name for one in self._members() for name in one.endpoints}
+        return [
+            body | {"Containers": {}}
+            for body in shown
+            if network_plans.matches(body, filters, body["Name"] in used)
+        ]
 
     def inspect(self, ref: str, verbose: bool = False) -> Json:
-        """Show a network."""
-        raise NotFound(f"network {ref} not found")
+        """Show a network, with its containers."""
+        body = self.find(ref)
+        return self._shown(body) | {"Containers": self._connected_to(body)}
+
+    def create(self, body: Json) -> Json:
+        """Make a network.
+
+        Raises:
+            Conflict, Forbidden, InvalidArgument, NotFound, Unsupported: in Docker's words.
+        """
+        from minicontainer.network import networks
+
+        name = body.get("Name")
+        identifier = os.urandom(32).hex()
+        with self._lock:
+            taken = any(one["Name"] == name for one in self._bodies.values())
+            if taken and name not in network_plans.PREDEFINED:
+                raise Conflict(f"network with name {name} already exists")
+            others = [
+                IPv4Network(config["Subnet"])
+                for one in self._bodies.values()
+                for config in self._shown(one)["IPAM"]["Config"]
+            ]
+            kept = network_plans.body_of(body, identifier, networks.used_subnets(), others)
+            kept["ChosenSubnet"] = network_plans.has_chosen_subnet(body)
+            self._keep(kept)
+        self._tell("create", kept)
+        return {"Id": identifier, "Warning": ""}
+
+    def remove(self, ref: str) -> None:
+        """Remove a network that no container is connected to.
+
+        Raises:
+            Forbidden: it is predefined, or has endpoints.
+        """
+        with self._lock:
+            body = self.find(ref)
+            if body["Name"] in network_plans.PREDEFINED:
+                raise Forbidden(f"{body['Name']} is a pre-defined network and cannot be removed")
+            if there := self._connected_to(body):
+                used = ", ".join(
+                    f'name:"{one["Name"]}" id:"{key[:12]}"' for key, one in there.items()
+                )
+                raise Forbidden(
+                    f"error while removing network: network {body['Name']} has active endpoints "
+                    f"({used})"
+                )
+            del self._bodies[body["Id"]]
+            if self._table is not None:
+                self._table.delete(body["Id"])
+        self._tell("destroy", body)
+
+    def connect(self, ref: str, body: Json) -> None:
+        """Connect a container, now if it runs, else at its next start.
+
+        Raises:
+            Forbidden: it is connected already, or shares another's network.
+        """
+        network, container = self.find(ref), self._container(body.get("Container"))
+        settings = endpoints.disconnected(body.get("EndpointConfig")) | {
+            "MacAddress": (body.get("EndpointConfig") or {}).get("MacAddress") or ""
+        }
+        known = dict(container.endpoints) or endpoints.requested_networks(container.config)
+        endpoints.check_connectable(container.name, container.config, network, known)
+        self._check_address(network, endpoints.chosen_address(settings))
+        known.pop("none", None)
+        container.endpoints = {**known, network["Name"]: settings}
+        if container.state.pid:
+            try:
+                routed = any(one.get("Gateway") for one in known.values())
+                self._join(container, network, settings, container.state.pid, (), not routed)
+            except Error:
+                container.endpoints = known
+                raise
+        self._save(container)
+
+    def disconnect(self, ref: str, body: Json) -> None:
+        """Disconnect a container.
+
+        Raises:
+            Forbidden: it is not connected, or has the host's network.
+        """
+        network, container = self.find(ref), self._container(body.get("Container"))
+        known = dict(container.endpoints) or endpoints.requested_networks(container.config)
+        if network["Driver"] == "host":
+            raise Forbidden(endpoints.HOSTS)
+        if network["Name"] not in known:
+            raise Forbidden(
+                f"container {container.id} is not connected to network {network['Name']}"
+            )
+        settings = known.pop(network["Name"])
+        self._leave(container, network, settings)
+        container.endpoints = known or {"none": endpoints.disconnected(None)}
+        if not any(one.get("EndpointID") for one in known.values()):
+            container.published = {}
+        self._save(container)
+
+    def prune(self, filters: Filters) -> Json:
+        """Remove the networks of users that no container is connected to."""
+        check_known(filters, ("label", "label!", "until"))
+        removed = []
+        for body in list(self._bodies.values()):
+            if body["Name"] in network_plans.PREDEFINED or not network_plans.is_prunable(
+                body, filters
+            ):
+                continue
+            if any(body["Name"] in one.endpoints for one in self._members()):
+                continue
+            with contextlib.suppress(Forbidden, NotFound):
+                self.remove(body["Id"])
+                removed.append(body["Name"])
+        return {"NetworksDeleted": removed or None}
+
+    # ---- what these share
+
+    def _keep(self, body: Json) -> None:
+        if self._table is not None:
+            self._table.insert(body["Id"], body["Name"], body)
+        self._bodies[body["Id"]] = body
+
+    def _shown(self, body: Json) -> Json:
+        shown = {name: value for name, value in body.items() if name != "ChosenSubnet"}
+        if body["Name"] == "bridge":
+            shown["IPAM"] = body["IPAM"] | {"Config": self._default_subnet()}
+        return shown
+
+    def _default_subnet(self) -> Objects:
+        from minicontainer.network import networks
+
+        others = [
+            IPv4Network(config["Subnet"])
+            for one in self._bodies.values()
+            for config in one["IPAM"]["Config"]
+        ]
+        try:
+            gateway = networks.subnet_of(networks.Network(), others)
+        except Error:  # no subnet is free, or we may not ask: there is none to show
+            return []
+        return [{"Subnet": str(gateway.network), "Gateway": str(gateway.ip)}]
+
+    def _connected_to(self, body: Json) -> Json:
+        found = {}
+        for container in self._members():
+            settings = container.endpoints.get(body["Name"])
+            if settings and settings.get("EndpointID"):
+                found[container.id] = {
+                    "Name": container.name,
+                    "EndpointID": settings["EndpointID"],
+                    "MacAddress": settings["MacAddress"],
+                    "IPv4Address": f"{settings['IPAddress']}/{settings['IPPrefixLen']}",
+                    "IPv6Address": "",
+                }
+        return found
+
+    def _check_address(self, body: Json, address: str) -> None:
+        if not address:
+            return
+        if body["Name"] in network_plans.PREDEFINED:
+            raise InvalidArgument(
+                "user specified IP address is supported on user defined networks only"
+            )
+        if not body.get("ChosenSubnet"):
+            raise InvalidArgument(
+                "user specified IP address is supported only when connecting to networks with user "
+                "configured subnets"
+            )
+        network_plans.check_address(address, body)
+
+    def _container(self, ref: object) -> Member:
+        if self._find is None or not ref:
+            raise NotFound(f"No such container: {ref}")
+        return self._find(str(ref))
+
+    def _tell(self, action: str, body: Json, **more: str) -> None:
+        attributes = {**more, "name": body["Name"], "type": body["Driver"]}
+        self._publish("network", action, body["Id"], attributes)
+
+
+def _free_interface(pid: int) -> str:
+    """Name the first ethN that the network namespace of a process does not have."""
+    with open(f"/proc/{pid}/net/dev", encoding="utf-8") as file:
+        there = {line.partition(":")[0].strip() for line in file}
+    return next(name for name in map("eth{}".format, range(1 << 16)) if name not in there)

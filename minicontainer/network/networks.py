@@ -234,6 +234,12 @@ def choose_subnet(candidates: tuple[str, ...], used: list[IPv4Network]) -> IPv4N
     )
 
 
+def used_subnets() -> list[IPv4Network]:
+    """List the subnets that the host has addresses in or routes to."""
+    with Links() as host:
+        return _used(host.addresses(), host)
+
+
 def _configure(endpoint: Endpoint, inside: Links, default_route: bool) -> None:
     """Set up the container's end, from within its network namespace."""
     from ipaddress import IPv4Interface
@@ -277,10 +283,13 @@ def _choose_gateway(
 ) -> IPv4Interface:
     from ipaddress import IPv4Interface
 
-    used = [address.network for _, address in addresses]
-    used += [destination for _, destination in host.routes()]
-    subnet = choose_subnet(network.subnets, used + taken)
+    subnet = choose_subnet(network.subnets, _used(addresses, host) + taken)
     return IPv4Interface((network.gateway or next(subnet.hosts()), subnet.prefixlen))
+
+
+def _used(addresses: list[tuple[int, IPv4Interface]], host: Links) -> list[IPv4Network]:
+    used = [address.network for _, address in addresses]
+    return used + [destination for _, destination in host.routes()]
 
 
 def _write_rules(network: Network, subnet: IPv4Network, ports: Ports) -> None:

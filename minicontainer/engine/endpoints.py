@@ -1,0 +1,181 @@
+"""A container's places in networks, and its ports, in the shapes of Docker's API.
+
+See: Docker Engine API, EndpointSettings, PortMap; "Port publishing and mapping".
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+
+from minicontainer.errors import Forbidden, InvalidArgument, Unsupported
+from minicontainer.network.ports import EVERY_ADDRESS, PROTOCOLS, PortRequest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+    from minicontainer.engine.config import ContainerConfig
+    from minicontainer.network.networks import Endpoint
+    from minicontainer.network.ports import PublishedPort
+
+    Json = dict[str, Any]
+
+HOSTS = "container cannot be disconnected from host network or connected to host network"
+# What the user chooses; it stays while the container is stopped.
+_CHOSEN: Json = {
+    "IPAMConfig": None, "Links": None, "Aliases": None, "DriverOpts": None, "GwPriority": 0,
+}  # fmt: skip
+# What a running container has.
+_NOTHING: Json = {
+    "MacAddress": "", "NetworkID": "", "EndpointID": "", "Gateway": "", "IPAddress": "",
+    "IPPrefixLen": 0, "IPv6Gateway": "", "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0,
+    "DNSNames": None,
+}  # fmt: skip
+
+
+def disconnected(chosen: Json | None) -> Json:
+    """Show the place of a container that does not run.
+
+    Args:
+        chosen: what the user asked for: an EndpointSettings, of the client or as shown here.
+    """
+    kept = {name: (chosen or {}).get(name) or empty for name, empty in _CHOSEN.items()}
+    return kept | _NOTHING
+
+
+def connected(chosen: Json, network_id: str, endpoint: Endpoint, names: list[str] | None) -> Json:
+    """Show the place of a container that runs.
+
+    Args:
+        names: those by which other containers of the network find it; None for no such network.
+    """
+    return disconnected(chosen) | {
+        "MacAddress": endpoint.mac,
+        "NetworkID": network_id,
+        "EndpointID": os.urandom(32).hex(),
+        "Gateway": endpoint.gateway,
+        "IPAddress": endpoint.address,
+        "IPPrefixLen": endpoint.prefix,
+        "DNSNames": names,
+    }
+
+
+def chosen_address(settings: Json | None) -> str:
+    """Give the IPv4 address that the user chose; "" for none."""
+    return str(((settings or {}).get("IPAMConfig") or {}).get("IPv4Address") or "")
+
+
+def requested_networks(config: ContainerConfig) -> dict[str, Json]:
+    """Say which networks a new container is to be connected to, the main one first.
+
+    `default` means the default bridge, also as a key of NetworkingConfig.
+    """
+    mode = config.host_config.network_mode
+    if mode.startswith(("container:", "ns:")):
+        return {}
+    first = "bridge" if mode in ("", "default", "private") else mode
+    asked = config.networking_config.endpoints_config
+    settings = {("bridge" if name == "default" else name): one for name, one in asked.items()}
+    found = {first: settings.pop(first, None)}
+    found |= settings
+    return {name: disconnected(one) for name, one in found.items()}
+
+
+def port_requests(config: ContainerConfig) -> tuple[PortRequest, ...]:
+    """Read PortBindings and PublishAllPorts.
+
+    Raises:
+        InvalidArgument: naming the text and what is wrong with it.
+    """
+    host = config.host_config
+    found: list[PortRequest] = []
+    for text, bindings in host.port_bindings.items():
+        for port, protocol in exposed(text):
+            found += [
+                _request(port, protocol, binding.host_ip, binding.host_port)
+                for binding in bindings or ()
+            ]
+    if host.publish_all_ports:
+        chosen = {(one.port, one.protocol) for one in found}
+        for port, protocol in (pair for text in config.exposed_ports for pair in exposed(text)):
+            if (port, protocol) not in chosen:
+                found.append(PortRequest(port=port, protocol=protocol))
+    return tuple(found)
+
+
+def exposed(text: str) -> Iterator[tuple[int, str]]:
+    """Read a key of ExposedPorts: 80, 80/tcp, 3000-3005/udp."""
+    numbers, _, protocol = text.partition("/")
+    protocol = protocol.lower() or "tcp"
+    if protocol not in PROTOCOLS:
+        raise InvalidArgument(f"invalid proto: {protocol}: use {', '.join(PROTOCOLS)}")
+    first, last = _range(numbers, f"invalid port specification: {text!r}")
+    if first == 0:
+        raise InvalidArgument(f"invalid port specification: {text!r}: a port is 1 to 65535")
+    for port in range(first, last + 1):
+        yield port, protocol
+
+
+def _request(port: int, protocol: str, host_ip: str, host_port: str) -> PortRequest:
+    first, last = _range(host_port or "0", f"invalid host port: {host_port!r}")
+    if host_ip:
+        try:
+            address = ipaddress.ip_address(host_ip)
+        except ValueError:
+            raise InvalidArgument(f"invalid IP address: {host_ip!r}") from None
+        if address.version == 6:
+            raise Unsupported(f"ports are published on IPv4 addresses only, not on {host_ip}")
+    return PortRequest(port=port, protocol=protocol, host_ip=host_ip, first=first, last=last)
+
+
+def _range(text: str, refusal: str) -> tuple[int, int]:
+    first, dash, last = text.partition("-")
+    numbers = [first, last if dash else first]
+    if not all(one.isascii() and one.isdecimal() and int(one) <= 65535 for one in numbers):
+        raise InvalidArgument(f"{refusal}: a port is 0 to 65535")
+    if int(numbers[0]) > int(numbers[1]):
+        raise InvalidArgument(f"{refusal}: the range ends before it begins")
+    return int(numbers[0]), int(numbers[1])
+
+
+def published_map(published: Iterable[PublishedPort], requests: Iterable[PortRequest]) -> Json:
+    """Show published ports as `inspect` does: `{"80/tcp": [{"HostIp": …, "HostPort": …}]}`.
+
+    A port of every address is shown twice where the host has IPv6, as by Docker.
+    """
+    everywhere = {(one.port, one.protocol) for one in requests if not one.host_ip}
+    found: dict[str, list[Json]] = {}
+    for port in published:
+        places = found.setdefault(f"{port.port}/{port.protocol}", [])
+        places.append({"HostIp": port.host_ip, "HostPort": str(port.host_port)})
+        every = port.host_ip == EVERY_ADDRESS and (port.port, port.protocol) in everywhere
+        if every and os.path.exists("/proc/net/if_inet6"):
+            places.append({"HostIp": "::", "HostPort": str(port.host_port)})
+    return found
+
+
+def check_connectable(name: str, config: ContainerConfig, network: Json, known: Json) -> None:
+    """Check that a container can be connected to one more network.
+
+    Args:
+        name: the container's;  known: the networks that it is connected to.
+    Raises:
+        Forbidden: in Docker's words.
+    """
+    mode = config.host_config.network_mode
+    if network["Name"] in known:
+        raise Forbidden(f"endpoint with name {name} already exists in network {network['Name']}")
+    if network["Driver"] == "host" or mode == "host":
+        raise Forbidden(HOSTS)
+    if mode.startswith("container:"):
+        raise Forbidden(
+            "container sharing network namespace with another container or host cannot be "
+            "connected to any other network"
+        )
+    if network["Driver"] == "null":
+        raise Forbidden(
+            "container cannot be connected to multiple networks with one of the networks in "
+            "private (none) mode"
+        )
