@@ -78,8 +78,10 @@ def write_etc(container: Container) -> None:
     """Write what a container can't take from its image: its name, and the host's resolvers."""
     config = container.config
     hostname = specs.hostname_for(config, container.id)
-    own = next((end["IPAddress"] for end in container.endpoints.values() if end), "") or "127.0.1.1"
-    extra = "".join(_host_line(entry) for entry in config.host_config.extra_hosts)
+    ends = [end for end in container.endpoints.values() if end.get("IPAddress")]
+    own = ends[0]["IPAddress"] if ends else "127.0.1.1"
+    gateway = ends[0]["Gateway"] if ends else "127.0.0.1"
+    extra = "".join(_host_line(entry, gateway) for entry in config.host_config.extra_hosts)
     write_file(f"{container.directory}/hostname", hostname + "\n")
     write_file(
         f"{container.directory}/hosts",
@@ -89,8 +91,10 @@ def write_etc(container: Container) -> None:
     write_file(f"{container.directory}/resolv.conf", _resolv_conf(config))
 
 
-def _host_line(entry: str) -> str:
+def _host_line(entry: str, gateway: str) -> str:
+    """Write a line for NAME:ADDRESS, where the address `host-gateway` stands for the host."""
     name, _, address = entry.partition(":")
+    address = gateway if address == "host-gateway" else address
     return f"{address}\t{name}\n"
 
 
@@ -125,7 +129,11 @@ def write_file(path: str, text: str, mode: int = 0o644) -> None:
 
 def make_spec(container: Container, lowers: tuple[str, ...], pid_of: Callable[[str], int]) -> Spec:
     """Write the specification of the container's next start, and check it."""
-    spec = specs.make_spec(container.config, container.id, container.directory, pid_of, lowers)
+    config = container.config
+    mode = config.host_config.network_mode
+    if mode not in ("none", "host") and ":" not in mode:  # the name of a network: one of its own
+        config = config.replace(host_config=config.host_config.replace(network_mode="bridge"))
+    spec = specs.make_spec(config, container.id, container.directory, pid_of, lowers)
     check(spec)
     return spec
 

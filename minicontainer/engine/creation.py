@@ -56,6 +56,7 @@ def prepare(engine: Engine, asked: Json, name: str, platform: str) -> Container:
             engine.images.store.hold(image_id, identifier)
             undo.callback(engine.images.store.release, identifier)
         check(engine, container)
+        container.endpoints = engine.networks.requested(container.config)
         steps.take(bundles.make_directory, container)
         undo.callback(bundles.remove_directory, directory)
         container.mounts = mount_points(container.config)
@@ -82,4 +83,5 @@ def check(engine: Engine, container: Container) -> None:
     log_drivers.check(config.host_config.log_config)
     if config.stop_timeout is not None and config.stop_timeout < -1:
         raise InvalidArgument(f"invalid stop timeout {config.stop_timeout}: use -1 or more seconds")
+    engine.networks.check(config)
     bundles.make_spec(container, engine.lowers_of(container), engine.check_joinable)

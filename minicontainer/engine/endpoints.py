@@ -179,3 +179,10 @@ def check_connectable(name: str, config: ContainerConfig, network: Json, known: 
             "container cannot be connected to multiple networks with one of the networks in "
             "private (none) mode"
         )
+
+
+def free_interface(pid: int) -> str:
+    """Name the first ethN that the network namespace of a process does not have."""
+    with open(f"/proc/{pid}/net/dev", encoding="utf-8") as file:
+        there = {line.partition(":")[0].strip() for line in file}
+    return next(name for name in map("eth{}".format, range(1 << 16)) if name not in there)

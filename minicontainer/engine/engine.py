@@ -76,7 +76,14 @@ class Engine:
         registries = self.options.registries
         self.images = Images(self.data_root, self.events.publish, self._users_of, registries)
         self.volumes = Volumes()
-        self.networks = Networks(os.path.join(self.exec_root, "network"))
+        self.networks = Networks(
+            os.path.join(self.exec_root, "network"),
+            self.store.table("networks"),
+            publish=self.events.publish,
+            members=lambda: self.containers.all(),
+            find=lambda ref: self.containers.find(ref),
+            save=lambda container: container.save(self.table),
+        )
         self.containers = Containers(self)
         self.execs = Execs(self)
         self.system = System(
@@ -104,6 +111,8 @@ class Engine:
         for container in self.containers.all():
             state = container.state
             lives = state.is_running() and self.supervisor.adopt(container)
+            if lives:
+                self.networks.adopt(container)
             if state.status == "removing":
                 self.containers.remove_quietly(container)
             elif not lives and restarts.wants_start_with_engine(container):

@@ -340,7 +340,7 @@ def try_nftables() -> Finding:
         from ipaddress import IPv4Network  # 10 ms, which `minicontainer version` need not wait for
 
         _own_network()
-        nat.masquerade("bridge0", IPv4Network("192.0.2.0/24"))
+        nat.write_rules("bridge0", IPv4Network("192.0.2.0/24"))
         return f"{nft}; the kernel takes rules that translate addresses"
 
     return _tried("nftables", act, _why_no_rules)

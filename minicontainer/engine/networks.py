@@ -77,7 +77,7 @@ class Networks:
         publish: Callable[[str, str, str, dict[str, str]], None] = lambda *_: None,
         members: Callable[[], Iterable[Member]] = lambda: (),
         find: Callable[[str], Member] | None = None,
-        save: Callable[[Member], None] = lambda _: None,
+        save: Callable[[Any], None] = lambda _: None,
     ) -> None:
         self._state_dir = state_dir
         self._table = table
@@ -115,6 +115,11 @@ class Networks:
                 raise InvalidArgument(endpoints.HOSTS)
             self._check_address(body, endpoints.chosen_address(settings))
 
+    def requested(self, config: ContainerConfig) -> Json:
+        """Give the endpoints of a new container, by the name of each network."""
+        wanted = endpoints.requested_networks(config)
+        return {self.find(ref)["Name"]: settings for ref, settings in wanted.items()}
+
     def connect_container(self, container: Member, pid: int) -> None:
         """Connect a container that is about to start; set its endpoints and published ports.
 
@@ -123,7 +128,7 @@ class Networks:
         Raises:
             Error: in Docker's words; nothing stays connected.
         """
-        wanted = dict(container.endpoints) or endpoints.requested_networks(container.config)
+        wanted = self._networks_of(container)
         requests = endpoints.port_requests(container.config)
         with contextlib.ExitStack() as undo:
             undo.callback(self.disconnect_container, container)
@@ -148,17 +153,20 @@ class Networks:
         container.published = {}
 
     def adopt(self, container: Member) -> None:
-        """Keep the ports of a container that runs already, when the engine starts."""
+        """Keep and show the ports of a container that runs already, when the engine starts."""
         from minicontainer.network import ports
 
         with self._lock:
             for name in container.endpoints:
                 body = self.find(name)
-                if body["Driver"] == "bridge":
-                    network = network_plans.network_of(body)
-                    mine = ports.Ports(self._state_dir, network.bridge).all()
-                    held = ports.hold(tuple(p for p in mine if p.container_id == container.id))
-                    self._held.setdefault(container.id, []).extend(held)
+                if body["Driver"] != "bridge":
+                    continue
+                network = network_plans.network_of(body)
+                there = ports.Ports(self._state_dir, network.bridge).all()
+                mine = tuple(port for port in there if port.container_id == container.id)
+                self._held.setdefault(container.id, []).extend(ports.hold(mine))
+                requests = endpoints.port_requests(container.config)
+                container.published |= endpoints.published_map(mine, requests)
 
     def _join(
         self, container: Member, body: Json, settings: Json, pid: int, requests: Any, route: bool
@@ -169,7 +177,7 @@ class Networks:
         try:
             with self._lock:
                 place = networks.Place(
-                    interface=_free_interface(pid),
+                    interface=endpoints.free_interface(pid),
                     address=endpoints.chosen_address(settings),
                     mac=settings.get("MacAddress") or container.config.mac_address,
                     default_route=route,
@@ -218,6 +226,9 @@ class Networks:
                 held.close()
         if settings.get("EndpointID"):
             self._tell("disconnect", body, container=container.id)
+
+    def _networks_of(self, container: Member) -> Json:
+        return dict(container.endpoints) or self.requested(container.config)
 
     def _default_route(self, wanted: Json, bodies: dict[str, Json]) -> str:
         """Choose the network by which a container reaches everything else; "" for none."""
@@ -322,7 +333,7 @@ class Networks:
         settings = endpoints.disconnected(body.get("EndpointConfig")) | {
             "MacAddress": (body.get("EndpointConfig") or {}).get("MacAddress") or ""
         }
-        known = dict(container.endpoints) or endpoints.requested_networks(container.config)
+        known = self._networks_of(container)
         endpoints.check_connectable(container.name, container.config, network, known)
         self._check_address(network, endpoints.chosen_address(settings))
         known.pop("none", None)
@@ -343,7 +354,7 @@ class Networks:
             Forbidden: it is not connected, or has the host's network.
         """
         network, container = self.find(ref), self._container(body.get("Container"))
-        known = dict(container.endpoints) or endpoints.requested_networks(container.config)
+        known = self._networks_of(container)
         if network["Driver"] == "host":
             raise Forbidden(endpoints.HOSTS)
         if network["Name"] not in known:
@@ -436,10 +447,3 @@ class Networks:
     def _tell(self, action: str, body: Json, **more: str) -> None:
         attributes = {**more, "name": body["Name"], "type": body["Driver"]}
         self._publish("network", action, body["Id"], attributes)
-
-
-def _free_interface(pid: int) -> str:
-    """Name the first ethN that the network namespace of a process does not have."""
-    with open(f"/proc/{pid}/net/dev", encoding="utf-8") as file:
-        there = {line.partition(":")[0].strip() for line in file}
-    return next(name for name in map("eth{}".format, range(1 << 16)) if name not in there)

@@ -148,6 +148,7 @@ class Supervisor:
         try:
             created = self.expect(monitor, protocol.Created, container)
             steps.take(engine.networks.connect_container, container, created.pid)
+            bundles.write_etc(container)  # with its address
             monitor.send(protocol.Proceed())
             started = self.expect(monitor, protocol.Started, container)
         except (Error, OSError):

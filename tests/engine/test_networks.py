@@ -221,7 +221,9 @@ def test_a_network_is_made_shown_and_removed(place: Place) -> None:
 
 def test_subnets_are_chosen_apart(place: Place) -> None:
     """From each other's, the default bridge's, and those that the host has a route to."""
-    place.host.run("ip link add d type bridge; ip link set d up; ip route add 172.18.0.0/16 dev d")
+    place.host.run(
+        "ip link add other type bridge; ip link set other up; ip route add 172.18.0.0/16 dev other"
+    )
     for name in ("one", "two"):
         place.create(name)
     chosen = [
