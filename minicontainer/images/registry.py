@@ -17,7 +17,6 @@ import contextlib
 import email.utils
 import random
 import socket
-import ssl
 import threading
 import time
 
@@ -26,8 +25,10 @@ import httpx
 from minicontainer.errors import Error
 from minicontainer.images import registry_endpoints as endpoints
 from minicontainer.images.registry_auth import Authorizer
+from minicontainer.images.registry_connections import Connections, Patience, Settings, host_of
 from minicontainer.images.registry_errors import Interrupted, Stalled, Unreachable, refused
-from minicontainer.record import Record
+
+__all__ = ("Patience", "Registry", "Settings")
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,44 +45,8 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 _MOST_REDIRECTS = 10
 _TRANSIENT = {408, 500, 502, 503, 504}
 _TOO_MANY_REQUESTS = 429
-# Parts of OpenSSL's words when the other side does speak TLS.
-_TLS_ERRORS = ("CERTIFICATE_VERIFY_FAILED", "_ALERT_")
 _BODY_LIMIT = 4 << 20  # bytes of an answer that is held in memory, as Docker limits manifests
 _ERROR_LIMIT = 64 << 10  # bytes of an error's body that are read
-
-
-class Patience(Record):
-    """How long a registry is waited for.
-
-    Args:
-        connect_s: seconds until a connection is made, TLS included.
-        stall_s: seconds without a byte before a connection is given up.
-        attempts: how often a request is made before its error is final.
-        backoff_s: seconds before the second attempt; each later one waits twice as long.
-        longest_wait_s: a registry that asks for a longer pause (Retry-After) is not waited for.
-    """
-
-    connect_s: float = 15.0
-    stall_s: float = 60.0
-    attempts: int = 5
-    backoff_s: float = 0.5
-    longest_wait_s: float = 60.0
-
-
-class Settings(Record):
-    """What is configured about registries.
-
-    Args:
-        insecure: registries without TLS or with any certificate: `host:port` or `10.0.0.0/8`.
-        certificates: directories with a directory of certificates for each registry.
-        mirrors: URLs of registries that hold copies of what docker.io has; asked first.
-        patience: how long they are waited for.
-    """
-
-    insecure: tuple[str, ...] = ()
-    certificates: tuple[str, ...] = endpoints.CERTIFICATES
-    mirrors: tuple[str, ...] = ()
-    patience: Patience = Patience()
 
 
 class Registry:
@@ -102,12 +67,9 @@ class Registry:
         self.domain = domain
         self._settings = settings
         self._patience = settings.patience
-        self._endpoint = endpoints.endpoint(domain, settings.insecure)
+        self._connections = Connections(domain, settings)
         self._authorizer = Authorizer(credentials, self._fetch_token)
         self._lock = threading.Lock()
-        self._base_lock = threading.Lock()
-        self._clients: dict[tuple[str, str], httpx.Client] = {}
-        self._base = ""
         self._open: set[httpx.Response] = set()
         self.stopped = threading.Event()
 
@@ -119,8 +81,7 @@ class Registry:
 
     def close(self) -> None:
         """Close all connections; no thread may be in a request any more."""
-        for client in self._clients.values():
-            client.close()
+        self._connections.close()
 
     def stop(self) -> None:
         """End every request that other threads are in: they raise Interrupted."""
@@ -167,7 +128,7 @@ class Registry:
         try:
             yield response
         except httpx.TransportError as error:  # while the caller read the body
-            raise self._error(error) from error
+            raise self._connections.error(error) from error
         finally:
             with self._lock:
                 self._open.discard(response)
@@ -218,9 +179,9 @@ class Registry:
         has_token = request.headers.get("Authorization", "").startswith("Bearer ")
         return refused(request.method, str(request.url), response.status_code, body, has_token)
 
-    def absolute(self, url: str) -> str:
-        """Make a whole URL of a path from `/v2/` on."""
-        return url if "://" in url else self.base() + url
+    def base(self) -> str:
+        """Give the registry's URL."""
+        return self._connections.base()
 
     def pause(self, attempt: int, error: Error | None = None, header: str = "") -> None:
         """Wait before an attempt is repeated.
@@ -259,7 +220,7 @@ class Registry:
             try:
                 response = self._authorized(method, url, scopes, headers, content)
             except httpx.TransportError as error:
-                mine = self._error(error)
+                mine = self._connections.error(error)
                 # A connection that can't be made, and a stall, have been waited for already.
                 if last or not again or isinstance(mine, Unreachable | Stalled):
                     raise mine from error
@@ -282,11 +243,15 @@ class Registry:
         content: Content,
     ) -> httpx.Response:
         """Make a request with the authorization that is known; answer a challenge once."""
-        url = self.absolute(url)
-        sent = self._authorizer.header(scopes) if self._is_own(url) else ""
+        url = url if "://" in url else self.base() + url
+        sent = self._authorizer.header(scopes) if self._connections.is_own(url) else ""
         response = self._following(method, url, headers, sent, content)
         challenge = response.headers.get("WWW-Authenticate", "")
-        if response.status_code != 401 or not challenge or not self._is_own(str(response.url)):
+        if (
+            response.status_code != 401
+            or not challenge
+            or not self._connections.is_own(str(response.url))
+        ):
             return response
         with contextlib.ExitStack() as closing:
             closing.callback(response.close)
@@ -303,9 +268,9 @@ class Registry:
         place = httpx.URL(url)
         for _ in range(_MOST_REDIRECTS):
             sent = {"User-Agent": _USER_AGENT, "Accept-Encoding": "identity", **headers}
-            if authorization and self._is_own(str(place)):
+            if authorization and self._connections.is_own(str(place)):
                 sent["Authorization"] = authorization
-            client = self._client(place)
+            client = self._connections.client(place)
             body = content() if callable(content) else content
             request = client.build_request(method, place, headers=sent, content=body)
             response = client.send(request, stream=True, auth=None)
@@ -321,28 +286,24 @@ class Registry:
         new = place.join(target)
         if new.scheme not in ("http", "https") or not new.host:
             raise Error(f"registry {self.domain} redirects to {target!a}, which is no URL")
-        other = endpoints.endpoint(_host(new), self._settings.insecure)
+        other = endpoints.endpoint(host_of(new), self._settings.insecure)
         if place.scheme == "https" and new.scheme == "http" and not other.plain:
             raise Error(
-                f"registry {self.domain} redirects from https to plain http, at {_host(new)}"
+                f"registry {self.domain} redirects from https to plain http, at {host_of(new)}"
             )
         return new
-
-    def _is_own(self, url: str) -> bool:
-        """Say whether a URL is this registry's, so that it may see who we are."""
-        return _origin(httpx.URL(url)) == _origin(httpx.URL(self.base()))
 
     def _fetch_token(
         self, method: str, realm: str, query: list[tuple[str, str]], headers: dict[str, str]
     ) -> tuple[int, bytes]:
         """Make one request to a token server; a password is not sent there without TLS."""
         place = httpx.URL(realm)
-        server = endpoints.endpoint(_host(place), self._settings.insecure)
+        server = endpoints.endpoint(host_of(place), self._settings.insecure)
         secret = "Authorization" in headers or method == "POST"
         if secret and place.scheme == "http" and not server.plain:
             raise Error(f"token server {realm} of registry {self.domain} does not use https")
         sent = {"User-Agent": _USER_AGENT, "Accept-Encoding": "identity", **headers}
-        client = self._client(place)
+        client = self._connections.client(place)
         if method == "POST":
             request = client.build_request("POST", place, data=dict(query), headers=sent)
         else:
@@ -351,91 +312,6 @@ class Registry:
             request = client.build_request("GET", place, headers=sent)
         response = client.send(request, auth=None)
         return response.status_code, response.content
-
-    # -- connections
-
-    def base(self) -> str:
-        """Give the registry's URL; find out, once, whether it speaks TLS where it need not."""
-        with self._base_lock:
-            if not self._base:
-                host = self._endpoint.host
-                tls = not self._endpoint.plain or self._speaks_tls()
-                self._base = f"https://{host}" if tls else f"http://{host}"
-            return self._base
-
-    def _speaks_tls(self) -> bool:
-        place = httpx.URL(f"https://{self._endpoint.host}/v2/")
-        patience_s = min(self._patience.connect_s, self._patience.stall_s, 5.0)
-        try:
-            self._client(place).get(place, timeout=patience_s, auth=None)
-        except httpx.ConnectError as error:
-            words = str(error)
-            is_tls = any(sign in words for sign in _TLS_ERRORS)
-            if is_tls or ("SSL" not in words and "reset" not in words.lower()):
-                raise self._error(error) from error
-            return False
-        except httpx.ConnectTimeout:  # a server that waits for a line of HTTP
-            return False
-        except httpx.TransportError:  # later than the handshake
-            return True
-        return True
-
-    def _client(self, place: httpx.URL) -> httpx.Client:
-        """Give the client for a host; each has its own certificates."""
-        scheme, host = place.scheme, _host(place)
-        with self._lock:
-            client = self._clients.get((scheme, host))
-            if client is None:
-                client = self._clients[scheme, host] = self._new_client(scheme, host)
-            return client
-
-    def _new_client(self, scheme: str, host: str) -> httpx.Client:
-        known = endpoints.endpoint(host, self._settings.insecure)
-        if scheme == "https":
-            tls = endpoints.tls_context(host, known.verify, self._settings.certificates)
-        else:
-            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # unused: to load authorities takes time
-        patience = self._patience
-        limits = httpx.Timeout(patience.stall_s, connect=patience.connect_s, pool=None)
-        # trust_env: httpx finds the proxies in the environment. None leads to this machine.
-        return httpx.Client(verify=tls, timeout=limits, trust_env=not known.loopback)
-
-    def _error(self, error: httpx.TransportError) -> Error:
-        """Say in one line what is wrong with a connection."""
-        try:
-            host = _host(error.request.url)
-        except RuntimeError:  # httpx has not noted the request
-            host = self._endpoint.host
-        words = str(error) or type(error).__name__
-        if isinstance(error, httpx.ConnectTimeout):
-            return Unreachable(
-                f"registry {host} does not answer: no connection within "
-                f"{self._patience.connect_s:g} s"
-            )
-        if isinstance(error, httpx.TimeoutException):
-            return Stalled(f"registry {host} stalls: nothing came for {self._patience.stall_s:g} s")
-        if "CERTIFICATE_VERIFY_FAILED" in words:
-            return Unreachable(
-                f"the certificate of registry {host} can't be verified: put its authority's into "
-                f"{self._settings.certificates[0]}/{host}/ca.crt, or list it as insecure ({words})"
-            )
-        if "_ALERT_" in words:
-            return Unreachable(f"registry {host} refuses the TLS connection: {words}")
-        if isinstance(error, httpx.ConnectError | httpx.ProxyError):
-            return Unreachable(f"registry {host} can't be reached: {words}")
-        if isinstance(error, httpx.UnsupportedProtocol):
-            return Error(f"registry {host}: {words}")
-        return Interrupted(f"the connection to registry {host} broke: {words}")
-
-
-def _host(place: httpx.URL) -> str:
-    """Give host and port as a reference has them: the port only where it is not the usual one."""
-    return place.netloc.decode("ascii").rpartition("@")[2]
-
-
-def _origin(place: httpx.URL) -> tuple[str, str, int | None]:
-    port = place.port or {"https": 443, "http": 80}.get(place.scheme)
-    return place.scheme, place.host, port
 
 
 def _retry_after_s(header: str) -> float:
