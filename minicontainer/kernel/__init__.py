@@ -1,1 +1,1 @@
-"""Linux, one mechanism a file, and nothing of containers."""
+"""Linux, one mechanism in each file; nothing here knows about containers."""

@@ -14,7 +14,7 @@ BPF_PROG_GET_FD_BY_ID, BPF_PROG_QUERY = 13, 16
 _PROG_TYPE_CGROUP_DEVICE = 15
 _ATTACH_CGROUP_DEVICE = 6
 _ALLOW_MULTI = 2
-_MOST_PROGRAMS = 64  # in one cgroup; the kernel's own limit
+_MOST_PROGRAMS = 64  # on one cgroup; the kernel's limit
 
 
 class _Load(ctypes.Structure):
@@ -52,12 +52,12 @@ class _ById(ctypes.Structure):
 
 
 def load_device_program(instructions: bytes) -> int:
-    """Have the kernel check a device program; give its descriptor.
+    """Load a device program; return its descriptor. The kernel verifies it first.
 
     Args:
         instructions: 8 bytes each.
     Raises:
-        KernelError: EPERM without CAP_BPF or CAP_SYS_ADMIN; EINVAL, EACCES if it is not sound.
+        KernelError: EPERM without CAP_BPF or CAP_SYS_ADMIN; EINVAL, EACCES if it is refused.
     """
     text = ctypes.create_string_buffer(instructions, len(instructions))
     license_ = ctypes.create_string_buffer(b"Apache-2.0")
@@ -71,13 +71,13 @@ def load_device_program(instructions: bytes) -> int:
 
 
 def attach_device_program(cgroup: int, program: int, name: str) -> None:
-    """Attach a program to a cgroup; each of those attached, here and above, must allow a device.
+    """Attach a program to a cgroup. To use a device, all programs on it and above must allow it.
 
     Args:
         cgroup, program: descriptors.
         name: of the cgroup, for the event.
     Raises:
-        KernelError: EPERM where a program above forbids others; EBADF for a cgroup of v1.
+        KernelError: EPERM if a program above forbids others; EBADF for a cgroup of v1.
     """
     asked = _Attach(
         target_fd=cgroup,

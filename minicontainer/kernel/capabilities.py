@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 
-import _prctl  # as in `process`
+import _prctl  # see `process`
 
 from minicontainer import steps
 from minicontainer.errors import KernelError
@@ -31,7 +31,7 @@ NAMES = (
 BITS = {name: bit for bit, name in enumerate(NAMES)}
 
 _VERSION_3 = 0x20080522
-_MOST_CAPABILITIES = 64  # that a set has room for
+_MOST_CAPABILITIES = 64  # the bits in a set
 _PR_CAP_AMBIENT = 47
 _AMBIENT = {"PR_CAP_AMBIENT_RAISE": 2, "PR_CAP_AMBIENT_CLEAR_ALL": 4}
 
@@ -51,7 +51,7 @@ class _Data(ctypes.Structure):
 
 
 def mask_of(names: Iterable[str]) -> int:
-    """Turn capability names into bits; a name the kernel does not know has none."""
+    """Turn capability names into bits; a name that the kernel does not know has none."""
     return sum(1 << BITS[name] for name in set(names) if name in BITS)
 
 
@@ -61,22 +61,22 @@ def names_in(mask: int) -> tuple[str, ...]:
 
 
 def own_bounding() -> int:
-    """Ask the kernel for this process's bounding set: PR_CAPBSET_READ, a capability at a time.
+    """Read this process's bounding set: PR_CAPBSET_READ, one capability at a time.
 
-    Not by /proc/self/status: inside a container that may be the image's file, and say anything.
+    /proc/self/status has it too, but inside a container that may be any file of the image.
     """
     found = 0
     for bit in range(_MOST_CAPABILITIES):
         try:
             # by number: python-prctl refuses a capability that is newer than itself
             found |= libc.quiet_call("prctl", _prctl.PR_CAPBSET_READ, bit, 0, 0, 0) << bit
-        except KernelError:  # EINVAL: above the last that this kernel has
+        except KernelError:  # EINVAL: beyond the last one of this kernel
             break
     return found
 
 
 def own_sets() -> dict[str, int]:
-    """Ask the kernel for this process's effective, permitted and inheritable sets: capget(2)."""
+    """Read this process's effective, permitted and inheritable sets: capget(2)."""
     data = _Data()
     libc.quiet_call("capget", _Header(version=_VERSION_3, pid=0), data)
     return {
@@ -86,15 +86,15 @@ def own_sets() -> dict[str, int]:
 
 
 def holds(name: str) -> bool:
-    """Say whether a capability is in this process's effective set."""
+    """Report whether a capability is in this process's effective set."""
     return bool(own_sets()["effective"] & mask_of((name,)))
 
 
 def limit_bounding(keep: int) -> None:
-    """Drop every capability but those in *keep* from the bounding set, for good.
+    """Drop every capability that is not in *keep* from the bounding set, irrevocably.
 
     Args:
-        keep: bits. What the set does not hold can't be added, and is passed over.
+        keep: bits. A bit that is not in the set now is ignored.
     Raises:
         KernelError: EPERM without CAP_SETPCAP.
     """
@@ -110,7 +110,7 @@ def _drop_bounding(bit: int) -> None:
     def act() -> None:
         if bit <= _prctl.CAP_LAST_CAP:
             _prctl.prctl(_prctl.PR_CAPBSET_DROP, bit)
-        else:  # a newer kernel's
+        else:  # of a newer kernel
             libc.quiet_call("prctl", _prctl.PR_CAPBSET_DROP, bit, 0, 0, 0)
 
     steps.noted(
@@ -120,7 +120,7 @@ def _drop_bounding(bit: int) -> None:
 
 
 def set_sets(effective: int, permitted: int, inheritable: int) -> None:
-    """capset(2): set three of the sets at once; they may shrink, not grow.
+    """capset(2): set three of the sets at once; they may shrink, but not grow.
 
     Args:
         effective, permitted, inheritable: bits.
@@ -147,7 +147,7 @@ def _held() -> str:
 
 
 def _text(effective: int, permitted: int, inheritable: int) -> str:
-    """Write three sets as cap_from_text(3) reads them: cap_chown,cap_kill+ep."""
+    """Format three sets as cap_from_text(3) reads them: cap_chown,cap_kill+ep."""
     clauses: dict[int, str] = {}
     for flag, mask in (("e", effective), ("p", permitted), ("i", inheritable)):
         clauses[mask] = clauses.get(mask, "") + flag
@@ -157,7 +157,7 @@ def _text(effective: int, permitted: int, inheritable: int) -> str:
 
 
 def set_ambient(mask: int) -> None:
-    """Make exactly *mask* ambient: kept by programs without file capabilities, for any user.
+    """Set the ambient set to exactly *mask*: any user keeps it over execve(2) of ordinary programs.
 
     Raises:
         KernelError: EPERM for one that is not both permitted and inheritable.
@@ -168,7 +168,7 @@ def set_ambient(mask: int) -> None:
 
 
 def _prctl_ambient(operation: str, bit: int, *name: str) -> None:
-    """Make the call by number, since python-prctl has none for it; note it by name, as others."""
+    """Call prctl(2) by number, since python-prctl has no function for it; note it by name."""
     steps.noted(
         "prctl", ("PR_CAP_AMBIENT", operation, *name),
         lambda: libc.quiet_call("prctl", _PR_CAP_AMBIENT, _AMBIENT[operation], bit, 0, 0),

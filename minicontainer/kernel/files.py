@@ -1,7 +1,7 @@
-"""Files and directories whose making changes the kernel's state: noted, and errors named.
+"""Changes of files and directories: noted, and their errors named.
 
-Reading needs no wrapper: it changes nothing. What is written to /proc, /sys or a cgroup, and what
-is made inside a container's root, goes through here.
+Reading needs no wrapper, since it changes nothing. Every write to /proc, /sys or a cgroup, and
+everything made inside a container's root, goes through here.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def write_open_file(
     Args:
         fd: opened for writing;  path: its name, for the event and the error.
     Raises:
-        KernelError: control files answer EINVAL, EBUSY, EPERM, … here.
+        KernelError: control files return EINVAL, EBUSY, EPERM, … here.
     """
     data = text.encode()
     steps.noted(
@@ -65,13 +65,13 @@ def write_file(
     object: str | None = None,
     shell: str | None = None,
 ) -> None:
-    """Write *text* to an existing file with one write(2): control files take it as one command.
+    """Write *text* to an existing file with one write(2): a control file takes it as one command.
 
     Args:
         path: the file; relative to the directory *at*, if that is given.
         at: a directory's descriptor.
     Raises:
-        KernelError: of openat(2) or write(2); control files answer EINVAL, EBUSY, EPERM in write.
+        KernelError: of openat(2) or write(2); control files return EINVAL, EBUSY, EPERM from write.
     """
     fd = open_for_writing(path, at=at)
     try:
@@ -81,7 +81,7 @@ def write_file(
 
 
 def read_file(path: str, *, at: int | None = None) -> str:
-    """Read a small text file whole.
+    """Read a whole small text file.
 
     Raises:
         KernelError: of openat(2) or read(2).
@@ -110,7 +110,7 @@ def make_dir(
     """mkdir(2), or mkdirat(2) below the directory *at*.
 
     Args:
-        where: the whole path as the container will see it, for the event alone.
+        where: the whole path in the container, for the event alone.
     Raises:
         KernelError: EEXIST among others.
     """
@@ -131,10 +131,10 @@ def remove_dir(path: str, *, object: str | None = None) -> None:
 
 
 def make_symlink(target: str, path: str, *, at: int, where: str) -> None:
-    """symlinkat(2): *path* below the directory *at* shall point to *target*.
+    """symlinkat(2): make the link *path*, below the directory *at*, to *target*.
 
     Args:
-        where: the whole path as the container will see it, for the event alone.
+        where: the whole path in the container, for the event alone.
     Raises:
         KernelError: EEXIST among others.
     """
@@ -145,17 +145,17 @@ def make_symlink(target: str, path: str, *, at: int, where: str) -> None:
 
 
 def change_owner_of(fd: int, uid: int, gid: int, *, where: str) -> None:
-    """fchownat(2) of the file behind a descriptor, whatever its name leads to by now.
+    """fchownat(2) of the file behind a descriptor, wherever its name leads by now.
 
     Args:
-        fd: O_PATH is enough, which fchown(2) would not take: a device needs not be opened for it.
+        fd: may be O_PATH, which fchown(2) would not take: a device need not be opened.
         uid, gid: -1 leaves that id as it is.
-        where: the file's path as the container will see it, for the event alone.
+        where: the file's path in the container, for the event alone.
     Raises:
-        KernelError: EPERM, EINVAL for an id that this user namespace does not map.
+        KernelError: EPERM; EINVAL for an id that this user namespace does not map.
     """
 
-    from minicontainer.kernel import libc  # here: ctypes is not for every command
+    from minicontainer.kernel import libc  # here: not every command needs ctypes
 
     libc.call(
         "fchownat", fd, "", uid, gid, _AT_EMPTY_PATH,
@@ -168,9 +168,9 @@ def change_mode_of(fd: int, mode: int, *, where: str) -> None:
     """fchmod(2).
 
     Args:
-        where: the file's path as the container will see it, for the event alone.
+        where: the file's path in the container, for the event alone.
     Raises:
-        KernelError: EPERM for a file of somebody else.
+        KernelError: EPERM for another user's file.
     """
     steps.noted(
         "fchmod", (fd, mode), lambda: posix.fchmod(fd, mode),
@@ -182,9 +182,9 @@ def set_attribute_of(fd: int, name: str, value: bytes, *, where: str) -> None:
     """fsetxattr(2).
 
     Args:
-        where: the file's path as the container will see it, for the event alone.
+        where: the file's path in the container, for the event alone.
     Raises:
-        KernelError: ENOTSUP where the filesystem keeps no such attributes, EPERM.
+        KernelError: ENOTSUP if the filesystem has no such attributes, EPERM.
     See: xattr(7).
     """
     steps.noted(
@@ -195,11 +195,11 @@ def set_attribute_of(fd: int, name: str, value: bytes, *, where: str) -> None:
 
 
 def make_link(source: str, path: str, *, source_at: int, at: int, where: str) -> None:
-    """linkat(2): another name for a file; of a symbolic link, for the link itself.
+    """linkat(2): another name for a file; for a symbolic link, of the link itself.
 
     Args:
-        source, source_at: the present name, and the directory that has it;  path, at: the new one.
-        where: the whole new path as the container will see it, for the event alone.
+        source, source_at: the present name, and its directory;  path, at: the new one.
+        where: the whole new path in the container, for the event alone.
     Raises:
         KernelError: EEXIST, EXDEV, EMLINK.
     """
@@ -216,7 +216,7 @@ def remove_file(path: str, *, at: int, where: str) -> None:
     """unlinkat(2) below the directory *at*.
 
     Args:
-        where: the whole path as the container will see it, for the event alone.
+        where: the whole path in the container, for the event alone.
     Raises:
         KernelError: ENOENT, EISDIR, EBUSY for a mount point.
     """
@@ -230,9 +230,9 @@ def make_node(path: str, mode: int, device: int = 0, *, at: int, where: str, she
     """mknodat(2): a device, fifo or regular file below the directory *at*.
 
     Args:
-        where: the whole path as the container will see it, for the event alone.
+        where: the whole path in the container, for the event alone.
     Raises:
-        KernelError: EPERM where the user namespace or the filesystem forbids devices, EEXIST.
+        KernelError: EPERM if the user namespace or the filesystem forbids devices, EEXIST.
     """
     steps.noted(
         "mknodat", (at, path, mode, device),

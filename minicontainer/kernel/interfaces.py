@@ -18,14 +18,14 @@ _SOCK_DGRAM = 2
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 0x1
-_IFREQ = "16sH22x"  # struct ifreq: the name, and of the union the flags
+_IFREQ = "16sH22x"  # struct ifreq: the name, and the flags from the union
 
 
 def set_up(name: str) -> None:
-    """Bring an interface of this network namespace up.
+    """Bring up an interface of this network namespace.
 
     Raises:
-        KernelError: ENODEV for no such interface, EPERM without CAP_NET_ADMIN.
+        KernelError: ENODEV if there is no such interface, EPERM without CAP_NET_ADMIN.
     """
     sock = libc.quiet_call("socket", _AF_INET, _SOCK_DGRAM | os.O_CLOEXEC, 0)
     try:

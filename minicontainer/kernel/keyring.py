@@ -1,7 +1,7 @@
-"""The session keyring: secrets that the kernel keeps for a login, or for a container.
+"""The session keyring: secrets that the kernel keeps for a login session, or for a container.
 
-A process inherits the one of whoever started it, and with it what that one may read: tickets of
-Kerberos, keys of encrypted directories.
+A process inherits it from its parent, and with it the right to read what is in it: Kerberos
+tickets, keys of encrypted directories.
 
 See: keyrings(7), session-keyring(7), keyctl(2).
 """
@@ -12,17 +12,17 @@ from minicontainer.kernel import libc
 
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _KEYCTL_SETPERM = 5
-# What a new one grants: all to its possessors, and to its owner view, read and link.
+# What a new keyring grants: everything to its possessors; view, read and link to its owner.
 _PERMISSIONS = 0x3F130000
 _KEY_USR_SEARCH = 0x080000
 _KEY_OTH_SEARCH = 0x000008
 
 
 def join_session(name: str) -> int:
-    """Leave the session keyring for the one of that name, made if it is missing; give its number.
+    """Leave the session keyring for one with that name, made if it is missing; return its number.
 
     Raises:
-        KernelError: ENOSYS where the kernel has no keyrings; EDQUOT, EACCES.
+        KernelError: ENOSYS if the kernel has no keyrings; EDQUOT, EACCES.
     """
     return libc.call(
         "keyctl", _KEYCTL_JOIN_SESSION_KEYRING, name,
@@ -34,7 +34,7 @@ def let_find(keyring: int, *, others: bool) -> None:
     """Let processes of the owner find a keyring by its name, to join it.
 
     Args:
-        others: and those of other users.
+        others: and processes of other users.
     """
     permissions = _PERMISSIONS | (_KEY_OTH_SEARCH if others else _KEY_USR_SEARCH)
     libc.call(

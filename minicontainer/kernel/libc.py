@@ -1,4 +1,4 @@
-"""The door to the C library: each function declared once, each failure named, each call noted."""
+"""Calls into the C library: each function declared once, each failure named, each call noted."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
     Argument = int | str | bytes | ctypes.Structure | ctypes.Array[ctypes.c_char] | None
 
-# PyDLL keeps the interpreter's lock during the call: clone3 must not return in a child whose only
-# thread does not hold it, and a lock given up and taken again costs more than most calls do.
+# PyDLL keeps the interpreter's lock during the call. clone3 must not return in a child whose only
+# thread does not hold it, and to release and take a lock costs more than most calls do.
 _libc = ctypes.PyDLL(None, use_errno=True)
 
 # Each function with its C types, once: without them ctypes passes every int as a 32-bit one, and
-# cuts a larger value without a word.
+# silently cuts a larger value.
 _libc.mount.argtypes = (c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
 _libc.umount2.argtypes = (c_char_p, c_int)
 _libc.socket.argtypes = (c_int, c_int, c_int)
@@ -37,9 +37,9 @@ _libc.prctl.argtypes = (c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _libc.chroot.argtypes = (c_char_p,)
 _libc.fchownat.argtypes = (c_int, c_char_p, c_uint, c_uint, c_int)
 
-# Calls that glibc 2.36 has no function for, or that must not go through its function: clone3 (it
-# refuses to be a fork), capset (libcap's alone). The numbers of calls added since 2018 are the
-# same on every architecture; the older ones are looked up by the machine's.
+# Calls for which glibc 2.36 has no function, or whose function must not be used: clone3 (glibc's
+# refuses to be a fork) and capset (only libcap has it). The numbers of calls added since 2018 are
+# the same on every architecture; the older ones are looked up by the machine's name.
 _SYSCALL_NUMBERS = {
     "pidfd_send_signal": 424,
     "open_tree": 428,
@@ -78,7 +78,7 @@ def call(
     after: Callable[[], str] | None = None,
     shell: str | None = None,
 ) -> int:
-    """Call the C function *name*, or the system call where the C library has no function for it.
+    """Call the C function *name*; or the system call, if the C library has no function for it.
 
     Args:
         name: as in section 2 of the manual.
@@ -86,7 +86,7 @@ def call(
         object, before, shell: for the event; see `steps.Event`.
         after: reads the object's new value, once the call is made.
     Raises:
-        KernelError: the call returned -1; its errno, its text, and the call as it was made.
+        KernelError: the call returned -1; it has the errno, its text, and the call's arguments.
     """
     result, errno = _make(name, args)
     if steps.listening():
@@ -101,7 +101,7 @@ def call(
 
 
 def quiet_call(name: str, *args: Argument) -> int:
-    """Make a call that changes nothing but this process's descriptors: there is nothing to note.
+    """Make a call that changes nothing but this process's descriptors; it is not noted.
 
     Raises:
         KernelError: as `call` does.
@@ -113,7 +113,7 @@ def quiet_call(name: str, *args: Argument) -> int:
 
 
 def _make(name: str, args: tuple[Argument, ...]) -> tuple[int, int]:
-    """Make the call; give its result and errno (0 unless the result is -1)."""
+    """Make the call; return its result and errno (0 unless the result is -1)."""
     passed = [os.fsencode(arg) if isinstance(arg, str) else arg for arg in args]
     number = _SYSCALL_NUMBERS.get(name)
     if number is None:
@@ -131,7 +131,7 @@ def _failure(name: str, args: tuple[Argument, ...], errno: int) -> KernelError:
 def _as_register(
     arg: int | bytes | ctypes.Structure | ctypes.Array[ctypes.c_char] | None,
 ) -> object:
-    """Fit an argument of syscall(2), which is variadic: every one is a whole register wide."""
+    """Convert an argument of syscall(2), which is variadic: each is as wide as a register."""
     if isinstance(arg, int):
         return c_long(arg) if arg < 0 else c_ulong(arg)
     if arg is None or isinstance(arg, bytes):
@@ -140,7 +140,7 @@ def _as_register(
 
 
 def _shown(arg: Argument) -> int | str | None:
-    """Fit an argument for an event: plain values as they are, structures by their fields."""
+    """Convert an argument for an event: plain values as they are, structures by their fields."""
     if isinstance(arg, bytes):
         return os.fsdecode(arg)
     if isinstance(arg, ctypes.Structure):
@@ -152,7 +152,7 @@ def _shown(arg: Argument) -> int | str | None:
 
 
 def fork_by(clone_args: ctypes.Structure) -> int:
-    """Make the raw clone3 system call, which returns in the child too; so the caller notes it.
+    """Make the raw clone3 system call, which returns in the child too; the caller notes it.
 
     Args:
         clone_args: struct clone_args.
@@ -173,7 +173,7 @@ def before_fork() -> None:
 
 
 def after_fork(in_child: bool) -> None:
-    """Give them back, and in the child put the interpreter's own state right."""
+    """Release them; in the child, also reset the interpreter's own state."""
     if in_child:
         ctypes.pythonapi.PyOS_AfterFork_Child()
     else:

@@ -1,4 +1,4 @@
-"""On which memory nodes pages are allocated.
+"""The memory nodes on which pages are allocated.
 
 See: set_mempolicy(2), numa(7).
 """
@@ -34,18 +34,19 @@ _MASK_SIZE = (HIGHEST_NODE + 1) // 8  # bytes
 
 
 def set_mempolicy(mode: str, nodes: frozenset[int], flags: Iterable[str] = ()) -> None:
-    """set_mempolicy(2), for this process and those that it makes.
+    """set_mempolicy(2), for this process and its future children.
 
     Args:
         mode, flags: of MODES and FLAGS.
         nodes: 0 to HIGHEST_NODE.
     Raises:
-        KernelError: EINVAL for nodes that are not there or not allowed here, or that the mode has
-            no use for; ENOSYS where the kernel knows no nodes.
+        KernelError: EINVAL for nodes that do not exist or are not allowed, or that the mode does
+            not
+            use; ENOSYS if the kernel has no memory nodes.
     """
     number = MODES[mode] | sum(FLAGS[flag] for flag in set(flags))
     mask = sum(1 << node for node in nodes)
-    # the kernel reads one bit less than it is told
+    # the kernel reads one bit less than the length says
     given = (mask.to_bytes(_MASK_SIZE, sys.byteorder), _MASK_SIZE * 8 + 1) if nodes else (None, 0)
     listed = ",".join(map(str, sorted(nodes)))
     steps.noted(

@@ -1,4 +1,4 @@
-"""The words of a mount's options: one table, and their sorting by the call that takes them.
+"""The words of a mount's options: one table, and a parser that sorts them by the call they are for.
 
 See: mount(8), mount_setattr(2), fsconfig(2); runtime-spec config.md "Linux mount options".
 """
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
 
 class Option(Record):
-    """A word of a mount's options and what it changes: one row of the table.
+    """A word of a mount's options, and its effect: one row of the table.
 
     Args:
         set, clear: attributes of this mount, MOUNT_ATTR_… bits.
-        filesystem: the flag it gives to the filesystem itself, through fsconfig(2).
-        takes_back: such a flag, given by an earlier word; a new filesystem has none by itself.
-        propagation: MS_PRIVATE and its kin, with MS_REC for a whole tree.
+        filesystem: the flag that it sets on the filesystem itself, by fsconfig(2).
+        takes_back: such a flag of an earlier word, which it removes.
+        propagation: MS_PRIVATE and the like, with MS_REC for a whole tree.
         bind: MS_BIND, or MS_BIND|MS_REC.
-        runtime: it is for the code that makes the mount: no call takes it.
-        locks: the kernel locks its attribute for a mount namespace of another user namespace.
+        runtime: no call takes it; the code that makes the mount reads it.
+        locks: a less privileged mount namespace finds its attribute locked: mount_namespaces(7).
     """
 
     set: int = 0
@@ -66,7 +66,7 @@ _ATTRIBUTES = {
     "diratime": Option(clear=MOUNT_ATTR_NODIRATIME),
     "nosymfollow": Option(set=MOUNT_ATTR_NOSYMFOLLOW, locks=False),
     "symfollow": Option(clear=MOUNT_ATTR_NOSYMFOLLOW),
-    # Setting one of these must clear the whole field: mount_setattr(2).
+    # To set one of these, the whole field must be cleared: mount_setattr(2).
     "noatime": Option(set=MOUNT_ATTR_NOATIME, clear=MOUNT_ATTR__ATIME),
     "strictatime": Option(set=MOUNT_ATTR_STRICTATIME, clear=MOUNT_ATTR__ATIME),
     "relatime": Option(clear=MOUNT_ATTR__ATIME),
@@ -101,15 +101,15 @@ OPTIONS = {
     "src-nofollow": Option(runtime=True),
     "dest-nofollow": Option(runtime=True),
     "copy-symlink": Option(runtime=True),
-    # Words that mount(8) knows, and that ask for nothing: the kernel's own choice, what it says in
-    # its log, a counter that filesystems keep by themselves.
+    # mount(8) knows these words, and they do nothing: the kernel's default, its log, a counter that
+    # filesystems keep anyway.
     "defaults": Option(),
     "silent": Option(),
     "loud": Option(),
     "iversion": Option(),
     "noiversion": Option(),
 }
-# The bits that say how times of access are kept; and the bits of all other attributes.
+# The bits for times of access; then the bits of all other attributes.
 TIMES = MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME
 
 
@@ -134,7 +134,7 @@ class Options(Record):
         flags, data: for the filesystem: words, and key=value pairs.
         propagation: MS_… values, in order.
         bind: 0, MS_BIND or MS_BIND|MS_REC.
-        asked: words for whoever makes the mount: remount, idmap, ….
+        asked: words for the code that makes the mount: remount, idmap, ….
     """
 
     attributes: Attributes = Attributes()
@@ -152,11 +152,11 @@ _parsed: dict[tuple[tuple[str, ...], str | None], Options] = {}
 def parse_options(words: tuple[str, ...], fstype: str | None = None) -> Options:
     """Sort the words of a mount's options; unknown ones belong to the filesystem.
 
-    Once: parent and init both ask, and init is forked with what its parent knows.
+    Results are kept: the parent and init both need them, and init inherits the parent's.
 
     Args:
-        words: as the specification has them.
-        fstype: the mount's type; bind and rbind are, as a type, what they are as a word.
+        words: as in the specification.
+        fstype: the mount's type; `bind` or `rbind` there means the same as the word.
     """
     asked = words, fstype
     if asked not in _parsed:

@@ -1,8 +1,8 @@
 """Mounts: the old calls, and the new ones.
 
-The new calls (fsopen, fsmount, open_tree, mount_setattr, move_mount; Linux 5.2 to 5.12) work on
-descriptors: a mount is made ready while nobody can see it, and then put onto a place that was
-opened before. The old mount(2) takes both as paths, which can change under it.
+The new calls (fsopen, fsmount, open_tree, mount_setattr, move_mount; Linux 5.2 to 5.12) use
+descriptors: a mount is prepared while no process can see it, and then attached to a place that was
+opened before. The old mount(2) takes paths, which may lead elsewhere from one moment to the next.
 
 See: mount(2), mount_setattr(2), mount_namespaces(7).
 """
@@ -60,7 +60,7 @@ MOUNT_ATTR_RDONLY = 0x01
 MOUNT_ATTR_NOSUID = 0x02
 MOUNT_ATTR_NODEV = 0x04
 MOUNT_ATTR_NOEXEC = 0x08
-MOUNT_ATTR__ATIME = 0x70  # a field, not a flag: relatime is its 0
+MOUNT_ATTR__ATIME = 0x70  # a field, not a flag: 0 is relatime
 MOUNT_ATTR_NOATIME = 0x10
 MOUNT_ATTR_STRICTATIME = 0x20
 MOUNT_ATTR_NODIRATIME = 0x80
@@ -69,8 +69,8 @@ MOUNT_ATTR_NOSYMFOLLOW = 0x200000
 
 AT_FDCWD = -100
 
-# What a filesystem is told by the new calls and by mount(2). fsconfig(2) takes values of up to 255
-# bytes, and each as one option; mount(2) takes a page with all of them, parted by commas.
+# The new calls and mount(2) pass options differently. fsconfig(2) takes each option by itself, with
+# a value of up to 255 bytes; mount(2) takes one page with all of them, separated by commas.
 LONGEST_FSCONFIG = 255
 LONGEST_DATA = os.sysconf("SC_PAGESIZE") - 1
 _OLD_FLAGS = {
@@ -99,7 +99,7 @@ class Attributes(Record):
     clear: int = 0
 
     def then(self, set: int, clear: int) -> Attributes:
-        """Add a later word: it wins over earlier ones, as in mount(8)."""
+        """Add a later word, which wins over earlier ones, as in mount(8)."""
         return Attributes(set=self.set & ~clear | set, clear=self.clear & ~set | clear)
 
 
@@ -127,7 +127,7 @@ def mount(
     """mount(2), the old call: for what the new ones can't do.
 
     Args:
-        source, fstype, data: None where the kind of mount has no use for it.
+        source, fstype, data: None if this kind of mount does not use it.
         flags: MS_… bits.
         where: the place's name, if *target* does not tell it; for the event alone.
     Raises:
@@ -153,7 +153,7 @@ def umount2(target: str, flags: int = 0) -> None:
     """umount2(2).
 
     Raises:
-        KernelError: EINVAL if *target* is no mount point, EBUSY without MNT_DETACH.
+        KernelError: EINVAL if *target* is not a mount point, EBUSY without MNT_DETACH.
     """
     libc.call(
         "umount2", target, flags,
@@ -162,13 +162,14 @@ def umount2(target: str, flags: int = 0) -> None:
 
 
 def pivot_root(new_root: str, put_old: str) -> None:
-    """Make *new_root* the root of this mount namespace; the former one appears at *put_old*.
+    """Make *new_root* the root of this mount namespace; the old root appears at *put_old*.
 
-    Unlike chroot(2) it changes the mount tree itself: once the old root is unmounted, no `..` and
-    no descriptor tricks lead back to it.
+    Unlike chroot(2), this changes the mount tree itself. Once the old root is unmounted, neither
+    `..`
+    nor an open descriptor leads back to it.
 
     Raises:
-        KernelError: EINVAL when *new_root* is no mount point or its parent mount is shared.
+        KernelError: EINVAL if *new_root* is not a mount point, or its parent mount is shared.
     See: pivot_root(2).
     """
     libc.call(
@@ -178,7 +179,7 @@ def pivot_root(new_root: str, put_old: str) -> None:
 
 
 def chroot(path: str) -> None:
-    """chroot(2): change this process's idea of "/", and not the mount tree.
+    """chroot(2): change where "/" is for this process, and not the mount tree.
 
     Raises:
         KernelError: EPERM without CAP_SYS_CHROOT.
@@ -189,12 +190,13 @@ def chroot(path: str) -> None:
 def open_tree(
     path: str, *, recursive: bool = False, at: int = AT_FDCWD, follow: bool = True
 ) -> int:
-    """Copy the mount at *path*, detached from every mount namespace: what a bind mount starts as.
+    """Copy the mount at *path*, detached from every mount namespace: the first part of a bind
+    mount.
 
     Args:
         path: what to bind; "" for the descriptor *at* itself.
         recursive: with the mounts below it.
-        follow: a symbolic link at the path's end; else it is itself what is copied.
+        follow: a symbolic link at the path's end; otherwise the link itself is copied.
     Returns:
         A descriptor for `mount_setattr` and `move_mount`.
     See: open_tree(2).
@@ -216,15 +218,16 @@ def new_filesystem(
     """Make a filesystem and a detached mount of it.
 
     Args:
-        fstype: as /proc/filesystems lists it.
-        source: what mountinfo shall show as its device.
+        fstype: as in /proc/filesystems.
+        source: the device that mountinfo will show.
         flags: words for the filesystem;  data: `key=value` or single words.
         attributes: MOUNT_ATTR_… bits of the mount.
     Returns:
         A descriptor for `move_mount`.
     Raises:
-        KernelError: ENODEV (no such filesystem), EINVAL (it does not know that option), EPERM (not
-            permitted in this user namespace).
+        KernelError: ENODEV (no such filesystem), EINVAL (an unknown option), EPERM (not permitted
+            in
+            this user namespace).
     See: fsopen(2), fsconfig(2), fsmount(2).
     """
     context = libc.call("fsopen", fstype, FSOPEN_CLOEXEC)
@@ -237,10 +240,10 @@ def new_filesystem(
 
 
 def finish_filesystem(context: int, words: Iterable[str], attributes: int = 0) -> int:
-    """Give the last options to a filesystem that is being made; make it, and a mount of it.
+    """Set the last options of a filesystem that is being made; make it, and a mount of it.
 
     Args:
-        context: from fsopen(2); stays open.
+        context: from fsopen(2); it stays open.
         words: `key=value` or single words.
         attributes: MOUNT_ATTR_… bits of the mount.
     Returns:
@@ -262,13 +265,13 @@ def finish_filesystem(context: int, words: Iterable[str], attributes: int = 0) -
 
 
 def told_by(context: int, error: KernelError) -> KernelError:
-    """Give the error with the kernel's own words for why a context was refused, if it has any."""
+    """Return the error with the kernel's own message about the refused context, if it has one."""
     return KernelError(error.errno, _told_by(context) or error.strerror, error.filename)
 
 
 def _told_by(context: int) -> str:
-    """Read why the kernel refused, in its own words: lines such as "e tmpfs: Bad value for 'x'"."""
-    with suppress(OSError):  # ENODATA: it said nothing
+    """Read the kernel's own message about a refusal: lines such as "e tmpfs: Bad value for 'x'"."""
+    with suppress(OSError):  # ENODATA: no message
         return os.read(context, 1024).decode(errors="replace").strip().partition(" ")[2]
     return ""
 
@@ -281,13 +284,14 @@ def mount_setattr(
     recursive: bool = False,
     userns_fd: int = 0,
 ) -> None:
-    """Change a mount's attributes or propagation, of one mount or of a whole tree at once.
+    """Change the attributes or the propagation of one mount, or of a whole tree at once.
 
     Args:
         mount_fd: of the mount's root.
-        propagation: MS_PRIVATE, MS_SLAVE, MS_SHARED or MS_UNBINDABLE, without MS_REC; 0 leaves it.
+        propagation: MS_PRIVATE, MS_SLAVE, MS_SHARED or MS_UNBINDABLE, without MS_REC; 0 for no
+            change.
         recursive: of all mounts below too; either all change or none.
-        userns_fd: the user namespace whose maps an id-mapped mount takes (MOUNT_ATTR_IDMAP).
+        userns_fd: the user namespace whose maps an id-mapped mount uses (MOUNT_ATTR_IDMAP).
     See: mount_setattr(2).
     """
     attr = _MountAttr(
@@ -301,11 +305,11 @@ def mount_setattr(
 
 
 def move_mount(mount_fd: int, target_fd: int, *, where: str, shell: str | None = None) -> None:
-    """Put a detached mount onto the place behind a descriptor.
+    """Attach a detached mount to the place behind a descriptor.
 
     Args:
         mount_fd: from `open_tree` or `new_filesystem`.
-        target_fd: opened before, inside the root, so no path is resolved again here.
+        target_fd: opened before, inside the root, so that no path is resolved again here.
         where: the place's name, for the event alone.
         shell: the equivalent command, for the event alone.
     See: move_mount(2).

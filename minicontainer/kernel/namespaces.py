@@ -32,14 +32,14 @@ CLONE_INTO_CGROUP = 0x200000000
 
 
 class Namespace(Record):
-    """A kind of namespace: one row of the table that everything else reads.
+    """A kind of namespace: one row of the table that all other code reads.
 
     Args:
         type: its name in the OCI specification.
         flag: for clone3(2), unshare(2) and setns(2).
         link: its name under /proc/PID/ns.
-        made: the moment at which a new one is made. "clone": with the process. "inside": by the
-            process itself, later. "before": by its parent, which gives it to its children.
+        made: when a new one is made. "clone": with the process. "inside": by the process itself,
+            later. "before": by the parent, whose children are then in it.
         optional: a container can do without it, and some kernels have none.
     """
 
@@ -55,16 +55,16 @@ class Namespace(Record):
         return "mount" if self.link == "mnt" else self.link
 
 
-# In the order in which existing ones are joined: the user namespace last, because joining it gives
-# up the capabilities over those that it does not own (setns(2)); pid and time hold for children
-# only, so whoever joins them forks afterwards.
+# In the order in which existing ones are joined. The user namespace comes last: joining it gives up
+# the capabilities over the others, which it does not own (setns(2)). pid and time namespaces only
+# take the children of the process that joins them, so it forks afterwards.
 NAMESPACES = (
     Namespace(type="ipc", flag=CLONE_NEWIPC, link="ipc"),
     Namespace(type="uts", flag=CLONE_NEWUTS, link="uts"),
     Namespace(type="network", flag=CLONE_NEWNET, link="net"),
     Namespace(type="pid", flag=CLONE_NEWPID, link="pid"),
-    # A new cgroup namespace takes as its root the cgroup in which its maker is at that moment
-    # (cgroup_namespaces(7)), so it can't come before the process is in the container's cgroup.
+    # The root of a new cgroup namespace is the cgroup of its maker at that moment
+    # (cgroup_namespaces(7)), so the process must be in the container's cgroup before.
     Namespace(type="cgroup", flag=CLONE_NEWCGROUP, link="cgroup", made="inside"),
     # Its clocks can be set only while no process is in it (time_namespaces(7)); clone3 would put
     # the child in at once.
@@ -88,10 +88,11 @@ class _CloneArgs(ctypes.Structure):
 
 
 def clone3(flags: int, *, cgroup_fd: int | None = None) -> tuple[int, int]:
-    """Fork a child into new namespaces, and on cgroup v2 straight into a cgroup.
+    """Fork a child into new namespaces, and on cgroup v2 directly into a cgroup.
 
-    Only a single-threaded process may call it: a lock held by another thread would stay locked
-    in the child for ever.
+    Only a single-threaded process may call it: a lock that another thread holds would stay locked
+    in
+    the child for ever.
 
     Args:
         flags: CLONE_NEW… flags; CLONE_PARENT makes the child a child of the caller's parent.
@@ -108,7 +109,7 @@ def clone3(flags: int, *, cgroup_fd: int | None = None) -> tuple[int, int]:
     args = _CloneArgs(
         flags=flags | CLONE_PIDFD,
         pidfd=ctypes.addressof(pidfd),
-        # With CLONE_PARENT the kernel takes the caller's own exit signal, and refuses another.
+        # With CLONE_PARENT the kernel uses the caller's own exit signal, and refuses another.
         exit_signal=0 if flags & CLONE_PARENT else signals.SIGCHLD,
     )
     if cgroup_fd is not None:
@@ -135,7 +136,7 @@ def clone3(flags: int, *, cgroup_fd: int | None = None) -> tuple[int, int]:
 
 
 def unshare(flags: int) -> None:
-    """Move this process into new namespaces; new pid and time namespaces take its children.
+    """Move this process into new namespaces; a new pid or time namespace takes only its children.
 
     Raises:
         KernelError: EPERM, ENOSPC, EINVAL (a user namespace from a process with threads).
@@ -152,7 +153,7 @@ def setns(fd: int, namespace: Namespace) -> None:
 
     Args:
         fd: the open link.
-        namespace: the kind it must be; the kernel refuses another with EINVAL.
+        namespace: the kind that it must be; the kernel refuses another with EINVAL.
     See: setns(2).
     """
     flag = namespace.flag
@@ -166,11 +167,11 @@ def setns(fd: int, namespace: Namespace) -> None:
 def join_process(pidfd: int, flags: int) -> None:
     """Join a process's namespaces of the kinds in *flags*, all or none: setns(2) by a pidfd.
 
-    A user namespace is joined first, whatever the order, and the rest with the rights in it. The
-    root and the working directory become those of the mount namespace.
+    The kernel joins a user namespace first, and the others with the rights in it. The root and the
+    working directory become those of the mount namespace.
 
     Raises:
-        KernelError: ESRCH when the process has ended; EINVAL for the user namespace one is in.
+        KernelError: ESRCH when the process has ended; EINVAL for the user namespace of the caller.
     """
     libc.call(
         "setns", pidfd, flags, object=_objects(flags), before=_before(flags),
@@ -182,7 +183,7 @@ def join_process(pidfd: int, flags: int) -> None:
 
 @contextmanager
 def held(flags: int) -> Iterator[tuple[int, int]]:
-    """Have new namespaces for a moment: an empty process holds them while the block runs.
+    """Make namespaces for the block: a process that does nothing keeps them alive.
 
     Args:
         flags: CLONE_NEW… flags.
@@ -207,7 +208,7 @@ def held(flags: int) -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def in_network(netns_fd: int) -> Iterator[None]:
-    """Be in another network namespace for a moment; the calling thread alone moves.
+    """Enter another network namespace for the block; only the calling thread moves.
 
     Args:
         netns_fd: a descriptor of /proc/PID/ns/net.
@@ -217,7 +218,7 @@ def in_network(netns_fd: int) -> Iterator[None]:
     """
     own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        # Within the `try`, so that even an interrupt right after it can't leave the thread there.
+        # Inside the `try`, so that an interrupt right after it can't leave the thread there.
         setns(netns_fd, BY_TYPE["network"])
         yield
     finally:
@@ -237,7 +238,7 @@ def _before(flags: int) -> str | None:
 
 
 def _identities(pid: int | str, flags: int) -> str:
-    """Name a process's namespaces of the kinds in *flags*; pid and time: those of its children."""
+    """Name a process's namespaces of the kinds in *flags*; pid and time: its children's."""
     found = []
     for namespace in NAMESPACES:
         if flags & namespace.flag:
@@ -249,8 +250,9 @@ def _identities(pid: int | str, flags: int) -> str:
 def identity(pid: int | str, link: str) -> str:
     """Name a process's namespace as the kernel does: `pid:[4026532281]`; "" if it can't be read.
 
-    A child that was the first of a pid namespace may be gone, and a pid_for_children link is
-    empty until that namespace has a process.
+    The first child in a pid namespace may have ended, and a pid_for_children link is empty until
+    the
+    namespace has a process.
     """
     try:
         return os.readlink(f"/proc/{pid}/ns/{link}")
@@ -274,7 +276,7 @@ def _unshare_command(flags: int, *, fork: bool = False) -> str | None:
 
 
 class IdMap(Record, json={"container_id": "containerID", "host_id": "hostID"}):
-    """A run of ids in a user namespace and what they are outside.
+    """A range of ids in a user namespace, and the host's ids for them.
 
     See: user_namespaces(7) "User and group ID mappings"; runtime-spec config-linux.md.
     """
@@ -285,7 +287,7 @@ class IdMap(Record, json={"container_id": "containerID", "host_id": "hostID"}):
 
 
 def host_id(maps: Iterable[IdMap], container_id: int) -> int | None:
-    """Give what an id of a user namespace is outside; None for one that is not mapped."""
+    """Return the host's id for an id of a user namespace; None if it is not mapped."""
     for run in maps:
         if 0 <= container_id - run.container_id < run.size:
             return run.host_id + container_id - run.container_id
@@ -297,14 +299,14 @@ def write_id_maps(pid: int, uids: Iterable[IdMap], gids: Iterable[IdMap]) -> Non
 
     Args:
         pid: a process in the new namespace.
-        uids, gids: the runs; the kernel takes each map once, in one write.
+        uids, gids: the ranges; the kernel takes each map once, in one write.
     Raises:
-        KernelError: EPERM when the caller may not use those host ids (an ordinary user: only its
-            own, one id), EINVAL for runs that overlap.
+        KernelError: EPERM if the caller may not use those host ids (an ordinary user: only its own,
+            one id), EINVAL for ranges that overlap.
     """
     if os.geteuid() != 0:
-        # A user who may map one group only must first give up setgroups(2): dropping a group
-        # that denies access would otherwise be a way around file permissions.
+        # A user who may map only one group must first give up setgroups(2): some files deny access
+        # to a group, and a process could otherwise drop that group.
         files.write_file(f"/proc/{pid}/setgroups", "deny")
     for name, runs in (("uid_map", uids), ("gid_map", gids)):
         text = "".join(f"{run.container_id} {run.host_id} {run.size}\n" for run in runs)
@@ -316,9 +318,9 @@ def write_clock_offset(clock: str, secs: int, nanosecs: int) -> None:
 
     Args:
         clock: "monotonic" or "boottime".
-        secs, nanosecs: what is added to the host's clock.
+        secs, nanosecs: the difference to the host's clock.
     Raises:
-        KernelError: ERANGE for a clock that would go below zero, EACCES once a process is in it.
+        KernelError: ERANGE for a clock below zero, EACCES once a process is in the namespace.
     See: time_namespaces(7).
     """
     files.write_file(
@@ -330,7 +332,7 @@ def open_namespace(path: str, namespace: Namespace) -> int:
     """Open a namespace link for `setns`.
 
     Args:
-        path: /proc/PID/ns/NAME, or a file over which one is bind-mounted.
+        path: /proc/PID/ns/NAME, or a file with a bind mount of one.
     Raises:
         KernelError: no such file, or not permitted (ptrace access to the process is needed).
     """

@@ -1,7 +1,8 @@
-"""rtnetlink, through pyroute2: a socket, and requests whose refusal is named as a system call's.
+"""rtnetlink, through pyroute2: a socket, and requests whose refusals look like those of system
+calls.
 
 `import pyroute2` takes 100 to 190 ms, whichever of its modules is named, since its package imports
-them all. So it stands inside the functions: whoever never opens a socket never pays.
+all of them. So it is imported inside the functions: a command without a socket does not pay for it.
 
 See: rtnetlink(7), netlink(7).
 """
@@ -21,22 +22,22 @@ if TYPE_CHECKING:
 
 
 def open_socket() -> Any:
-    """Open a socket in the network namespace this thread is in; it stays there.
+    """Open a socket in the network namespace that this thread is in; the socket stays in it.
 
-    For the thread that opened it only: in another one pyroute2 would open another.
+    Only this thread may use it: pyroute2 would open another one in another thread.
     """
     from pyroute2 import IPRoute  # 100 ms
 
-    # No groups: we ask and are answered; nobody here reads the kernel's broadcasts.
+    # No groups: this reads answers to requests, and not the kernel's broadcasts.
     return IPRoute(groups=0)
 
 
 @contextmanager
 def named(told: str) -> Iterator[None]:
-    """Make a KernelError of the kernel's refusal of a request.
+    """Turn the kernel's refusal of a request into a KernelError.
 
     Args:
-        told: the request, as the error shall name it.
+        told: the request's name in the error.
     """
     from pyroute2 import NetlinkError  # loaded with the socket
 
@@ -52,7 +53,7 @@ def change(
     """Send one request that changes the link *name*, and note it.
 
     Args:
-        call, args: the message's type, RTM_NEWLINK and so on, and what is in it.
+        call, args: the message's type, RTM_NEWLINK and so on, and its contents.
         shell: the iproute2 command that sends the same.
         request: sends it.
     Raises:

@@ -1,7 +1,7 @@
-"""Other processes: held by a descriptor, signalled, waited for.
+"""Other processes: opened by a descriptor, signalled, waited for.
 
-By Python's own functions, without ctypes: many a command asks no more of the kernel, and the import
-takes 1 ms. A process's own attributes are in `process`.
+This uses Python's own functions, without ctypes: many commands need no more, and the import takes
+1 ms. A process's own attributes are in `process`.
 
 See: pidfd_open(2), pidfd_send_signal(2), proc_pid_stat(5), wait(2).
 """
@@ -18,16 +18,16 @@ from minicontainer.errors import KernelError
 
 
 def pidfd_open(pid: int) -> int:
-    """Open a process: the descriptor stays its own when the pid is used again.
+    """Open a process: the descriptor refers to it even when another process has its number.
 
     Raises:
-        KernelError: ESRCH when there is no such process.
+        KernelError: ESRCH if there is no such process.
     """
     try:
         return posix.pidfd_open(pid)
     except OSError as error:
         raise KernelError(error.errno, error.strerror, f"pidfd_open({pid}, 0)") from None
-    except OverflowError:  # from a state file that somebody edited: no process has such a number
+    except OverflowError:  # from an edited state file: no process has such a number
         raise KernelError(ESRCH, posix.strerror(ESRCH), f"pidfd_open({pid}, 0)") from None
 
 
@@ -50,8 +50,10 @@ def pidfd_getfd(pidfd: int, fd: int) -> int:
     """Copy a descriptor of another process, close-on-exec.
 
     Raises:
-        KernelError: EBADF when it has no such descriptor, ESRCH when it has ended, EPERM for one
-            that this process may not trace: a hidden one (PR_SET_DUMPABLE) without CAP_SYS_PTRACE.
+        KernelError: EBADF if it has no such descriptor, ESRCH when it has ended, EPERM for a
+            process
+            that this one may not trace: a non-dumpable one (PR_SET_DUMPABLE) without
+                CAP_SYS_PTRACE.
     See: pidfd_getfd(2).
     """
     from minicontainer.kernel import libc  # rarely needed, and 1 ms
@@ -60,14 +62,15 @@ def pidfd_getfd(pidfd: int, fd: int) -> int:
 
 
 def start_time(pid: int) -> int | None:
-    """Give when a process began, in clock ticks since boot; None when it has ended.
+    """Return when a process began, in clock ticks since boot; None when it has ended.
 
-    A number is given again to another process; the pair of number and start time is not. A zombie
-    has ended: nothing of it runs, it only waits for its parent to ask. See: proc_pid_stat(5).
+    A number is used again for another process; the pair of number and start time is not. A zombie
+    has
+    ended: it only waits until its parent reads its status. See: proc_pid_stat(5).
     """
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            # after the name, which is in brackets and may hold anything
+            # after the name, which is in brackets and may contain anything
             fields = file.read().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
@@ -75,15 +78,15 @@ def start_time(pid: int) -> int | None:
 
 
 def open_same(pid: int, started: int) -> int | None:
-    """Open the process that had *pid* and began at *started*; None when that one has ended.
+    """Open the process that had *pid* and began at *started*; return None when it has ended.
 
     Returns:
-        A pidfd. Opened first and checked then: from there on it can't become another's.
+        A pidfd. It is opened first and checked then: it can't become another process's later.
     """
     try:
         pidfd = pidfd_open(pid)
     except KernelError as error:
-        if error.errno in (ESRCH, EINVAL):  # EINVAL: a thread's number by now
+        if error.errno in (ESRCH, EINVAL):  # EINVAL: the number is a thread's by now
             return None
         raise
     if start_time(pid) == started:
@@ -93,9 +96,9 @@ def open_same(pid: int, started: int) -> int | None:
 
 
 def kill_group(pid: int) -> None:
-    """Kill a process group, by the process that leads it: kill(2).
+    """Kill a process group, by the number of its leader: kill(2).
 
-    Only for a child that was not waited for yet: until then its number is nobody else's.
+    Only for a child that was not waited for yet: until then, no other process gets its number.
     """
     steps.noted(
         "kill", (-pid, "SIGKILL"), lambda: posix.killpg(pid, _signal.SIGKILL),
@@ -105,19 +108,19 @@ def kill_group(pid: int) -> None:
 
 
 def wait_gone(pidfd: int, timeout_s: float) -> bool:
-    """Wait for a process, anybody's child, to end; say whether it did: pidfd_open(2), "poll"."""
+    """Wait for any process to end; report whether it did: pidfd_open(2), "poll"."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(timeout_s * 1000))
 
 
 def wait_exit(pid: int) -> int:
-    """Wait for a child to end; give its exit status, 128+N if signal N killed it."""
+    """Wait for a child to end; return its exit status, 128+N if signal N killed it."""
     _, status = posix.waitpid(pid, 0)
     return exit_status(status)
 
 
 def exit_status(wait_status: int) -> int:
-    """Turn a wait status into what a shell would show in $?."""
+    """Turn a wait status into what a shell shows as $?."""
     code = posix.waitstatus_to_exitcode(wait_status)
     return code if code >= 0 else 128 - code

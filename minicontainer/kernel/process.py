@@ -11,7 +11,7 @@ import ctypes
 import os
 import posix  # its environ: what execv(2) passes on, counted for the event
 
-import _prctl  # python-prctl's C half; the other makes 200 properties when imported, in 0.6 ms
+import _prctl  # python-prctl's C half; the other half makes 200 properties when imported, in 0.6 ms
 
 from minicontainer import steps
 from minicontainer.errors import InvalidArgument, KernelError
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _MOST_FDS = 0xFFFFFFFF
-_EVERY_PROCESSOR = b"\xff" * 1024  # a bit each: no kernel is built for more than 8192
+_EVERY_PROCESSOR = b"\xff" * 1024  # one bit each: no kernel is built for more than 8192
 
 PERSONALITIES = {"LINUX": 0x0, "LINUX32": 0x8}
 
-# As in asm-generic/resource.h: getrlimit(2). The standard library's `resource` has not all of them.
+# As in asm-generic/resource.h: getrlimit(2). The standard library's `resource` does not have all.
 RLIMITS = {
     "RLIMIT_CPU": 0,
     "RLIMIT_FSIZE": 1,
@@ -65,10 +65,11 @@ def set_name(name: str) -> None:
 
 
 def die_with_parent() -> None:
-    """Be killed when the parent ends, however it ends: PR_SET_PDEATHSIG.
+    """Ask to be killed when the parent ends, however it ends: PR_SET_PDEATHSIG.
 
-    A change of ids or capabilities clears it, so it comes after those; and a parent that was gone
-    before the call sends nothing, so whoever calls this must check for that.
+    A change of ids or capabilities clears this, so it comes after those. A parent that ended before
+    the
+    call causes no signal, so the caller must check for that.
     """
     steps.noted(
         "prctl", ("PR_SET_PDEATHSIG", "SIGKILL"),
@@ -82,7 +83,7 @@ def become_subreaper() -> None:
 
 
 def forbid_new_privileges() -> None:
-    """Let execve(2) never grant more again, by set-user-id or file capabilities. Irrevocable."""
+    """Never let execve(2) grant privileges again, by set-user-id or file capabilities."""
     _set(
         "PR_SET_NO_NEW_PRIVS", 1,
         object="process:no_new_privs", after="1", shell="setpriv --no-new-privs",
@@ -90,7 +91,9 @@ def forbid_new_privileges() -> None:
 
 
 def set_dumpable(dumpable: bool) -> None:
-    """Forbid (or allow) ptrace(2) of this process, and access to its /proc files, to its equals."""
+    """Forbid (or allow) processes with the same ids to ptrace(2) this one or access its /proc
+    files.
+    """
     _set("PR_SET_DUMPABLE", int(dumpable))
 
 
@@ -100,13 +103,13 @@ def keep_capabilities(keep: bool) -> None:
 
 
 def set_rlimit(name: str, soft: int, hard: int) -> None:
-    """Limit this process and those it makes.
+    """Limit this process and its future children.
 
     Args:
         name: RLIMIT_NOFILE and so on.
         soft, hard: in the limit's own unit (bytes, seconds, files); -1 for no limit.
     Raises:
-        InvalidArgument: no limit of that name.
+        InvalidArgument: no limit has that name.
         KernelError: EPERM above the present hard limit, without CAP_SYS_RESOURCE.
     See: getrlimit(2).
     """
@@ -123,12 +126,12 @@ def set_rlimit(name: str, soft: int, hard: int) -> None:
 
 
 def use_every_processor() -> None:
-    """Run this process, and those that it makes, on all processors that its cgroup allows.
+    """Run this process, and its future children, on all processors that its cgroup allows.
 
-    The kernel leaves out those that are not there, or not in the cgroup's cpuset.
+    The kernel ignores those that do not exist or are not in the cgroup's cpuset.
 
     Raises:
-        KernelError: EPERM or ENOSYS where a filter forbids the call.
+        KernelError: EPERM or ENOSYS if a filter forbids the call.
     See: sched_setaffinity(2).
     """
     steps.noted(
@@ -165,12 +168,12 @@ def set_uid(uid: int) -> None:
 
 
 def set_personality(domain: int) -> None:
-    """personality(2): which kind of Linux this process sees, and those that it makes."""
+    """personality(2): which kind of Linux this process and its future children see."""
     libc.call("personality", domain, object="process:personality", after=lambda: f"{domain:#x}")
 
 
 def new_group() -> None:
-    """setpgid(2): lead a process group of its own, in the same session."""
+    """setpgid(2): become the leader of a new process group in the same session."""
     libc.call("setpgid", 0, 0)
 
 
@@ -196,7 +199,7 @@ def set_domainname(name: str) -> None:
 
 
 def fork() -> int:
-    """fork(2): give the child's pid, and 0 in the child; the parent notes it.
+    """fork(2): return the child's pid, and 0 in the child; the parent notes the call.
 
     Raises:
         KernelError: EAGAIN at a limit of processes, ENOMEM.
@@ -212,11 +215,13 @@ def fork() -> int:
 
 
 def close_all_but(kept: Iterable[int]) -> None:
-    """Close every descriptor but the three streams and these, whoever opened it: close_range(2).
+    """Close every descriptor except the three streams and these, whoever opened it: close_range(2).
 
-    To mark them close-on-exec is not enough: execve(2) opens the program, and the interpreter that
-    its first line names, while they are still there. /proc/self/fd/N of a directory of the host
-    would lead either out of the container: CVE-2024-21626.
+    Close-on-exec is not enough: execve(2) opens the program, and the interpreter that its first
+    line
+    names, while those descriptors are still open. Through /proc/self/fd/N of a directory of the
+    host
+    either could lead out of the container: CVE-2024-21626.
     """
     first = 3
     for fd in sorted(fd for fd in kept if fd >= first):
@@ -227,13 +232,13 @@ def close_all_but(kept: Iterable[int]) -> None:
 
 
 def run_program(path: str, args: tuple[str, ...], env: dict[str, str] | None) -> None:
-    """execve(2): become another program. It returns only by raising.
+    """execve(2): become another program. It only returns by raising.
 
-    The event's result stays unknown here: on success nobody is left to note it. The parent sees
-    the channel close, which is close-on-exec, and knows. A failure is told by a second event.
+    The event has no result: after a success, this process can't note it. The parent knows when the
+    channel closes, which is close-on-exec. A second event reports a failure.
 
     Args:
-        env: its environment; None: it keeps this process's.
+        env: its environment; None to keep this process's.
     Raises:
         KernelError: ENOENT, EACCES, ENOEXEC, E2BIG; ENOENT also for a script whose interpreter is
             missing.

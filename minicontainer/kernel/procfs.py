@@ -1,8 +1,9 @@
-"""A procfs of one's own, to write what only files in /proc take: attributes, labels, sysctls.
+"""A procfs mounted for this process, to write files of /proc: attributes, labels, sysctls.
 
-What stands at /proc is whatever was mounted there: a container's may be a tmpfs, or have a file of
-its image over `attr/exec`, and what is written then goes nowhere, or to a file of somebody's
-choosing. A new instance that was never mounted anywhere has nothing over it.
+Anything may be mounted at /proc: a container's may be a tmpfs, or have a file of its image over
+`attr/exec`, and a write then has no effect, or changes a file that an attacker chose. A new
+instance
+that was never attached anywhere has nothing mounted in it.
 
 See: proc(5), fsopen(2), openat2(2); CVE-2019-16884, CVE-2019-19921, CVE-2025-52881.
 """
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 _PROC_SUPER_MAGIC = 0x9FA0
 _ROOT_INODE = 1
-_STATFS_SIZE = 256  # more than struct statfs has; its first field is a long, the type
+_STATFS_SIZE = 256  # more than struct statfs has; its first field, a long, is the type
 _STAY = (
     paths.RESOLVE_BENEATH
     | paths.RESOLVE_NO_XDEV
@@ -35,13 +36,14 @@ _STAY = (
 
 @contextmanager
 def opened() -> Iterator[int]:
-    """Give the root directory of a procfs; it is one of the PID namespace that this process is in.
+    """Open the root directory of a new procfs, for the PID namespace that this process is in.
 
-    A detached one; where that is not permitted (a user namespace that may not see all of the
-    host's), the one at /proc, which then must be one, and whole: `write` crosses no mount in it.
+    If that is not permitted (in a user namespace that does not see all of the host's), use /proc.
+    It
+    must then be a procfs, and `write` crosses no mount in it.
 
     Raises:
-        Unsupported: what is at /proc is no procfs.
+        Unsupported: /proc is no procfs.
     """
     proc_fd = _open()
     try:
@@ -64,7 +66,7 @@ def _open() -> int:
 
 
 def _type_of(fd: int) -> int:
-    """Ask which kind of filesystem a file is on: fstatfs(2)."""
+    """Return the type of the filesystem that a file is on: fstatfs(2)."""
     found = ctypes.create_string_buffer(_STATFS_SIZE)
     libc.quiet_call("fstatfs", fd, found)
     return int.from_bytes(found.raw[: ctypes.sizeof(ctypes.c_long)], sys.byteorder)
@@ -73,16 +75,16 @@ def _type_of(fd: int) -> int:
 def write(
     proc_fd: int, path: str, text: str, *, object: str | None = None, shell: str | None = None
 ) -> None:
-    """Write to a file of a procfs, with nothing mounted over it and no link on the way to it.
+    """Write to a file of a procfs, with no mount over it and no link on the way.
 
     Args:
         path: below its root: self/oom_score_adj, sys/net/ipv4/ip_forward.
         object, shell: for the event; see `steps.Event`.
     Raises:
-        KernelError: ENOENT, EACCES, EINVAL, …; EXDEV where another mount covers it.
+        KernelError: ENOENT, EACCES, EINVAL, …; EXDEV if another mount covers it.
     """
     first, slash, rest = path.partition("/")
-    # `self` is a link, to this process's number in that PID namespace
+    # `self` is a link to this process's number in that PID namespace
     real = f"{os.readlink(first, dir_fd=proc_fd)}{slash}{rest}" if first == "self" else path
     fd = paths.openat2(proc_fd, real, os.O_WRONLY, _STAY)
     try:

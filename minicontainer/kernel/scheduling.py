@@ -1,4 +1,4 @@
-"""Whose turn it is: at the processors, at the disks, and on which processors at all.
+"""Scheduling: policies for processors, priorities at disks, and the set of processors.
 
 See: sched(7), sched_setattr(2), sched_setaffinity(2), ioprio_set(2).
 """
@@ -65,7 +65,7 @@ def set_scheduler(
     deadline: int = 0,
     period: int = 0,
 ) -> None:
-    """sched_setattr(2), for this process and those that it makes.
+    """sched_setattr(2), for this process and its future children.
 
     Args:
         policy, flags: of POLICIES and FLAGS.
@@ -90,7 +90,7 @@ def set_scheduler(
 
 
 def set_io_priority(io_class: str, priority: int) -> None:
-    """ioprio_set(2), for this process and those that it makes.
+    """ioprio_set(2), for this process and its future children.
 
     Args:
         io_class: of IO_CLASSES.
@@ -107,10 +107,10 @@ def set_io_priority(io_class: str, priority: int) -> None:
 
 
 def set_affinity(cpus: frozenset[int]) -> None:
-    """sched_setaffinity(2): run this process, and those that it makes, on these processors alone.
+    """sched_setaffinity(2): run this process and its future children on these processors alone.
 
     Raises:
-        KernelError: EINVAL when none of them is there, or the cgroup allows none.
+        KernelError: EINVAL if none of them exists, or the cgroup allows none.
     """
     listed = ",".join(map(str, sorted(cpus)))
     steps.noted(
@@ -120,12 +120,12 @@ def set_affinity(cpus: frozenset[int]) -> None:
 
 
 def parse_list(text: str, highest: int) -> frozenset[int]:
-    """Read a list of processors or memory nodes as the kernel writes them: 0-3,7.
+    """Parse a list of processors or memory nodes as the kernel writes them: 0-3,7.
 
     Args:
-        highest: the greatest number there can be.
+        highest: the highest number allowed.
     Raises:
-        InvalidArgument: it is no such list; the message tells what of it.
+        InvalidArgument: it is not such a list; the message says what is wrong.
     See: cpuset(7) "List format".
     """
     found: set[int] = set()

@@ -1,12 +1,14 @@
-"""Filters of system calls: what a profile says, its program kept by content, and loaded.
+"""Filters of system calls: a profile's contents; its compiled program, cached by content; loading
+it.
 
-A filter is a small program that the kernel runs at every system call of a process, with the call's
-number, its architecture and its six arguments (numbers: what a pointer points to it can't see). It
-answers what shall happen: the call is made, refused with an error, or the process killed. Once
-loaded it can't be taken off, and every child inherits it.
+A filter is a small program that the kernel runs at every system call of a process. It gets the
+call's number, its architecture and its six arguments (as numbers: it can't see what a pointer
+points
+to). It decides whether the call is made, fails with an error, or kills the process. A loaded filter
+can't be removed, and every child inherits it.
 
     profile ── seccomp_compiler ──> program ── load ──> the kernel
-                    30 ms: so cached_program keeps what it made
+                    30 ms: so cached_program keeps the result
 
 See: seccomp(2); runtime-spec config-linux.md "Seccomp"; kernel userspace-api/seccomp_filter.rst.
 """
@@ -47,8 +49,8 @@ class ArgRule(Record):
 
     Args:
         index: of the argument, 0 to 5.
-        value: what it is compared with; for SCMP_CMP_MASKED_EQ the mask.
-        value_two: for SCMP_CMP_MASKED_EQ what is left under the mask.
+        value: the number to compare with; for SCMP_CMP_MASKED_EQ the mask.
+        value_two: for SCMP_CMP_MASKED_EQ the expected value of the bits under the mask.
         op: SCMP_CMP_EQ and so on.
     """
 
@@ -59,12 +61,12 @@ class ArgRule(Record):
 
 
 class SyscallRule(Record):
-    """What happens to some system calls, where all conditions hold.
+    """What happens to some system calls if all conditions hold.
 
     Args:
         names: of the system calls.
         action: SCMP_ACT_ALLOW and so on.
-        errno_ret: what the call fails with, for SCMP_ACT_ERRNO; what the tracer is told, for
+        errno_ret: the error of the call, for SCMP_ACT_ERRNO; the number for the tracer, for
             SCMP_ACT_TRACE; None for EPERM.
         args: conditions, all of which must hold.
     """
@@ -81,11 +83,11 @@ class Seccomp(Record):
     Args:
         default_action: for calls without a rule.
         default_errno_ret: as `SyscallRule.errno_ret`, for the default action.
-        architectures: whose calls are let through to the rules, beside the machine's own; calls of
-            any other are answered by killing.
-        flags: of seccomp(2); None lets the runtime choose.
-        listener_path: of the socket that gets the listener's descriptor, for SCMP_ACT_NOTIFY.
-        listener_metadata: what is sent along with it.
+        architectures: those whose calls the rules apply to, beside the machine's own; a call of any
+            other architecture kills.
+        flags: of seccomp(2); None for the runtime's choice.
+        listener_path: the socket that gets the listener's descriptor, for SCMP_ACT_NOTIFY.
+        listener_metadata: what is sent to it as well.
     """
 
     default_action: str
@@ -98,12 +100,14 @@ class Seccomp(Record):
 
 
 def filter_flags(profile: Seccomp) -> int:
-    """Give the flags that `load` needs for a profile.
+    """Return the flags that `load` needs for a profile.
 
-    A profile that names no flags gets SPEC_ALLOW, as with other runtimes: kernels before 5.16 slow
-    a filtered process down to guard it against speculation, unless told not to.
+    A profile that names no flags gets SPEC_ALLOW, as with other runtimes: otherwise kernels before
+    5.16
+    slow the process down to guard it against speculation.
+
     Raises:
-        InvalidArgument: an unknown flag; notifications asked for without a place to send them.
+        InvalidArgument: an unknown flag; or SCMP_ACT_NOTIFY without a socket.
     """
     if profile.flags is None:
         flags = FLAGS["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]
@@ -122,7 +126,8 @@ def filter_flags(profile: Seccomp) -> int:
                 f"SCMP_ACT_NOTIFY, got {profile.listener_path!r}"
             )
         flags |= SECCOMP_FILTER_FLAG_NEW_LISTENER
-        if flags & SECCOMP_FILTER_FLAG_TSYNC:  # both answer with a number: this tells them apart
+        # both return a number: this flag makes the error another one
+        if flags & SECCOMP_FILTER_FLAG_TSYNC:
             flags |= SECCOMP_FILTER_FLAG_TSYNC_ESRCH
     elif flags & FLAGS[_WAIT_KILLABLE]:
         raise InvalidArgument(
@@ -137,19 +142,22 @@ def filter_flags(profile: Seccomp) -> int:
 
 
 def has_listener(profile: Seccomp) -> bool:
-    """Say whether some call is answered by a process outside: seccomp_unotify(2)."""
+    """Report whether an agent outside answers some call: seccomp_unotify(2)."""
     actions = {profile.default_action, *(rule.action for rule in profile.syscalls)}
     return "SCMP_ACT_NOTIFY" in actions
 
 
 def cached_program(profile: Seccomp, directory: str) -> bytes:
-    """Give the program of a profile: kept from an earlier start, or compiled now and kept.
+    """Return the program of a profile: the one cached by an earlier start, or a new one.
 
-    What is kept is trusted only if nobody but us can have written it, if it is whole, and if what
-    compiled it (libseccomp, its binding, our own code) is unchanged; otherwise it is made anew.
-    Call it before anything is created: it is also what finds the faults of a profile.
+    A cached program is trusted only if no other user can have written it, if it is complete, and if
+    the
+    compiler (libseccomp, its binding, our own code) is unchanged; otherwise it is compiled again.
+    Call
+    this before anything is created, since it also finds the errors of a profile.
+
     Args:
-        directory: where programs are kept, one file each, made if it is missing.
+        directory: the cache, with one file for each program; made if it is missing.
     Raises:
         InvalidArgument, Unsupported: of `seccomp_compiler.compile_apart`.
     """
@@ -165,7 +173,7 @@ def cached_program(profile: Seccomp, directory: str) -> bytes:
 
 
 def _key(profile: Seccomp) -> bytes:
-    """Name the program by all that decides it: the rules, the order they are in, the machine."""
+    """Name the program by everything that determines it: the rules, their order, the machine."""
     rules = (
         (
             rule.names,
@@ -188,19 +196,18 @@ def _key(profile: Seccomp) -> bytes:
 
 
 def _digest(data: bytes) -> bytes:
-    # A cryptographic one: nobody may be able to write two profiles that share a program. From its
-    # own module: it loads in 0.07 ms, hashlib (that is, OpenSSL) in 1.6.
+    # A cryptographic hash: nobody may be able to write two profiles with the same key. From its own
+    # module, which loads in 0.07 ms; hashlib (that is, OpenSSL) takes 1.6.
     from _blake2 import blake2b
 
     return blake2b(data, digest_size=_DIGEST_SIZE).digest()
 
 
 def _kept(path: str, key: bytes) -> bytes | None:
-    """Read the program that is kept in *path*; None if it is missing, or not to be trusted.
+    """Read the program cached in *path*; return None if it is missing, or can't be trusted.
 
-    The file: a digest of the key and of all that follows; a line for each file that the program
-    was made from; an empty line; the program. Cut short or under another's name, the digest is
-    another.
+    The file has a digest of the key and of the rest; a line for each file that the program was made
+    from; an empty line; the program. A truncated or renamed file has another digest.
     """
     try:
         if not _is_ours(os.stat(os.path.dirname(path))):
@@ -218,29 +225,29 @@ def _kept(path: str, key: bytes) -> bytes | None:
             if _origin(origin.rsplit(" ", 4)[0]) != origin:
                 return None
     except OSError:
-        return None  # never kept, or what it was made from is gone
+        return None  # not cached, or a file that it was made from is gone
     return program
 
 
 def _is_ours(found: os.stat_result) -> bool:
-    """Say whether nobody else may have changed a file or directory."""
+    """Report whether no other user can have changed a file or directory."""
     return found.st_uid == os.geteuid() and not found.st_mode & 0o022
 
 
 def _origin(path: str) -> str:
-    """Describe one version of a file, as make(1) would, and by what nobody can set: ctime."""
+    """Describe one version of a file, as make(1) would, and by ctime, which nobody can set."""
     found = os.stat(path)
     return f"{path} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 
 def _keep(path: str, key: bytes, made_from: Iterable[str], program: bytes) -> None:
-    """Write a program to *path*, whole or not at all; best effort, for it can be made again."""
+    """Write a program to *path* completely or not at all; a failure does no harm."""
     directory = os.path.dirname(path)
     aside = f"{path}.{os.getpid()}"
     try:
         os.makedirs(directory, 0o700, exist_ok=True)
         if not _is_ours(os.stat(directory)):
-            return  # `_kept` would not believe it, and others could lay a link in our way
+            return  # `_kept` would not trust it, and other users could put a link there
         content = os.fsencode("\n".join(map(_origin, made_from))) + b"\n\n" + program
         fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         try:
@@ -250,7 +257,7 @@ def _keep(path: str, key: bytes, made_from: Iterable[str], program: bytes) -> No
         except OSError:
             os.unlink(aside)
     except OSError:
-        return  # a full or read-only disk makes starts slow; it must not make them fail
+        return  # a full or read-only disk makes starts slow, but must not make them fail
 
 
 class SockFprog(ctypes.Structure):
@@ -260,7 +267,7 @@ class SockFprog(ctypes.Structure):
 
 
 def load(program: bytes, flags: int) -> int:
-    """Put this process, and all that it will start, under a filter, for good.
+    """Put this process, and all its future children, under a filter, irrevocably.
 
     Args:
         program: from `compile_profile`.
@@ -268,9 +275,9 @@ def load(program: bytes, flags: int) -> int:
     Returns:
         the listener's descriptor with SECCOMP_FILTER_FLAG_NEW_LISTENER, otherwise 0.
     Raises:
-        KernelError: EACCES without CAP_SYS_ADMIN unless no_new_privs is set; EINVAL for a program
-            that is not one, or for more than 4096 instructions; ESRCH where a thread of this
-            process could not follow (TSYNC).
+        KernelError: EACCES without CAP_SYS_ADMIN unless no_new_privs is set; EINVAL for an invalid
+            program, or more than 4096 instructions; ESRCH if a thread of this process could not
+            follow (TSYNC).
     See: seccomp(2).
     """
     code = ctypes.create_string_buffer(program, len(program))

@@ -1,6 +1,6 @@
 """Compile a profile of system calls to BPF, through libseccomp.
 
-Apart from `seccomp` because most containers start without it: their program was kept.
+This is not in `seccomp` because most containers start without it: their program is cached.
 See: seccomp_rule_add(3); kernel userspace-api/seccomp_filter.rst.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from minicontainer.kernel.seccomp import Seccomp, SyscallRule
 
-# What a filter answers, as the kernel numbers it: <linux/seccomp.h>.
+# The answers of a filter, as the kernel numbers them: <linux/seccomp.h>.
 ACTIONS = {
     "SCMP_ACT_KILL": 0x00000000,
     "SCMP_ACT_KILL_THREAD": 0x00000000,
@@ -30,7 +30,7 @@ ACTIONS = {
     "SCMP_ACT_LOG": 0x7FFC0000,
     "SCMP_ACT_ALLOW": 0x7FFF0000,
 }
-_WITH_ERRNO = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")  # the low 16 bits of the answer carry it
+_WITH_ERRNO = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")  # it is in the low 16 bits of the answer
 _PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_NOTIFY")
 
 # <seccomp.h>, enum scmp_compare.
@@ -44,8 +44,9 @@ OPERATORS = {
     "SCMP_CMP_MASKED_EQ": 7,
 }
 
-# AUDIT_ARCH_* of <linux/audit.h>: the ELF machine, and what tells its variants apart. x32 is not
-# one of the kernel's (it is x86_64 with a bit set in the call's number) but one of libseccomp's.
+# AUDIT_ARCH_* of <linux/audit.h>: the ELF machine, and the bits that distinguish its variants. x32
+# is not one of the kernel's (it is x86_64 with a bit set in the call's number) but one of
+# libseccomp's.
 _64BIT, _LE, _N32 = 0x80000000, 0x40000000, 0x20000000
 ARCHITECTURES = {
     "SCMP_ARCH_X86": 3 | _LE,
@@ -82,10 +83,10 @@ _FAILURES = {"InvalidArgument": InvalidArgument, "Unsupported": Unsupported}
 
 
 def check(profile: Seccomp) -> None:
-    """Refuse a profile that makes no sense, whatever this host can do.
+    """Refuse a profile that makes no sense on any host.
 
     Raises:
-        InvalidArgument: names the JSON path and what was expected there.
+        InvalidArgument: it names the JSON path and what was expected there.
     """
     at = "linux.seccomp"
     action, errno = profile.default_action, profile.default_errno_ret
@@ -117,7 +118,7 @@ def _check_action(action: str, errno: int | None, action_at: str, errno_at: str)
         return
     if action not in _WITH_ERRNO:
         raise InvalidArgument(f"{errno_at}: {action} can't carry an error number")
-    if not 0 <= errno <= 0xFFFF:  # more would be cut, and 65536 then means success
+    if not 0 <= errno <= 0xFFFF:  # more bits would be cut, and 65536 would then mean success
         raise InvalidArgument(f"{errno_at}: expected 0 to 65535, got {errno}")
 
 
@@ -128,22 +129,23 @@ def _looked_up(table: dict[str, int], name: str, at: str) -> int:
 
 
 def _answer(action: str, errno: int | None) -> int:
-    """Give the number with which a filter answers."""
+    """Return the number with which a filter answers."""
     if action in _WITH_ERRNO:
         return ACTIONS[action] | (EPERM if errno is None else errno)
     return ACTIONS[action]
 
 
 def compile_apart(profile: Seccomp, timeout_s: int = PATIENCE_S) -> tuple[bytes, tuple[str, ...]]:
-    """Compile a profile in a child: some would keep libseccomp (2.5.4) busy for minutes.
+    """Compile a profile in a child: libseccomp (2.5.4) needs minutes for some profiles.
 
-    For each rule with conditions it goes through all that it has for that call. A child can be
-    ended by the kernel, whatever it does; and what libseccomp needs of memory is gone with it.
+    For each rule with conditions it walks through all rules of that call. The kernel can kill a
+    child
+    whatever it does; and libseccomp's memory is freed with it.
 
     Returns:
-        as `compile_profile` and `made_from` do.
+        the results of `compile_profile` and `made_from`.
     Raises:
-        InvalidArgument, Unsupported: of those; or it takes longer than this.
+        InvalidArgument, Unsupported: of those; or it takes too long.
     """
     reader, writer = os.pipe()
     pid = process.fork()
@@ -167,7 +169,7 @@ def compile_apart(profile: Seccomp, timeout_s: int = PATIENCE_S) -> tuple[bytes,
 
 
 def _tell(profile: Seccomp, timeout_s: int, writer: int) -> NoReturn:
-    """Compile; write the program, or what is wrong."""
+    """Compile; write the program, or the error."""
     try:
         signals.handle(signals.SIGALRM, signals.SIG_DFL)
         signals.unblock((signals.SIGALRM,))
@@ -186,11 +188,15 @@ def _tell(profile: Seccomp, timeout_s: int, writer: int) -> NoReturn:
 def compile_profile(profile: Seccomp) -> bytes:
     """Compile a profile to a BPF program for this machine.
 
-    System calls that libseccomp does not know are passed over: a profile may be newer than it.
-    Where several rules for one call have conditions, libseccomp (2.5) joins them into one tree, and
-    errs, in both directions, when they order numbers above 32 bits or have several conditions each
-    with other operators than EQ and MASKED_EQ.
-    Call it before the root changes, for it loads the host's libseccomp (2.5 or later).
+    System calls that libseccomp does not know are ignored: a profile may be newer than it. If
+    several
+    rules for one call have conditions, libseccomp (2.5) joins them into one tree, and makes errors
+    in
+    both directions: when they order numbers above 32 bits, or when each has several conditions with
+    other operators than EQ and MASKED_EQ. Call this before the root changes, since it loads the
+    host's
+    libseccomp (2.5 or later).
+
     Returns:
         an array of struct sock_filter.
     Raises:
@@ -203,13 +209,13 @@ def compile_profile(profile: Seccomp) -> bytes:
     rules = binding.SyscallFilter(default)
     for i, name in enumerate(profile.architectures):
         _add_architecture(rules, name, f"linux.seccomp.architectures[{i}]")
-    # A tree instead of a chain of comparisons: fewer for each call, and a quicker load, as the
-    # kernel tries every call then. libseccomp up to 2.5.4 makes nonsense of a tree of nothing.
+    # A tree instead of a chain of comparisons: fewer for each call, and a quicker load, in which
+    # the kernel tries every call. libseccomp up to 2.5.4 fails with a tree of nothing.
     if sum(len(rule.names) for rule in profile.syscalls) > 32:
         rules.set_attr(binding.Attr.CTL_OPTIMIZE, 2)
     for i, rule in enumerate(profile.syscalls):
         answer = _answer(rule.action, rule.errno_ret)
-        if answer != default:  # which libseccomp would refuse as saying nothing
+        if answer != default:  # libseccomp would refuse a rule that changes nothing
             _add_rule(binding, rules, rule, answer, f"linux.seccomp.syscalls[{i}]")
     with open(os.memfd_create("seccomp"), "w+b") as file:
         rules.export_bpf(file)
@@ -226,7 +232,7 @@ def compile_profile(profile: Seccomp) -> bytes:
 
 def _binding() -> Any:
     try:
-        import pyseccomp  # 20 ms: it has the linker search for libseccomp
+        import pyseccomp  # 20 ms: it runs the linker's search for libseccomp
     except (ImportError, RuntimeError) as error:
         raise Unsupported(
             f"can't compile a seccomp profile: {error}: install libseccomp2 and pyseccomp"
@@ -238,7 +244,7 @@ def _add_architecture(rules: Any, name: str, at: str) -> None:
     try:
         rules.add_arch(ARCHITECTURES[name])
     except FileExistsError:
-        pass  # the machine's own is there from the beginning
+        pass  # the machine's own is there from the start
     except OSError as error:
         raise InvalidArgument(
             f"{at}: libseccomp can't filter {name} on this machine: {error.strerror}"
@@ -249,8 +255,8 @@ def _add_rule(binding: Any, rules: Any, rule: SyscallRule, answer: int, at: str)
     conditions = [
         binding.Arg(arg.index, OPERATORS[arg.op], arg.value, arg.value_two) for arg in rule.args
     ]
-    # Two conditions on one argument are alternatives, each a rule of its own: so have runtimes
-    # read them since before libseccomp could join conditions, and profiles count on it.
+    # Two conditions on one argument are alternatives, each a rule of its own. Runtimes have read
+    # them so since before libseccomp could join conditions, and profiles rely on it.
     alternatives = [conditions]
     if len({arg.index for arg in rule.args}) < len(rule.args):
         alternatives = [[condition] for condition in conditions]
@@ -271,9 +277,10 @@ def _add_rule(binding: Any, rules: Any, rule: SyscallRule, answer: int, at: str)
 def _enosys_prelude(binding: Any, profile: Seccomp) -> bytes:
     """Make instructions that answer ENOSYS for calls newer than the profile.
 
-    A C library tries the newest call first and falls back when it is told ENOSYS; the EPERM of a
-    profile whose author could not know that call would be believed. Newer than the profile is what
-    has a higher number than every call that it names.
+    A C library tries the newest call first, and uses an older one after ENOSYS. But it believes
+    EPERM,
+    which a profile gives for a call that its author could not know. A call counts as newer if its
+    number is higher than that of every call in the profile.
     """
     if profile.default_action in _PERMISSIVE:
         return b""
@@ -318,14 +325,14 @@ class SockFilter(ctypes.Structure):
 
 
 def _instruction(code: int, k: int, *, when_true: int = 0, when_false: int = 0) -> bytes:
-    """Encode one instruction; the jumps count the instructions that are passed over."""
+    """Encode one instruction; a jump counts the instructions that it skips."""
     return bytes(SockFilter(code, when_true, when_false, k))
 
 
 def made_from() -> tuple[str, ...]:
-    """Name the files that decide what a profile compiles to: libseccomp, its binding, this one.
+    """List the files that determine what a profile compiles to: libseccomp, its binding, this one.
 
-    Debian mends a library without a new version number, so the files themselves are looked at.
+    Debian updates a library without a new version number, so the files themselves are compared.
     """
     with open("/proc/self/maps") as maps:
         fields = (line.split(maxsplit=5) for line in maps)

@@ -1,4 +1,4 @@
-"""Security modules of the kernel: which are in charge here.
+"""Security modules of the kernel: which ones are active here.
 
 See: apparmor(7), selinux(8), kernel admin-guide/LSM.
 """
@@ -10,12 +10,12 @@ from minicontainer.kernel import files
 
 
 def has_apparmor() -> bool:
-    """Say whether AppArmor can confine a process here."""
+    """Report whether AppArmor can confine a process here."""
     return _reads("/sys/module/apparmor/parameters/enabled").strip() == "Y"
 
 
 def has_selinux() -> bool:
-    """Say whether SELinux labels processes here: its filesystem exists once a policy is wanted."""
+    """Report whether SELinux labels processes here: with a policy, it has a filesystem."""
     return "\tselinuxfs\n" in _reads("/proc/filesystems")
 
 

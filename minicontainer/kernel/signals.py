@@ -1,6 +1,7 @@
 """Signals: numbers, names, masks.
 
-By the C module below `signal`: that one wraps every number in an enum, whose import costs 3 ms.
+This uses the C module below `signal`: the Python one wraps every number in an enum, whose import
+costs 3 ms.
 
 See: signal(7).
 """
@@ -33,19 +34,19 @@ VALID: frozenset[int] = frozenset(_signal.valid_signals())
 CATCHABLE: frozenset[int] = VALID - {SIGKILL, SIGSTOP}
 
 handle: Callable[[int, Handler], Handler] = _signal.signal
-alarm: Callable[[int], int] = _signal.alarm  # SIGALRM in so many seconds, whatever happens
+alarm: Callable[[int], int] = _signal.alarm  # SIGALRM after so many seconds
 handler_of: Callable[[int], Handler] = _signal.getsignal
 wait_for: Callable[[Iterable[int]], int] = _signal.sigwait
 pause: Callable[[], None] = _signal.pause
 
 
 def block(numbers: Iterable[int]) -> set[int]:
-    """Keep signals from arriving, until they are waited for or unblocked; give the former mask."""
+    """Block signals until they are waited for or unblocked; return the former mask."""
     return set(_signal.pthread_sigmask(_signal.SIG_BLOCK, numbers))
 
 
 def unblock(numbers: Iterable[int]) -> set[int]:
-    """Let signals arrive, also those that came while they were blocked; give the former mask."""
+    """Unblock signals, which also delivers those that came meanwhile; return the former mask."""
     return set(_signal.pthread_sigmask(_signal.SIG_UNBLOCK, numbers))
 
 

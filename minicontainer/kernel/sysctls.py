@@ -1,14 +1,14 @@
-"""Kernel parameters that a namespace has for itself: their names, and which namespace that is.
+"""Kernel parameters that each namespace has for itself: their names, and the kind of namespace.
 
-Most of /proc/sys is the whole host's. These few have a value in each namespace of a kind, and the
-one that is read or written is that of the process that does it.
+Most of /proc/sys is the whole host's. These few have a value in each namespace of a kind; a process
+reads and writes the value of its own namespace.
 
 See: sysctl(8), proc_sys(5), namespaces(7).
 """
 
 from __future__ import annotations
 
-# By their path below /proc/sys, or how it begins.
+# By their path below /proc/sys, or its beginning.
 _FILES = {
     "kernel/msgmax": "ipc",
     "kernel/msgmnb": "ipc",
@@ -27,10 +27,10 @@ _SWAPPED = str.maketrans("./", "/.")
 
 
 def path_of(name: str) -> str:
-    """Turn a parameter's name into its path below /proc/sys, or "" if it is none.
+    """Turn a parameter's name into its path below /proc/sys; return "" if it is not one.
 
-    Either of the two separators may be used; the first one tells which, and the other then stands
-    for itself: net.ipv4.conf.eth0/100.forwarding and net/ipv4/conf/eth0.100/forwarding are one.
+    Either separator may be used. The first one in the name decides, and the other then stands for
+    itself: net.ipv4.conf.eth0/100.forwarding and net/ipv4/conf/eth0.100/forwarding are the same.
     See: sysctl.d(5).
     """
     first = min((place for place in map(name.find, "./") if place >= 0), default=-1)
@@ -40,7 +40,9 @@ def path_of(name: str) -> str:
 
 
 def namespace_of(path: str) -> str:
-    """Say in which kind of namespace a parameter is, by the OCI's name; "" for the whole host's."""
+    """Return the kind of namespace that has a parameter, by the OCI's name; "" for the whole
+    host's.
+    """
     if path in _FILES:
         return _FILES[path]
     return next((kind for start, kind in _DIRECTORIES.items() if path.startswith(start)), "")

@@ -30,21 +30,22 @@ _TIOCGPTPEER = 0x5441
 def open_peer(master_fd: int) -> int:
     """Unlock a terminal's master and open its other side, the slave.
 
-    The peer is opened through the master (TIOCGPTPEER), not by its name under /dev/pts: a
-    container could have put something else at that name (CVE-2025-52565).
+    The peer is opened through the master (TIOCGPTPEER), not by its name under /dev/pts: a container
+    could have put something else at that name (CVE-2025-52565).
 
     Args:
-        master_fd: what opening a devpts instance's ptmx gave.
+        master_fd: a descriptor of a devpts instance's ptmx.
     """
     fcntl.ioctl(master_fd, _TIOCSPTLCK, struct.pack("i", 0))
     return fcntl.ioctl(master_fd, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
 
 
 def become_controlling(slave_fd: int) -> None:
-    """Make the terminal the session's own: Ctrl-C and job control then reach its processes.
+    """Make the terminal the session's controlling terminal: its keys then reach the session's
+    processes.
 
     Raises:
-        KernelError: EPERM when this process leads no session, or has a terminal already.
+        KernelError: EPERM if this process leads no session, or has a terminal already.
     """
     steps.noted(
         "ioctl", ("TIOCSCTTY", slave_fd), lambda: fcntl.ioctl(slave_fd, termios.TIOCSCTTY, 0),
@@ -53,10 +54,10 @@ def become_controlling(slave_fd: int) -> None:
 
 
 def take_foreground(fd: int) -> None:
-    """Make this process's group the one that the terminal's keys reach: Ctrl-C, Ctrl-Z.
+    """Make this process's group the foreground group, which gets Ctrl-C and Ctrl-Z.
 
     Raises:
-        KernelError: ENOTTY when it is not this session's terminal.
+        KernelError: ENOTTY if it is not this session's terminal.
     """
     # A background process that calls this is stopped by SIGTTOU, unless that is blocked.
     mask = signals.block((signals.SIGTTOU,))
@@ -70,18 +71,18 @@ def take_foreground(fd: int) -> None:
 
 
 def window_size(fd: int) -> tuple[int, int]:
-    """Give the rows and columns of a terminal."""
+    """Return the rows and columns of a terminal."""
     rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(fd, termios.TIOCGWINSZ, b"\0" * 8))
     return rows, columns
 
 
 def set_window_size(fd: int, rows: int, columns: int) -> None:
-    """Set it; the foreground processes get SIGWINCH."""
+    """Set them; the foreground processes get SIGWINCH."""
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
 def keep_newlines(fd: int) -> None:
-    """Show a newline as it is written, and not as a carriage return and a newline: no ONLCR."""
+    """Show a newline as it is written, without a carriage return before it: no ONLCR."""
     mode = termios.tcgetattr(fd)
     mode[tty.OFLAG] &= ~termios.ONLCR
     termios.tcsetattr(fd, termios.TCSANOW, mode)
@@ -89,9 +90,11 @@ def keep_newlines(fd: int) -> None:
 
 @contextmanager
 def raw_mode(fd: int) -> Iterator[None]:
-    """Pass every key on as it is, meanwhile: echo, lines and signals are the other side's work."""
+    """Pass every key on unchanged during the block: echo, lines and signals are the other side's
+    work.
+    """
     before = termios.tcgetattr(fd)
-    tty.setraw(fd, termios.TCSADRAIN)  # and not the default, which drops what was typed ahead
+    tty.setraw(fd, termios.TCSADRAIN)  # the default would drop what was typed ahead
     try:
         yield
     finally:
@@ -99,14 +102,14 @@ def raw_mode(fd: int) -> Iterator[None]:
 
 
 def send_descriptor(sock: socket.socket, fd: int, name: str) -> None:
-    """Send a descriptor over a unix socket, with a word or more that say what it is.
+    """Send a descriptor over a unix socket, with at least one byte that describes it.
 
     See: unix(7) "SCM_RIGHTS"; the OCI console socket takes the same form.
     """
     rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))
     data = name.encode()
     rest = data[sock.sendmsg([data], [rights]) :]
-    if rest:  # a send of nothing would fail (EPIPE) once the receiver has what it wants and closes
+    if rest:  # an empty send would fail (EPIPE) once the receiver has closed
         sock.sendall(rest)
 
 

@@ -1,4 +1,4 @@
-"""Whole file trees: removed, however deep; and written to disk.
+"""Whole file trees: remove one, however deep, or write it to disk.
 
 See: unlinkat(2), syncfs(2), fsync(2).
 """
@@ -14,11 +14,13 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def remove_tree(path: str | bytes) -> None:
-    """Remove a directory with all that is in it; no link is followed.
+    """Remove a directory with everything in it; no link is followed.
 
-    Without recursion, and without a path that grows: the depth is the choice of whoever made the
-    tree. A directory that is found in one of the top's is moved up to the top itself, until none
-    is left; so no more than two are open at a time.
+    It uses no recursion and no growing path, since the maker of the tree chose its depth. A
+    directory
+    found in one of the top's is moved up to the top itself, until none is left; so no more than two
+    are
+    open at a time.
 
     Raises:
         OSError: ENOENT, ENOTDIR; EBUSY for a mount point in it.
@@ -45,7 +47,7 @@ def _lift(top: int, name: bytes, waiting: list[bytes], used: set[bytes], number:
             if _unlinked(each, directory):
                 continue
             try:
-                os.rmdir(each, dir_fd=directory)  # most have nothing in them by now
+                os.rmdir(each, dir_fd=directory)  # most are empty by now
             except OSError:
                 number += 1
                 while b"%d" % number in used:
@@ -59,7 +61,7 @@ def _lift(top: int, name: bytes, waiting: list[bytes], used: set[bytes], number:
 
 
 def _unlinked(name: bytes, directory: int) -> bool:
-    """Unlink a file; say that it was one, and not a directory."""
+    """Unlink a file and return True; return False for a directory."""
     try:
         os.unlink(name, dir_fd=directory)
     except IsADirectoryError:
@@ -81,8 +83,8 @@ def sync_filesystem(path: str) -> None:
 
 
 def sync_directory(path: str) -> None:
-    """Write a directory's entries to disk, so that a name made or renamed in it stays."""
+    """Write a directory's entries to disk, so that its new names survive a crash."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    with suppress(OSError):  # some filesystems know no fsync of directories
+    with suppress(OSError):  # some filesystems have no fsync for directories
         os.fsync(fd)
     os.close(fd)

@@ -1,8 +1,9 @@
-"""Try what this kernel permits, in a child that ends afterwards: with it goes all that it made.
+"""Try what this kernel permits, in a child: everything that it made ends with it.
 
-What a host offers can't be read off its version: a kernel is built without a part, a sysctl, a
-security module or an outer container forbids it. The answer is what comes of the attempt itself.
-Namespaces, and the mounts and links in them, last no longer than their processes.
+A kernel's version does not tell what a host offers: a part may not be built in, and a sysctl, a
+security module or an outer container may forbid it. So the attempt itself is the answer.
+Namespaces,
+and the mounts and links in them, end with their processes.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ if TYPE_CHECKING:
 
     from minicontainer.kernel.namespaces import Namespace
 
-_PLACE = "/tmp"  # in every root filesystem; covered in the trial's own mount namespace alone
+_PLACE = "/tmp"  # every root file system has it; it is covered in the trial's own mount namespace
 
 
 def in_child(act: Callable[[], str]) -> str:
-    """Do *act* in a forked child, and give what it returned.
+    """Call *act* in a forked child, and return its result.
 
     Args:
-        act: may leave anything behind that ends with its process.
+        act: may leave behind anything that ends with its process.
     Raises:
         KernelError: a call of *act* failed.
-        Unsupported: anything else went wrong, or a signal ended the child.
+        Unsupported: any other error, or a signal ended the child.
     """
     reader, writer = os.pipe()
     pid = os.fork()
@@ -69,11 +70,12 @@ def _report(act: Callable[[], str], writer: int) -> NoReturn:
 
 
 def become_root_inside() -> None:
-    """Enter a user namespace of one's own as its root; root itself stays where it is.
+    """Enter a new user namespace as its root; root itself stays where it is.
 
-    An ordinary user may do there what only root may do outside: mount, make links.
+    There an ordinary user may do what only root may do outside: mount, make links.
+
     Raises:
-        KernelError: user namespaces are not for ordinary users here.
+        KernelError: ordinary users may not make user namespaces here.
     See: user_namespaces(7).
     """
     uid, gid = os.geteuid(), os.getegid()
@@ -91,7 +93,7 @@ def new_namespace(kind: Namespace) -> str:
     """Make a namespace, with a process in it for a moment.
 
     Returns:
-        What the kernel calls it, `net:[4026532281]`; "" where this process may not look.
+        The kernel's name for it, `net:[4026532281]`; "" if this process may not read it.
     Raises:
         KernelError: of clone3(2).
     """
@@ -100,7 +102,7 @@ def new_namespace(kind: Namespace) -> str:
     if pid == 0:
         try:
             os.close(writer)
-            os.read(reader, 1)  # until the other end is closed, by the end of its process at last
+            os.read(reader, 1)  # until the other end closes, at the latest when its process ends
         finally:
             os._exit(0)
     made = namespaces.identity(pid, kind.link)
@@ -111,11 +113,12 @@ def new_namespace(kind: Namespace) -> str:
 
 
 def mount_overlay() -> None:
-    """Mount an overlay; read through it what is below, and find above what is written to it.
+    """Mount an overlay; read a lower file through it, and find a written file in the upper
+    directory.
 
     Raises:
         KernelError: ENODEV without the filesystem, EPERM.
-        Unsupported: it mounts, and does not do what it shall.
+        Unsupported: it mounts, but does not work.
     """
     namespaces.unshare(namespaces.CLONE_NEWNS)
     # before the first mount, or the host would see it
