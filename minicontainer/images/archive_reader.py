@@ -10,11 +10,10 @@ See: `archives.py` for the format.
 from __future__ import annotations
 
 import posixpath
-import tarfile
 
 from minicontainer.errors import InvalidArgument, Unsupported
 from minicontainer.images import config, indexes, manifests, platforms
-from minicontainer.images.compression import decompressed
+from minicontainer.images.archive_files import files_of
 from minicontainer.images.config import parse_json
 from minicontainer.images.layout import FULL_NAME, REF_NAME
 from minicontainer.images.references import Reference, is_digest, parse, shown
@@ -22,8 +21,7 @@ from minicontainer.record import NO_ENTRIES, Record, pascal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO, Any
-
+    from minicontainer.images.archive_files import Content, File
     from minicontainer.images.blobs import Readable
     from minicontainer.images.indexes import Index
     from minicontainer.images.store import ImageStore
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
 _DOCUMENTS = ("manifest.json", "index.json", "oci-layout", "repositories")
 _DOCUMENT_LIMIT = 32 << 20  # bytes
 _CONFIG_LIMIT = 8 << 20
-_MOST_FILES = 100_000
 _MOST_NESTED = 3  # indexes in indexes
 _UNUSED = ("VERSION", "json")  # of each layer, in archives of Docker before 1.10
 
@@ -89,38 +86,21 @@ class Archive:
         self._documents: dict[str, bytes] = {}
         self._digests: dict[str, str] = {}  # by the file's name
         self._links: dict[str, str] = {}
-        source = decompressed(stream)
-        file: Any = _File(source)  # tarfile's type wants more methods than a stream is asked for
-        try:
-            with tarfile.open(fileobj=file, mode="r|", bufsize=1 << 20) as archive:
-                for entry in archive:
-                    self._take(archive, entry)
-        except (tarfile.TarError, EOFError) as error:
-            raise InvalidArgument(f"the archive can't be read: {error}") from None
-        while source.read(1 << 16):  # what follows the tar's end: a sender must not be cut off
-            pass
+        for file in files_of(stream):
+            self._take(file)
 
-    def _take(self, archive: tarfile.TarFile, entry: tarfile.TarInfo) -> None:
-        name = posixpath.normpath(entry.name)
-        if entry.issym():
-            self._links[name] = posixpath.normpath(
-                posixpath.join(posixpath.dirname(name), entry.linkname)
-            )
-        elif entry.islnk():
-            self._links[name] = posixpath.normpath(entry.linkname)
-        elif entry.isreg() and posixpath.basename(name) not in _UNUSED:
-            if len(self._digests) >= _MOST_FILES:
-                raise InvalidArgument(f"the archive has more than {_MOST_FILES} files")
-            content = archive.extractfile(entry)
-            assert content is not None  # it is a regular file
-            if name in _DOCUMENTS:
-                if entry.size > _DOCUMENT_LIMIT:
-                    raise InvalidArgument(f"{name} is larger than {_DOCUMENT_LIMIT} bytes")
-                self._documents[name] = content.read()
-            else:
-                self._digests[name] = self._keep(name, content, entry.size)
+    def _take(self, file: File) -> None:
+        name = file.name
+        if file.content is None:
+            self._links[name] = file.target
+        elif name in _DOCUMENTS:
+            if file.size > _DOCUMENT_LIMIT:
+                raise InvalidArgument(f"{name} is larger than {_DOCUMENT_LIMIT} bytes")
+            self._documents[name] = file.content.read()
+        elif posixpath.basename(name) not in _UNUSED:
+            self._digests[name] = self._keep(name, file.content, file.size)
 
-    def _keep(self, name: str, content: IO[bytes], size: int) -> str:
+    def _keep(self, name: str, content: Content, size: int) -> str:
         algorithm, _, encoded = name.removeprefix("blobs/").partition("/")
         digest = f"{algorithm}:{encoded}"
         if name.startswith("blobs/") and is_digest(digest):
@@ -241,20 +221,6 @@ class Archive:
             layers=tuple(layer.digest for layer in manifest.layers),
             names=(),
         )
-
-
-class _File:
-    """A stream as tarfile wants it."""
-
-    def __init__(self, source: Readable) -> None:
-        self._source = source
-
-    def read(self, size: int) -> bytes:
-        """Read *size* bytes, less only at the end."""
-        made = bytearray()
-        while len(made) < size and (chunk := self._source.read(size - len(made))):
-            made += chunk
-        return bytes(made)
 
 
 def _tagged(text: str) -> Reference:

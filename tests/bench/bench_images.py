@@ -11,7 +11,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from minicontainer.engine.images import Images
 from minicontainer.images.builtin import NAME
 from minicontainer.images.references import parse
+from tests.conftest import command, wait_until
 from tests.images.conftest import add_image, tar_of
 
 IMAGES, RUNS, WARM_UP = 500, 20, 2
@@ -78,6 +81,28 @@ def on_many(root: str) -> None:
     row("remove an image", once_ms(lambda: images.remove(image.id)), 0)
     row("open the store again", once_ms(lambda: Images(root).close()), 0)
     images.close()
+    with tempfile.TemporaryDirectory(prefix="bench-") as exec_root:
+        by_command(root, exec_root)
+
+
+def by_command(root: str, exec_root: str) -> None:
+    """Measure the whole command, from a shell to its output, with an engine that runs already."""
+    program, socket = command("minicontainer"), os.path.join(exec_root, "engine.sock")
+    host = f"unix://{socket}"
+    words = [*program, "daemon", "--host", host, "--data-root", root, "--exec-root", exec_root]
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as daemon:
+        wait_until(lambda: os.path.exists(socket), "the engine")
+        listing = [*program, "--host", host, "images"]
+        row("minicontainer images", median_ms(lambda: call(listing)), 150)
+        if shutil.which("docker"):
+            row("docker images", median_ms(lambda: call(["docker", "--host", host, "images"])), 0)
+        daemon.terminate()
+
+
+def call(words: list[str]) -> None:
+    """Run a command that lists the images."""
+    listed = subprocess.run(words, capture_output=True, check=True).stdout
+    assert listed.count(b"\n") >= IMAGES
 
 
 def on_large(root: str) -> None:
