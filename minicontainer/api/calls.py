@@ -39,7 +39,8 @@ class Answer:
         headers: beside those that every answer has.
         early: send the status before the first part is there. Otherwise an error that comes instead
             of the first part still becomes a status.
-        cleanup: an object whose `close` any thread may call: it ends the wait for the next part.
+        cleanup: an object whose `close` any thread may call: it ends the wait for the next part,
+            and is called when the client leaves.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Answer:
         self.headers = headers
         self.early = early
         self.cleanup = cleanup
+        self.source: object = None  # of a stream: closed at its end
 
 
 def json_answer(value: Any, status: int = 200) -> Answer:

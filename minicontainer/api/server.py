@@ -207,6 +207,8 @@ class Server:
             answer = self._call(request, connection)
             if answer is None:  # the connection has become a stream
                 return False
+            if not isinstance(answer.body, bytes):
+                answer.source = answer.body
             if not isinstance(answer.body, bytes) and not answer.early:
                 _with_first_part(answer, answer.body)
         except (BadRequest, Disconnected):
@@ -251,22 +253,24 @@ class Server:
             if body and method != "HEAD":
                 connection.send_data(body)
             return connection.finish()
-        connection.send_head(answer.status, headers)
-        self._send_parts(connection, body, answer.cleanup)
+        try:
+            connection.send_head(answer.status, headers)
+            self._send_parts(connection, body, answer.cleanup)
+        finally:
+            _close(answer.source)
+            _close(answer.cleanup)
         return connection.finish()
 
-    def _send_parts(self, connection: Connection, parts: Iterable[bytes], source: object) -> None:
-        """Send the parts of a stream; end its source when the client leaves."""
-        try:
-            with self._hang_ups.watch(connection.socket, lambda: _close(source)):
-                for part in parts:
-                    if part:
-                        connection.send_data(part)
-                    elif connection.is_gone():
-                        raise Disconnected("the client has gone")
-        finally:
-            _close(parts)
-            _close(source)
+    def _send_parts(self, connection: Connection, parts: Iterable[bytes], waits: object) -> None:
+        """Send the parts of a stream; when the client leaves, end what *waits* for the next one."""
+        with contextlib.ExitStack() as stack:
+            if waits is not None:
+                stack.enter_context(self._hang_ups.watch(connection.socket, lambda: _close(waits)))
+            for part in parts:
+                if part:
+                    connection.send_data(part)
+                elif connection.is_gone():
+                    raise Disconnected("the client has gone")
 
 
 def _close(source: object) -> None:
@@ -281,7 +285,6 @@ def _close(source: object) -> None:
 def _with_first_part(answer: Answer, parts: Iterable[bytes]) -> None:
     """Fetch the first part of a stream, so that an error in its place is still a status."""
     rest = iter(parts)
-    answer.cleanup = answer.cleanup or parts
     for first in rest:
         answer.body = itertools.chain((first,), rest)
         return

@@ -43,7 +43,7 @@ def stream_type(call: Call, tty: bool) -> str:
 
 def progress_answer(messages: Iterable[dict[str, Any]]) -> Answer:
     """Answer with progress messages; what fails after the first one is told in the stream."""
-    return Answer(200, _progress_lines(messages), JSON_TYPE, cleanup=messages)
+    return Answer(200, _progress_lines(messages), JSON_TYPE)
 
 
 def _progress_lines(messages: Iterable[dict[str, Any]]) -> Iterator[bytes]:

@@ -49,6 +49,8 @@ def daemon(argv: list[str], environ: dict[str, str]) -> int:
         level=values["log_level"].upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    for library in ("pyroute2", "httpx", "httpcore"):  # they tell of every message
+        logging.getLogger(library).setLevel(logging.WARNING)
     process.set_name("minic:engine")
     steps.tell_warnings_to(_log.warning)
     registries = Settings(

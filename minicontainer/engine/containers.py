@@ -13,6 +13,7 @@ import os
 import threading
 
 from minicontainer.engine import (
+    archives,
     bundles,
     creation,
     inspection,
@@ -35,7 +36,7 @@ from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound, Not
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
+    from typing import Any, BinaryIO
 
     from minicontainer.engine.engine import Engine
     from minicontainer.engine.options import AttachOptions, ClientStream, LogOptions
@@ -341,6 +342,27 @@ class Containers:
     def update(self, ref: str, body: Json) -> Json:
         """Change limits and restart policy; see `updates`."""
         return updates.update(self._engine, self.find(ref), body)
+
+    def archive_stat(self, ref: str, path: str) -> Json:
+        """Tell what a path in a container is; see `archives`."""
+        return archives.stat_path(self._engine, self.find(ref), ref, path)
+
+    def archive_get(self, ref: str, path: str) -> tuple[Json, Iterator[bytes]]:
+        """Tell what a path is, and give it as a tar; see `archives`."""
+        return archives.get(self._engine, self.find(ref), ref, path)
+
+    def archive_put(
+        self,
+        ref: str,
+        path: str,
+        stream: BinaryIO,
+        no_overwrite_dir_non_dir: bool = False,
+        copy_uid_gid: bool = False,
+    ) -> None:
+        """Unpack a tar in a directory of a container; see `archives`."""
+        container = self.find(ref)
+        owner = archives.owner_of(self._engine, container) if copy_uid_gid else None
+        archives.put(self._engine, container, ref, path, stream, no_overwrite_dir_non_dir, owner)
 
     # --- streams ----------------------------------------------------------------------------
 
