@@ -1,6 +1,6 @@
-"""The table of limits: which field goes into which control file, on cgroup v1 and on v2.
+"""The table of limits: the control file for each field, on cgroup v1 and on v2.
 
-Both drivers write what `apply` reads from here. What else a new limit needs: docs/how-to/extend.md.
+`apply` goes through it for both drivers. docs/how-to/extend.md says what else a new limit needs.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def asked_for(resources: Resources) -> Iterator[tuple[Limit, Any]]:
 
 
 class _Change:
-    """One write to a control file, and what stood in it before.
+    """One write to a control file, and the text before it.
 
     Args:
         where: the limit's name in config.json.
@@ -158,7 +158,7 @@ class _Change:
 
 
 class _Changes:
-    """What is written for one call of `apply`: all of it, or nothing where that can be had.
+    """The writes of one call of `apply`: all of them succeed, or they are undone where possible.
 
     Args:
         path: of the cgroup, for messages;  write, now: as `apply` gets them.
@@ -170,10 +170,10 @@ class _Changes:
         self._refused: list[_Change] = []
 
     def make(self, change: _Change, *, optional: bool = False) -> bool:
-        """Write one; say whether there was a file to write to.
+        """Write one; report whether there was a file to write to.
 
         Args:
-            optional: it need not be there.
+            optional: the file may be missing.
         """
         change.before = self._now(change.file)
         try:
@@ -189,7 +189,7 @@ class _Changes:
         return True
 
     def retry(self) -> None:
-        """Write once more what was refused before the rest was written."""
+        """Write again what was refused before the rest was written."""
         for change in self._refused:
             try:
                 self._write(change.where, change.file, change.text)
@@ -198,13 +198,13 @@ class _Changes:
             self._made.append(change)
 
     def take_back(self) -> None:
-        """Write what stood there before, the last change first.
+        """Restore the texts from before, the last change first.
 
-        Files of several lines stay: they list devices, or take other words than they show.
+        Files of several lines stay: they list devices, or show other words than they accept.
         """
         for change in reversed(self._made):
             if "\n" not in change.before:
-                with suppress(Error):  # the caller tells why it came to this
+                with suppress(Error):  # the caller raises the cause
                     self._write(change.where, change.file, change.before or "\n")
 
     def _explained(self, error: KernelError, change: _Change) -> Error:
@@ -221,21 +221,23 @@ def apply(
     now: Now,
     agree: Callable[[], None] | None = None,
 ) -> None:
-    """Write all limits that are asked for, `unified` last; `devices` are not among them.
+    """Write all limits that have a value, `unified` last; `devices` are not among them.
 
-    Limits bound each other: memory ≤ memory and swap, burst ≤ quota, runtime ≤ period. Which must
-    be written first depends on what they are now, so what the kernel refuses is tried once more
-    after the rest. If one is refused for good, the others are taken back.
+    Some limits bound others: memory ≤ memory and swap, burst ≤ quota, runtime ≤ period. The right
+    order
+    depends on their present values, so a refused write is tried again after the rest. If it is
+    refused
+    again, all writes are undone.
 
     Args:
         path: of the cgroup, for messages.
-        is_v2: says which column of a row this host wants.
-        write: (the limit's name in config.json, file, text) writes, or raises what the kernel did.
+        is_v2: whether this host uses the v2 files of a row.
+        write: (the limit's name in config.json, file, text) writes, or raises the kernel's error.
         now: reads a control file.
-        agree: asks somebody else, when all are written; if that fails, they are taken back.
+        agree: called when all are written; if it raises, they are undone.
     Raises:
         Unsupported: this kernel or version has no such limit.
-        InvalidArgument: values that contradict each other, or that the kernel does not take.
+        InvalidArgument: values that contradict each other, or that the kernel refuses.
         Conflict: more is in use.
     """
     changes = _Changes(path, write, now)
@@ -253,7 +255,8 @@ def apply(
                 if changes.make(_Change(where, _named(file, item), text), optional=optional):
                     break
         for file, text in (resources.unified or {}).items():
-            for line in text.rstrip("\n").split("\n"):  # a control file takes one a write
+            # a control file takes one line in each write
+            for line in text.rstrip("\n").split("\n"):
                 changes.make(_Change(_unified(file), file, line))
         changes.retry()
         if agree is not None:
@@ -264,10 +267,10 @@ def apply(
 
 
 def _unified(file: str) -> str:
-    """Name an entry of `unified` for messages.
+    """Return the name of an entry of `unified` in messages.
 
     Raises:
-        InvalidArgument: it is no control file's name.
+        InvalidArgument: it is not a control file's name.
     """
     where = f"linux.resources.unified.{file}"
     if "/" in file or not file.partition(".")[0] or not file.partition(".")[2]:
@@ -276,12 +279,12 @@ def _unified(file: str) -> str:
 
 
 def check_use(resources: Resources, used: str) -> None:
-    """Refuse a memory limit below what is in use, if `checkBeforeUpdate` asks for that.
+    """Refuse a memory limit below the present use, if `checkBeforeUpdate` is set.
 
-    Without it v2 kills processes until the rest fits.
+    Without it, v2 kills processes until the rest fits.
 
     Args:
-        used: bytes, as the control file tells; "" where there is none.
+        used: bytes, as in the control file; "" if there is none.
     Raises:
         Conflict: more is in use.
     """
@@ -306,7 +309,7 @@ def _refuse_if_asked(row: Limit, item: Any, resources: Resources, now: Now) -> N
 
 
 def _named(file: str, item: Any) -> str:
-    """Put the size of an item's pages into a file's name."""
+    """Insert an item's page size into a file's name."""
     return file.format(page_size=_page_size(item.page_size)) if "{" in file else file
 
 
@@ -320,7 +323,9 @@ def _page_size(size: str) -> str:
 
 
 def _completed(resources: Resources) -> Resources:
-    """Lift the limit of memory and swap with that of memory: no sum can be below its part."""
+    """Lift the limit of memory and swap together with that of memory: a sum can't be below its
+    part.
+    """
     memory = resources.memory
     if memory and memory.limit == -1 and not memory.swap:
         return resources.replace(memory=memory.replace(swap=-1))

@@ -1,8 +1,7 @@
-"""A limit's value in config.json, as the text of a control file.
+"""Convert a limit's value in config.json to the text of a control file.
 
-Each function is a cell of the table in control_files.py: it gets the value, all of
-`linux.resources`, and a way to read the group's control files; None means that there is nothing to
-write.
+The table in control_files.py names these functions. Each gets the value, all of `linux.resources`,
+and a function that reads the group's control files. None means that there is nothing to write.
 """
 
 from __future__ import annotations
@@ -16,35 +15,35 @@ if TYPE_CHECKING:
 
     from minicontainer.cgroups.limits import Resources
 
-    Now = Callable[[str], str]  # the present text of a control file, "" where there is none
+    Now = Callable[[str], str]  # the present text of a control file, "" if there is none
     Text = Callable[[Any, Resources, Now], str | None]
 
-# How "unset" arrives where JSON has no sign for it: -1, or the kernel's 64 bits of it.
+# How "unset" arrives in fields that JSON can't leave empty: -1, or the kernel's 64 bits of it.
 _UNSET = (-1, 2**64 - 1)
 
 
 def as_is(value: object, *_: object) -> str:
-    """Write the value as it stands."""
+    """Write the value as it is."""
     return str(value)
 
 
 def unless_0(value: int, *_: object) -> str | None:
-    """Write a number; 0 stands for a field left out, as for runc and the engines that call it."""
+    """Write a number; 0 stands for a missing field, as for runc and the engines that call it."""
     return str(value) if value else None
 
 
 def if_any(value: str, *_: object) -> str | None:
-    """Write a text; an empty one stands for a field left out."""
+    """Write a text; an empty one stands for a missing field."""
     return value or None
 
 
 def or_max(value: int, *_: object) -> str | None:
-    """Write a number; -1 is `max` in cgroup v2, 0 a field left out."""
+    """Write a number; -1 becomes `max` of cgroup v2, and 0 stands for a missing field."""
     return "max" if value < 0 else unless_0(value)
 
 
 def switch(value: bool, *_: object) -> str | None:
-    """Write 1 for true; false asks for nothing."""
+    """Write 1 for true; false changes nothing."""
     return "1" if value else None
 
 
@@ -54,10 +53,9 @@ def percent(value: int, *_: object) -> str | None:
 
 
 def tasks(limit: int, *_: object) -> str:
-    """Write how many tasks there may be; 0 as 1, which forbids fork(2) just as well.
+    """Write the number of tasks allowed; 0 becomes 1, which forbids fork(2) as well.
 
-    A limit of 0 would also keep clone3(2) from making the first one inside, and systemd does not
-    take it.
+    A limit of 0 would keep clone3(2) from making the first process, and systemd refuses it.
     """
     return "max" if limit < 0 else str(max(limit, 1))
 
@@ -66,7 +64,7 @@ def tasks(limit: int, *_: object) -> str:
 
 
 def memory_and_swap(swap: int, asked: Resources, now: Now) -> str | None:
-    """Write v1's sum; where the kernel does not count swap, "no limit" needs no writing."""
+    """Write v1's sum; if the kernel does not count swap, "no limit" need not be written."""
     if swap == -1 and not now("memory.memsw.limit_in_bytes"):
         return None
     if swap > 0 and asked.memory and asked.memory.limit:
@@ -75,7 +73,7 @@ def memory_and_swap(swap: int, asked: Resources, now: Now) -> str | None:
 
 
 def swap_alone(swap: int, asked: Resources, now: Now) -> str | None:
-    """Take the memory out of memory-and-swap, where the kernel counts swap.
+    """Subtract the memory from memory-and-swap, if the kernel counts swap.
 
     Raises:
         InvalidArgument: of `swap_without_memory`.
@@ -86,10 +84,10 @@ def swap_alone(swap: int, asked: Resources, now: Now) -> str | None:
 
 
 def swap_without_memory(swap: int, asked: Resources, now: Now) -> str | None:
-    """Take the memory out of memory-and-swap: v2 counts swap by itself.
+    """Subtract the memory from memory-and-swap: v2 counts swap alone.
 
     Raises:
-        InvalidArgument: the sum is below the memory limit, or there is none to take out.
+        InvalidArgument: the sum is below the memory limit, or there is no memory limit.
     """
     limit = asked.memory.limit if asked.memory else None
     if swap == 0:
@@ -97,7 +95,7 @@ def swap_without_memory(swap: int, asked: Resources, now: Now) -> str | None:
     if swap == -1:
         return "max"
     if limit == -1:
-        return str(swap)  # of memory without limit nothing can be taken out: so runc does
+        return str(swap)  # nothing can be subtracted from unlimited memory: runc does this too
     memory = limit or _bytes(now("memory.max"))
     _check_sum(swap, memory)
     return str(swap - memory)
@@ -113,7 +111,7 @@ def _check_sum(swap: int, memory: int) -> None:
 
 
 def _bytes(text: str) -> int:
-    """Read a limit of cgroup v2; -1 for `max`."""
+    """Parse a limit of cgroup v2; -1 for `max`."""
     return int(text) if text.isdecimal() else -1
 
 
@@ -123,10 +121,12 @@ def _bytes(text: str) -> int:
 def weight_of_shares(shares: int, *_: object) -> str | None:
     """Map v1's shares, 2…262144, onto v2's weights, 1…10000.
 
-    Only proportions among siblings count. The curve goes through both ends and through both
-    defaults, 1024 and 100: so a container with the usual shares stands beside one without any as it
-    did on v1. runc since 1.3.2 and crun since 1.23 have the same; before, all drew a straight line,
-    on which 1024 became 39.
+    Only the proportions among siblings count. The curve goes through both ends and through both
+    defaults, 1024 and 100: a container with the default shares then gets as much as one without
+    any, as
+    on v1. runc since 1.3.2 and crun since 1.23 use the same curve; before, all used a straight
+    line, on
+    which 1024 became 39.
     """
     if shares == 0:
         return None
@@ -134,7 +134,7 @@ def weight_of_shares(shares: int, *_: object) -> str | None:
         return "1"
     if shares >= 262144:
         return "10000"
-    from math import ceil, log2  # here: most containers name no shares
+    from math import ceil, log2  # few containers name shares
 
     doublings = log2(shares)
     exponent = (doublings * doublings + 125 * doublings) / 612 - 7 / 34
@@ -150,7 +150,7 @@ def period_and_quota(period: int, asked: Resources, now: Now) -> str | None:
 
 
 def quota_alone(quota: int, asked: Resources, _: Now) -> str | None:
-    """Write the quota, unless `period_and_quota` has done so; v2 then keeps the period."""
+    """Write the quota, unless `period_and_quota` has written it; v2 then keeps the period."""
     return None if asked.cpu and asked.cpu.period else or_max(quota)
 
 
@@ -163,7 +163,7 @@ def bfq_to_io_weight(weight: int, *_: object) -> str | None:
 
 
 def per_device(text: Text, field: str = "weight") -> Text:
-    """Write "MAJOR:MINOR VALUE", the value by *text* of the device's *field*."""
+    """Write "MAJOR:MINOR VALUE", the value converted by *text* from the device's *field*."""
 
     def line(device: Any, asked: Resources, now: Now) -> str | None:
         value = getattr(device, field)
@@ -185,7 +185,7 @@ device_rate = per_device(as_is, "rate")
 
 
 def size_limit(huge: Any, *_: object) -> str:
-    """Write the bytes of one page size; the size itself is in the file's name."""
+    """Write the bytes for one page size; the size itself is in the file's name."""
     return str(huge.limit)
 
 

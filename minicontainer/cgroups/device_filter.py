@@ -1,6 +1,6 @@
-"""Device rules: what they mean, and the program that applies them on cgroup v2.
+"""Device rules: their meaning, and the program that applies them on cgroup v2.
 
-On v1 the devices controller keeps a list. On v2 there is none: the kernel asks a BPF program at
+On v1 the devices controller keeps a list. On v2 there is none: the kernel calls a BPF program at
 every open(2) and mknod(2) of a device. See: kernel cgroup-v2.rst "Device controller"; bpf(2).
 """
 
@@ -15,21 +15,21 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# linux/bpf.h: what the program is asked
+# linux/bpf.h: the arguments of the program
 _ACCESS = {"m": 1, "r": 2, "w": 4}  # BPF_DEVCG_ACC_*
 _TYPES = {"b": 1, "c": 2}  # BPF_DEVCG_DEV_*
 
 
 class Rules:
-    """Rules brought to a default, and exceptions from it in order.
+    """Rules, reduced to a default and exceptions from it, in order.
 
     Attributes:
-        default: whether a device is allowed that no exception names.
+        default: whether a device without an exception is allowed.
         exceptions: of type b or c.
     """
 
     def __init__(self, rules: Iterable[DeviceRule]) -> None:
-        self.default = False  # who lists devices means those and no others
+        self.default = False  # a list of devices allows these and no others
         self.exceptions: list[DeviceRule] = []
         for rule in rules:
             _check(rule)
@@ -37,7 +37,7 @@ class Rules:
             all_numbers = _number(rule.major) is None and _number(rule.minor) is None
             if rule.type == "a" and all_numbers and set(rule.access or "rwm") == set(_ACCESS):
                 self.default = rule.allow
-                self.exceptions.clear()  # what came before has no effect any more
+                self.exceptions.clear()  # earlier rules have no effect any more
             else:
                 self.exceptions += [
                     rule.replace(
@@ -49,13 +49,13 @@ class Rules:
 
 
 def for_v1(rules: Rules) -> list[tuple[str, str]]:
-    """Give the exceptions as v1 can hold them: type and numbers, and letters of rwm.
+    """Return the exceptions as v1 can hold them: type and numbers, and letters of rwm.
 
-    v1 keeps one list of exceptions, all of one kind. A rule of the other kind takes letters out
-    of an equal one; out of a wider one the kernel takes nothing, and does not say so.
+    v1 keeps one list of exceptions, all allowing or all denying. A rule of the other kind removes
+    letters from an equal exception; from a wider one the kernel silently removes nothing.
 
     Raises:
-        Unsupported: a rule would have to be taken out of a wider one.
+        Unsupported: a rule would have to be removed from a wider one.
     """
     listed: dict[tuple[str, int | None, int | None], str] = {}
     for rule in rules.exceptions:
@@ -93,7 +93,7 @@ def _words(device: tuple[str, int | None, int | None]) -> str:
 
 
 def _number(value: int | None) -> int | None:
-    """Read -1 as None, every number: engines write both."""
+    """Read -1 as None, which is every number: engines write both."""
     return None if value in (None, -1) else value
 
 
@@ -117,13 +117,13 @@ def _check(rule: DeviceRule) -> None:
 
 # ---- the program ------------------------------------------------------------------------------
 
-# Registers, and the instructions that are needed: linux/bpf_common.h. Each is eight bytes:
+# Registers, and the instructions that the program uses: linux/bpf_common.h. Each is eight bytes:
 # operation, two registers of four bits, a signed 16-bit jump, a signed 32-bit number.
 _R0, _R1, _TYPE, _LEFT, _MAJOR, _MINOR, _SCRATCH = range(7)
 _LOAD = 0x61  # dst = *(u32 *)(src + jump)
 _COPY, _SET = 0xBF, 0xB7  # dst = src; dst = number
 _AND, _SHIFT_RIGHT = 0x57, 0x77  # with a number
-_SKIP_UNLESS_EQUAL, _SKIP_IF_EQUAL = 0x55, 0x15  # dst against the number
+_SKIP_UNLESS_EQUAL, _SKIP_IF_EQUAL = 0x55, 0x15  # dst compared with the number
 _EXIT = 0x95
 
 
@@ -132,11 +132,13 @@ def _do(operation: int, dst: int = 0, src: int = 0, jump: int = 0, number: int =
 
 
 def program(rules: Rules) -> bytes:
-    """Write the program: 1 (allowed) or 0 for each question.
+    """Write the program: it returns 1 (allowed) or 0.
 
     It keeps the letters of rwm that are still undecided, and goes through the exceptions from the
-    last to the first, as the later one wins. An allowing one takes its letters away; a denying one
-    that has any of those left ends it; what is left at the end gets the default.
+    last
+    to the first, since later ones win. An allowing exception removes its letters. A denying one
+    that
+    has any of the remaining letters returns 0. Letters left at the end get the default.
     """
     text = [
         # struct bpf_cgroup_dev_ctx: access << 16 | type; major; minor
@@ -169,7 +171,7 @@ def _exception(rule: DeviceRule) -> list[bytes]:
         ]
     wanted = [(_TYPE, _TYPES[rule.type]), (_MAJOR, rule.major), (_MINOR, rule.minor)]
     tests = [(register, number) for register, number in wanted if number is not None]
-    # a test that fails skips the tests after it, and the act
+    # a test that fails skips the remaining tests and the act
     skips = range(len(act) + len(tests) - 1, len(act) - 1, -1)
     return [
         *(

@@ -1,4 +1,4 @@
-"""What both cgroup versions have in common: a group is a directory, and processes are in it."""
+"""What both cgroup versions share: a group is a directory, and has processes."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-# A group of this name, or below one, is this project's: it goes when the last in it has gone.
-# Others made the groups above, perhaps with limits in them: those stay, as they do with runc.
+# A group of this name, or below one, is this project's: it is removed when the last group in it is.
+# Other programs made the groups above, perhaps with limits in them: those stay, as with runc.
 _OURS = "minicontainer"
 
 
 def make(mount_point: str, path: str) -> bool:
-    """Make the group *path*, and those above where they are missing; say whether it is new.
+    """Make the group *path*, and missing ones above it; report whether it is new.
 
-    Another container's removal may take an empty group above away at any moment: then it is made
-    once more. Each such turn means that someone else got further, so this ends.
+    The removal of another container may remove an empty group above at any moment: it is then made
+    again. Each such repetition means that another process has made progress, so this ends.
 
     Raises:
         Error: of mkdir(2), explained.
@@ -36,19 +36,19 @@ def make(mount_point: str, path: str) -> bool:
             if error.errno == errno.EEXIST:
                 return False
             above = path.rpartition("/")[0]
-            # ENODEV: the group above is there, but on its way out
+            # ENODEV: the group above is being removed
             if error.errno not in (errno.ENOENT, errno.ENODEV) or not above:
                 raise refusals.of_directory(error, path) from None
         make(mount_point, above)
 
 
 def occupied(path: str) -> Conflict:
-    """Say that a group can't be made because somebody lives in it."""
+    """Return the error for a group that has processes and so can't be made."""
     return Conflict(f"cgroup {path} exists and has processes: end them, or use another path")
 
 
 def frozen(path: str) -> Conflict:
-    """Say that a group can't be used because whoever enters it stands still."""
+    """Return the error for a frozen group: a process that enters it stops."""
     return Conflict(f"cgroup {path} is frozen, or one above it: thaw it, or use another path")
 
 
@@ -67,14 +67,14 @@ def remove(mount_point: str, path: str, timeout_s: float) -> None:
             files.remove_dir(mount_point + above, object=f"cgroup:{above}")
         except KernelError as error:
             if error.errno in (errno.EBUSY, errno.ENOTEMPTY):
-                return  # another container's is in it
+                return  # another container's group is in it
             if error.errno != errno.ENOENT:
                 raise refusals.of_directory(error, above) from None
         above = above.rpartition("/")[0]
 
 
 def remove_empty(mount_points: Iterable[str], path: str) -> bool:
-    """Remove the group *path* from hierarchies, if no process is in it; say whether it is gone."""
+    """Remove the group *path* from hierarchies, if it has no process; report whether it is gone."""
     try:
         for mount_point in mount_points:
             remove(mount_point, path, timeout_s=0)
@@ -84,7 +84,7 @@ def remove_empty(mount_points: Iterable[str], path: str) -> bool:
 
 
 def _remove_tree(mount_point: str, path: str, deadline: float) -> None:
-    """rmdir(2) first, and look only when that fails: most groups are empty by now."""
+    """Try rmdir(2) first, and look for groups inside only if that fails: most groups are empty."""
     pause_s = 0.001
     while True:
         try:
@@ -100,15 +100,15 @@ def _remove_tree(mount_point: str, path: str, deadline: float) -> None:
         if time.monotonic() > deadline:
             left = ", ".join(map(str, pids)) or "some that /proc does not show"
             raise Conflict(f"cgroup {path} still has processes ({left}): end them first")
-        # A process leaves its group a moment before it is over; threads of one whose first
-        # thread has ended are listed nowhere, so there is nothing to wait on but time.
+        # A process leaves its group a moment before it has ended. And threads of a process whose
+        # first thread has ended are listed nowhere, so only time can be waited for.
         if not pids or not _wait_for_an_end(pids, deadline):
             time.sleep(pause_s)
             pause_s = min(pause_s * 2, 0.05)
 
 
 def sub_groups(directory: str) -> list[str]:
-    """Name the groups directly below one; none if it is gone."""
+    """Return the names of the groups directly below one; none if it is gone."""
     try:
         with posix.scandir(directory) as entries:
             return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
@@ -117,14 +117,14 @@ def sub_groups(directory: str) -> list[str]:
 
 
 def tree(directory: str) -> Iterator[str]:
-    """Yield the directory of a group and of all below it, deepest last."""
+    """Yield the directory of a group and of all below it, the deepest last."""
     yield directory
     for name in sub_groups(directory):
         yield from tree(f"{directory}/{name}")
 
 
 def hugepage_sizes(directory: str, suffix: str) -> list[str]:
-    """Name the sizes of huge pages that a group has files for: 2MB, from hugetlb.2MB SUFFIX."""
+    """Return the sizes of huge pages that a group has files for: 2MB, from hugetlb.2MB SUFFIX."""
     names = [
         name.removeprefix("hugetlb.") for name in posix.listdir(directory) if "hugetlb." in name
     ]
@@ -139,17 +139,19 @@ def processes(directory: str) -> tuple[int, ...]:
         try:
             found += map(int, files.read_file(f"{group}/cgroup.procs").split())
         except KernelError as error:
-            # gone meanwhile; or threaded, then its processes stand in the group above
+            # removed meanwhile; or threaded, and its processes are listed in the group above
             if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
                 raise
-    return tuple(pid for pid in found if pid)  # 0: one of a PID namespace we don't see
+    # 0: a process of a PID namespace that this process does not see
+    return tuple(pid for pid in found if pid)
 
 
 def kill_one_by_one(directory: str) -> None:
-    """Send SIGKILL to every process of a group and below, once.
+    """Send SIGKILL once to every process of a group and the groups below.
 
-    A number may be another process's by the time of the signal. So first take hold of the process,
-    then look again whether that number is still in the group.
+    A number may be another process's by the time of the signal. So the process is opened first,
+    then
+    its number is looked up again in the group.
     """
     held = {pid: fd for pid in processes(directory) if (fd := _hold(pid)) is not None}
     try:
@@ -171,9 +173,9 @@ def wait_until_empty(
 
     Args:
         timeout_s: seconds.
-        again: called each time that some are left, to end those made meanwhile.
+        again: called each time that some are left, to kill new ones.
     Raises:
-        Conflict: some are left in the end.
+        Conflict: some are left at the timeout.
     """
     deadline = time.monotonic() + timeout_s
     while pids := processes(directory):
@@ -192,9 +194,9 @@ def _wait_for_an_end(pids: tuple[int, ...], deadline: float) -> bool:
     """Wait until one of *pids* ends, a tenth of a second at most.
 
     Returns:
-        Whether it did wait: not if one had ended before, and its group only did not know yet.
+        Whether it waited. It did not if a process had ended, and only its group still listed it.
     """
-    import select  # here: few containers have anything left to wait for
+    import select  # few containers have a process left to wait for
 
     held = [fd for pid in pids if (fd := _hold(pid)) is not None]
     try:
@@ -211,7 +213,7 @@ def _wait_for_an_end(pids: tuple[int, ...], deadline: float) -> bool:
 
 
 def _hold(pid: int) -> int | None:
-    """Open a descriptor of a process; None if it has ended."""
+    """Open a descriptor of a process; return None if it has ended."""
     try:
         return posix.pidfd_open(pid)
     except OSError:

@@ -1,6 +1,6 @@
-"""Whether a cgroup's processes stand: one file to read, on either version.
+"""Report whether a cgroup is frozen: one file to read, on either version.
 
-Apart from the drivers, because every command that looks at a container asks.
+This is not in the drivers, because every command on an existing container needs it.
 
 See: kernel cgroup-v1/freezer-subsystem.rst; cgroup-v2.rst "cgroup.freeze".
 """
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 
 def is_frozen(file: str) -> bool:
-    """Say whether a group's processes stand, or are about to.
+    """Report whether a group's processes are frozen, or about to be.
 
     Args:
-        file: what `Cgroup.freezer` named. The group may be gone; "" where there is no freezer.
+        file: from `Cgroup.freezer`; the group may be gone. "" if there is no freezer.
     """
     try:
         with open(file, encoding="utf-8") as opened:

@@ -1,8 +1,9 @@
-"""Which cgroup hierarchies this process sees: v1, v2, or both side by side (hybrid).
+"""The cgroup hierarchies that this process sees: v1, v2, or both (hybrid).
 
-Version 1 has a hierarchy, a tree of groups, for every controller or few; version 2 has one tree for
-all. Where they are mounted is in /proc/self/mountinfo, which of their groups this process is in
-stands in /proc/self/cgroup. See: cgroups(7); proc_pid_mountinfo(5).
+Version 1 has a hierarchy, a tree of groups, for each controller or a few; version 2 has one tree
+for
+all. /proc/self/mountinfo shows where they are mounted, and /proc/self/cgroup which of their groups
+this process is in. See: cgroups(7); proc_pid_mountinfo(5).
 """
 
 from __future__ import annotations
@@ -24,9 +25,8 @@ class View(Record):
     Args:
         name: below /sys/fs/cgroup: cpu,cpuacct; "" for /sys/fs/cgroup itself (v2).
         source: the container's group as a directory of the host, for a bind mount.
-        filesystem: cgroup or cgroup2, for a mount from inside a cgroup namespace, where it shows
-            that namespace's root.
-        hierarchy: where the host has the whole of it (v2).
+        filesystem: cgroup or cgroup2, for a mount in a cgroup namespace, whose root it then shows.
+        hierarchy: the host's mount of the whole hierarchy (v2).
         links: names beside it that point to it: cpu, cpuacct.
     """
 
@@ -41,12 +41,13 @@ class Hierarchy(Record):
     """One mounted hierarchy.
 
     Args:
-        controllers: its v1 controllers, or `name=systemd` for a named one without; () for v2,
-            whose controllers stand in its cgroup.controllers.
+        controllers: its v1 controllers, or `name=systemd` for a named one without controllers; ()
+            for
+            v2, which lists its controllers in cgroup.controllers.
         mount_point: where it is mounted.
-        root: the group that the mount point shows; not / where only a part is mounted, as in a
+        root: the group that the mount point shows; not / if only a part is mounted, as in a
             container without a cgroup namespace.
-        own: the group this process is in, counted as `root` is.
+        own: the group that this process is in, with the same origin as `root`.
     """
 
     controllers: tuple[str, ...] = ()
@@ -55,7 +56,7 @@ class Hierarchy(Record):
     own: str = "/"
 
     def own_below_mount(self) -> str:
-        """Say where the mount point shows this process's group; / where it does not show it."""
+        """Return this process's group below the mount point; / if the mount does not show it."""
         if self.root == "/":
             return self.own
         if self.own.startswith(self.root + "/"):
@@ -64,7 +65,7 @@ class Hierarchy(Record):
 
 
 class Hierarchies(Record):
-    """All hierarchies in sight.
+    """All hierarchies that this process sees.
 
     Args:
         v1: those of version 1.
@@ -76,19 +77,22 @@ class Hierarchies(Record):
 
     @property
     def version(self) -> Literal["v1", "hybrid", "v2"]:
-        """Say which version has the controllers; a named v1 hierarchy alone does not count."""
+        """Return the version that has the controllers; a named v1 hierarchy has none."""
         if not any(not name.startswith("name=") for h in self.v1 for name in h.controllers):
             return "v2"
         return "hybrid" if self.unified else "v1"
 
     def resolve(self, path: str) -> str:
-        """Make *path* absolute, counted from the mount point.
+        """Make *path* absolute, below the mount point.
 
         Args:
-            path: absolute, or relative to this process's own group; on v2 to the one above
-                that: a group with processes, as ours is, has no limits to give to those below it.
-                On v1 a process may be in another group of each hierarchy: the one that systemd
-                keeps decides, or else the first, so that a container has one path in all of them.
+            path: absolute, or relative to this process's own group; on v2 to the one above that: a
+                group
+                with processes, as ours is, has no limits to give to the groups below it. On v1 a
+                    process
+                may be in another group of each hierarchy. The group in systemd's hierarchy counts,
+                    or else
+                in the first, so that a container has one path in all of them.
         Raises:
             InvalidArgument: it is empty or the root, or contains `..` or a line break.
         See: runtime-spec config-linux.md "Cgroups Path".
@@ -116,10 +120,10 @@ class Hierarchies(Record):
 
 
 def mounted() -> Hierarchies:
-    """Read which hierarchies this process sees.
+    """Find the hierarchies that this process sees.
 
     Raises:
-        Unsupported: none, with the reason.
+        Unsupported: there is none; the message has the reason.
     """
     try:
         found = parse(files.read_file("/proc/self/mountinfo"), files.read_file("/proc/self/cgroup"))
@@ -136,7 +140,7 @@ def mounted() -> Hierarchies:
 
 def parse(mountinfo: str, own_groups: str) -> Hierarchies:
     """Find the hierarchies in the text of /proc/PID/mountinfo and /proc/PID/cgroup."""
-    groups = {}  # controllers, joined by commas; "" for v2: this process's group
+    groups = {}  # this process's group, by controllers joined by commas; "" for v2
     for line in own_groups.splitlines():
         _, controllers, group = line.split(":", 2)
         groups[controllers] = group
@@ -144,7 +148,7 @@ def parse(mountinfo: str, own_groups: str) -> Hierarchies:
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
         root, mount_point = map(unescaped, before.split(" ", 5)[3:5])
-        # What is mounted later hides what was mounted there and below before.
+        # A later mount hides earlier ones at the same place and below.
         if found:
             found = {
                 where: seen
@@ -168,9 +172,9 @@ def parse(mountinfo: str, own_groups: str) -> Hierarchies:
 
 
 def _one_mount_each(found: list[Hierarchy]) -> Hierarchies:
-    """Of several mounts of a hierarchy take the one at the usual place, or else the first."""
+    """Of several mounts of a hierarchy, keep the one at the usual place, or else the first."""
     chosen: dict[tuple[str, ...], Hierarchy] = {}
-    # sort() keeps the order of equals
+    # sort() keeps the order of equal items
     found.sort(key=lambda h: not (h.mount_point + "/").startswith(USUAL_PLACE + "/"))
     for hierarchy in found:
         chosen.setdefault(hierarchy.controllers, hierarchy)

@@ -1,9 +1,9 @@
-"""`linux.resources`: what a container may use, as the OCI specification writes it.
+"""`linux.resources`: a container's limits, in the OCI specification's form.
 
-Absent fields are None: the kernel's default, or at an update what it is now. A limit of -1 means
-no limit. Old fields are passed over, as runc does: `memory.kernel` (the kernel's own memory is part
-of `limit` since Linux 5.16) and `memory.useHierarchy` (hierarchies always count their children
-since 5.11).
+A missing field is None: the kernel's default, or in an update the present value. -1 means no limit.
+Old fields are ignored, as by runc: `memory.kernel` (the kernel's own memory is part of `limit`
+since
+Linux 5.16) and `memory.useHierarchy` (hierarchies always count their children since 5.11).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ class Memory(Record, json={"kernel_tcp": "kernelTCP", "disable_oom_killer": "dis
     """Limits of the memory controller, in bytes.
 
     Args:
-        limit: what may be used; the process that asks for more is killed.
-        reservation: what is reclaimed last when the host runs short.
+        limit: the most that may be used; a process that needs more is killed.
+        reservation: reclaimed last when the host runs short.
         swap: memory and swap together, as cgroup v1 counts it.
         kernel_tcp: buffers of TCP sockets; cgroup v1 only.
         swappiness: 0 to 100, how readily pages are swapped out; cgroup v1 only.
         disable_oom_killer: let processes over the limit hang, not die; cgroup v1 only.
-        check_before_update: refuse a limit below the present use, where the kernel would kill.
+        check_before_update: refuse a limit below the present use, at which the kernel would kill.
     See: runtime-spec config-linux.md "Memory".
     """
 
@@ -39,14 +39,14 @@ class Memory(Record, json={"kernel_tcp": "kernelTCP", "disable_oom_killer": "dis
 
 
 class Cpu(Record):
-    """How much of which processors.
+    """Processor time, and the set of processors.
 
     Args:
         shares: weight among siblings when processors are short, 2 to 262144; usually 1024.
         quota: microseconds of processor time in each period.
         period: microseconds.
         burst: microseconds that may be saved up from earlier periods.
-        idle: 1 to run only when nothing else wants to.
+        idle: 1 to run only when no other group wants to.
         realtime_runtime: microseconds for real-time tasks in each realtime_period; v1 only.
         realtime_period: microseconds.
         cpus: processors, as a list like 0-2,7;  mems: memory nodes, likewise.
@@ -65,7 +65,7 @@ class Cpu(Record):
 
 
 class Pids(Record):
-    """How many tasks (processes and threads) may exist at once; 0 allows none beside the first."""
+    """The number of tasks (processes and threads) at once; 0 allows only the first process."""
 
     limit: int | None = None
 
@@ -82,8 +82,8 @@ class DeviceWeight(Record):
     """A share among siblings of one block device's time, 10 to 1000.
 
     Args:
-        leaf_weight: the group's own processes' share among its subgroups: of the CFQ scheduler,
-            which Linux 5.0 dropped.
+        leaf_weight: the share of the group's own processes, beside its subgroups. It belongs to the
+            CFQ scheduler, which Linux 5.0 removed.
     """
 
     major: int
@@ -165,8 +165,9 @@ class DeviceRule(Record):
 class Resources(Record, json={"block_io": "blockIO"}):
     """All limits of a container.
 
-    `devices` is not written with the limits: `Cgroup.allow_devices` does that.
-    `unified` is cgroup v2's own language: text by name of the control file.
+    `devices` is not written with the limits: `Cgroup.allow_devices` does that. `unified` has the
+    texts
+    of cgroup v2's control files, by file name.
     """
 
     memory: Memory | None = None
@@ -180,9 +181,9 @@ class Resources(Record, json={"block_io": "blockIO"}):
     unified: dict[str, str] | None = None
 
     def as_of(self, oci_version: str) -> Resources:
-        """Read the limits as the specification of that version means them.
+        """Return the limits as that version of the specification means them.
 
-        Before 1.3 a limit of 0 tasks was no limit, and engines of that time write it into every
+        Before 1.3, a limit of 0 tasks was no limit, and engines of that time write it into every
         container.
         """
         version = [int(part) for part in oci_version.split(".")[:2] if part.isdecimal()]
@@ -192,13 +193,15 @@ class Resources(Record, json={"block_io": "blockIO"}):
 
     @classmethod
     def of_parts(cls, parts: dict[str, dict[str, object]]) -> Resources:
-        """Make the limits named by part and field: {"memory": {"limit": 4096}}."""
+        """Make the limits from parts and fields: {"memory": {"limit": 4096}}."""
         made: dict[str, Any] = {part: _PARTS[part](**fields) for part, fields in parts.items()}
         return cls(**made)
 
     @classmethod
     def json_path(cls, field: str) -> str:
-        """Name *field* as config.json does: block_io.weight, linux.resources.blockIO.weight."""
+        """Return the name of *field* in config.json: block_io.weight,
+        linux.resources.blockIO.weight.
+        """
         names = []
         record: type[Record] | None = cls
         for name in field.split("."):

@@ -1,7 +1,7 @@
-"""Being told when a cgroup runs out of memory.
+"""Watch for a cgroup that runs out of memory.
 
-v1 writes to an event descriptor when it looks for a process to kill; v2 counts the killed in
-memory.events, and wakes who polls that file.
+v1 writes to an event descriptor when it looks for a process to kill; v2 counts the killed ones in
+memory.events, and wakes processes that poll that file.
 
 See: kernel cgroup-v1/memory.rst "OOM Control"; cgroup-v2.rst "memory.events"; eventfd(2).
 """
@@ -23,7 +23,7 @@ else:
 
 
 class OomWatch(Protocol):
-    """Tells of each time that the memory was not enough.
+    """Reports each time that memory ran out.
 
     Attributes:
         fd: to be polled for *events*.
@@ -33,7 +33,7 @@ class OomWatch(Protocol):
     events: int
 
     def happened(self) -> bool:
-        """Say whether it came to that since the last time."""
+        """Report whether it happened since the last call."""
 
     def close(self) -> None:
         """Stop watching."""
@@ -65,7 +65,7 @@ class V1Watch:
             raise KernelError(error.errno, error.strerror, f"watch {directory}") from None
 
     def happened(self) -> bool:
-        """Say whether it came to that; the removal of the group is told in the same way."""
+        """Report whether it happened; the removal of the group is reported in the same way."""
         try:
             os.eventfd_read(self.fd)
         except BlockingIOError:
@@ -73,12 +73,12 @@ class V1Watch:
         return os.path.exists(self._directory)
 
     def close(self) -> None:
-        """Stop watching: the kernel forgets it with the descriptor."""
+        """Stop watching: closing the descriptor is enough."""
         os.close(self.fd)
 
 
 class V2Watch:
-    """Watch by the count of the killed.
+    """Watch by the number of killed processes.
 
     Args:
         directory: of the group.
@@ -96,13 +96,13 @@ class V2Watch:
 
     def _count(self) -> int:
         try:
-            # reading also ends the state of being woken, which poll(2) would tell of again
+            # reading also resets the file for poll(2), which would report it again
             return flat(os.pread(self.fd, 4096, 0).decode()).get("oom_kill", 0)
         except OSError:  # the group is gone
             return self._seen
 
     def happened(self) -> bool:
-        """Say whether it came to that."""
+        """Report whether it happened."""
         before, self._seen = self._seen, self._count()
         return self._seen > before
 

@@ -1,6 +1,6 @@
-"""Numbers of `linux.resources` that fit: the kernel would cut others to 64 bits, without a word.
+"""The ranges of numbers in `linux.resources`: the kernel would silently cut others to 64 bits.
 
-What a controller makes of a number that fits is the kernel's to say.
+Whether a controller accepts a number in range is for the kernel to decide.
 
 See: runtime-spec config-linux.md "Control groups"; the types are those of its JSON schema.
 """
@@ -43,12 +43,12 @@ _RANGES = {
 
 
 def check(resources: Resources, where: str = "linux.resources") -> None:
-    """Find numbers that no kernel takes.
+    """Find numbers that no kernel accepts.
 
     Args:
         where: the place of *resources* in its document.
     Raises:
-        InvalidArgument: naming the JSON path and what was expected.
+        InvalidArgument: it names the JSON path and what was expected.
     """
     for part, value in resources.to_json().items():
         for path, number in _numbers(value, f"{where}.{part}"):

@@ -1,6 +1,6 @@
-"""Why the kernel refuses something of a cgroup, in words that say what to do.
+"""Explain why the kernel refuses a change of a cgroup, and what to do about it.
 
-The kernel has one number for many causes; what was asked, and of which file, tells them apart.
+The kernel has one error number for many causes; the request and its file tell them apart.
 """
 
 from __future__ import annotations
@@ -79,16 +79,16 @@ def of_process(error: KernelError, path: str, pid: int) -> Error:
 def of_limit(
     error: KernelError, where: str, path: str, file: str, text: str, now: Callable[[str], str]
 ) -> Error:
-    """Explain why a limit was not taken.
+    """Explain why the kernel refused a limit.
 
     Args:
         where: the limit in the configuration: linux.resources.memory.limit.
         path: of the cgroup.
         file, text: what was to be written.
-        now: reads a control file of the cgroup, "" where there is none.
+        now: reads a control file of the cgroup, "" if there is none.
     """
     if file == "cpu.max" and " " in text and ".unified." not in where:
-        # both at once, and the kernel doesn't say which it is
+        # both at once, and the kernel does not say which one it means
         where = f"{where.rpartition('.')[0]}.quota and period"
     name, number = f"{where}: {text!r}", error.errno
     if number == errno.ENOENT:
@@ -113,7 +113,7 @@ def of_limit(
 
 
 def _of_cpuset(error: KernelError, name: str, file: str, now: Callable[[str], str]) -> Error:
-    """Explain by what the parent group offers: most refusals of cpuset are about that."""
+    """Explain by what the parent group has: most refusals of cpuset are about that."""
     offered = now(f"../{file.replace('cpuset.', 'cpuset.effective_')}")  # v1
     offered = offered or now(f"../{file}.effective")
     what = "processors" if file == "cpuset.cpus" else "memory nodes"
@@ -125,7 +125,7 @@ def _of_cpuset(error: KernelError, name: str, file: str, now: Callable[[str], st
 
 
 def of_devices(error: KernelError, path: str) -> Error:
-    """Explain why v1 does not take a device rule."""
+    """Explain why v1 refuses a device rule."""
     if error.errno == errno.EPERM:
         return KernelError(
             error.errno,
@@ -140,10 +140,10 @@ def of_devices(error: KernelError, path: str) -> Error:
 
 
 def of_missing_controller(controller: str, where: str, available: str) -> Unsupported:
-    """Explain that a limit's controller is not to be had.
+    """Explain that a limit's controller is not available.
 
     Args:
-        available: the controllers there are, by name.
+        available: the available controllers, by name.
     """
     return Unsupported(
         f"{where}: no {controller} controller here (there are: {available or 'none'}): it may be "
@@ -153,7 +153,7 @@ def of_missing_controller(controller: str, where: str, available: str) -> Unsupp
 
 
 def of_enabling(error: KernelError, controller: str, where: str, level: str) -> Error:
-    """Explain why a group of cgroup v2 does not pass a controller on to the groups below."""
+    """Explain why a group of cgroup v2 does not pass on a controller to the groups below."""
     if error.errno == errno.EBUSY:
         return Conflict(
             f"{where}: cgroup {level} holds processes, and so can't pass its {controller} "

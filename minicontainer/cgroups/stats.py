@@ -1,6 +1,6 @@
-"""What a container has used: the counters of both cgroup versions, as values.
+"""The resource use of a container: the counters of both cgroup versions, as values.
 
-A counter that this kernel, or this cgroup version, does not keep is None.
+A counter that this kernel, or this cgroup version, does not have is None.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from minicontainer.record import NO_ENTRIES, Record
 
 
 class Counter(Record):
-    """Bytes of one kind of memory: now, at most ever, the limit, and how often that was met."""
+    """Bytes of one kind of memory: now, the most ever, the limit, and how often it was reached."""
 
     usage: int = 0
     peak: int | None = None
@@ -21,14 +21,14 @@ class MemoryUse(Record):
     """Bytes, as the memory controller counts them.
 
     Args:
-        usage: now, the page cache among it;  peak: the most it ever was.
+        usage: now, with the page cache;  peak: the most it ever was.
         limit: None for no limit.
         swap: swapped out now;  swap_limit: of memory and swap together.
-        failures: how often the limit was met, and pages had to be reclaimed.
-        oom_kills: processes killed because nothing more could be reclaimed.
+        failures: how often the limit was reached, and pages had to be reclaimed.
+        oom_kills: processes killed because no more could be reclaimed.
         detail: every line of memory.stat.
         both: memory and swap together;  kernel: the kernel's part of the memory;  kernel_tcp:
-            buffers of TCP sockets. These are counted apart by cgroup v1 only.
+            buffers of TCP sockets. Only cgroup v1 counts these apart.
     """
 
     usage: int = 0
@@ -48,10 +48,11 @@ class CpuUse(Record):
     """Processor time.
 
     Args:
-        usage_ns: altogether;  user_ns, system_ns: its two parts.
+        usage_ns: the sum;  user_ns, system_ns: its two parts.
         per_cpu_ns, per_cpu_user_ns, per_cpu_system_ns: the same by processor; cgroup v1 only.
-        periods: of the quota that have passed;  throttled_periods: in how many of them it was
-            used up;  throttled_ns: how long processes then had to wait.
+        periods: of the quota that have passed;  throttled_periods: the number of periods in which
+            it
+            was used up;  throttled_ns: how long processes then had to wait.
     """
 
     usage_ns: int = 0
@@ -79,14 +80,14 @@ class CpusetUse(Record):
 
 
 class PidsUse(Record):
-    """Tasks, threads counted each; limit None for none."""
+    """Tasks, every thread counted; the limit is None for no limit."""
 
     current: int = 0
     limit: int | None = None
 
 
 class DeviceUse(Record):
-    """What passed between the container and one block device ("MAJOR:MINOR")."""
+    """Traffic between the container and one block device ("MAJOR:MINOR")."""
 
     device: str
     read_bytes: int = 0
@@ -96,7 +97,7 @@ class DeviceUse(Record):
 
 
 class HugepageUse(Record):
-    """Bytes in huge pages of one size; failures is how often the limit was met."""
+    """Bytes in huge pages of one size; failures is how often the limit was reached."""
 
     usage: int = 0
     peak: int | None = None
@@ -105,7 +106,7 @@ class HugepageUse(Record):
 
 
 class Stall(Record):
-    """How long processes stood still: percent of the last 10, 60, 300 s, and µs altogether."""
+    """How long processes had to wait: percent of the last 10, 60, 300 s, and µs in total."""
 
     avg10: float = 0.0
     avg60: float = 0.0
@@ -114,7 +115,7 @@ class Stall(Record):
 
 
 class Pressure(Record):
-    """Some of the processes stood still for want of a resource, or all of them did at once.
+    """Time in which some processes, or all at once, waited for a resource.
 
     See: kernel accounting/psi.rst.
     """
@@ -143,12 +144,12 @@ class Stats(Record):
 
 
 def limited(number: int | None) -> int | None:
-    """Read a limit; None for the largest number of whole pages, v1's way to say "no limit"."""
+    """Parse a limit; None for the largest number of whole pages, v1's "no limit"."""
     return None if number is None or number >= 1 << 62 else number
 
 
 def nested(text: str) -> dict[str, dict[str, int]]:
-    """Read lines of "NAME KEY=NUMBER …", as in io.stat and rdma.current; `max` is left out."""
+    """Parse lines of "NAME KEY=NUMBER …", as in io.stat and rdma.current; `max` is left out."""
     found = {}
     for line in text.splitlines():
         name, *pairs = line.split()
@@ -158,7 +159,7 @@ def nested(text: str) -> dict[str, dict[str, int]]:
 
 
 def pressure(text: str) -> Pressure:
-    """Read a file of pressure stall information: "some avg10=0.00 … total=0", "full …"."""
+    """Parse a file of pressure stall information: "some avg10=0.00 … total=0", "full …"."""
     stalls = {}
     for line in text.splitlines():
         kind, *pairs = line.split()

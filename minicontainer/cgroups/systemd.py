@@ -1,10 +1,12 @@
 """Cgroups that systemd makes: a transient scope around a container's first process.
 
-systemd wants to be the only one who makes groups in its tree. So it is asked for a unit, with the
-limits that it knows as properties; it makes the group, in the slice that was named, and delegates
-it. The control files are then written as by the other drivers: they know more limits, and finer.
+systemd expects to be the only program that makes groups in its tree. So it is asked for a unit,
+whose
+properties are the limits that it knows. It makes the group in the named slice, and delegates it.
+The
+control files are then written as by the other drivers, which have more limits, and finer ones.
 
-A scope is made around processes that exist: `create` notes what is wanted, and `adopt` does it.
+A scope is made around existing processes: `create` only prepares it, and `adopt` makes it.
 
 See: systemd.scope(5), systemd.resource-control(5); systemd's docs/CGROUP_DELEGATION.md.
 """
@@ -33,10 +35,10 @@ _LONGEST_UNIT = 255
 
 
 class Unit:
-    """A unit's name, and where its cgroup is.
+    """A unit's name, and the place of its cgroup.
 
     Args:
-        name: docker-0123.scope;  slice: the one that it is in.
+        name: docker-0123.scope;  slice: the slice that it is in.
     """
 
     def __init__(self, name: str, slice: str) -> None:
@@ -54,10 +56,10 @@ class Unit:
 
 
 def unit_of(path: str) -> Unit:
-    """Read what cgroupsPath says, `slice:prefix:name`; or `Unit.path`, as a state keeps it.
+    """Parse cgroupsPath, `slice:prefix:name`; or `Unit.path`, as a state has it.
 
     Raises:
-        InvalidArgument: it is neither, or names what systemd can't have.
+        InvalidArgument: it is neither, or not a possible name for systemd.
     """
     if path.startswith("/") and path.endswith(".scope"):
         above, _, name = path.rpartition("/")
@@ -70,7 +72,7 @@ def unit_of(path: str) -> Unit:
             )
         slice, prefix, name = parts
         slice = {"": _DEFAULT_SLICE, "-": _ROOT_SLICE}.get(slice, slice)
-        # a container's name may hold a plus sign, which systemd writes so
+        # a container's name may have a plus sign, which systemd writes this way
         scope = "-".join(filter(None, (prefix, name))).replace("+", "\\x2b")
         unit = Unit(f"{scope}.scope", slice)
     _check(unit)
@@ -95,7 +97,7 @@ def _check(unit: Unit) -> None:
 
 
 class SystemdCgroup:
-    """The cgroup of a scope; what systemd has no part in is done by the driver of its files.
+    """The cgroup of a scope; the driver of its files does what systemd does not.
 
     Args:
         unit: the scope.
@@ -105,7 +107,8 @@ class SystemdCgroup:
     def __init__(self, unit: Unit, files: V1Cgroup | V2Cgroup) -> None:
         self._unit = unit
         self._files = files
-        self._awaited = False  # from `create` until systemd has been asked: nothing is ours yet
+        # from `create` until the call to systemd: nothing belongs to this container yet
+        self._awaited = False
         self._resources: Resources | None = None
         self._rules: list[DeviceRule] = []
         self.path, self.version = files.path, files.version
@@ -121,11 +124,11 @@ class SystemdCgroup:
         return SystemdBus()
 
     def create(self) -> None:
-        """Note that the scope is to be made; limits set from here on come with it.
+        """Prepare the scope; limits set from here on are part of it.
 
         Raises:
             Unsupported: systemd does not run here.
-            Conflict: the group is there, and has processes.
+            Conflict: the group exists and has processes.
         """
         from minicontainer.cgroups.systemd_bus import require_systemd
 
@@ -135,7 +138,7 @@ class SystemdCgroup:
         self._awaited = True
 
     def limit(self, resources: Resources) -> None:
-        """Set the limits that are named: as properties, and in the files."""
+        """Set the limits: as properties, and in the files."""
         if self._awaited:
             self._resources = resources
             return
@@ -143,10 +146,10 @@ class SystemdCgroup:
         if not changed:
             self._files.limit(resources)
             return
-        # The files first: the kernel refuses what makes no sense, and then nothing has changed;
-        # and what systemd refuses is taken back there.
+        # The files first: the kernel refuses what makes no sense before anything has changed; and
+        # if systemd refuses something, the files are restored.
         self._files.limit(resources, lambda: self._tell(changed))
-        self._files.limit(resources)  # systemd has written them again, more coarsely
+        self._files.limit(resources)  # systemd has written them again, less precisely
 
     def _tell(self, changed: list[Property]) -> None:
         with self._bus() as bus:
@@ -171,17 +174,18 @@ class SystemdCgroup:
         return () if self._awaited else self._files.tasks_files()
 
     def adopt(self, pid: int, annotations: Mapping[str, str]) -> None:
-        """Have systemd make the scope around a process, and set the limits.
+        """Let systemd make the scope around a process, and set the limits.
 
         Args:
             annotations: of the container: some name further properties.
         Raises:
             Conflict: there is such a unit already, or systemd could not make it.
-            InvalidArgument, Unsupported: a limit or a property is not to be had.
+            InvalidArgument, Unsupported: a limit or a property is not available.
         """
         with self._bus() as bus:
             self._start(bus, pid, annotated(annotations))
-        # Where systemd keeps no group (v1's freezer, cpuset …), or passes a controller not on.
+        # For hierarchies without systemd's groups (v1's freezer, cpuset …), and controllers that it
+        # does not pass on.
         self._files.complete()
         self._files.add(pid)
         if self._resources:
@@ -202,7 +206,7 @@ class SystemdCgroup:
             ("TasksAccounting", ("b", True)),
         ]
         if not v2:
-            # v1's list of devices is systemd's to write, at every reload; on v2 ours is a program
+            # systemd writes v1's list of devices at every reload. On v2 our program is attached
             # beside systemd's own, and stays.
             wanted += device_properties(self._rules)
         if self._resources:
@@ -225,26 +229,27 @@ class SystemdCgroup:
             except RefusedError as error:
                 if not error.name.endswith(".UnitExists"):
                     raise
-                with suppress(RefusedError):  # what is left of one that failed makes way
+                with suppress(RefusedError):  # remove the rest of a failed unit of that name
                     bus.call("ResetFailedUnit", "s", self._unit.name)
                 ask()
         except RefusedError as error:
             raise _explained(error, self._unit) from None
         except Conflict:
-            self._awaited = False  # it was begun, so there may be something to stop
+            self._awaited = False  # the call was made, so there may be something to stop
             raise
         self._awaited = False
 
     def kill(self, timeout_s: float = 10) -> None:
-        """End every process; none as long as systemd has made nothing: they would be another's."""
+        """Kill every process; none before systemd has made the scope: they would be another's."""
         if not self._awaited:
             self._files.kill(timeout_s)
 
     def remove(self, timeout_s: float = 5) -> None:
-        """Stop the scope, and remove the group and those below; nothing happens if it is gone.
+        """Stop the scope, and remove the group and those below; do nothing if it is gone.
 
-        A scope that this object did not get is left alone, and so is one of that name in another
-        slice: it is somebody else's, and systemd would kill all that is in it.
+        A scope that this object did not make is left alone, and so is one of that name in another
+        slice: it
+        belongs to another program, and systemd would kill all its processes.
         """
         if self._awaited:
             self._awaited = False
@@ -257,8 +262,8 @@ class SystemdCgroup:
     def _stop(self, bus: SystemdBus) -> None:
         from minicontainer.cgroups.systemd_bus import RefusedError
 
-        # Refused: it ended with its last process. A conflict: its end overtook the job, or takes
-        # long; whether somebody is left, the files tell.
+        # Refused: it ended with its last process. A conflict: its end was faster than the job, or
+        # takes long; the files show whether processes are left.
         with suppress(RefusedError, Conflict):
             bus.run_job(
                 "StopUnit", "ss", self._unit.name, "replace",
@@ -269,7 +274,7 @@ class SystemdCgroup:
 
 
 def _explained(error: Error, unit: Unit) -> Error:
-    """Say why systemd refuses a scope."""
+    """Explain why systemd refuses a scope."""
     name = str(getattr(error, "name", ""))
     if name.endswith(".UnitExists"):
         return Conflict(f"unit {unit.name} exists already: remove it, or use another name")

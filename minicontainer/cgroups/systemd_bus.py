@@ -1,7 +1,7 @@
-"""Talking to systemd: method calls over D-Bus, and waiting for its jobs.
+"""Talk to systemd: method calls over D-Bus, and waiting for its jobs.
 
-systemd listens on the system bus, and at a socket of its own, for root, where there is no bus.
-Starting or stopping a unit only queues a job; the signal JobRemoved tells when it is done, and how.
+systemd listens on the system bus; if there is no bus, root can use a socket of its own. Starting or
+stopping a unit only queues a job; the signal JobRemoved reports when it is done, and how.
 
 See: org.freedesktop.systemd1(5); D-Bus specification.
 """
@@ -47,7 +47,7 @@ class RefusedError(KernelError):
     Args:
         name: of the D-Bus error: org.freedesktop.systemd1.NoSuchUnit.
         message: systemd's own words.
-        call: what it refused.
+        call: the refused call.
     """
 
     def __init__(self, name: str, message: str, call: str) -> None:
@@ -78,7 +78,7 @@ class SystemdBus:
         require_systemd()
         self._parser = Parser()
         self._serial = 0
-        self._ended: dict[str, str] = {}  # jobs: how they ended
+        self._ended: dict[str, str] = {}  # the results of jobs that have ended
         self._socket, self._direct = _connect()
         self._systemd = DBusAddress(_PATH, bus_name=_NAME, interface=_INTERFACE)
         try:
@@ -105,14 +105,14 @@ class SystemdBus:
             self._socket.sendall(request)
             login.feed(self._socket.recv(4096))
         self._socket.sendall(BEGIN)
-        if not self._direct:  # a bus wants to be told who listens to what
+        if not self._direct:  # a bus sends signals only to processes that ask for them
             ended = MatchRule(type="signal", interface=_INTERFACE, member="JobRemoved")
             self._ask(message_bus.Hello())
             self._ask(message_bus.AddMatch(ended))
             self._ask(new_method_call(self._systemd, "Subscribe"))
 
     def call(self, method: str, signature: str = "", *body: Any, shell: str = "") -> Any:
-        """Call a method of systemd's manager; give what it returns.
+        """Call a method of systemd's manager; return its result.
 
         Args:
             signature: the arguments' types, as D-Bus writes them.
@@ -137,7 +137,7 @@ class SystemdBus:
         return answer.body[0] if answer.body else None
 
     def slice_of(self, unit: str) -> str:
-        """Name the slice that a scope is in; "" where systemd knows no such scope."""
+        """Return the slice that a scope is in; "" if systemd knows no such scope."""
         try:
             path = self.call("GetUnit", "s", unit)
             asked = Properties(DBusAddress(path, bus_name=_NAME, interface=f"{_NAME}.Scope"))
@@ -147,11 +147,11 @@ class SystemdBus:
         except OSError as error:
             raise _unreachable(error) from None
         if answer.header.message_type is MessageType.error:
-            return ""  # it went meanwhile
+            return ""  # it was removed meanwhile
         return str(answer.body[0][1])
 
     def run_job(self, method: str, signature: str, *body: Any, shell: str = "") -> None:
-        """Call a method that queues a job for a unit, and wait for its end.
+        """Call a method that queues a job for a unit, and wait for the job's end.
 
         Raises:
             RefusedError: as `call` does.
@@ -176,8 +176,9 @@ class SystemdBus:
         serial = self._send(message)
         deadline = time.monotonic() + _PATIENCE_S
         while True:
-            # A call that reaches systemd's own socket together with the end of the greeting is
-            # read with it, and not looked at before the next one comes: sd-bus of systemd 252.
+            # If a call reaches systemd's own socket together with the end of the greeting, systemd
+            # reads both at once, and looks at the call only when the next one comes: sd-bus of
+            # systemd 252.
             soon = min(deadline, time.monotonic() + _OVERLOOKED_S) if self._direct else deadline
             try:
                 answer = self._receive(soon)
@@ -195,7 +196,7 @@ class SystemdBus:
         return self._serial
 
     def _receive(self, deadline: float) -> Any:
-        """Wait for the next message; note the end of jobs."""
+        """Wait for the next message; record the end of jobs."""
         while (message := self._parser.get_next_message()) is None:
             self._socket.settimeout(max(0.001, deadline - time.monotonic()))
             if not (data := self._socket.recv(65536)):
@@ -208,7 +209,7 @@ class SystemdBus:
 
 
 def _connect() -> tuple[socket.socket, bool]:
-    """Connect to the bus, or else to systemd's own socket; say whether it is the latter."""
+    """Connect to the bus, or else to systemd's own socket; report whether it is the socket."""
     reason = OSError("")
     for path in (_SYSTEM_BUS, _PRIVATE):
         connection = socket.socket(socket.AF_UNIX)

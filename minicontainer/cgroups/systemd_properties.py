@@ -1,7 +1,8 @@
-"""Limits as properties of a systemd unit: those that systemd knows.
+"""Limits as properties of a systemd unit, as far as systemd has them.
 
-It writes them into the control files itself, and again at every `systemctl daemon-reload`: what it
-is not told, it takes away then. So it is told, if more coarsely than the files are written after.
+systemd writes them into the control files itself, and again at every `systemctl daemon-reload`,
+where it removes limits that it does not know. So it gets all that it has properties for, although
+less precisely than the files are written afterwards.
 
 See: systemd.resource-control(5); org.freedesktop.systemd1(5), "Properties".
 """
@@ -25,16 +26,16 @@ if TYPE_CHECKING:
 
 INFINITY = 2**64 - 1
 _DEFAULT_PERIOD_US = 100_000
-_WHOLE_PERCENT_US = 10_000  # of a second: systemd keeps quotas as percent
+_WHOLE_PERCENT_US = 10_000  # of a second: systemd stores quotas as percent
 
 
 def number(name: str, value: int) -> Property:
-    """Make a property that is a number; negative stands for no limit."""
+    """Make a property that is a number; a negative one means no limit."""
     return name, ("t", INFINITY if value < 0 else value)
 
 
 def properties(resources: Resources, version: str, now: Now) -> list[Property]:
-    """Give the properties for the limits that are named.
+    """Return the properties for these limits.
 
     Args:
         version: of cgroups: v1, hybrid or v2.
@@ -60,11 +61,11 @@ def _for_v2(resources: Resources, now: Now) -> Iterator[Property]:
     if cpu:
         weight = conversions.weight_of_shares(cpu.shares or 0)
         if cpu.idle == 1:
-            yield number("CPUWeight", 0)  # systemd's word for cpu.idle, since 252
+            yield number("CPUWeight", 0)  # means cpu.idle to systemd, since 252
         elif weight:
             yield number("CPUWeight", int(weight))
         elif cpu.idle == 0:
-            yield number("CPUWeight", -1)  # the usual one: so the kernel too takes idle back
+            yield number("CPUWeight", -1)  # the default, which the kernel too sets after idle
         for name, text in (("AllowedCPUs", cpu.cpus), ("AllowedMemoryNodes", cpu.mems)):
             if text:
                 yield name, ("ay", bits(text))
@@ -81,7 +82,7 @@ def _memory(resources: Resources, now: Now) -> Iterator[Property]:
     if memory.reservation:
         yield number("MemoryLow", memory.reservation)
     swap = -1 if memory.limit == -1 and not memory.swap else memory.swap
-    # without a look at the file, which is not there before systemd has made the group
+    # without reading the file, which does not exist before systemd has made the group
     if swap and (alone := conversions.swap_without_memory(swap, resources, now)):
         yield number("MemorySwapMax", -1 if alone == "max" else int(alone))
 
@@ -97,7 +98,7 @@ def _for_v1(resources: Resources) -> Iterator[Property]:
 
 
 def _quota(cpu: Cpu, version: str, now: Now) -> Iterator[Property]:
-    """Give quota and period; systemd wants the quota of a whole second, in whole percents."""
+    """Return quota and period; systemd wants the quota for a whole second, in whole percents."""
     if not cpu.quota and not cpu.period:
         return
     quota, period = _present_quota(version, now)
@@ -106,14 +107,14 @@ def _quota(cpu: Cpu, version: str, now: Now) -> Iterator[Property]:
         yield number("CPUQuotaPeriodUSec", period)
     per_second = -1
     if quota > 0:
-        # rounded up, or systemd would hold the group below what its file is to allow
+        # rounded up, or systemd would hold the group below what its file allows
         percents = -(-quota * 1_000_000 // (period * _WHOLE_PERCENT_US))
         per_second = percents * _WHOLE_PERCENT_US
     yield number("CPUQuotaPerSecUSec", per_second)
 
 
 def _present_quota(version: str, now: Now) -> tuple[int, int]:
-    """Read the quota and period that hold: -1 for no quota."""
+    """Read the present quota and period: -1 for no quota."""
     if version == "v2":
         quota, _, period = now("cpu.max").partition(" ")
     else:
@@ -121,7 +122,7 @@ def _present_quota(version: str, now: Now) -> tuple[int, int]:
     return (int(quota) if quota.isdecimal() else -1), int(period or _DEFAULT_PERIOD_US)
 
 
-# unified's files that systemd has a property for.
+# Files in `unified` that systemd has a property for.
 _UNIFIED = {
     "cpu.weight": "CPUWeight",
     "memory.high": "MemoryHigh",
@@ -135,7 +136,9 @@ _UNIFIED_LISTS = {"cpuset.cpus": "AllowedCPUs", "cpuset.mems": "AllowedMemoryNod
 
 
 def _unified(unified: dict[str, str]) -> Iterator[Property]:
-    """Give those of cgroup v2's own files that systemd knows; the others are only written."""
+    """Return properties for those of cgroup v2's own files that have one; the others are only
+    written.
+    """
     for file, value in unified.items():
         text = value.strip()
         if file in _UNIFIED:
@@ -152,7 +155,7 @@ def bits(text: str) -> bytes:
     """Turn a list such as 0-2,7 into a mask: the lowest bit of the first byte is 0.
 
     Raises:
-        InvalidArgument: it is no such list.
+        InvalidArgument: it is not such a list.
     """
     mask = 0
     for part in text.split(","):
@@ -174,10 +177,11 @@ _INTEGERS = {
 
 
 def annotated(annotations: Mapping[str, str]) -> list[Property]:
-    """Give the properties that annotations name: org.systemd.property.TimeoutStopUSec.
+    """Return the properties that annotations name: org.systemd.property.TimeoutStopUSec.
 
-    Their values are written as GVariant's texts, of which these are understood: 'text', true,
-    false, numbers, with a type before them (uint64 5) or as int32, and lists of texts.
+    Their values are GVariant texts, of which these are understood: 'text', true, false, numbers,
+    with a
+    type before them (uint64 5) or as int32, and lists of texts.
 
     Raises:
         InvalidArgument: a value is none of these.
@@ -193,7 +197,7 @@ def annotated(annotations: Mapping[str, str]) -> list[Property]:
 
 
 def _variant(text: str, where: str) -> tuple[str, Any]:
-    """Read a value as D-Bus types and holds it."""
+    """Return a value with its D-Bus type."""
     if text in ("true", "false"):
         return "b", text == "true"
     if text[:1] == "[" and text[-1:] == "]":
@@ -218,9 +222,9 @@ def _variant(text: str, where: str) -> tuple[str, Any]:
 
 
 def device_properties(rules: Iterable[DeviceRule]) -> list[Property]:
-    """Give the list of devices as systemd writes it.
+    """Return the list of devices as systemd writes it.
 
-    A list that allows all but some can't be said; then systemd allows all, and the file is
+    A list that allows all but a few has no such form; systemd then allows all, and the file is
     stricter.
     """
     wanted = Rules(rules)
@@ -250,7 +254,7 @@ def _specifiers(device: str, names: dict[tuple[str, str], list[str]]) -> Iterato
 
 
 def _driver_names() -> dict[tuple[str, str], list[str]]:
-    """Read which drivers have which major numbers, by kind (c, b) and number."""
+    """Read the drivers' major numbers: the driver by kind (c, b) and number."""
     try:
         text = files.read_file("/proc/devices")
     except KernelError:

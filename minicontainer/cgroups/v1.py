@@ -1,7 +1,7 @@
-"""Cgroup v1: a tree for each controller, all with a group of the same path.
+"""Cgroup v1: a tree for each controller, with a group of the same path in all of them.
 
-On a hybrid host the v2 hierarchy is joined too, like any other; controllers that only it has are
-used there. See: kernel admin-guide/cgroup-v1/.
+On a hybrid host the v2 hierarchy is joined too; a controller that only v2 has is used there.
+See: kernel admin-guide/cgroup-v1/.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ class V1Cgroup:
             for hierarchy in hierarchies.v1
             for name in hierarchy.controllers
         }
-        # Processes are looked for in one hierarchy: one that no program inside has a use for.
+        # Processes are listed in one hierarchy, which no program inside has a use for.
         counted = self._mount_points.get("freezer", hierarchies.v1[0].mount_point)
         self._counted = counted + path
 
     def controller(self, name: str, path: str | None = None) -> Any:
-        """Give a controller's files in this group, or another; None if it is not mounted.
+        """Return a controller's files in this group, or another; None if it is not mounted.
 
-        The type is left open: its attributes are cgroupspy's, and have none.
+        The result has no type, since cgroupspy's attributes have none.
         """
         if name not in self._mount_points:
             return None
@@ -89,12 +89,12 @@ class V1Cgroup:
             if is_frozen(self.freezer()):
                 raise directories.frozen(self.path)
             if self.unified:
-                # without controllers: but for hugetlb, perhaps, all are in v1
+                # without controllers: except perhaps for hugetlb, all are in v1
                 self.unified.make_directory()
             undo.pop_all()
 
     def complete(self) -> None:
-        """Make the groups that are missing, where another has made some and put a process in."""
+        """Make the missing groups, after systemd has made some and put a process in."""
         for hierarchy in self._hierarchies:
             directories.make(hierarchy.mount_point, self.path)
             if "cpuset" in hierarchy.controllers:
@@ -103,9 +103,9 @@ class V1Cgroup:
             directories.make(self.unified.top, self.path)
 
     def _inherit_cpuset(self, path: str) -> None:
-        """Copy processors and memory nodes from above where a group has none: none takes no task.
+        """Copy processors and memory nodes from above if a group has none: it could have no task.
 
-        The group above may be as new, made by another process that did not get here yet.
+        The group above may be new too, made by another process that has not copied them yet.
         """
         cpuset = self.controller("cpuset", path)
         above_path = path.rpartition("/")[0]
@@ -127,8 +127,9 @@ class V1Cgroup:
     def add(self, pid: int) -> None:
         """Move a process into the group of every hierarchy.
 
-        Back to back: the kernel waits for all processors to pass a quiet state before the first
-        move, and not before those that follow at once.
+        One move directly after the other: before the first one the kernel waits until all
+        processors have
+        passed a quiet state, but not before those that follow at once.
         """
         try:
             for hierarchy in self._hierarchies:
@@ -140,18 +141,18 @@ class V1Cgroup:
             self.unified.add(pid)
 
     def give_to(self, uid: int, gid: int) -> None:
-        """Do nothing: who may write to a group of v1 can do the host harm."""
+        """Do nothing: a user who can write to a group of v1 can harm the host."""
 
     def fd(self) -> int | None:
-        """Open the v2 side of a hybrid host for clone3(2), which knows groups of v2 alone."""
+        """Open the v2 group of a hybrid host for clone3(2), which only knows v2."""
         return self.unified.fd() if self.unified else None
 
     def unified_path(self) -> str:
-        """Name the v2 directory of a hybrid host."""
+        """Return the v2 directory of a hybrid host."""
         return self.unified.directory if self.unified else ""
 
     def tasks_paths(self) -> tuple[str, ...]:
-        """Name the `tasks` file of every v1 hierarchy."""
+        """Return the `tasks` file of every v1 hierarchy."""
         return tuple(f"{h.mount_point}{self.path}/tasks" for h in self._hierarchies)
 
     def tasks_files(self) -> tuple[tuple[str, int], ...]:
@@ -159,23 +160,24 @@ class V1Cgroup:
         return tuple((path, files.open_for_writing(path)) for path in self.tasks_paths())
 
     def processes(self) -> tuple[int, ...]:
-        """List the processes, those of groups below among them."""
+        """List the processes, with those of groups below."""
         return directories.processes(self._counted)
 
     def kill(self, timeout_s: float = 10) -> None:
-        """End every process: all at once where v2 is mounted too, or else one by one.
+        """Kill every process: all at once if v2 is mounted too, otherwise one by one.
 
-        A frozen process dies when it thaws. Those not yet frozen are, for the time of the signals:
-        so no child is made that they miss. Without a freezer those are met by the next signals.
+        A frozen process dies when it thaws. Processes are frozen while the signals are sent, so
+        that no
+        child is missed. Without a freezer, the next round of signals reaches those children.
         """
         if not os.path.exists(self._counted):
             return
         at_once = self.unified is not None and self.unified.kill_at_once()
-        # NotFound, ENOENT, ENODEV: another command removes the group too, and was faster
+        # NotFound, ENOENT, ENODEV: another command has removed the group
         with suppress(NotFound, KernelError):
             if not at_once and not self.frozen() and self.freezer():
                 self._set_frozen(True)
-        directories.kill_one_by_one(self._counted)  # at_once: those that were moved out of it
+        directories.kill_one_by_one(self._counted)  # at_once: those moved out of the v2 group
         with suppress(NotFound, KernelError):
             self.thaw()
 
@@ -195,9 +197,9 @@ class V1Cgroup:
             )
 
     def freeze(self) -> None:
-        """Stop all processes, and return when they stand.
+        """Freeze all processes, and return when they are frozen.
 
-        It may never get there while new ones are made, until it is told once more.
+        While new processes are made, it may not succeed until it is requested again.
         """
         self._require_group()
         deadline = time.monotonic() + _FREEZE_TIMEOUT_S
@@ -210,17 +212,17 @@ class V1Cgroup:
             self._set_frozen(True)
 
     def thaw(self) -> None:
-        """Let them run on."""
+        """Thaw them."""
         self._require_group()
         self._set_frozen(False)
 
     def frozen(self) -> bool:
-        """Say whether they stand."""
+        """Report whether they are frozen."""
         freezer = self.controller("freezer")
         return bool(freezer and freezer.known("state", "") == "FROZEN")
 
     def freezer(self) -> str:
-        """Name the file that says so."""
+        """Return the file that shows it."""
         freezer = self.controller("freezer")
         return str(freezer.filepath("freezer.state")) if freezer else ""
 
@@ -237,7 +239,7 @@ class V1Cgroup:
         control_files.apply(resources, self.path, self._is_v2, self._write_limit, self.read, agree)
 
     def _is_v2(self, row: Limit) -> bool:
-        """Say whether only the v2 hierarchy has a row's controller, as hugetlb on some hosts."""
+        """Report whether only the v2 hierarchy has a row's controller, as hugetlb on some hosts."""
         if any(_controller_of(file) in self._mount_points for file, _ in row.v1):
             return False
         unified = self.unified
@@ -254,7 +256,7 @@ class V1Cgroup:
             raise refusals.of_missing_controller(name, where, " ".join(self._mount_points))
 
     def read(self, file: str) -> str:
-        """Read a control file, ../ one above; "" if there is none."""
+        """Read a control file; with ../ one of the group above. "" if there is none."""
         controller = self.controller(file.removeprefix("../").partition(".")[0])
         if not controller:
             return self.unified.read(file) if self.unified else ""
@@ -295,7 +297,7 @@ class V1Cgroup:
             raise refusals.of_devices(error, self.path) from None
 
     def mounts(self) -> tuple[View, ...]:
-        """Say what the container's /sys/fs/cgroup consists of: a directory for each hierarchy."""
+        """Return the parts of the container's /sys/fs/cgroup: a directory for each hierarchy."""
         views = []
         for hierarchy in self._hierarchies:
             name = hierarchy.mount_point.rpartition("/")[2]
@@ -314,12 +316,12 @@ class V1Cgroup:
     # ---- counters
 
     def oom_kills(self) -> int:
-        """Count the processes that were killed because a memory limit was met."""
+        """Count the processes that were killed because a memory limit was reached."""
         memory = self.controller("memory")
         return int(memory.known("oom_control", {}).get("oom_kill", 0)) if memory else 0
 
     def watch_oom(self) -> OomWatch:
-        """Be told of each time from now on that the memory was not enough."""
+        """Watch for memory that runs out, from now on."""
         from minicontainer.cgroups.oom import V1Watch
 
         self._require_group()

@@ -1,9 +1,10 @@
 """The control files of cgroup v1, by cgroupspy's controllers.
 
 A `Controller` of cgroupspy has the control files of one group as attributes, each with the type of
-its text. What it lacks is added here in its own way: the controllers pids, freezer, hugetlb and
-rdma, and newer files. Its `Node`s and trees stay out: they look through all of /sys/fs/cgroup, and
-bring `logging` with them, 6 ms at each start; a controller needs no more of a node than its path.
+its text. This module adds what it lacks, in the same form: the controllers pids, freezer, hugetlb
+and rdma, and newer files. Its `Node`s and trees are not used: they search all of /sys/fs/cgroup,
+and
+import `logging`, 6 ms at each start. A controller only needs the path of a node.
 
 See: kernel admin-guide/cgroup-v1/.
 """
@@ -18,8 +19,8 @@ import sys
 from minicontainer.errors import KernelError
 from minicontainer.kernel import files
 
-# cgroupspy takes one name from collections.abc; the package around that takes a start 1 ms. So the
-# module stands there without it, for as long as these imports last.
+# cgroupspy imports one name from collections.abc; the package around that costs a start 1 ms. So
+# that module is put in place without the package, during these imports.
 _had_abc = "collections.abc" in sys.modules
 sys.modules.setdefault("collections.abc", _collections_abc)
 from cgroupspy import controllers  # noqa: E402
@@ -34,19 +35,19 @@ if TYPE_CHECKING:
 
 
 class Place:
-    """What a controller wants to know of its node."""
+    """The part of a node that a controller needs."""
 
     def __init__(self, full_path: str, path: str) -> None:
         self.full_path, self.path = full_path, path
 
 
 class OurController(controllers.Controller):  # type: ignore[misc]  # cgroupspy has no types
-    """A controller whose files are read and written as all others of this project are."""
+    """A controller whose files are read and written like all others of this project."""
 
     node: Place
 
     def filepath(self, filename: bytes | str) -> str:
-        """Name a control file in full; cgroupspy's own names are bytes."""
+        """Return a control file's full path; cgroupspy's own paths are bytes."""
         return f"{self.node.full_path}/{os.fsdecode(filename)}"
 
     def set_property(self, filename: bytes | str, value: object) -> None:
@@ -59,7 +60,7 @@ class OurController(controllers.Controller):  # type: ignore[misc]  # cgroupspy 
         return files.read_file(self.filepath(filename)).strip()
 
     def known(self, name: str, otherwise: Any) -> Any:
-        """Read the attribute *name*; *otherwise* if this kernel has no such file."""
+        """Read the attribute *name*; return *otherwise* if this kernel has no such file."""
         try:
             return getattr(self, name)
         except KernelError as error:
@@ -88,7 +89,7 @@ class Cpu(OurController, controllers.CpuController):  # type: ignore[misc]  # no
 
 
 class CpuSet(OurController, controllers.CpuSetController):  # type: ignore[misc]  # no types
-    """Which processors and memory nodes."""
+    """The processors and memory nodes."""
 
 
 class Memory(OurController, controllers.MemoryController):  # type: ignore[misc]  # no types
@@ -96,11 +97,11 @@ class Memory(OurController, controllers.MemoryController):  # type: ignore[misc]
 
 
 class Devices(OurController, controllers.DevicesController):  # type: ignore[misc]  # no types
-    """Which devices."""
+    """The devices that may be used."""
 
 
 class BlkIO(OurController, controllers.BlkIOController):  # type: ignore[misc]  # no types
-    """Block devices: cgroupspy has the sums, these are by device: "DEVICE OPERATION NUMBER"."""
+    """Block devices: cgroupspy has the sums; these are by device: "DEVICE OPERATION NUMBER"."""
 
     bytes = BaseFileInterface("blkio.throttle.io_service_bytes_recursive", readonly=True)
     operations = BaseFileInterface("blkio.throttle.io_serviced_recursive", readonly=True)
@@ -116,7 +117,7 @@ class Pids(OurController):
 
 
 class Freezer(OurController):
-    """Stop and go on: THAWED, FREEZING, FROZEN."""
+    """Freeze and thaw: THAWED, FREEZING, FROZEN."""
 
     state = BaseFileInterface("freezer.state")
 
@@ -137,4 +138,4 @@ CONTROLLERS: dict[str, type[OurController]] = {
     "memory": Memory,
     "pids": Pids,
     "rdma": Rdma,
-}  # others have nothing but what every controller has
+}  # the others have only the files that every controller has

@@ -34,7 +34,7 @@ _SWITCHES = (
 
 
 def read(group: V1Cgroup) -> Stats:
-    """Read all counters of a group; pressure is counted by v2 alone."""
+    """Read all counters of a group; only v2 counts pressure."""
     rdma = group.controller("rdma")
     return Stats(
         memory=_memory(group),
@@ -59,7 +59,7 @@ def _memory(group: V1Cgroup) -> MemoryUse:
         limit=limited(memory.limit_in_bytes),
         swap=max(0, both.usage - usage) if both else None,
         swap_limit=both.limit if both else None,
-        # of two equal limits the kernel meets that of the sum first
+        # if both limits are equal, the kernel reaches that of the sum first
         failures=memory.failcnt + (both.failures if both else 0),
         oom_kills=group.oom_kills(),
         detail=memory.stat,
@@ -70,7 +70,7 @@ def _memory(group: V1Cgroup) -> MemoryUse:
 
 
 def _counter(memory: Any, kind: str) -> Counter | None:
-    """Read the files of one kind of memory; None where the kernel does not count it apart."""
+    """Read the files of one kind of memory; return None if the kernel does not count it apart."""
     try:
         numbers = [
             int(memory.get_property(f"{kind}.{name}"))
@@ -121,7 +121,7 @@ def _devices(group: V1Cgroup) -> tuple[DeviceUse, ...]:
     blkio = group.controller("blkio")
     if not blkio:
         return ()
-    # BFQ counts all; without it there is a count only of what passed while a throttle was set
+    # BFQ counts everything; without it, only traffic during a throttle is counted
     moved = by_device(blkio.known("bfq_bytes", "")) or by_device(blkio.known("bytes", ""))
     done = by_device(blkio.known("bfq_operations", "")) or by_device(blkio.known("operations", ""))
     return tuple(
@@ -152,7 +152,7 @@ def _hugepages(group: V1Cgroup) -> dict[str, HugepageUse]:
 
 
 def by_device(text: str) -> dict[str, dict[str, int]]:
-    """Read lines of "MAJOR:MINOR OPERATION NUMBER"; the last one, "Total NUMBER", is none."""
+    """Parse lines of "MAJOR:MINOR OPERATION NUMBER"; the last one, "Total NUMBER", is not one."""
     found: dict[str, dict[str, int]] = {}
     for line in text.splitlines():
         device, *told = line.split()

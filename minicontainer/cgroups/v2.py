@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from minicontainer.cgroups.oom import OomWatch
     from minicontainer.cgroups.stats import Stats
 
-# What a container gets where the host has it: for its limits, and for `stats`.
+# The controllers that a container gets if the host has them: for its limits, and for `stats`.
 CONTROLLERS = ("cpu", "cpuset", "hugetlb", "io", "memory", "pids", "rdma")
 _FREEZE_TIMEOUT_S = 10
 _DELEGATED = "/sys/kernel/cgroup/delegate"
@@ -53,7 +53,7 @@ class V2Cgroup:
     # ---- making and removing
 
     def create(self) -> None:
-        """Make the group, with every controller this host has."""
+        """Make the group, with every controller that this host has."""
         self.make_directory()
         self.complete()
 
@@ -62,9 +62,9 @@ class V2Cgroup:
         try:
             self._pass_down(CONTROLLERS)
         except KernelError as error:
-            # Whether it matters that one can't be had, shows when a limit needs it.
+            # A missing controller only matters when a limit needs it.
             if error.errno == errno.EBUSY:
-                return  # then none can
+                return  # then no controller can be passed on
             for controller in CONTROLLERS:
                 try:
                     self._pass_down((controller,))
@@ -72,10 +72,10 @@ class V2Cgroup:
                     continue
 
     def make_directory(self) -> None:
-        """Make the group as it comes.
+        """Make the group, without controllers.
 
         Raises:
-            Conflict: it exists, and has processes; or they would stand still.
+            Conflict: it exists and has processes; or it is frozen.
         """
         new = directories.make(self.top, self.path)
         if not new and self.processes():
@@ -92,7 +92,7 @@ class V2Cgroup:
     def _pass_down(self, wanted: tuple[str, ...]) -> None:
         """Enable controllers in all groups above, so that this one has them.
 
-        Where the group right above passes them on, all those above it do: then one look is enough.
+        If the group right above passes them on, so do all those above it: then one read is enough.
 
         Raises:
             KernelError: of a group that can't: EBUSY if it has processes.
@@ -114,7 +114,8 @@ class V2Cgroup:
         """Have the group *level* pass controllers on, unless it has processes.
 
         The kernel forbids that for most controllers. For cpu, cpuset and pids it does not, but
-        turns the groups below into threaded ones, which take no process: so look first.
+        makes the
+        groups below threaded, and those take no process: so check first.
         """
         at_top = level == "/"
         if not at_top or self._top_is_a_group():
@@ -125,18 +126,22 @@ class V2Cgroup:
         files.write_file(file, text, object=f"cgroup:{level.rstrip('/')}/cgroup.subtree_control")
 
     def _top_is_a_group(self) -> bool:
-        """Say whether the mount shows a part of the host's tree: its real root has no type."""
+        """Report whether the mount shows a part of the host's tree: the real root has no
+        cgroup.type.
+        """
         return os.path.exists(f"{self.top}/cgroup.type")
 
     def _empty_top(self) -> None:
         """Move the processes at the top into a leaf, /init: only leaves may have processes.
 
-        It is the top of the container that this runs in, so they are ours to move. Docker's own
-        image for Docker in Docker does so, under that name.
+        It is the top of the container that this runs in, so these are our own processes. Docker's
+        own image
+        for Docker in Docker does this, with the same name.
         """
         for _ in range(10):  # they may fork meanwhile
             pids = files.read_file(f"{self.top}/cgroup.procs").split()
-            if not pids or "0" in pids:  # 0: one of another PID namespace, which can't be named
+            # 0: a process of another PID namespace, which has no number here
+            if not pids or "0" in pids:
                 return
             directories.make(self.top, "/init")
             for pid in pids:
@@ -151,17 +156,18 @@ class V2Cgroup:
     # ---- processes
 
     def add(self, pid: int) -> None:
-        """Move a process in."""
+        """Move a process into the group."""
         try:
             self.write("cgroup.procs", str(pid))
         except KernelError as error:
             raise refusals.of_process(error, self.path, pid) from None
 
     def give_to(self, uid: int, gid: int) -> None:
-        """Let a user divide the group: its directory, and the files that the kernel lists.
+        """Let a user divide the group: give it the directory, and the files that the kernel lists.
 
-        Those of a group that the container's user namespace does not map could not be written from
-        inside with any capability, and so by no `exec`.
+        If their group id is not mapped in the container's user namespace, no capability inside
+        would be
+        enough to write to them, so `exec` could not either.
         """
         names = ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]
         if os.path.exists(_DELEGATED):  # since Linux 4.15
@@ -182,23 +188,23 @@ class V2Cgroup:
             raise NotFound(f"cgroup {self.path}: {error.strerror}") from None
 
     def unified_path(self) -> str:
-        """Name the group's directory."""
+        """Return the group's directory."""
         return self.directory
 
     def tasks_paths(self) -> tuple[str, ...]:
-        """Name none: v2 has one hierarchy."""
+        """Return nothing: v2 has one hierarchy."""
         return ()
 
     def tasks_files(self) -> tuple[tuple[str, int], ...]:
-        """Open none: clone3(2) put the child into the one hierarchy that there is."""
+        """Return nothing: clone3(2) put the child into the one hierarchy that there is."""
         return ()
 
     def processes(self) -> tuple[int, ...]:
-        """List the processes, those of groups below among them."""
+        """List the processes, with those of groups below."""
         return directories.processes(self.directory)
 
     def kill(self, timeout_s: float = 10) -> None:
-        """End every process."""
+        """Kill every process."""
         if self.kill_at_once():
             directories.wait_until_empty(self.directory, self.path, timeout_s)
             return
@@ -210,7 +216,7 @@ class V2Cgroup:
         directories.wait_until_empty(self.directory, self.path, timeout_s, kill_the_rest)
 
     def kill_at_once(self) -> bool:
-        """Send SIGKILL to the whole tree in one go; False before Linux 5.14, which can't."""
+        """Send SIGKILL to the whole tree at once; return False before Linux 5.14, which can't."""
         try:
             self.write("cgroup.kill", "1")
         except KernelError as error:
@@ -221,7 +227,7 @@ class V2Cgroup:
         return True
 
     def freeze(self) -> None:
-        """Stop all processes, and return when they stand."""
+        """Freeze all processes, and return when they are frozen."""
         import select
 
         self._require_group()
@@ -230,7 +236,7 @@ class V2Cgroup:
         events = os.open(f"{self.directory}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
         try:
             poll = select.poll()
-            poll.register(events, select.POLLPRI)  # the file wakes us at each change
+            poll.register(events, select.POLLPRI)  # a change of the file wakes us
             while not flat(os.pread(events, 4096, 0).decode())["frozen"]:
                 left_s = deadline - time.monotonic()
                 if left_s <= 0:
@@ -241,16 +247,16 @@ class V2Cgroup:
             os.close(events)
 
     def thaw(self) -> None:
-        """Let them run on."""
+        """Thaw them."""
         self._require_group()
         self.write("cgroup.freeze", "0")
 
     def frozen(self) -> bool:
-        """Say whether they stand."""
+        """Report whether they are frozen."""
         return flat(self.read("cgroup.events")).get("frozen") == 1
 
     def freezer(self) -> str:
-        """Name the file that says so."""
+        """Return the file that shows it."""
         return f"{self.directory}/cgroup.freeze"
 
     # ---- limits
@@ -263,17 +269,17 @@ class V2Cgroup:
         )
 
     def has(self, controller: str) -> bool:
-        """Say whether this hierarchy has a controller at all."""
+        """Report whether this hierarchy has a controller at all."""
         return controller in files.read_file(f"{self.top}/cgroup.controllers").split()
 
     def write_limit(self, where: str, file: str, text: str) -> None:
-        """Write a limit; if its file is missing, have the controller passed on to this group first.
+        """Write a limit; if its file is missing, first have the controller passed on to this group.
 
         Args:
             where: the limit in config.json, for messages.
         Raises:
             KernelError: of write(2).
-            Unsupported, Conflict: the controller can't be had.
+            Unsupported, Conflict: the controller is not available.
         """
         try:
             self.write(file, text)
@@ -284,7 +290,7 @@ class V2Cgroup:
             self.write(file, text)
 
     def _require(self, controller: str, where: str) -> None:
-        """Have a controller here, or say why not."""
+        """Get a controller for this group, or explain why that is not possible."""
         self._require_group()
         if not self.has(controller):
             available = files.read_file(f"{self.top}/cgroup.controllers").strip()
@@ -306,8 +312,8 @@ class V2Cgroup:
             return
         group = self.fd()
         try:
-            # All programs must allow a device: with the new one attached before the old one goes,
-            # there is no moment in which more is allowed than either says.
+            # All programs must allow a device. The new one is attached before the old one is
+            # removed, so at no moment is more allowed than by either.
             before = bpf.device_programs(group)
             loaded = bpf.load_device_program(program(Rules(listed)))
             try:
@@ -335,17 +341,17 @@ class V2Cgroup:
             raise
 
     def mounts(self) -> tuple[View, ...]:
-        """Say what the container's /sys/fs/cgroup consists of: this group."""
+        """Return the parts of the container's /sys/fs/cgroup: this group."""
         return (View(name="", source=self.directory, filesystem="cgroup2", hierarchy=self.top),)
 
     # ---- counters
 
     def oom_kills(self) -> int:
-        """Count the processes that were killed because a memory limit was met."""
+        """Count the processes that were killed because a memory limit was reached."""
         return flat(self.read("memory.events")).get("oom_kill", 0)
 
     def watch_oom(self) -> OomWatch:
-        """Be told of each time from now on that the memory was not enough."""
+        """Watch for memory that runs out, from now on."""
         from minicontainer.cgroups.oom import V2Watch
 
         self._require_group()

@@ -43,7 +43,7 @@ def read(group: V2Cgroup) -> Stats:
 
 
 def _number(group: V2Cgroup, file: str) -> int | None:
-    """Read a number; None for `max`, and where there is no such file."""
+    """Read a number; None for `max`, and if there is no such file."""
     text = group.read(file)
     return int(text) if text.isdecimal() else None
 
@@ -101,6 +101,6 @@ def hugepages(group: V2Cgroup) -> dict[str, HugepageUse]:
 
 
 def pressures(group: V2Cgroup) -> dict[str, Pressure]:
-    """Read how long processes stood still, by resource."""
+    """Read how long processes waited, by resource."""
     texts = {name: group.read(f"{name}.pressure") for name in ("cpu", "memory", "io")}
     return {name: pressure(text) for name, text in texts.items() if text}

@@ -1,9 +1,9 @@
-"""Paths that stay in a root: resolved by the kernel, kept as descriptors.
+"""Paths that stay in a root: resolved by the kernel, and used as descriptors.
 
-A container's tree is the container's: it may hold a symbolic link to anywhere, and another
-container that shares a volume may swap a directory for one between two of our calls. So a path in
-it is never used as a string twice. The kernel resolves it once, inside the root, and what was
-found is used by its descriptor.
+A container's tree is under the container's control: it may hold a symbolic link to anywhere, and
+another container that shares a volume may replace a directory by one between two of our calls. So a
+path in it is never used as a string twice. The kernel resolves it once, inside the root, and the
+result is used by its descriptor.
 
 See: openat2(2); CVE-2019-18837, CVE-2021-30465, CVE-2024-45310.
 """
@@ -25,13 +25,13 @@ RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
-_MOST_LINKS = 40  # as the kernel follows: path_resolution(7)
+_MOST_LINKS = 40  # as many as the kernel follows: path_resolution(7)
 _MOST_TRIES = 128
 _LONGEST_FILE = 4 << 20  # bytes that are read of an image's file
 
 
 class Root:
-    """A directory that shall be a root, and what it is called on the host.
+    """A directory used as a root, and its path on the host.
 
     Args:
         fd: its descriptor.
@@ -42,9 +42,9 @@ class Root:
         self.path = _name_of(fd)
 
     def inside(self, fd: int) -> str:
-        """Say where a descriptor's file is, as a process in this root would.
+        """Return the path of a descriptor's file, as a process in this root would see it.
 
-        Where it is, and not what it was called: links may have led there.
+        This is where the file is now, and not the path that was opened: a link may have led there.
         """
         return "/" + _name_of(fd).removeprefix(self.path).lstrip("/")
 
@@ -80,29 +80,30 @@ def openat2(dir_fd: int, path: str, flags: int, resolve: int, mode: int = 0) -> 
 def open_in_root(root_fd: int, path: str, flags: int = os.O_PATH, resolve: int = 0) -> int:
     """Open *path* as a process with *root_fd* as its root directory would find it.
 
-    Absolute links and `..` stay inside; links of /proc that lead out by magic are refused.
+    Absolute links and `..` stay inside; magic links of /proc, which could lead out, are refused.
 
     Args:
         root_fd: the root's directory.
-        flags: of open(2); O_PATH gives a place to mount on, whatever stands there.
+        flags: of open(2); O_PATH opens any kind of file, as a place to mount on.
         resolve: more RESOLVE_… rules, such as RESOLVE_NO_SYMLINKS.
     """
     for _ in range(_MOST_TRIES):
         try:
             return openat2(root_fd, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve)
         except KernelError as error:
-            # With RESOLVE_IN_ROOT a `..` may cross a rename that happens meanwhile; the kernel
-            # then can't tell whether it stayed inside, and asks to try again.
+            # With RESOLVE_IN_ROOT, a `..` may meet a rename that happens meanwhile. The kernel then
+            # can't tell whether it stayed inside, and asks to try again.
             if error.errno != errno.EAGAIN:
                 raise
     raise KernelError(errno.EAGAIN, os.strerror(errno.EAGAIN), f"openat2({shortened(path)})")
 
 
 def read_in_root(root_fd: int, path: str) -> str:
-    """Read a text file of an image, by its links inside that root; "" if it is no regular file.
+    """Read a text file of an image, inside that root; return "" if it is not a regular file.
 
-    To read a fifo would wait, of a device there may be no end, and to open one can do anything: so
-    it is looked at before, and again after, should somebody have changed it meanwhile.
+    Reading a fifo would wait, a device may have no end, and opening one can have any effect. So the
+    file
+    is checked before it is opened, and again afterwards, since it may have been replaced.
 
     Args:
         root_fd: the root's directory.
@@ -122,18 +123,19 @@ def read_in_root(root_fd: int, path: str) -> str:
 
 
 def make_in_root(root_fd: int, path: str, *, directory: bool, follow: bool = True) -> int:
-    """Open *path* inside the root, making what is missing of it.
+    """Open *path* inside the root; make the parts that are missing.
 
-    Links on the way are followed inside the root, also when they point to what does not exist
-    yet: the missing parts are made where the link leads.
+    Links on the way are followed inside the root, also to a path that does not exist yet: the
+    missing
+    parts are made where the link leads.
 
     Args:
-        directory: make the last part as a directory, else as an empty file.
-        follow: a link at the path's end; else that is what is opened.
+        directory: make the last part as a directory, otherwise as an empty file.
+        follow: follow a link at the path's end; otherwise open the link itself.
     Returns:
-        An O_PATH descriptor of what is there.
+        An O_PATH descriptor of the last part.
     Raises:
-        KernelError: ELOOP, ENOTDIR, EROFS and what else mkdirat(2) and mknodat(2) say.
+        KernelError: ELOOP, ENOTDIR, EROFS and other errors of mkdirat(2) and mknodat(2).
     """
     flags = os.O_PATH | (0 if follow else os.O_NOFOLLOW)
     try:
@@ -171,11 +173,11 @@ def make_in_root(root_fd: int, path: str, *, directory: bool, follow: bool = Tru
 
 
 def make_file_in(directory: int, name: str, *, where: str) -> int:
-    """Open the file *name* of a directory, made if it is missing, as a place to mount on.
+    """Open the file *name* of a directory as a place to mount on; make it if it is missing.
 
     Args:
         directory: opened before; no link in it is followed.
-        where: the whole path as the container will see it, for the event alone.
+        where: the whole path in the container, for the event alone.
     Returns:
         An O_PATH descriptor.
     Raises:
@@ -192,15 +194,15 @@ def make_file_in(directory: int, name: str, *, where: str) -> int:
 
 
 def make_plain_in_root(root_fd: int, path: str, *, directory: bool) -> int:
-    """Open *path* inside the root, made where it is missing, with no link anywhere on the way.
+    """Open *path* inside the root, without following any link; make the parts that are missing.
 
-    What is opened is what was checked: between a look and a second resolution, another container
-    with the same root could put a link there.
+    The directory that was checked is the one that is opened: between a check and a second lookup,
+    another container with the same root could put a link there.
 
     Raises:
         KernelError: ELOOP for a symbolic link, and as `make_in_root`.
     """
-    # not O_NOFOLLOW: with O_PATH it would open a link at the end, instead of refusing it
+    # not O_NOFOLLOW: with O_PATH that opens a link at the end, instead of refusing it
     try:
         return open_in_root(root_fd, path, resolve=RESOLVE_NO_SYMLINKS)
     except KernelError as error:
@@ -211,9 +213,9 @@ def make_plain_in_root(root_fd: int, path: str, *, directory: bool) -> int:
 
 
 def _make_last(root_fd: int, parts: list[str], flags: int, *, directory: bool) -> int | None:
-    """Make and open the last part, if it is all that is missing and no link plays a part.
+    """Make and open the last part, if only that is missing and there is no link.
 
-    That is how it is most often, and takes half as many calls.
+    This is the usual case, and takes half as many calls.
     """
     if ".." in parts:
         return None
@@ -224,7 +226,7 @@ def _make_last(root_fd: int, parts: list[str], flags: int, *, directory: bool) -
         return None
     with files.opened(parent):
         if not _make(parent, name, f"/{'/'.join(parts)}", directory=directory):
-            return None  # a link that leads nowhere; or somebody else made it
+            return None  # a link to nowhere; or another process made it
         return openat2(parent, name, flags, RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH)
 
 
@@ -233,7 +235,7 @@ def _parts(path: str) -> list[str]:
 
 
 def _link_or_make(parent: int, name: str, where: str, *, directory: bool) -> str | None:
-    """Give the target if *name* in *parent* is a link; make it if it is missing."""
+    """Return the target if *name* in *parent* is a link; make it if it is missing."""
     try:
         found = os.stat(name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
@@ -245,7 +247,7 @@ def _link_or_make(parent: int, name: str, where: str, *, directory: bool) -> str
 
 
 def _make(parent: int, name: str, where: str, *, directory: bool) -> bool:
-    """Make a directory or an empty file; say whether it was not there."""
+    """Make a directory or an empty file; report whether it was missing."""
     try:
         if directory:
             files.make_dir(name, at=parent, where=where)
@@ -260,24 +262,25 @@ def _make(parent: int, name: str, where: str, *, directory: bool) -> bool:
 
 
 def is_directory(fd: int) -> bool:
-    """Say whether a descriptor is a directory's."""
+    """Report whether a descriptor is a directory's."""
     return stat.S_ISDIR(os.fstat(fd).st_mode)
 
 
 def is_device(fd: int, major: int, minor: int) -> bool:
-    """Say whether a descriptor is that character device's."""
+    """Report whether a descriptor is that character device's."""
     found = os.fstat(fd)
     return stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(major, minor)
 
 
 def open_device(root_fd: int, path: str, major: int, minor: int) -> int | None:
-    """Open a character device inside the root, for reading and writing, if it is the one meant.
+    """Open a character device inside the root, for reading and writing, if it is the expected one.
 
-    Looked at twice: to open another device could do something by itself, and what is opened in the
-    end may no longer be what was seen first.
+    It is checked twice: opening another device could have an effect by itself, and the file may
+    have
+    been replaced after the first check.
 
     Returns:
-        None if something else is there.
+        None if it is another file.
     Raises:
         KernelError: ENOENT, ENOTDIR, EACCES on a mount that is nodev.
     """
