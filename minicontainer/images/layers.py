@@ -14,6 +14,7 @@ See: image-spec config.md "Layer ChainID"; overlayfs.rst.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -141,7 +142,11 @@ class LayerStore:
                     json.dump(about, file)
                 os.unlink(os.path.join(work, "lock"))
                 trees.sync_filesystem(work)
-                os.rename(work, self._place(chain_id))
+                try:
+                    os.rename(work, self._place(chain_id))
+                except OSError as error:
+                    if error.errno != errno.ENOTEMPTY:  # another process has the same one there
+                        raise
             trees.sync_directory(self._root)
             return int(about["size"])
 

@@ -10,8 +10,11 @@ from concurrent import futures
 
 from minicontainer.errors import NotFound
 from minicontainer.images import manifests
-from minicontainer.images.image import short
+from minicontainer.images.blobs import chunks_of
+from minicontainer.images.compression import gzipped, kind_of_media_type
+from minicontainer.images.image import OCI_LAYER, short
 from minicontainer.images.indexes import digest_of
+from minicontainer.images.manifests import Descriptor
 from minicontainer.images.references import Reference, parse
 from minicontainer.images.registry import Registry, Settings
 from minicontainer.images.registry_errors import Refused, for_push
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from minicontainer.images.credentials import Credentials
     from minicontainer.images.image import Image, Layer
     from minicontainer.images.store import ImageStore
+    from minicontainer.images.store_leases import Lease
     from minicontainer.images.transfers import Progress
 
 PARALLEL_UPLOADS = 3
@@ -87,6 +91,14 @@ class _Push:
     def run(self) -> str:
         """Push layers, config and manifest, and say so."""
         self._teller.status(f"The push refers to repository [{self._name.repository}]")
+        with self._store.lease(f"push {self._name.familiar}") as lease:
+            for digest in (self._image.manifest, *(each.digest for each in self._image.layers)):
+                lease.keep(digest)  # until it is there, although somebody removes the image
+            if not self._image.repo_digests:
+                self._image = compressed(self._store, lease, self._image)
+            return self._push_all()
+
+    def _push_all(self) -> str:
         content = self._store.blobs.read(self._image.manifest)
         manifest = manifests.parse(content, self._image.media_type)
         self._push_layers()
@@ -151,3 +163,36 @@ class _Push:
                     if other.domain == self._name.domain and other.path != self._name.path:
                         found[other.path] = None
         return list(found)[:_MOST_SOURCES]
+
+
+def compressed(store: ImageStore, lease: Lease, image: Image) -> Image:
+    """Compress the layers that are plain tars, as archives bring them; give the image that results.
+
+    Its ID is the same: the config names the layers by what they hold. The manifest is another, so
+    an image that a registry has already stays as it is. The same tar gives the same blob.
+
+    Args:
+        store: which has the image, and gets its new blobs.
+        lease: keeps them until it has them.
+        image: to be pushed.
+    """
+    if all(kind_of_media_type(layer.media_type) for layer in image.layers):
+        return image
+    made = []
+    for layer in image.layers:
+        if kind_of_media_type(layer.media_type):
+            made.append(layer)
+            continue
+        with store.blobs.open(layer.digest) as file, store.blobs.new() as part:
+            part.write_all(gzipped(chunks_of(file)))
+            size = lease.commit(part)
+        made.append(layer.replace(digest=part.digest, size=size, media_type=f"{OCI_LAYER}+gzip"))
+    old = manifests.parse(store.blobs.read(image.manifest), image.media_type)
+    layers = tuple(
+        Descriptor(digest=each.digest, size=each.size, media_type=each.media_type) for each in made
+    )
+    with store.blobs.new() as part:
+        part.write(manifests.make(old.config, layers))
+        lease.commit(part)
+    sizes = {layer.chain_id: layer.unpacked_size for layer in image.layers}
+    return store.add(part.digest, unpacked_sizes=sizes, parent=image.parent)

@@ -80,9 +80,11 @@ class StrictRegistry:
         realm: where tokens come from; "" asks for none.
         tokens: the scopes that each token is good for.
         requests: method, path and headers of all that came.
+        proxied: what clients that take it for a proxy put before the path.
     """
 
     def __init__(self) -> None:
+        self.proxied = ""
         self.faults = Faults()
         self.realm = ""
         self.tokens: dict[str, set[str]] = {}
@@ -219,6 +221,8 @@ class _Handler(_Base):
 
     def _do(self) -> None:
         registry = self.server.registry
+        if registry.proxied:
+            self.path = self.path.removeprefix(registry.proxied)
         registry.requests.append((self.command, self.path, dict(self.headers)))
         path, _, query = self.path.partition("?")
         values = dict(urllib.parse.parse_qsl(query))

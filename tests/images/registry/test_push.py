@@ -15,7 +15,7 @@ from minicontainer.images.registry import Registry
 from minicontainer.images.registry_errors import Interrupted
 from tests.images.conftest import add_image
 from tests.images.registry.conftest import need_skopeo
-from tests.images.registry.images import tar_of
+from tests.images.registry.images import OCI, Made, tar_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -198,3 +198,23 @@ def test_429_is_waited_for(strict: StrictRegistry, host: Host, pushed: tuple[Ima
     strict.faults.busy = 3
     host.push(name)
     check(strict, image, host)
+
+
+def test_plain_layers_are_compressed_first(
+    real: DebianRegistry, host: Host, other_host: Host
+) -> None:
+    """As `load` brings them; the image keeps its ID, and the same tar gives the same blob."""
+    need_skopeo()
+    plain = Made(tar_of({"a": b"1" * 10_000}), tar_of({"b": b"2" * 10_000}), kind="oci-plain")
+    for blob in (*plain.blobs.values(), plain.manifest):
+        host.store.blobs.write(blob)
+    name = f"{real.host}/x:1"
+    host.store.add(plain.digest, names=[parse(name)])
+    digest = host.push(name)
+    inspected = skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{name}")
+    assert {x["mediaType"] for x in inspected["layers"]} == {f"{OCI}.layer.v1.tar+gzip"}
+    assert sum(x["size"] for x in inspected["layers"]) < 1000
+    pulled = other_host.pull(name)
+    assert pulled.id == plain.id == host.store.resolve(name).id
+    assert other_host.file(pulled, "b") == b"2" * 10_000
+    assert host.push(name) == digest
