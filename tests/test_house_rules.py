@@ -53,6 +53,7 @@ LIBRARY_HOMES = {
     "h11": ("api/connection.py",),
     "wsproto": ("api/relay.py",),
     "rich": ("cli/progress.py",),
+    "polib": ("learn/narration.py",),
     "sqlite3": ("images/store*.py", "engine/store*.py"),
 }
 

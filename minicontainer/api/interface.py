@@ -149,3 +149,5 @@ if TYPE_CHECKING:
         events: Events
         system: System
         traces: Traces
+
+        def end_story(self, name: str) -> None: ...

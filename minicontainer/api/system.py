@@ -6,7 +6,7 @@ See: Docker Engine API, "System".
 from __future__ import annotations
 
 from minicontainer.api import streams
-from minicontainer.api.calls import JSON_TYPE, Answer, json_answer
+from minicontainer.api.calls import JSON_TYPE, NO_CONTENT, Answer, json_answer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,4 +56,12 @@ def events(call: Call) -> Answer:
 def trace(call: Call) -> Answer:
     """GET /minicontainer/traces/NAME: the kernel events of a story, as they happen."""
     story = call.engine.traces.read(call.name)
-    return Answer(200, streams.object_lines(iter(story)), JSON_TYPE, early=True, cleanup=story)
+    begun = (("Minicontainer-Begun-Ns", str(call.engine.traces.begun_ns(call.name))),)
+    parts = streams.object_lines(iter(story))
+    return Answer(200, parts, JSON_TYPE, begun, early=True, cleanup=story)
+
+
+def end_trace(call: Call) -> Answer:
+    """DELETE /minicontainer/traces/NAME: end a story behind its last event."""
+    call.engine.end_story(call.name)
+    return NO_CONTENT

@@ -214,8 +214,6 @@ RUN_FLAGS = (
     toggle("detach", "d", "run in the background, and print the container's ID"),
     Flag(name="detach-keys", help="keys that end the connection, and not the container"),
     toggle("sig-proxy", "", "pass signals on to the program", default=True),
-    Flag(name="explain", alone="calls", metavar="LEVEL",
-         help="print every step, why, and what it changes: =steps, =calls or =full"),
 )  # fmt: skip
 
 _UPDATED = (

@@ -95,6 +95,23 @@ QUIET = toggle("quiet", "q", "show only IDs")
 NO_TRUNC = toggle("no-trunc", "", "show whole values")
 
 
+def _level(value: str) -> str:
+    if value not in ("steps", "calls", "full"):
+        raise InvalidArgument("use steps, calls or full")
+    return value
+
+
+# What makes a command tell what it does to the kernel, and the commands that can.
+STORY_FLAGS = (
+    Flag(name="explain", alone="calls", metavar="LEVEL", read=_level,
+         help="print every step, why, and what it changes: =steps, =calls or =full"),
+    toggle("json", "", "print the kernel events, one JSON object a line"),
+    Flag(name="record", metavar="FILE", help="keep the kernel events, for `minicontainer replay`"),
+    Flag(name="lang", metavar="LANG", help="the language of --explain: en, ru; by the locale"),
+)  # fmt: skip
+_WITH_STORY = ("run", "create", "start", "stop", "restart", "kill", "rm", "exec", "pull", "update")
+
+
 class Asked:
     """A parsed command line: each option is an attribute, `args` has the rest.
 
@@ -166,8 +183,10 @@ class Command:
             argv: what followed.
             session: the environment and the engine.
         """
+        tells = name.rpartition(" ")[2] in _WITH_STORY
+        flags = (*self.flags, *(STORY_FLAGS if tells else ()), *ROOT_FLAGS)
         try:
-            values, args, given = parse((*self.flags, *ROOT_FLAGS), argv, self.options_first)
+            values, args, given = parse(flags, argv, self.options_first)
         except InvalidArgument as error:
             message = f"{error}: see '{PROGRAM} {name} --help'"
             raise Exit(message, EXIT_ENGINE, prefix=True) from None
@@ -175,7 +194,13 @@ class Command:
             if value := values.pop(flag.dest):
                 session.options[flag.dest] = value
         self._check_number(name, len(args))
-        return self.act(Asked(values, args, given, session, argv))
+        asked = Asked(values, args, given, session, argv)
+        if tells and (asked.explain or asked.json or asked.record):
+            from minicontainer.cli import stories  # only who asks for it pays for it
+
+            with stories.told(asked, name):
+                return self.act(asked)
+        return self.act(asked)
 
     def _check_number(self, name: str, count: int) -> None:
         if self.least <= count <= (count if self.most is None else self.most):

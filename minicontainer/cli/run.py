@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from minicontainer.cli.client import Client, Connection, Response
 
-_EMBEDDED = "busybox"  # the image that needs no registry
 _TAKES = "IMAGE [COMMAND] [ARG...]"
 # What an engine says of a program that can't be run, and the status that a shell would give.
 _STATUSES = (
@@ -58,7 +57,7 @@ def create(asked: Asked) -> int:
 @command(_TAKES, *RUN_FLAGS, options_first=True)
 def run(asked: Asked) -> int:
     """Create and run a new container from an image."""
-    if asked.explain or (asked.rootfs and asked.session.address.own):
+    if asked.rootfs and asked.session.address.own:
         return _run_here(asked)
     _check_arguments(asked, "run")
     if asked.detach and asked.attach:
@@ -89,15 +88,11 @@ def run(asked: Asked) -> int:
 
 
 def _run_here(asked: Asked) -> int:
-    """Run in this very process, without an engine: from a directory, or with every step told."""
+    """Run from a directory, in this very process and without an engine."""
     from minicontainer.cli import local_run
     from minicontainer.runtime.parent import interpreter
 
     words = list(asked.words)
-    if not asked.rootfs:
-        if asked.args[:1] not in ([_EMBEDDED], [full_name(_EMBEDDED)]):
-            raise Exit(f"--explain needs the image {_EMBEDDED}, or --rootfs DIR", EXIT_ENGINE, True)
-        del words[len(words) - len(asked.args)]
     roots = asked.session.options
     for name in ("data-root", "exec-root"):
         if (value := roots.get(name.replace("-", "_"))) and f"--{name}" not in words:

@@ -6,6 +6,7 @@ from minicontainer.cli.flags import ROOT_FLAGS, Flag, toggle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from minicontainer.cli.client import Client
@@ -53,9 +54,13 @@ class Session:
         if self._client is None:
             from minicontainer.cli.client import Client
 
-            address = self.address
-            self._client = Client(address, self._start if address.own else None)
+            self._client = Client(self.address, self.engine_starter)
         return self._client
+
+    @property
+    def engine_starter(self) -> Callable[[], None] | None:
+        """Give what starts the engine where none answers; None for an engine that is not ours."""
+        return self._start if self.address.own else None
 
     def _start(self) -> None:
         from minicontainer.cli import autostart  # rarely: an engine answers, most of the time

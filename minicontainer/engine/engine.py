@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from minicontainer.steps import Event
 
 
+_LAST_WORDS_S = 5.0  # of a monitor whose container has ended
+
+
 class Options(Record):
     """How an engine works.
 
@@ -143,6 +146,13 @@ class Engine:
     def explain(self, container: Container, event: Event) -> None:
         """Pass on an event of a container's start or end to those who listen."""
         self.traces.tell(container.story, event, container.id)
+
+    def end_story(self, name: str) -> None:
+        """End a story, when the ends of its containers that are under way have been told."""
+        for container in self.containers.all():
+            if container.story == name and not container.state.is_running():
+                self.supervisor.wait_for_monitor(container, _LAST_WORDS_S)
+        self.traces.end(name)
 
     def resolve_image(self, text: str, platform: str) -> Image:
         """Find an image to start a container from.

@@ -120,8 +120,12 @@ class Supervisor:
                 "container is marked for removal and cannot be started: "
                 f"{container.short_id} is {status}"
             )
-        with container.changed:  # the monitor of the last start may still be clearing away
-            container.changed.wait_for(lambda: container.monitor is None, timeout=30)
+        self.wait_for_monitor(container, 30)  # of the last start: it may still be clearing away
+
+    def wait_for_monitor(self, container: Container, timeout_s: float) -> None:
+        """Wait until a container's monitor has ended; not for ever."""
+        with container.changed:
+            container.changed.wait_for(lambda: container.monitor is None, timeout_s)
 
     def _start(
         self, container: Container, clients: list[tuple[protocol.AttachStreams, int]]

@@ -68,6 +68,13 @@ class Story:
         finally:
             self._traces.leave(self._name, self)
 
+    def finish(self) -> None:
+        """End the story for this reader when it has read what is there."""
+        try:
+            self._events.put_nowait(None)
+        except queue.Full:
+            self.close()
+
     def close(self) -> None:
         """End the story for this reader."""
         self._closed = True
@@ -104,6 +111,13 @@ class Traces:
             if not readers:
                 self._readers.pop(name, None)
                 self._begun.pop(name, None)
+
+    def end(self, name: str) -> None:
+        """End a story for all its readers, behind the events that they have not read yet."""
+        with self._lock:
+            readers = tuple(self._readers.get(name, ()))
+        for story in readers:
+            story.finish()
 
     @contextmanager
     def telling(self, name: str) -> Iterator[None]:

@@ -38,7 +38,9 @@ class Calls:
         self._open.clear()
 
     def text(self, event: Event) -> str:
-        """Write one call with its arguments and its result."""
+        """Write one call with its arguments and its result; a request is written as it is sent."""
+        if " " in event.call:
+            return short_ids(event.call)
         told = ", ".join(self._argument(event, i) for i in range(len(event.args)))
         self._remember_descriptors(event)
         return f"{shorten(event.call)}({told}){_result(event)}"

@@ -11,28 +11,20 @@ explains a step by the docstring of the function that takes it. Three levels of 
 
 from __future__ import annotations
 
-import inspect
-import re
 import textwrap
 
-from minicontainer import steps
-from minicontainer.engine import sandbox
 from minicontainer.learn.calls import Calls, changes, short_ids
 from minicontainer.learn.folding import fold
-from minicontainer.runtime.child import init
-from minicontainer.runtime.parent import lifecycle
+from minicontainer.learn.narration import reason_of, summary_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import TextIO
 
     from minicontainer.learn.folding import Act
     from minicontainer.steps import Event
 
 LEVELS = ("steps", "calls", "full")
-_RECIPES: tuple[Callable[..., object], ...] = (*sandbox.STEPS, *lifecycle.STEPS, *init.RECIPE)
-_SECTION = re.compile(r"^(Args|Returns|Raises|Yields):")
 _WIDTH = 80
 
 
@@ -42,10 +34,12 @@ class Explainer:
     Args:
         out: where the text goes.
         level: one of LEVELS.
+        lang: the language of the narration; calls and names are the kernel's own.
     """
 
-    def __init__(self, out: TextIO, level: str = "full") -> None:
+    def __init__(self, out: TextIO, level: str = "full", lang: str = "en") -> None:
         self._out = out
+        self._lang = lang
         self._level = level
         self._headings: dict[str, int] = {}  # the number of each step
         self._current: Event | None = None  # the first event of the step that is being told
@@ -88,8 +82,8 @@ class Explainer:
 
     def _reason(self, step: str) -> list[str]:
         if self._level == "full":
-            return reason_of(step)
-        return textwrap.wrap(summary_of(step), _WIDTH - 3)
+            return reason_of(step, self._lang)
+        return textwrap.wrap(summary_of(step, self._lang), _WIDTH - 3)
 
     def _end_step(self, now: int) -> None:
         held, self._held = self._held, []
@@ -109,7 +103,7 @@ class Explainer:
         name = event.step or "between the steps"
         line = f"{number:>3}. {name:<24} "
         room = _WIDTH - len(line) - len(took) - 2
-        self._out.write(f"{line}{_cut(summary_of(event.step), room):<{room}}  {took}\n")
+        self._out.write(f"{line}{_cut(summary_of(event.step, self._lang), room):<{room}}  {took}\n")
 
     # -- one act: its command, or the call; what changed; how often ------------------------------
 
@@ -173,19 +167,3 @@ def _cut(text: str, width: int) -> str:
 def _cut_middle(word: str, width: int) -> str:
     half = (width - 3) // 2
     return word if len(word) <= width - 2 else f"{word[:half]}…{word[-half:]}"
-
-
-def summary_of(name: str) -> str:
-    """Give the first sentence of what a step does."""
-    lines = reason_of(name)
-    return " ".join(lines[: lines.index("")] if "" in lines else lines)
-
-
-def reason_of(name: str) -> list[str]:
-    """Give the lines that say what a step does and why: its docstring, without the arguments."""
-    for step in _RECIPES:
-        if steps.step_name(step) == name:
-            lines = (inspect.getdoc(step) or "").splitlines()
-            end = next((i for i, line in enumerate(lines) if _SECTION.match(line)), len(lines))
-            return "\n".join(lines[:end]).rstrip().splitlines()
-    return []

@@ -58,7 +58,6 @@ class Recorder:
     Args:
         out: the file.
         command: what the user typed.
-        text: writes a call as a reader sees it.
         explain: gives what a step does, by language.
     """
 
@@ -66,11 +65,12 @@ class Recorder:
         self,
         out: TextIO,
         command: str,
-        text: Callable[[Event], str],
         explain: Callable[[str], dict[str, str]],
     ) -> None:
         self._out = out
-        self._text = text
+        from minicontainer.learn.calls import Calls  # not to read one: that needs no Linux
+
+        self._calls = Calls()
         self._explain = explain
         self._steps: dict[str, dict[str, str]] = {}
         self._count = 0
@@ -82,7 +82,7 @@ class Recorder:
         if event.step not in self._steps:
             self._steps[event.step] = self._explain(event.step)
         self._count += 1
-        text = self._text(event) if event.call else ""
+        text = self._calls.text(event) if event.call else ""
         self._write({"event": event.to_json(), "text": text})
 
     def finish(self) -> None:

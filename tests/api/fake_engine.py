@@ -231,3 +231,7 @@ class FakeEngine:
         self.networks: Any = None
         self.volumes: Any = None
         self.traces = Traces()
+
+    def end_story(self, name: str) -> None:
+        """End a story."""
+        self.traces.end(name)

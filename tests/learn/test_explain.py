@@ -14,7 +14,7 @@ import pytest
 from minicontainer import steps
 from minicontainer.engine import sandbox
 from minicontainer.kernel import mounts
-from minicontainer.learn import calls, explain, folding
+from minicontainer.learn import calls, explain, folding, narration
 from minicontainer.runtime.child import init
 from minicontainer.runtime.parent import lifecycle
 from minicontainer.steps import Event
@@ -48,7 +48,7 @@ def told(*events: Event) -> str:
 @pytest.mark.parametrize("step", ALL_STEPS, ids=names(ALL_STEPS))
 def test_every_step_is_explained(step: Callable[..., object]) -> None:
     """Its docstring says what and why, and ends before the arguments."""
-    reason = explain.reason_of(steps.step_name(step))
+    reason = narration.reason_of(steps.step_name(step))
     assert len(reason[0]) > len("Do something.")
     assert reason[0][0].isupper()
     assert not any(line.startswith(("Args:", "Raises:", "Returns:")) for line in reason)
@@ -79,7 +79,7 @@ def test_a_run_is_told_step_by_step(run: Run) -> None:
     always = {steps.step_name(step) for step in init.RECIPE if not hasattr(step, "asked")}
     assert always <= set(seen)  # also those that make no call
     for name in seen:
-        assert "\n   ".join(explain.reason_of(name)).replace("\n   \n", "\n\n") in result.errors
+        assert "\n   ".join(narration.reason_of(name)).replace("\n   \n", "\n\n") in result.errors
 
 
 def test_a_step_that_is_not_asked_for_is_not_told(run: Run) -> None:

@@ -1,0 +1,127 @@
+"""`--explain` and `--record`: what a command makes the kernel do, told while it happens.
+
+The command names a story in a header of its requests, and a thread reads the story's events from
+the engine: those of engine, monitor and init. The requests themselves are told by this client.
+
+See: `minicontainer.engine.traces` for the protocol; `minicontainer.learn` for the text.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from contextlib import ExitStack, contextmanager
+
+from minicontainer import jsontext, steps
+from minicontainer.cli.client import Client, EngineError, Lost, send_request
+from minicontainer.cli.exits import EXIT_ENGINE, Exit
+from minicontainer.contexts import suppress
+from minicontainer.learn import narration
+from minicontainer.learn.explain import Explainer
+from minicontainer.learn.recording import Recorder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, TextIO
+
+    from minicontainer.cli.client import Response
+    from minicontainer.cli.flags import Asked
+    from minicontainer.steps import Event
+
+    Listener = Callable[[Event], None]
+
+HEADER = "Minicontainer-Trace"
+_PATIENCE_S = 10  # for the last events, once the command is over
+
+
+@contextmanager
+def told(asked: Asked, name: str) -> Iterator[None]:
+    """Tell, or record, what the requests of a command make the kernel do.
+
+    Args:
+        name: of the command, as it was typed.
+    Raises:
+        Exit: the engine is another one, and can't tell.
+    """
+    with ExitStack() as stack:
+        listeners = list(_listeners(asked, name, stack))
+        lock = threading.Lock()
+        narration.know(send_request)
+
+        def hear(event: Event) -> None:
+            with lock:
+                for listener in listeners:
+                    listener(event)
+
+        session = asked.session
+        story = os.urandom(8).hex()
+        reader = _Reader(Client(session.address, session.engine_starter), story, hear)
+        stack.callback(reader.finish)
+        steps.listen(hear, "client", reader.begun_ns)
+        stack.callback(steps.listen, None, "client")
+        session.client.headers[HEADER] = story
+        yield
+
+
+def _listeners(asked: Asked, name: str, stack: ExitStack) -> Iterator[Listener]:
+    lang = asked.lang or narration.language(asked.session.environ)
+    if asked.json:
+        yield _print_json
+    elif asked.explain:
+        explainer = Explainer(sys.stderr, asked.explain, lang)
+        stack.callback(explainer.finish)
+        yield explainer
+    if asked.record:
+        out = stack.enter_context(_opened(asked.record))
+        recorder = Recorder(out, f"{name} {' '.join(asked.words)}", narration.in_all_languages)
+        stack.callback(recorder.finish)
+        yield recorder
+
+
+def _print_json(event: Event) -> None:
+    sys.stderr.write(jsontext.dump(event.to_json()) + "\n")
+    sys.stderr.flush()
+
+
+def _opened(path: str) -> TextIO:
+    try:
+        return open(path, "w", encoding="utf-8")
+    except OSError as error:
+        raise Exit(f"--record {path}: {error.strerror}", EXIT_ENGINE, prefix=True) from None
+
+
+class _Reader:
+    """Reads a story's events in a thread of its own, until the engine ends it."""
+
+    def __init__(self, client: Client, story: str, hear: Listener) -> None:
+        self._client = client
+        self._path = f"/minicontainer/traces/{story}"
+        self._hear = hear
+        try:
+            response = client.request("GET", self._path)
+        except EngineError:
+            raise Exit(
+                f"the engine at {client.address.url} can't tell what it does: it is not "
+                "minicontainer's",
+                EXIT_ENGINE, prefix=True,
+            ) from None  # fmt: skip
+        self.begun_ns = int(response.headers.get("minicontainer-begun-ns", "0"))
+        self._thread = threading.Thread(target=self._read, args=(response,), daemon=True)
+        self._thread.start()
+
+    def _read(self, response: Response) -> None:
+        with suppress(Lost, OSError):  # the engine is gone: the command itself says so
+            for message in response.messages():
+                self._hear(_event(message))
+
+    def finish(self) -> None:
+        """Wait for the events that are still on their way."""
+        with suppress(EngineError, Lost, OSError):
+            self._client.delete(self._path)
+        self._thread.join(_PATIENCE_S)
+
+
+def _event(message: dict[str, Any]) -> Event:
+    return steps.Event.from_json(message)
