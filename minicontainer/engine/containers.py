@@ -13,9 +13,9 @@ import os
 import threading
 
 from minicontainer.engine import (
-    archives,
     bundles,
     creation,
+    files,
     inspection,
     listing,
     names,
@@ -343,26 +343,32 @@ class Containers:
         """Change limits and restart policy; see `updates`."""
         return updates.update(self._engine, self.find(ref), body)
 
+    # --- files ------------------------------------------------------------------------------
+
     def archive_stat(self, ref: str, path: str) -> Json:
-        """Tell what a path in a container is; see `archives`."""
-        return archives.stat_path(self._engine, self.find(ref), ref, path)
+        """Say what a path in it is."""
+        return files.archive_stat(self._engine, self.find(ref), ref, path)
 
     def archive_get(self, ref: str, path: str) -> tuple[Json, Iterator[bytes]]:
-        """Tell what a path is, and give it as a tar; see `archives`."""
-        return archives.get(self._engine, self.find(ref), ref, path)
+        """Give what a path in it leads to, as an archive."""
+        container = self.find(ref)
+        found = files.archive_get(self._engine, container, ref, path)
+        self._engine.publish(container, "archive-path")
+        return found
 
     def archive_put(
         self,
         ref: str,
         path: str,
         stream: BinaryIO,
-        no_overwrite_dir_non_dir: bool = False,
-        copy_uid_gid: bool = False,
+        no_overwrite_dir_non_dir: bool,
+        copy_uid_gid: bool,
     ) -> None:
-        """Unpack a tar in a directory of a container; see `archives`."""
+        """Unpack an archive into a directory of it."""
         container = self.find(ref)
-        owner = archives.owner_of(self._engine, container) if copy_uid_gid else None
-        archives.put(self._engine, container, ref, path, stream, no_overwrite_dir_non_dir, owner)
+        files.archive_put(
+            self._engine, container, ref, path, stream, no_overwrite_dir_non_dir, copy_uid_gid
+        )
 
     # --- streams ----------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 
+from minicontainer import jsontext
 from minicontainer.engine import stops
 from minicontainer.engine.images import read_name
 from minicontainer.engine.progress import streamed
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from minicontainer.engine.container import Container
     from minicontainer.engine.engine import Engine
     from minicontainer.engine.progress import Tell
+    from minicontainer.images.image import Image
 
     Json = dict[str, Any]
 
@@ -34,11 +36,18 @@ _OF_IMAGES = (
     "User", "ExposedPorts", "Env", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "Labels",
     "StopSignal", "Healthcheck", "Shell", "OnBuild",
 )  # fmt: skip
+# The digest of an archive without an entry: two blocks of zeros.
+_EMPTY = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 
 
 def hidden(container: Container) -> tuple[str, ...]:
-    """List the mount points in a container."""
-    return (*_ALWAYS_MOUNTED, *(mount["Destination"] for mount in container.mounts))
+    """List the mount points in a container: the runtime has made what was missing of them."""
+    found = [*_ALWAYS_MOUNTED, *(mount["Destination"] for mount in container.mounts)]
+    with contextlib.suppress(FileNotFoundError):  # it has never started
+        with open(f"{container.directory}/config.json", encoding="utf-8") as file:
+            spec = jsontext.parse(file.read())
+        found += [mount["destination"] for mount in spec.get("mounts", ())]
+    return tuple(found)
 
 
 def list_changes(engine: Engine, container: Container) -> list[Json] | None:
@@ -79,9 +88,9 @@ def commit(engine: Engine, container: Container, query: Json, config: Json) -> J
         query: repo, tag, comment, author, changes (Dockerfile instructions) and pause.
         config: replaces parts of how it starts, in Docker's fields.
     """
-    name = read_name(query["repo"], query["tag"]) if query.get("repo") else None
-    changed = {**_config_of(container), **{k: v for k, v in config.items() if v is not None}}
-    settled = instructions.apply(changed, query.get("changes") or ())
+    name = read_name(query["repo"], query.get("tag") or "") if query.get("repo") else None
+    asked = instructions.apply(config or container.body, query.get("changes") or ())
+    settled = _merged(asked, container.body)
     store, layers = engine.images.store, engine.images.layers
     below = store.resolve(container.image_id) if container.image_id else None
     base = below.layers if below else ()
@@ -99,15 +108,10 @@ def commit(engine: Engine, container: Container, query: Json, config: Json) -> J
         lease = undo.enter_context(store.lease("commit", is_resumable=False))
         diff_ids = tuple(layer.diff_id for layer in base)
         layer = keep_layer(store, layers, lease, archive, diff_ids)
-        made_by = " ".join(container.program())
-        document = new_document(settled, query.get("comment") or "", made_by)
-        if below:
-            before = parse_json(below.config_json, "image config")
-            document["history"] = [*(before.get("history") or ()), *document["history"]]
-        if query.get("author"):
-            document["author"] = query["author"]
+        is_empty = layer.diff_id == _EMPTY
         image = make_image(
-            store, lease, document, (*base, layer), () if name is None else (name,),
+            store, lease, _document(container, below, settled, query, is_empty),
+            base if is_empty else (*base, layer), () if name is None else (name,),
             below.id if below else "",
         )  # fmt: skip
     engine.publish(
@@ -117,9 +121,32 @@ def commit(engine: Engine, container: Container, query: Json, config: Json) -> J
     return {"Id": image.id}
 
 
-def _config_of(container: Container) -> Json:
-    """Give how a container starts, as an image says it."""
-    return {name: container.body[name] for name in _OF_IMAGES if container.body.get(name)}
+def _document(
+    container: Container, below: Image | None, settled: Json, query: Json, is_empty: bool
+) -> Json:
+    """Write the new image's config: the one of the image below, with another step."""
+    fresh = new_document(settled, query.get("comment") or "", " ".join(container.program()))
+    author = {"author": query["author"]} if query.get("author") else {}
+    step = fresh["history"][0] | author | ({"empty_layer": True} if is_empty else {})
+    before: Json = parse_json(below.config_json, "image config") if below else {}
+    own = {"config": settled, "created": fresh["created"], **author}
+    return {**fresh, **before, **own, "history": [*(before.get("history") or ()), step]}
+
+
+def _merged(asked: Json, below: Json) -> Json:
+    """Fill up how a container starts from how another does: what is asked for wins."""
+    found = {name: asked.get(name) or below.get(name) for name in _OF_IMAGES}
+    found["Cmd"], found["Entrypoint"] = asked.get("Cmd"), asked.get("Entrypoint")
+    if not found["Entrypoint"]:
+        found["Cmd"] = found["Cmd"] or below.get("Cmd")
+        if found["Entrypoint"] is None:
+            found["Entrypoint"] = below.get("Entrypoint")
+    names = {text.partition("=")[0] for text in asked.get("Env") or ()}
+    more = [text for text in below.get("Env") or () if text.partition("=")[0] not in names]
+    found["Env"] = [*(asked.get("Env") or ()), *more]
+    for name in ("ExposedPorts", "Labels", "Volumes"):
+        found[name] = {**(below.get(name) or {}), **(asked.get(name) or {})}
+    return {name: value for name, value in found.items() if value}
 
 
 @contextlib.contextmanager

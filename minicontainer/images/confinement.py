@@ -20,8 +20,15 @@ from minicontainer.kernel import capabilities, mounts, namespaces, process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any
+    from collections.abc import Callable, Iterable
+    from typing import Any, Protocol
+
+    class Readable(Protocol):
+        """What a confined process is fed with."""
+
+        def read(self, size: int, /) -> bytes:
+            """Give up to *size* bytes; none at the end."""
+
 
 _LONGEST_MESSAGE = 1 << 16
 _PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -30,6 +37,7 @@ _FOR_FILES = (
     "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_MKNOD", "CAP_SETFCAP",
 )  # fmt: skip
 _PIPE_SIZE = 1 << 20
+_CHUNK = 1 << 19
 _F_SETPIPE_SZ = 1031
 
 
@@ -41,9 +49,12 @@ class Child:
         directory: a descriptor of the one directory that it gets.
         arguments: what `main()` finds in sys.argv behind the numbers of the directory's descriptor
             and of its end of the socket.
+        speaks: its standard output is a pipe to the caller, `stdout`.
     """
 
-    def __init__(self, module: str, directory: int, arguments: Iterable[object]) -> None:
+    def __init__(
+        self, module: str, directory: int, arguments: Iterable[object], *, speaks: bool = False
+    ) -> None:
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         paths = list(dict.fromkeys([_PACKAGE_PARENT, *filter(None, sys.path)]))
         program = f"import sys; sys.path[:] = {paths!r}; from {module} import main; main()"
@@ -54,17 +65,34 @@ class Child:
                     str(theirs.fileno()), *map(str, arguments),
                 ],
                 stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if speaks else subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=(directory, theirs.fileno()),
                 bufsize=0,
             )  # fmt: skip
         assert self._process.stdin is not None
         self.stdin = self._process.stdin.fileno()
+        self.stdout = self._process.stdout.fileno() if self._process.stdout else -1
         with suppress(OSError):
             import fcntl
 
             fcntl.fcntl(self.stdin, _F_SETPIPE_SZ, _PIPE_SIZE)
+
+    def feed(self, stream: Readable, see: Callable[[bytes], object] = lambda chunk: None) -> bool:
+        """Pass a stream to the process's input; say whether it took all of it.
+
+        Args:
+            see: gets each piece.
+        """
+        try:
+            while chunk := stream.read(_CHUNK):
+                see(chunk)
+                rest = memoryview(chunk)
+                while rest:
+                    rest = rest[os.write(self.stdin, rest) :]
+        except BrokenPipeError:  # it has ended, and says why
+            return False
+        return True
 
     def close_stdin(self) -> None:
         """Let the process read the end of its input."""
@@ -79,7 +107,7 @@ class Child:
         """
         data, fds, _, _ = socket.recv_fds(self.channel, _LONGEST_MESSAGE, 1)
         if not data:
-            raise Error(f"the process that unpacks ended with status {self._process.wait()}")
+            raise Error(f"the confined process ended with status {self._process.wait()}")
         message: dict[str, Any] = json.loads(data)
         if message["what"] == "error":
             raise _raised(message)
@@ -88,6 +116,8 @@ class Child:
     def end(self) -> None:
         """Take the process away, whatever it does."""
         self.close_stdin()
+        if self._process.stdout:
+            self._process.stdout.close()
         self.channel.close()
         self._process.kill()
         self._process.wait()

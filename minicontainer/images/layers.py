@@ -30,16 +30,10 @@ from minicontainer.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import Any, Protocol
+    from typing import Any
 
-    class Readable(Protocol):
-        """What an archive is read from."""
+    from minicontainer.images.confinement import Readable
 
-        def read(self, size: int, /) -> bytes:
-            """Give up to *size* bytes; none at the end."""
-
-
-_CHUNK = 1 << 19
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -247,8 +241,10 @@ class LayerStore:
                 (limits.entries, limits.bytes, int(bool(below))),
             )  # fmt: skip
             stack.callback(child.end)
-            found = _feed(child, stream)
-            if found not in ("", diff_id):
+            digest = hashlib.sha256()
+            whole = child.feed(stream, digest.update)
+            found = f"sha256:{digest.hexdigest()}"
+            if whole and found != diff_id:
                 raise InvalidArgument(
                     f"the layer's content is {found}, and not {diff_id} as the image says: it is "
                     "damaged, or was changed"
@@ -287,17 +283,3 @@ def _is_locked(path: str) -> bool:
     except FileNotFoundError:
         pass
     return False
-
-
-def _feed(child: confinement.Child, stream: Readable) -> str:
-    """Pass the archive to the child; give its digest, or "" if the child did not want it all."""
-    digest = hashlib.sha256()
-    try:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-            rest = memoryview(chunk)
-            while rest:
-                rest = rest[os.write(child.stdin, rest) :]
-    except BrokenPipeError:
-        return ""
-    return f"sha256:{digest.hexdigest()}"

@@ -65,6 +65,7 @@ class TarWriter:
         link: bytes = b"",
         xattrs: dict[bytes, bytes] | None = None,
         content: int = -1,
+        owner: tuple[int, int] | None = None,
     ) -> None:
         """Write a file.
 
@@ -75,11 +76,12 @@ class TarWriter:
             xattrs: extended attributes to keep.
             content: a descriptor of a regular file, at its beginning. As many bytes are written as
                 *status* says: what has grown meanwhile is cut off, what has shrunk gets zeros.
+            owner: uid and gid, if not those of *status*.
         """
         kind = _KINDS[stat.S_IFMT(status.st_mode)]
         size = status.st_size if kind == tar_reader.REGULAR else 0
         name += b"/" if kind == tar_reader.DIRECTORY and not name.endswith(b"/") else b""
-        self._header(name, link, kind, size, status, xattrs or {})
+        self._header(name, link, kind, size, status, xattrs or {}, owner)
         if size:
             self._content(content, size)
 
@@ -121,6 +123,7 @@ class TarWriter:
         size: int,
         status: os.stat_result | None,
         xattrs: dict[bytes, bytes],
+        owner: tuple[int, int] | None = None,
     ) -> None:
         records: dict[bytes, bytes] = {}
         prefix, short = _split(name)
@@ -131,7 +134,8 @@ class TarWriter:
             records[b"linkpath"] = link
         mode = uid = gid = mtime = major = minor = 0
         if status is not None:
-            mode, uid, gid = stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
+            mode = stat.S_IMODE(status.st_mode)
+            uid, gid = owner or (status.st_uid, status.st_gid)
             mtime, fraction = divmod(status.st_mtime_ns, 1_000_000_000)
             if fraction or not 0 <= mtime <= _MOST_IN_ELEVEN:
                 records[b"mtime"] = _seconds(status.st_mtime_ns)

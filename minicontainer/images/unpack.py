@@ -83,6 +83,10 @@ class Unpacker:
         hand: sends a directory to the parent: what about it, its path, a descriptor.
     """
 
+    # The root was empty, and names of whiteouts mean something. Where it was not, directories may
+    # give what is made in them another owner and mode than its entry says.
+    is_layer = True
+
     def __init__(
         self,
         most_entries: int,
@@ -116,13 +120,14 @@ class Unpacker:
             if self.count > self._most_entries:
                 raise Limit(f"the layer has more than {self._most_entries} entries")
             try:
-                self._make(entry, reader)
+                self.make(entry, reader)
             except OSError as error:
                 raise _explained(error, entry.name) from None
         reader.drain()
         self._finish()
 
-    def _make(self, entry: Entry, reader: TarReader) -> None:
+    def make(self, entry: Entry, reader: TarReader) -> None:
+        """Do what an entry says: make a file, or hide one."""
         path = clean(entry.name)
         parent, _, base = path.rpartition(b"/")
         if path.startswith(_META) or b"/" + _META in path:
@@ -133,6 +138,15 @@ class Unpacker:
         if base.startswith(WHITEOUT):
             self._whiteout(parent, base[len(WHITEOUT) :])
             return
+        self.place(path, entry, reader)
+
+    def place(self, path: bytes, entry: Entry, reader: TarReader) -> None:
+        """Make a file.
+
+        Args:
+            path: where, from the root, in its clean form.
+        """
+        parent, _, base = path.rpartition(b"/")
         if entry.uid > _MOST_IDS or entry.gid > _MOST_IDS:
             raise InvalidArgument(f"{shown(entry.name)}: no such owner: {entry.uid}:{entry.gid}")
         if entry.kind == DIRECTORY:
@@ -178,7 +192,7 @@ class Unpacker:
         done: list[bytes] = []
         for name in path.split(b"/"):
             done.append(name)
-            if name.startswith(WHITEOUT):
+            if self.is_layer and name.startswith(WHITEOUT):
                 raise InvalidArgument(f"{shown(path)}: a whiteout is no directory")
             try:
                 os.chdir(name)
@@ -192,7 +206,10 @@ class Unpacker:
                 self._new_implied(name, b"/".join(done))
 
     def _new_implied(self, name: bytes, path: bytes) -> None:
-        os.mkdir(name, 0o755)
+        try:
+            os.mkdir(name, 0o755)
+        except FileExistsError:
+            raise InvalidArgument(f"{shown(path)}: a link that leads nowhere") from None
         os.chdir(name)
         self._implied[path] = None
 
@@ -246,9 +263,9 @@ class Unpacker:
                 os.ftruncate(fd, entry.real_size)
             elif entry.size:
                 reader.copy_content(lambda data: os.write(fd, data), entry.size)
-            if entry.uid or entry.gid:
+            if entry.uid or entry.gid or not self.is_layer:
                 os.fchown(fd, entry.uid, entry.gid)
-            if entry.mode & 0o7000:
+            if entry.mode & 0o7000 or not self.is_layer:
                 os.fchmod(fd, entry.mode)  # after chown(2), which takes set-user-ID away
             if entry.xattrs:
                 set_xattrs(fd, entry.xattrs)
@@ -303,9 +320,9 @@ class Unpacker:
 
     def _dress(self, base: bytes, entry: Entry) -> None:
         """Give a file that can't be opened, or must not be, its owner, mode, attributes, times."""
-        if entry.uid or entry.gid:
+        if entry.uid or entry.gid or not self.is_layer:
             os.lchown(base, entry.uid, entry.gid)
-        if entry.mode & 0o7000 and entry.kind != SYMLINK:
+        if (entry.mode & 0o7000 or not self.is_layer) and entry.kind != SYMLINK:
             os.chmod(base, entry.mode)
         if entry.xattrs:
             set_xattrs(base, entry.xattrs)

@@ -59,14 +59,14 @@ def _open() -> int:
         if error.errno != errno.EPERM:
             raise
     proc_fd = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    if _type_of(proc_fd) == _PROC_SUPER_MAGIC and os.fstat(proc_fd).st_ino == _ROOT_INODE:
+    if filesystem_of(proc_fd) == _PROC_SUPER_MAGIC and os.fstat(proc_fd).st_ino == _ROOT_INODE:
         return proc_fd
     os.close(proc_fd)
     raise Unsupported("/proc is no procfs, so nothing can be set through it: mount one there")
 
 
-def _type_of(fd: int) -> int:
-    """Return the type of the filesystem that a file is on: fstatfs(2)."""
+def filesystem_of(fd: int) -> int:
+    """Return the type of the filesystem that a file is on, a magic number: fstatfs(2)."""
     found = ctypes.create_string_buffer(_STATFS_SIZE)
     libc.quiet_call("fstatfs", fd, found)
     return int.from_bytes(found.raw[: ctypes.sizeof(ctypes.c_long)], sys.byteorder)
