@@ -1,1 +1,1 @@
-"""How packets get in and out of a container."""
+"""How packets reach a container, and leave it."""

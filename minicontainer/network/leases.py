@@ -1,8 +1,8 @@
-"""Leases: which container has which address of a network's subnet.
+"""Leases: the containers that have the addresses of a network's subnet.
 
 A network's directory holds one symbolic link for each address in use: its name is the address, its
-text the container's id. A symbolic link because the kernel makes it whole or not at all, and never
-over another: a crash leaves no lease half written, and no address is leased twice.
+text the container's id. The kernel makes a symbolic link completely or not at all, and never over
+another. So a crash leaves no lease half written, and no address is leased twice.
 
     /run/minicontainer/network/leases/minic0/172.29.0.2 -> 4f1c0d…
 """
@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 def locked(state_dir: str) -> Iterator[None]:
     """Hold the lock of all networks in *state_dir*, which is made if missing.
 
-    Whoever changes leases, bridges or rules holds it, so that the last container's leaving and the
-    next one's coming can't mix. The kernel gives it back when its holder dies: flock(2).
+    A process that changes leases, bridges or rules holds it, so that the removal for the last
+    container
+    does not mix with the setup for the next one. The kernel releases it when its holder ends:
+    flock(2).
 
     Raises:
-        KernelError: EACCES, EROFS: there can be no lock in that place.
+        KernelError: EACCES, EROFS: the lock can't be made there.
     """
     try:
         os.makedirs(state_dir, mode=0o700, exist_ok=True)
@@ -40,13 +42,13 @@ def locked(state_dir: str) -> Iterator[None]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:
-        # Closing is not enough: a child forked meanwhile would hold it with its copy.
+        # Closing is not enough: a child forked meanwhile has a copy of the descriptor.
         fcntl.flock(lock, fcntl.LOCK_UN)
         os.close(lock)
 
 
 def anywhere(state_dir: str) -> bool:
-    """Say whether any network in *state_dir* has a lease."""
+    """Report whether any network in *state_dir* has a lease."""
     try:
         return bool(os.listdir(f"{state_dir}/leases"))
     except FileNotFoundError:
@@ -54,10 +56,10 @@ def anywhere(state_dir: str) -> bool:
 
 
 class Leases:
-    """The leases of one network; only for who holds the lock."""
+    """The leases of one network; only for the holder of the lock."""
 
     def __init__(self, state_dir: str, network: str) -> None:
-        """Name them; nothing is made before the first lease.
+        """Open them; nothing is made before the first lease.
 
         Args:
             network: the name of its bridge.
@@ -65,7 +67,7 @@ class Leases:
         self._directory = f"{state_dir}/leases/{network}"
 
     def all(self) -> dict[str, str]:
-        """List the leases: address to container id."""
+        """List the leases: address and container id."""
         try:
             addresses = os.listdir(self._directory)
         except FileNotFoundError:
@@ -111,7 +113,7 @@ class Leases:
         return address
 
     def release(self, container_id: str) -> None:
-        """Give back what a container has leased, if anything; the last one takes the directory."""
+        """Release what a container has leased, if anything."""
         for address, holder in self.all().items():
             if holder == container_id:
                 os.unlink(f"{self._directory}/{address}")

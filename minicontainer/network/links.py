@@ -1,8 +1,7 @@
-"""Links, addresses and routes: rtnetlink, spoken through pyroute2.
+"""Links, addresses and routes: rtnetlink, through pyroute2.
 
-Each method that changes something sends one netlink message, and notes it with the iproute2
-command that would have sent the same one. To open `Links` for the first time costs 100 ms
-(`kernel/netlink.py`); a process that lives long pays once.
+Each method that changes something sends one netlink message, and notes it with the iproute2 command
+that sends the same one. The first `Links` of a process costs 100 ms (`kernel/netlink.py`).
 
 See: rtnetlink(7), netlink(7), veth(4), ip-link(8), ip-address(8), ip-route(8).
 """
@@ -28,14 +27,14 @@ _IFF_RUNNING = 0x40
 
 
 class Link(Record):
-    """A network interface, as RTM_GETLINK tells of it.
+    """A network interface, as RTM_GETLINK reports it.
 
     Args:
         index: its number in this network namespace.
         kind: of software links: bridge, veth, dummy; "" for hardware and lo.
-        master: the index of the bridge it is a port of; 0 for none.
+        master: the index of its bridge; 0 for none.
         up: switched on.
-        running: and with a carrier, so that packets pass.
+        running: switched on and with a carrier, so that packets pass.
     """
 
     index: int
@@ -47,10 +46,11 @@ class Link(Record):
 
 
 class Links:
-    """The links of the network namespace this thread is in, by one netlink socket.
+    """The links of this thread's network namespace, by one netlink socket.
 
-    A context manager, for the thread that opened it only: in another one pyroute2 would open
-    another socket, in whatever namespace that thread is.
+    A context manager, only for the thread that opened it: in another one, pyroute2 would open
+    another
+    socket, in that thread's namespace.
     """
 
     def __init__(self) -> None:
@@ -77,14 +77,16 @@ class Links:
             raise
 
     def wait_until_running(self, name: str, deadline_s: float = 1.0) -> None:
-        """Wait until packets pass a link that was switched on, a millisecond or two.
+        """Wait until packets pass a link that was switched on; this takes a millisecond or two.
 
-        The kernel learns of a veth link's carrier in the background, and drops what is sent before
-        that: without waiting, every third container loses its first packet, and its first
-        connection takes a second, until TCP or ARP tries again. Since Linux 6.8 the question
-        itself makes the kernel catch up.
+        The kernel notices a veth link's carrier in the background, and drops packets that come
+        earlier.
+        Without the wait, every third container loses its first packet, and its first connection
+        takes a
+        second, until TCP or ARP tries again. Since Linux 6.8 the query itself makes the kernel
+        update it.
 
-        A link without carrier at the deadline is left to come up later: it is set up all the same.
+        A link without carrier at the deadline comes up later: it is configured all the same.
         """
         deadline = time.monotonic() + deadline_s
         while time.monotonic() < deadline:
@@ -94,7 +96,7 @@ class Links:
             time.sleep(0.001)
 
     def addresses(self) -> list[tuple[int, IPv4Interface]]:
-        """List every IPv4 address with its prefix, each after the index of its link."""
+        """List every IPv4 address with its prefix, and the index of its link."""
         from socket import AF_INET
 
         return [
@@ -103,9 +105,9 @@ class Links:
         ]
 
     def routes(self) -> list[tuple[int, IPv4Network]]:
-        """List every IPv4 route's destination, the default one left out, after its link's index.
+        """List the destination of every IPv4 route except the default one, with its link's index.
 
-        The index is 0 where a route leads through no link, or through several.
+        The index is 0 for a route through no link, or through several.
         """
         from socket import AF_INET
 
@@ -122,8 +124,9 @@ class Links:
         """Make a bridge, down and without address.
 
         Args:
-            mac: fixed from the start; otherwise a bridge takes the lowest of its ports', and
-                changes it whenever a container comes or goes.
+            mac: a fixed one; otherwise a bridge takes the lowest of its ports', which changes when
+                a
+                container comes or goes.
         Raises:
             KernelError: EPERM, EEXIST.
             Unsupported: the kernel has no bridges.
@@ -137,7 +140,7 @@ class Links:
     def add_veth(self, name: str, peer: str, peer_mac: str, netns_fd: int) -> None:
         """Make a veth pair, with its other end in another network namespace from the start.
 
-        It would clash with the host's own eth0, if it were made here and moved there.
+        An end made here and then moved would clash with the host's own eth0.
 
         Args:
             name: of the end that stays here.
@@ -196,7 +199,7 @@ class Links:
         )  # fmt: skip
 
     def add_address(self, link: Link, address: IPv4Interface) -> None:
-        """Give a link an address; the route to its own subnet comes with it.
+        """Give a link an address; the kernel adds the route to its subnet.
 
         Raises:
             KernelError: EPERM, EEXIST.
@@ -212,10 +215,10 @@ class Links:
         )  # fmt: skip
 
     def add_default_route(self, link: Link, gateway: str) -> None:
-        """Send what is for no other route to *gateway*, through *link*.
+        """Send packets that match no other route to *gateway*, through *link*.
 
         Raises:
-            KernelError: ENETUNREACH, if the link is down or has no address in the gateway's subnet.
+            KernelError: ENETUNREACH if the link is down or has no address in the gateway's subnet.
         """
         self._change(
             "RTM_NEWROUTE", ("default", f"gateway={gateway}", f"oif={link.name}"), link.name,
@@ -224,7 +227,7 @@ class Links:
         )  # fmt: skip
 
     def delete(self, link: Link) -> None:
-        """Delete a link, and with one end of a veth pair the other; one that is gone is fine.
+        """Delete a link, which deletes the other end of a veth pair too; a missing one is no error.
 
         Raises:
             KernelError: EPERM, EOPNOTSUPP (hardware can't be deleted).
@@ -235,8 +238,8 @@ class Links:
                 lambda: self._socket.link("del", index=link.index),
             )  # fmt: skip
         except KernelError as error:
-            # The kernel takes the links of a network namespace away some time after its last
-            # process: here it was faster than we.
+            # The kernel deletes the links of a network namespace some time after its last process
+            # has ended: here it was faster.
             if error.errno != errno.ENODEV:
                 raise
 
@@ -256,7 +259,7 @@ class Links:
 
 
 def _link(message: Any) -> Link:
-    """Read a link; attributes are in the message only if the kernel has something to tell."""
+    """Convert a link's message; some attributes are in it only if they are set."""
     about = message.get_attr("IFLA_LINKINFO")
     return Link(
         index=message["index"],
@@ -275,7 +278,7 @@ def _interface(address: str, prefix: int) -> IPv4Interface:
 
 
 def _failure(error: KernelError, args: tuple[object, ...]) -> Error:
-    """Make the error for a refused request, with the way out where there is a usual one."""
+    """Return the error for a refused request, with the usual way out if there is one."""
     if error.errno == errno.EOPNOTSUPP and "add" in args:
         return Unsupported(
             f"{error.filename}: this kernel has no such links: load its module (modprobe bridge "

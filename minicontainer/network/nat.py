@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _TABLE = "ip minicontainer"
 _CHAINS = ("postrouting", "forward", "prerouting", "output", "guard")  # of a bridge
 _FORWARDING = "/proc/sys/net/ipv4/ip_forward"
-# Not $PATH: an ordinary user's lacks sbin, and a caller's choice of programs is not root's.
+# Not $PATH: an ordinary user's has no sbin, and root must not run programs that a caller chose.
 _NFT_PLACES = ("/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/usr/local/sbin/nft")
 
 
@@ -110,22 +110,23 @@ def let_localhost_in(bridge: str) -> None:
 
 
 def remove_chains(bridge: str) -> None:
-    """Take back what `write_rules` did for one bridge; nothing there is fine."""
-    if _find_nft():  # without it there can be no rules of ours
+    """Remove the rules that `write_rules` made for one bridge; do nothing if there are none."""
+    if _find_nft():  # without it we have made no rules
         _nft(_without_chains(bridge))
 
 
 def remove_table() -> None:
-    """Take back what `write_rules` did for all bridges; nothing there is fine."""
+    """Remove the rules of all bridges; do nothing if there are none."""
     if _find_nft():
         _nft(f"add table {_TABLE}\ndelete table {_TABLE}\n")
 
 
 def enable_forwarding(state_dir: str) -> None:
-    """Let the host forward packets, if it does not yet, and remember that it did not.
+    """Let the host forward packets, and record it if it did not before.
 
-    Remembered first: a crash between the two then leaves a note that changes nothing, instead of a
-    change that nobody takes back.
+    The record is made first: after a crash between the two, it changes nothing. The other order
+    could
+    leave a change that nobody undoes.
     """
     before = files.read_file(_FORWARDING).strip()
     if before != "1":
@@ -138,7 +139,7 @@ def enable_forwarding(state_dir: str) -> None:
 
 
 def restore_forwarding(state_dir: str) -> None:
-    """Put forwarding back to what it was, if `enable_forwarding` changed it."""
+    """Restore forwarding, if `enable_forwarding` changed it."""
     if not os.path.exists(_remembered(state_dir)):
         return
     before = files.read_file(_remembered(state_dir))
@@ -157,8 +158,9 @@ def _remembered(state_dir: str) -> str:
 def _without_chains(bridge: str) -> str:
     """Write rules that delete a bridge's chains, if there are any.
 
-    To delete what is not there is an error that refuses the whole file, so each is added first;
-    and a chain must be empty to be deleted.
+    Deleting a chain that does not exist is an error for the whole file, so each one is added first;
+    and
+    a chain must be empty to be deleted.
     """
     lines = [f"add table {_TABLE}"]
     for name in _CHAINS:
@@ -172,7 +174,7 @@ def _find_nft() -> str | None:
 
 
 def _nft(ruleset: str) -> None:
-    """Have nft put a ruleset into the kernel, as one transaction, and note it."""
+    """Load a ruleset into the kernel by nft, as one transaction, and note it."""
     import subprocess  # loaded with pyroute2
 
     nft = _find_nft()
