@@ -10,7 +10,6 @@ from minicontainer.images import config, manifests
 from minicontainer.images.archive_reader import Archive
 from minicontainer.images.compression import Prefixed, decompressed, gzipped, kind_of
 from minicontainer.images.image import OCI_CONFIG, OCI_LAYER, short
-from minicontainer.images.making import LEVEL
 from minicontainer.images.manifests import Descriptor
 from minicontainer.images.unpacking import unpack
 from minicontainer.record import Record
@@ -147,7 +146,7 @@ class _Loading:
                 return digest, kind
             content = decompressed(Prefixed(head, file), kind)
             with self._store.blobs.new() as part:
-                part.write_all(gzipped(iter(lambda: content.read(_STEP), b""), LEVEL))
+                part.write_all(gzipped(iter(lambda: content.read(_STEP), b"")))
                 self._lease.commit(part)
         return part.digest, "gzip"
 

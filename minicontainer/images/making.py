@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from minicontainer.images.store import ImageStore
     from minicontainer.images.store_leases import Lease
 
-# zlib's level: 6 makes layers a tenth smaller, in three times the time.
-LEVEL = 3
+
 _AS_THEY_COME = ("gzip", "zstd")  # what a layer's media type can tell
 
 
@@ -66,7 +65,7 @@ def keep_layer(
                 hashed.update(chunk)
         else:
             kind = "gzip"
-            packed = Gzipped(LEVEL)
+            packed = Gzipped()
             content = decompressed(source)
             while chunk := content.read(CHUNK):
                 hashed.update(chunk)
