@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DEFAULT_HOST = "registry-1.docker.io"
-CERTIFICATES = ("/etc/docker/certs.d",)
+# Docker's places: of an engine that is root, and of one that is not.
+CERTIFICATES = ("/etc/docker/certs.d", "~/.config/docker/certs.d")
 
 
 class Endpoint(Record):
@@ -100,7 +101,7 @@ def tls_context(
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     for directory in directories:
-        place = os.path.join(directory, host)
+        place = os.path.join(os.path.expanduser(directory), host)
         try:
             names = sorted(os.listdir(place))
         except (FileNotFoundError, NotADirectoryError):
