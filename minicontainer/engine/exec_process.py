@@ -91,9 +91,9 @@ def _follow(running: Running, relay: Relay, engine: Connection) -> None:
         for fd, events in interests.items():
             poll.register(fd, events)
         ready = dict(poll.poll(None if ended_at is None else _DRAIN_S * 1000))
-        relay.handle(ready)
         if listening and engine.fileno() in ready:
             listening = _answer(engine, relay)
+        relay.handle(ready)
         if running.pidfd in ready:
             ended_at = time.monotonic()
     _report(engine, protocol.Exited(status=running.wait(), at_ns=time.time_ns()))

@@ -159,8 +159,8 @@ class _Monitor:
         pidfd = self._container.pidfd
         while True:
             ready = self._poll({pidfd: select.POLLIN, **self._relay.interests(), **self._control()})
+            self._serve(ready)  # first: a window's new size counts for what is typed after it
             self._relay.handle(ready)
-            self._serve(ready)
             if pidfd in ready:
                 return
 

@@ -1,0 +1,199 @@
+"""Streams: attached clients, standard input, terminals, detach keys, exec."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from minicontainer.engine.options import AttachOptions
+from minicontainer.errors import Conflict, InvalidArgument
+from tests.engine.conftest import PATIENCE_S, eventually, frames, payload, stream
+
+if TYPE_CHECKING:
+    from tests.engine.conftest import Lab
+
+
+def test_a_client_that_attaches_before_the_start_misses_nothing(lab: Lab) -> None:
+    """As `docker run` does it."""
+    made = lab.create("sh", "-c", "echo out; echo err >&2")
+    client = lab.attach(made)
+    lab.engine.containers.start(made)
+    data = client.received()
+    assert (payload(data, 1), payload(data, 2)) == (b"out\n", b"err\n")
+
+
+def test_every_client_gets_everything(lab: Lab) -> None:
+    """Two that are attached, and the log."""
+    made = lab.create("sh", "-c", "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done")
+    clients = [lab.attach(made) for _ in range(2)]
+    lab.engine.containers.start(made)
+    results = [client.received() for client in clients]
+    expected = b"".join(b"line %d\n" % number for number in range(2000))
+    assert [payload(data) for data in results] == [expected, expected]
+    assert payload(lab.logs(made)) == expected
+
+
+def test_what_is_piped_in_ends(lab: Lab) -> None:
+    """The program sees the end of its input, and its output still comes."""
+    made = lab.create("sh", "-c", "cat; echo end", OpenStdin=True, StdinOnce=True)
+    client = lab.attach(made, stdin=True, early=b"first\n")
+    lab.engine.containers.start(made)
+    client.client.sendall(b"second\n")
+    client.client.shutdown(socket.SHUT_WR)
+    assert payload(client.received()) == b"first\nsecond\nend\n"
+
+
+def test_much_goes_through_and_back(lab: Lab) -> None:
+    """More than all buffers hold, while the client writes and reads at the same time."""
+    made = lab.create("cat", OpenStdin=True, StdinOnce=True)
+    client = lab.attach(made, stdin=True)
+    lab.engine.containers.start(made)
+    data = os.urandom(3 << 20)
+
+    def write() -> None:
+        client.client.sendall(data)
+        client.client.shutdown(socket.SHUT_WR)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert payload(client.received()) == data
+    thread.join(PATIENCE_S)
+
+
+def test_a_slow_client_slows_the_program(lab: Lab) -> None:
+    """The program waits for it; when it reads on, nothing is missing."""
+    script = "i=0; while [ $i -lt 200000 ]; do echo 0123456789abcdef; i=$((i+1)); done"
+    made = lab.create("sh", "-c", script)
+    client = lab.attach(made)
+    lab.engine.containers.start(made)
+    path = lab.engine.containers.find(made).log_path
+    eventually(lambda: os.path.exists(path) and os.path.getsize(path) > 100_000, "some output")
+    last = -1
+    while last != (last := os.path.getsize(path)):  # until it stands still
+        threading.Event().wait(0.3)
+    assert lab.state(made)["Status"] == "running"
+    assert payload(client.received()) == b"0123456789abcdef\n" * 200_000
+
+
+def test_a_client_that_leaves_stops_nobody(lab: Lab) -> None:
+    """The program writes on, into the log."""
+    made = lab.create("sh", "-c", "read x; i=0; while [ $i -lt 20000 ]; do echo more; "
+                      "i=$((i+1)); done", OpenStdin=True)  # fmt: skip
+    client = lab.attach(made, stdin=True)
+    waiting = lab.engine.containers.wait(made, "next-exit")
+    lab.engine.containers.start(made)
+    client.client.sendall(b"go\n")
+    client.client.close()
+    assert waiting.result()["StatusCode"] == 0
+    assert payload(lab.logs(made)) == b"more\n" * 20_000
+
+
+def test_a_terminal(lab: Lab) -> None:
+    """Raw output, a window size, and the detach keys, which end the connection alone."""
+    made = lab.create("sh", "-c", "stty size; read x; stty size; sleep 1000", Tty=True,
+                      OpenStdin=True, host={"ConsoleSize": [24, 80]})  # fmt: skip
+    client = lab.attach(made, stdin=True)
+    lab.engine.containers.start(made)
+    client.client.settimeout(PATIENCE_S)
+    assert client.client.recv(100).startswith(b"24 80")
+    lab.engine.containers.resize(made, 30, 100)
+    client.client.sendall(b"\n")
+    seen = b""
+    while b"30 100" not in seen:
+        seen += client.client.recv(100)
+    subscription = lab.engine.events.subscribe(0, 0, {"event": ["detach"]})
+    client.client.sendall(b"\x10")
+    client.client.sendall(b"\x11")
+    client.received()
+    assert next(iter(subscription))["Actor"]["ID"] == made
+    subscription.close()
+    assert lab.state(made)["Status"] == "running"
+
+
+def test_other_detach_keys(lab: Lab) -> None:
+    """A beginning of them that goes on differently is typed."""
+    made = lab.create("cat", Tty=True, OpenStdin=True)
+    other = stream()
+    options = AttachOptions(stream=True, stdin=True, stdout=True, detach_keys="a,b")
+    lab.engine.containers.attach(made, options, other)
+    other.socket.close()
+    lab.engine.containers.start(made)
+    other.client.sendall(b"ax\n")
+    other.client.settimeout(PATIENCE_S)
+    seen = b""
+    while b"ax\r\nax\r\n" not in seen:
+        seen += other.client.recv(100)
+    other.client.sendall(b"ab")
+    other.received()
+    with pytest.raises(InvalidArgument, match="Unknown character: 'ctrl-'"):
+        lab.engine.containers.attach(made, options.replace(detach_keys="ctrl-"), stream())
+
+
+def test_exec(lab: Lab) -> None:
+    """With the container's namespaces, and its own environment, user and directory."""
+    made = lab.start("sleep", "1000", Env=["A=1"])
+    code, data = _exec(lab, made, "sh", "-c", "echo $A $B; id -u; pwd; cat; exit 7",
+                       Env=["B=2"], User="5:6", WorkingDir="/tmp", AttachStdin=True,
+                       stdin=b"typed\n")  # fmt: skip
+    assert code == 7
+    assert payload(data, 1) == b"1 2\n5\n/tmp\ntyped\n"
+    assert lab.engine.containers.inspect(made)["ExecIDs"] is None
+
+
+@pytest.mark.parametrize(("program", "code"), [("nosuch", 127), ("/etc", 126)])
+def test_exec_of_what_cannot_run(lab: Lab, program: str, code: int) -> None:
+    """The reason comes in the stream, since the status has been sent."""
+    made = lab.start("sleep", "1000")
+    status, data = _exec(lab, made, program)
+    assert status == code
+    assert f'exec: "{program}"'.encode() in payload(data)
+
+
+def test_exec_needs_a_container_that_runs(lab: Lab) -> None:
+    """Docker's words."""
+    made = lab.create("sleep", "1000")
+    with pytest.raises(Conflict, match=f"container {made} is not running"):
+        lab.engine.execs.create(made, {"Cmd": ["true"]})
+    lab.engine.containers.start(made)
+    lab.engine.containers.pause(made)
+    with pytest.raises(Conflict, match="is paused, unpause the container before exec"):
+        lab.engine.execs.create(made, {"Cmd": ["true"]})
+
+
+def test_exec_ends_with_its_container(lab: Lab) -> None:
+    """Also where it is being stopped."""
+    made = lab.start("sleep", "1000")
+    running = lab.engine.execs.create(made, {"Cmd": ["sleep", "1000"], "AttachStdout": True})["Id"]
+    client = stream()
+    lab.engine.execs.start(running, {}, client)
+    client.socket.close()
+    assert lab.engine.execs.inspect(running)["Running"] is True
+    lab.engine.containers.stop(made, 0)
+    client.received()
+    eventually(lambda: lab.engine.execs.inspect(running)["ExitCode"] == 137, "the exec to end")
+
+
+def _exec(
+    lab: Lab, made: str, *program: str, stdin: bytes = b"", **asked: object
+) -> tuple[int, bytes]:
+    body = {"Cmd": list(program), "AttachStdout": True, "AttachStderr": True, **asked}
+    identifier = lab.engine.execs.create(made, body)["Id"]
+    client = stream()
+    lab.engine.execs.start(identifier, {}, client)
+    client.socket.close()
+    if stdin:
+        client.client.sendall(stdin)
+    client.client.shutdown(socket.SHUT_WR)
+    data = client.received()
+    eventually(lambda: not lab.engine.execs.inspect(identifier)["Running"], "the exec to end")
+    return lab.engine.execs.inspect(identifier)["ExitCode"], data
+
+
+def test_a_frame_is_a_line(lab: Lab) -> None:
+    """Clients that stream expect each line as a frame of its own."""
+    made, _ = lab.run("sh", "-c", "echo a; echo b")
+    assert frames(lab.logs(made)) == [(1, b"a\n"), (1, b"b\n")]

@@ -1,0 +1,231 @@
+"""A container's life by the engine: create, start, wait, stop, kill, pause, remove."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from minicontainer.errors import Conflict, InvalidArgument, NotFound, NotModified
+from tests.engine.conftest import PATIENCE_S, cgroups_of, eventually, payload
+
+if TYPE_CHECKING:
+    from tests.engine.conftest import Lab
+
+
+def test_a_program_runs_and_its_status_and_output_are_kept(lab: Lab) -> None:
+    """From create to the log, with every state on the way."""
+    made = lab.create("sh", "-c", "echo out; echo err >&2; exit 3", name="web")
+    assert lab.state(made)["Status"] == "created"
+    waiting = lab.engine.containers.wait("web", "next-exit")
+    lab.engine.containers.start("web")
+    assert waiting.result() == {"StatusCode": 3}
+    state = lab.state("web")
+    assert (state["Status"], state["ExitCode"], state["Pid"]) == ("exited", 3, 0)
+    assert state["StartedAt"] < state["FinishedAt"]
+    assert payload(lab.logs("web"), 1) == b"out\n"
+    assert payload(lab.logs("web"), 2) == b"err\n"
+
+
+def test_a_container_runs_again_with_what_it_wrote(lab: Lab) -> None:
+    """The writable layer lives as long as the container."""
+    made, status = lab.run("sh", "-c", "cat /kept 2>/dev/null; echo once >> /kept")
+    assert status == 0
+    waiting = lab.engine.containers.wait(made, "next-exit")
+    lab.engine.containers.start(made)
+    waiting.result()
+    assert payload(lab.logs(made)) == b"once\n"
+
+
+def test_what_is_removed_leaves_nothing(lab: Lab) -> None:
+    """No directory, no cgroup, no name."""
+    made, _ = lab.run("true", name="gone")
+    directory = lab.engine.containers.find(made).directory
+    assert Path(directory).is_dir()
+    lab.engine.containers.remove("gone")
+    assert not Path(directory).exists()
+    assert not cgroups_of(made)
+    with pytest.raises(NotFound, match="No such container: gone"):
+        lab.engine.containers.inspect("gone")
+    lab.run("true", name="gone")
+
+
+def test_a_container_that_runs_is_removed_only_by_force(lab: Lab) -> None:
+    """Docker's words, which clients look for."""
+    made = lab.start("sleep", "1000")
+    pid = lab.state(made)["Pid"]
+    with pytest.raises(Conflict, match="stop the container before removing or force remove"):
+        lab.engine.containers.remove(made)
+    lab.engine.containers.remove(made, force=True)
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_stop_asks_and_then_kills(lab: Lab) -> None:
+    """A shell with a trap ends by itself; `sleep` as process 1 does not hear SIGTERM."""
+    polite = lab.start("sh", "-c", "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done")
+    eventually(lambda: payload(lab.logs(polite)), "the trap to be set")
+    lab.engine.containers.stop(polite, 60)
+    assert lab.state(polite)["ExitCode"] == 5
+    deaf = lab.start("sleep", "1000")
+    before = time.monotonic()
+    lab.engine.containers.stop(deaf, 1)
+    assert lab.state(deaf)["ExitCode"] == 137
+    assert time.monotonic() - before >= 1
+    with pytest.raises(NotModified):
+        lab.engine.containers.stop(deaf)
+
+
+def test_kill_sends_any_signal(lab: Lab) -> None:
+    """By name, with and without SIG, and by number; a bad one changes nothing."""
+    script = "trap 'echo usr1' USR1; trap 'echo hup' HUP; echo ready; while :; do sleep 0.01; done"
+    made = lab.start("sh", "-c", script)
+    eventually(lambda: payload(lab.logs(made)), "the traps to be set")
+    for name, told in (("USR1", b"usr1"), ("SIGHUP", b"hup")):
+        lab.engine.containers.kill(made, name)
+        eventually(lambda told=told: told in payload(lab.logs(made)), f"{name} to arrive")  # type: ignore[misc]  # told is bound at once
+    with pytest.raises(InvalidArgument, match="invalid signal: SIGNONE"):
+        lab.engine.containers.kill(made, "SIGNONE")
+    waiting = lab.engine.containers.wait(made, "not-running")
+    lab.engine.containers.kill(made, str(int(signal.SIGKILL)))
+    assert waiting.result()["StatusCode"] == 137
+    with pytest.raises(Conflict, match="is not running"):
+        lab.engine.containers.kill(made)
+
+
+def test_a_paused_container_stands_still(lab: Lab) -> None:
+    """And can be stopped all the same."""
+    made = lab.start("sh", "-c", "while :; do echo x; sleep 0.01; done")
+    lab.engine.containers.pause(made)
+    assert lab.state(made)["Status"] == "paused"
+    assert lab.state(made)["Running"] is True
+    size = len(lab.logs(made))
+    eventually(lambda: len(lab.logs(made)) == size or _grown(lab, made), "output to end")
+    with pytest.raises(Conflict, match="already paused"):
+        lab.engine.containers.pause(made)
+    with pytest.raises(Conflict, match="try unpause instead"):
+        lab.engine.containers.start(made)
+    lab.engine.containers.unpause(made)
+    eventually(lambda: len(lab.logs(made)) > size, "more output")
+    lab.engine.containers.pause(made)
+    lab.engine.containers.stop(made, 0)
+    assert lab.state(made)["Status"] == "exited"
+
+
+def _grown(lab: Lab, made: str) -> bool:
+    before = len(lab.logs(made))
+    time.sleep(0.05)
+    return len(lab.logs(made)) == before
+
+
+@pytest.mark.parametrize(
+    ("program", "code", "told"),
+    [
+        ("nosuch", 127, 'exec: "nosuch": executable file not found in $PATH'),
+        ("/no/such", 127, "no such file or directory"),
+        ("/etc", 126, "is a directory"),
+        ("/etc/passwd", 126, "permission denied"),
+    ],
+)
+def test_a_program_that_cannot_run(lab: Lab, program: str, code: int, told: str) -> None:
+    """The client makes its exit status of the text; the state keeps both."""
+    made = lab.create(program)
+    with pytest.raises(InvalidArgument) as caught:
+        lab.engine.containers.start(made)
+    assert told in str(caught.value)
+    state = lab.state(made)
+    assert (state["Status"], state["ExitCode"]) == ("created", code)
+    assert told in state["Error"]
+    assert not cgroups_of(made)
+
+
+def test_names_are_found_and_taken_once(lab: Lab) -> None:
+    """By name, with a slash, by ID and by its beginning; a name that is taken says by whom."""
+    made = lab.create("true", name="one")
+    for ref in ("one", "/one", made, made[:12], made[:4]):
+        assert lab.engine.containers.find(ref).id == made
+    with pytest.raises(Conflict, match=f'"/one" is already in use by container "{made}"'):
+        lab.create("true", name="one")
+    with pytest.raises(InvalidArgument, match="Invalid container name"):
+        lab.create("true", name="a b")
+    lab.engine.containers.rename("one", "two")
+    assert lab.engine.containers.inspect("two")["Name"] == "/two"
+    with pytest.raises(NotFound):
+        lab.engine.containers.find("one")
+    generated = lab.engine.containers.inspect(lab.create("true"))["Name"]
+    assert "_" in generated
+
+
+def test_auto_remove(lab: Lab) -> None:
+    """After the end, and after a start that failed."""
+    made = lab.create("true", host={"AutoRemove": True})
+    waiting = lab.engine.containers.wait(made, "removed")
+    lab.engine.containers.start(made)
+    assert waiting.result() == {"StatusCode": 0}
+    missing = lab.create("nosuch", host={"AutoRemove": True})
+    with pytest.raises(InvalidArgument):
+        lab.engine.containers.start(missing)
+    assert not lab.engine.containers.list(True, 0, False, {})
+
+
+def test_a_wait_ends_when_its_client_leaves(lab: Lab) -> None:
+    """From another thread."""
+    made = lab.start("sleep", "1000")
+    waiting = lab.engine.containers.wait(made, "not-running")
+    thread = threading.Thread(target=waiting.result)
+    thread.start()
+    waiting.close()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+
+
+def test_many_at_once(lab: Lab) -> None:
+    """Twenty threads start containers; each ends with its own status."""
+    found: dict[int, int] = {}
+
+    def run(number: int) -> None:
+        found[number] = lab.run("sh", "-c", f"exit {number}")[1]
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert found == {number: number for number in range(20)}
+
+
+def test_out_of_memory_is_told(lab: Lab) -> None:
+    """The kernel kills; the state and an event say why."""
+    subscription = lab.engine.events.subscribe(0, 0, {"event": ["oom"]})
+    hungry = "a=x; while :; do a=$a$a; done"
+    made, status = lab.run("sh", "-c", hungry, host={"Memory": 8 << 20, "MemorySwap": 8 << 20})
+    assert status == 137
+    assert lab.state(made)["OOMKilled"] is True
+    assert next(iter(subscription))["Actor"]["ID"] == made
+    subscription.close()
+    calm, _ = lab.run("true", host={"Memory": 8 << 20})
+    assert lab.state(calm)["OOMKilled"] is False
+
+
+def test_no_descriptor_stays(lab: Lab) -> None:
+    """Neither in the engine nor in what the container inherits."""
+    lab.run("true")
+    eventually(lambda: len(os.listdir("/proc/self/fd")) > 0, "a first look")
+    before = _settled_descriptors()
+    for _ in range(5):
+        made, _ = lab.run("true")
+        lab.engine.containers.remove(made)
+    assert _settled_descriptors() <= before
+    made, _ = lab.run("ls", "/proc/self/fd")
+    assert payload(lab.logs(made)).split() == [b"0", b"1", b"2", b"3"]  # 3 is the directory
+
+
+def _settled_descriptors() -> int:
+    last = -1
+    while last != (last := len(os.listdir("/proc/self/fd"))):
+        time.sleep(0.2)
+    return last
