@@ -21,7 +21,7 @@ from minicontainer.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     Headers = Sequence[tuple[str, str]]
@@ -122,16 +122,29 @@ class Request:
 
 
 class RawStream:
-    """The bare socket of a connection after its upgrade.
+    """The bare socket of a connection that is to be upgraded.
 
     Attributes:
         socket: blocking; its owner closes it.
         buffered: bytes that the client sent before the answer; they come first.
+        accepted: the client has its answer, and only raw bytes follow.
     """
 
-    def __init__(self, raw: socket.socket, buffered: bytes) -> None:
+    def __init__(self, raw: socket.socket, buffered: bytes, answer: Callable[[], None]) -> None:
         self.socket = raw
         self.buffered = buffered
+        self.accepted = False
+        self._answer = answer
+
+    def accept(self) -> None:
+        """Answer the client that the stream begins; only the first call does anything.
+
+        Raises:
+            Disconnected: the client has gone.
+        """
+        if not self.accepted:
+            self.accepted = True
+            self._answer()
 
 
 class Connection:
@@ -258,8 +271,18 @@ class Connection:
         except (OSError, h11.LocalProtocolError) as error:
             raise Disconnected(f"the client has gone: {error}") from None
 
-    def upgrade(self, status_line: str, headers: Headers) -> RawStream:
-        """Answer with a head that no body follows, and give the socket out as a raw stream.
+    def raw_stream(self, status_line: str, headers: Headers) -> RawStream:
+        """Give the socket out as a raw stream, which begins when it is accepted.
+
+        Args:
+            status_line: of the answer to the present request.
+            headers: beside those that every answer has.
+        """
+        buffered = self._h11.trailing_data[0]
+        return RawStream(self.socket, buffered, lambda: self._upgrade(status_line, headers))
+
+    def _upgrade(self, status_line: str, headers: Headers) -> None:
+        """Send a head that no body follows.
 
         h11 is left out: `200 OK` without any framing is not HTTP, but what Docker's clients that
         send no `Upgrade` header expect.
@@ -270,7 +293,6 @@ class Connection:
             self.socket.sendall("\r\n".join((*lines, "", "")).encode("latin-1"))
         except OSError as error:
             raise Disconnected(f"the client has gone: {error}") from None
-        return RawStream(self.socket, self._h11.trailing_data[0])
 
     def is_gone(self) -> bool:
         """Look whether the client has closed its side, without waiting."""

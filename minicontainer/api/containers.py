@@ -221,7 +221,7 @@ def attach_websocket(call: Call) -> None:
     ]
     options = _attach_options(call).replace(multiplex=False)
     _checked_for_attach(call)
-    client = call.connection.upgrade("HTTP/1.1 101 Switching Protocols", answer)
+    client = call.connection.raw_stream("HTTP/1.1 101 Switching Protocols", answer)
     with relay.relayed(client, relay.Frames()) as stream:
 
         def serve(stream: Any) -> None:

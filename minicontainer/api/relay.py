@@ -204,16 +204,21 @@ def _send_some(sock: socket.socket, data: bytes) -> bytes:
 
 @contextlib.contextmanager
 def relayed(client: RawStream, coding: Bytes) -> Iterator[RawStream]:
-    """Give a plain stream that stands for *client*, and carry its bytes in a thread."""
+    """Give a plain stream that stands for *client*; a thread carries its bytes once it begins."""
     near, far = socket.socketpair()
-    relay = Relay(client.socket, near, coding, client.buffered)
-    thread = threading.Thread(target=relay.run, name="relay", daemon=True)
-    thread.start()
-    try:
+    threads = []
+
+    def begin() -> None:
+        client.accept()
+        relay = Relay(client.socket, near, coding, client.buffered)
+        threads.append(threading.Thread(target=relay.run, name="relay", daemon=True))
+        threads[0].start()
+
+    with near:
         with far:
-            yield RawStream(far, b"")
-    finally:
-        thread.join()
+            yield RawStream(far, b"", begin)
+        for thread in threads:
+            thread.join()
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
+    from minicontainer.api.connection import RawStream
     from minicontainer.engine.options import ClientStream
 
 RAW = "application/vnd.docker.raw-stream"
@@ -69,7 +70,8 @@ def object_lines(items: Iterable[dict[str, Any]]) -> Iterator[bytes]:
 def hijack(call: Call, tty: bool, serve: Callable[[ClientStream], None]) -> None:
     """Turn the connection into a raw stream, and let *serve* work on it until it is over.
 
-    The answer is 101 for a client that asked for an upgrade, and 200 for one that did not. An error
+    *serve* accepts the stream at the right moment. The answer is then 101 for a client that asked
+    for an upgrade, and 200 for one that did not. An error that comes before is an HTTP status; one
     that comes later can be told only in the stream itself.
     """
     from minicontainer.api.relay import plain_stream  # here: it brings ssl
@@ -83,18 +85,21 @@ def hijack(call: Call, tty: bool, serve: Callable[[ClientStream], None]) -> None
         ]
     else:
         line, headers = "HTTP/1.1 200 OK", [("Content-Type", RAW)]
-    client = call.connection.upgrade(line, headers)
+    client = call.connection.raw_stream(line, headers)
     with plain_stream(call.connection, client) as stream:
         serve_stream(stream, tty, serve)
 
 
-def serve_stream(stream: ClientStream, tty: bool, serve: Callable[[ClientStream], None]) -> None:
+def serve_stream(stream: RawStream, tty: bool, serve: Callable[[ClientStream], None]) -> None:
     """Run *serve*; write an error into the stream, where the client's user can read it."""
     try:
         serve(stream)
+        stream.accept()
     except Disconnected:
         return
     except (Error, OSError) as error:
+        if not stream.accepted:
+            raise
         _log.info("a stream failed: %s", error)
         message = f"{error}\r\n".encode()
         try:

@@ -389,11 +389,13 @@ class Containers:
         )
         self._engine.publish(container, "attach")
         if options.logs:
+            connection.accept()
             self._send_log(container, options, connection)
         if not options.stream:
             return
-        descriptor = os.dup(connection.socket.fileno())
         with container.changed:
+            connection.accept()  # here: the client may start the container as soon as it hears it
+            descriptor = os.dup(connection.socket.fileno())
             if container.monitor is None or not container.state.is_running():
                 container.attached.append((streams, descriptor))
                 return

@@ -31,6 +31,9 @@ class Exec:
 
     Attributes:
         exit_code: None until it has ended.
+        client: a copy of the client's socket, until the exit status is known; -1 without one. The
+            client asks for the status when its stream ends, and that is when the last copy is
+            closed.
     """
 
     def __init__(self, identifier: str, container: Container, body: Json) -> None:
@@ -40,8 +43,15 @@ class Exec:
         self.pid = 0
         self.running = False
         self.exit_code: int | None = None
+        self.client = -1
         self.process: Connection | None = None
         self.lock = threading.Lock()
+
+    def let_client_go(self) -> None:
+        """Close this process's copy of the client's socket."""
+        if self.client >= 0:
+            os.close(self.client)
+            self.client = -1
 
     @property
     def program(self) -> tuple[str, ...]:
@@ -113,11 +123,15 @@ class Execs:
             one.running = True
         try:
             _check_running(one.container)
+            if connection is not None:
+                connection.accept()
+                one.client = os.dup(connection.socket.fileno())
             self._start(one, body, connection)
         except (Error, OSError) as error:
             told = explained(error, one.program)
             one.exit_code = getattr(told, "exit_code", EXIT_NOT_STARTED)
             one.running = False
+            one.let_client_go()
             self._forget(one)
             if connection is None or not isinstance(told, NoProgram):
                 raise told from None
@@ -172,14 +186,18 @@ class Execs:
             return
         """Note what the program's parent says; None is its end."""
         if isinstance(message, protocol.Detached):
+            one.let_client_go()
             self._publish(one, "exec_detach")
         elif isinstance(message, protocol.Exited):
             one.exit_code = message.status
+            one.running = False
+            one.let_client_go()
         elif message is None:
             if one.exit_code is None:  # its parent was killed
                 one.exit_code = 137
             with one.lock:
                 one.running = False
+                one.let_client_go()
                 if one.process is not None:
                     one.process.close()
                     one.process = None

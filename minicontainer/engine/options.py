@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class ClientStream(Protocol):
-        """A client's connection after the upgrade: raw bytes in both directions.
+        """A client's connection that is to become a stream of raw bytes in both directions.
 
         `buffered` holds what the client sent before the upgrade was answered. These bytes come
         before everything that `socket` will deliver.
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 
         socket: socket.socket
         buffered: bytes
+
+        def accept(self) -> None:
+            """Tell the client that the stream begins.
+
+            A client that attaches starts the container as soon as it hears that: whoever calls
+            this holds what keeps the container from starting.
+            """
 
 
 class AttachOptions(Record):

@@ -123,6 +123,7 @@ class Containers:
     def attach(self, ref: str, options: AttachOptions, connection: ClientStream) -> None:
         """Send back what comes, until it ends; then say goodbye."""
         self.calls.append(("attach", options))
+        connection.accept()
         data = connection.buffered or connection.socket.recv(1000)
         while data:
             connection.socket.sendall(data)

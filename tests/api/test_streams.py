@@ -8,11 +8,13 @@ import os
 import socket
 import struct
 import threading
+from typing import Any
 
 import pytest
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Ping, Pong, Request
 
+from minicontainer.errors import Unsupported
 from tests.api.conftest import Wire, receive_all, receive_until
 from tests.api.fake_engine import FakeEngine, Source
 from tests.conftest import wait_until
@@ -93,13 +95,17 @@ def test_what_is_wrong_before_an_upgrade_has_a_status(wire: Wire, engine: FakeEn
 def test_what_goes_wrong_after_an_upgrade_is_told_in_the_stream(
     wire: Wire, engine: FakeEngine
 ) -> None:
-    """As a frame for standard error."""
+    """As a frame for standard error; before it, what goes wrong is a status."""
 
-    def fail(*_: object) -> None:
-        raise OSError("no such luck")
+    def fail(ref: str, options: object, connection: Any) -> None:
+        if options.logs:  # type: ignore[attr-defined]  # AttachOptions
+            connection.accept()
+        raise Unsupported("no such luck")
 
     engine.containers.attach = fail
     with start(wire, WEB + "attach", UPGRADE) as sock:
+        assert b"501" in receive_until(sock, b"no such luck")
+    with start(wire, WEB + "attach?logs=1", UPGRADE) as sock:
         receive_until(sock, b"\r\n\r\n")
         message = b"no such luck\r\n"
         assert receive_all(sock) == struct.pack(">BxxxI", 2, len(message)) + message

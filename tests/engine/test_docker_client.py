@@ -59,7 +59,7 @@ COMMANDS = (
     ("top web -o pid,comm", r"PID +COMMAND"),
     ("stats --no-stream web", r"web +\d+\.\d+% +[0-9.]+[KM]iB / "),
     ("stats --no-stream", r"web +\d+\.\d+%"),
-    ("diff web", r"A /srv\nA /srv/index\.html"),
+    ("diff web", r"C /srv\nA /srv/index\.html"),
     ("cp web:/srv/index.html -", r"hello"),
     ("inspect web --format {{.State.Status}}:{{.Config.Image}}", r"^running:busybox$"),
     ("inspect -s web --format {{.SizeRootFs}}", r"^\d{6,}$"),
