@@ -195,7 +195,10 @@ class Command:
                 session.options[flag.dest] = value
         self._check_number(name, len(args))
         asked = Asked(values, args, given, session, argv)
-        if tells and (asked.explain or asked.json or asked.record):
+        local = (
+            getattr(asked, "rootfs", "") and session.address.own
+        )  # it has no engine: `local_run`
+        if tells and not local and (asked.explain or asked.json or asked.record):
             from minicontainer.cli import stories  # only who asks for it pays for it
 
             with stories.told(asked, name):
