@@ -90,7 +90,7 @@ def volume_inspect(asked: Asked) -> int:
 
 def _show(asked: Asked, find: Callable[[Client, str], Any]) -> int:
     """Find every object and print it; what was not found is told at the end."""
-    write = _writer("" if asked.format == "json" else asked.format)
+    write = writer("" if asked.format == "json" else asked.format)
     found, errors = [], []
     for name in asked.args:
         try:
@@ -113,7 +113,7 @@ def _show(asked: Asked, find: Callable[[Client, str], Any]) -> int:
     return 0
 
 
-def _writer(format: str) -> Callable[[Any], str] | None:
+def writer(format: str) -> Callable[[Any], str] | None:
     """Read --format; None for the JSON of everything."""
     if not format:
         return None

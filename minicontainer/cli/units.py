@@ -114,7 +114,7 @@ def timestamp(text: str) -> str:
     if text.replace(".", "", 1).isdecimal() and "-" not in text:
         return text
     try:
-        back = quantities.duration_s(text)
+        back = 0.0 if text == "0s" else quantities.duration_s(text)
     except InvalidArgument:
         pass
     else:
