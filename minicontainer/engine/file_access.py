@@ -29,7 +29,7 @@ from minicontainer.images.merged import Layer, joined
 from minicontainer.images.tar_reader import DIRECTORY, LINK, Entry, TarReader
 from minicontainer.images.tar_writer import TarWriter, has_kind
 from minicontainer.images.unpack import Unpacker
-from minicontainer.kernel import files, mounts, namespaces, overlay, paths, procfs
+from minicontainer.kernel import files, mounts, namespaces, overlay, paths, process, procfs
 from minicontainer.record import Record
 
 TYPE_CHECKING = False
@@ -71,7 +71,9 @@ class Request(Record):
         lowers, upper, work: of a stopped container's overlay; () for a running one.
         place: the directory to mount it on.
         binds: its volumes.
-        first_id: what uid 0 of the container is on the host.
+        first_id: what uid 0 of a stopped container is on the host.
+        user_namespace_of: the process whose user namespace is joined; 0 for none. Its overlay is
+            mounted there, and knows no other ids.
         owner: of all that is put, instead of the archive's: uid and gid in the container.
         strict: a directory is not replaced by another kind of file, nor the other way round.
     """
@@ -84,6 +86,7 @@ class Request(Record):
     place: str = ""
     binds: tuple[Bind, ...] = ()
     first_id: int = 0
+    user_namespace_of: int = 0
     owner: tuple[int, ...] = ()
     strict: bool = False
 
@@ -99,6 +102,8 @@ def main() -> None:
             top = _mount(request)
             os.close(directory)
             directory = top
+        if request.user_namespace_of:
+            _join_user_namespace(request.user_namespace_of)
         confinement.enter(directory)
         if request.act == "put":
             _put(request)
@@ -112,6 +117,15 @@ def main() -> None:
     with suppress(OSError):
         channel.send(confinement.packed(answer))
     os._exit(0)
+
+
+def _join_user_namespace(pid: int) -> None:
+    """Become root of a container's user namespace."""
+    kind = namespaces.BY_TYPE["user"]
+    with files.opened(namespaces.open_namespace(f"/proc/{pid}/ns/user", kind)) as fd:
+        namespaces.setns(fd, kind)
+    process.set_gid(0)
+    process.set_uid(0)
 
 
 # -- a stopped container --------------------------------------------------------------------------

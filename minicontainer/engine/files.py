@@ -132,13 +132,16 @@ class _Access:
         self._container = container
         self._ref = ref
         self._request = request
-        host = container.config.host_config
-        first_id = specs.MAPPED.host_id if host.userns_mode == "private" else 0
         root = self._running_root()
+        is_mapped = container.config.host_config.userns_mode == "private"
         if root < 0:
             root, request = self._stopped_root(request)
+            first_id = specs.MAPPED.host_id if is_mapped else 0
+            request = request.replace(first_id=first_id)
+        elif is_mapped:
+            request = request.replace(user_namespace_of=container.state.pid)
         try:
-            told = jsontext.dump(request.replace(first_id=first_id).to_json())
+            told = jsontext.dump(request.to_json())
             self._child = Child(_MODULE, root, (told,), speaks=True)
         finally:
             os.close(root)

@@ -11,6 +11,7 @@ from minicontainer.engine import limits, security, users, volumes
 from minicontainer.errors import InvalidArgument
 from minicontainer.kernel import capabilities
 from minicontainer.kernel.namespaces import BY_TYPE, IdMap
+from minicontainer.kernel.overlay import Overlay
 from minicontainer.kernel.process import RLIMITS
 from minicontainer.runtime import inputs
 from minicontainer.runtime.config import defaults
@@ -291,23 +292,18 @@ def _root_mounts(
     lowers: tuple[str, ...], directory: str, mapped: tuple[IdMap, ...]
 ) -> tuple[Mount, ...]:
     """Lay a writable layer over the image, which stays as it is."""
-    own = os.path.join(directory, "rootfs")
-    rootfs, lower = lowers[0], ":".join(lowers)
     below: tuple[Mount, ...] = ()
+    words: tuple[str, ...] = ()
     if mapped:
-        # the image's owners, as the user namespace knows them
-        shown = Mount(destination="/", type="bind", source=rootfs, options=("bind",))
-        below = (shown.replace(uid_mappings=mapped, gid_mappings=mapped),)
-        lower = own
-    for path in (*lowers, directory):
-        if set(path) & set(",:\\"):
-            raise InvalidArgument(
-                f"{path}: an overlay's directories can't have , : or \\ in a name"
-            )
-    layers = {"lowerdir": lower, "upperdir": f"{directory}/upper", "workdir": f"{directory}/work"}
-    options = tuple(f"{name}={path}" for name, path in layers.items())
-    if mapped:
-        options += ("userxattr",)  # trusted.* attributes are the host root's
+        # The image's owners, as the user namespace knows them: each layer as an id-mapped mount,
+        # one upon the other where the root will be, and there the overlay finds them.
+        shown = Mount(destination="/", type="bind", options=("bind",))
+        shown = shown.replace(uid_mappings=mapped, gid_mappings=mapped)
+        below = tuple(shown.replace(source=lower) for lower in reversed(lowers))
+        lowers = (os.path.join(directory, "rootfs"),) * len(lowers)
+        words = ("userxattr",)  # trusted.* attributes are the host root's
+    upper, work = f"{directory}/upper", f"{directory}/work"
+    options = Overlay(lowers=lowers, upper=upper, work=work, words=words).options()
     return (*below, Mount(destination="/", type="overlay", source="overlay", options=options))
 
 

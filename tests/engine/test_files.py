@@ -7,6 +7,8 @@ import io
 import os
 import stat
 import tarfile
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +27,18 @@ _GO_DIRECTORY, _GO_LINK = 1 << 31, 1 << 27
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """Give an engine of its own, with nothing but the embedded image."""
-    base = tmp_path_factory.mktemp("engine")
-    opened = Engine(str(base / "data"), str(base / "run"))
-    yield opened
-    for container in opened.containers.all():
-        opened.containers.remove(container.id, force=True, volumes=True)
-    opened.close()
+def engine() -> Iterator[Engine]:
+    """Give an engine of its own, with nothing but the embedded image.
+
+    Where root of a user namespace can get to its container's directory: pytest's are for root only.
+    """
+    with tempfile.TemporaryDirectory(prefix="minic-test-") as base:
+        os.chmod(base, 0o711)
+        opened = Engine(f"{base}/data", f"{base}/run")
+        yield opened
+        for container in opened.containers.all():
+            opened.containers.remove(container.id, force=True, volumes=True)
+        opened.close()
 
 
 class Box:
@@ -336,3 +342,36 @@ def test_device_bits_are_gos(engine: Engine) -> None:
     assert mode & 1 << 26
     assert mode & 1 << 21
     assert stat.S_IMODE(mode) & 0o777 == 0o666
+
+
+def test_a_user_namespace_sees_all_layers(engine: Engine) -> None:
+    """Each as an id-mapped mount; what it writes is its own, and `cp` speaks its ids."""
+    first = Box(engine)
+    first.put("/", ("one", b"1"), entry("d"), ("d/a", b""))
+    engine.containers.commit(first.id, {"repo": "several", "tag": "1"}, {})
+    second = Box(engine, Image="several:1")
+    second.put("/", ("two", b"2"), ("d/b", b""))
+    engine.containers.commit(second.id, {"repo": "several", "tag": "2"}, {})
+    box = Box(
+        engine, Image="several:2", HostConfig={"UsernsMode": "private"},
+        Cmd=["sh", "-c", "cat /one /two; ls /d; stat -c %u /two /bin; touch /d/c; sleep 1000"],
+    ).start()  # fmt: skip
+    wanted = b"12a\nb\n0\n0\n"
+    deadline = time.monotonic() + 20
+    while (said := _said(engine, box)) != wanted and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert said == wanted
+    box.put("/d", entry("mine", uid=5), ("mine/f", b""))
+    assert os.stat(box.upper / "d/mine").st_uid > 5
+    with tarfile.open(fileobj=io.BytesIO(box.raw("/d"))) as got:
+        assert got.getmember("d/mine").uid == 5
+        assert got.getmember("d/a").uid == 0
+
+
+def _said(engine: Engine, box: Box) -> bytes:
+    frames = b"".join(engine.containers.logs(box.id, _all_output()))
+    said = b""
+    while frames:
+        length = int.from_bytes(frames[4:8], "big")
+        said, frames = said + frames[8 : 8 + length], frames[8 + length :]
+    return said

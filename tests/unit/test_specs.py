@@ -13,6 +13,7 @@ from minicontainer import jsontext
 from minicontainer.cli.run_options import config_from, run_parser
 from minicontainer.engine import specs
 from minicontainer.errors import InvalidArgument, NotFound
+from minicontainer.kernel import overlay
 from minicontainer.runtime.config import defaults
 from minicontainer.runtime.config.features import features
 from minicontainer.runtime.config.spec import Spec
@@ -231,13 +232,15 @@ def test_a_container_that_is_not_there() -> None:
 
 
 @pytest.mark.parametrize("name", ["a,b", "a:b", "a\\b"])
-def test_paths_that_an_overlay_can_not_name(tmp_path: Path, name: str) -> None:
-    """Its options are one text, with these between them."""
+def test_an_overlay_names_any_path(tmp_path: Path, name: str) -> None:
+    """Its options are one text, with these between them: they are escaped."""
     image = tmp_path / name
     image.mkdir()
     config = config_from(run_parser().parse_args(["true"]), {}).replace(rootfs=str(image))
-    with pytest.raises(InvalidArgument, match="an overlay's directories can't have"):
-        specs.make_spec(config, IDENTIFIER, "/nosuch", pid_of)
+    spec = specs.make_spec(config, IDENTIFIER, "/nosuch", pid_of)
+    found = overlay.parse(spec.mounts[0].options)
+    assert found is not None
+    assert found.lowers == (str(image),)
 
 
 @pytest.mark.parametrize("words", [["--", "true", "-x"], ["true", "-x"]])

@@ -27,7 +27,7 @@ from minicontainer.runtime.preload import forbid_imports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from minicontainer.runtime.config.spec import Mount, Spec
     from minicontainer.runtime.inputs import Init
@@ -80,20 +80,22 @@ def _mount_root(path: str, layers: Iterable[tuple[Mount, int | None]]) -> int:
     with files.opened(_open_directory(path)) as place:
         root = mounts.open_tree(path, recursive=True)
         mounts.move_mount(root, place, where=path, shell=f"mount --rbind {path} {path}")
+    stack = [root]
     for layer, copy in layers:
         if layer.type == "overlay":
-            top = _mount_overlay(path, root, layer)
+            top = _mount_overlay(path, layer, stack)
         elif not parse_options(layer.options, layer.type).bind:
             raise InvalidArgument(f"mounts: {layer.type} can't be the root: use overlay or bind")
         else:
             top = binds.open_source(layer) if copy is None else copy
-            # It was made on the host, and may be a peer of a shared mount: pivot_root(2) would
-            # refuse it as the parent of the new root.
+            # Made on the host, and so perhaps a peer of a shared mount: as the parent of the
+            # new root pivot_root(2) would refuse it.
             binds.propagate(top, _CUT)
-            mounts.move_mount(top, root, where=path)
-        os.close(root)
-        root = top
-    return root
+            mounts.move_mount(top, stack[-1], where=path)
+        stack.append(top)
+    for covered in stack[:-1]:
+        os.close(covered)
+    return stack[-1]
 
 
 def _open_directory(path: str) -> int:
@@ -104,14 +106,21 @@ def _open_directory(path: str) -> int:
         raise KernelError(error.errno, error.strerror, f"open root file system {path}") from None
 
 
-def _mount_overlay(path: str, root: int, layer: Mount) -> int:
+def _mount_overlay(path: str, layer: Mount, stack: Sequence[int]) -> int:
+    """Mount an overlay on the root.
+
+    A lower directory that is the root itself stands for the mounts that are stacked there, from the
+    uppermost down: so an engine names id-mapped layers, which have no other place.
+    """
     from minicontainer.kernel import overlay  # most bundles of other engines have none
 
     words = parse_options(layer.options).data
     source = layer.source or "overlay"
     asked = overlay.parse(words)
     if asked is not None:
-        return overlay.mount(asked, root, where=path, source=source)
+        stacked = [f"/proc/self/fd/{fd}" for fd in stack]
+        lowers = tuple(stacked.pop() if x == path and stacked else x for x in asked.lowers)
+        return overlay.mount(asked.replace(lowers=lowers), stack[-1], where=path, source=source)
     data = ",".join(words)
     shell = f"mount -t overlay {source} -o {data} {path}"
     mounts.mount(source, path, "overlay", 0, data, shell=shell)
