@@ -35,102 +35,102 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reference" / "oci.md"
 
-# What is read in order to be refused: the container would be another than was asked for.
+# Fields that are refused: without them, the container would not be the one that was requested.
 REFUSED = {
-    "linux.intelRdt": "shares of a processor's cache and memory bandwidth are not given out here",
+    "linux.intelRdt": "allocation of a processor's cache and memory bandwidth is not supported",
     "linux.personality.flags[]": "the specification defines none",
 }
-# What is refused on some hosts, or with some values.
+# Refused on some hosts, or with some values.
 REFUSED_SOMEWHERE = {
-    "limits marked `refused` above": "that version of cgroups has no such limit; one that silently "
-    "does not hold is worse than none",
+    "limits marked `refused` above": "that version of cgroups has no such limit; a limit that "
+    "silently has no effect is worse than none",
     "a limit whose controller is off, or not mounted": "the same; `minicontainer check` lists the "
     "controllers",
-    "`linux.sysctl`": "a parameter that is no namespace's, or of a namespace that is the host's "
-    "too, would change the host",
-    "`process.apparmorProfile`, `process.selinuxLabel`, `linux.mountLabel`": "where the kernel has "
-    "no such module: a container that thinks itself confined must not run unconfined",
-    "`linux.resources.devices`": "on v1, an exception from an exception: that version has none",
+    "`linux.sysctl`": "a parameter of no namespace, or of a namespace that the host shares, "
+    "would change the host",
+    "`process.apparmorProfile`, `process.selinuxLabel`, `linux.mountLabel`": "if the kernel has "
+    "no such module: a container must not run unconfined against its configuration",
+    "`linux.resources.devices`": "on v1, an exception from an exception: v1 has none",
 }
-# Fields of the schema that are not read, because nothing is lost.
+# Fields of the schema that are ignored, because nothing is lost.
 PASSED_OVER = {
     "process.commandLine": "Windows'; Linux has `process.args`",
     "process.user.username": "Windows'; Linux has `process.user.uid`",
     "linux.resources.memory.kernel": "part of `memory.limit` since Linux 5.16",
-    "linux.resources.memory.useHierarchy": "a cgroup counts what is below it since Linux 5.11, "
-    "always",
+    "linux.resources.memory.useHierarchy": "since Linux 5.11 a cgroup always counts "
+    "the groups below it",
 }
-# Parts of the schema for other kinds of containers, passed over likewise.
+# Parts of the schema for other kinds of containers, ignored likewise.
 OTHER_KINDS = ("freebsd", "solaris", "vm", "windows", "zos")
 
-# Support that is no control file's of the table.
+# Support of fields that are not in the table of control files.
 ELSEWHERE = {
     "linux.resources.devices": ("`devices.allow`, `devices.deny`", "a BPF program"),
     "linux.resources.unified": ("refused", "the file named"),
-    "process.apparmorProfile": ("where AppArmor is",) * 2,
-    "process.selinuxLabel": ("where SELinux is",) * 2,
-    "linux.mountLabel": ("where SELinux is",) * 2,
+    "process.apparmorProfile": ("with AppArmor",) * 2,
+    "process.selinuxLabel": ("with SELinux",) * 2,
+    "linux.mountLabel": ("with SELinux",) * 2,
 }
-# Tests that look at what was done: one that a value is read would not see it ignored.
+# Tests that check the effect: a test that a value is read would not notice that it has none.
 BEHAVIOURAL = ("cgroups", "isolation", "kernel", "oci", "security")
 MOST_TESTS = 3  # more would be noise in a cell
 
 HEAD = """\
 # minicontainer-oci: fields and commands
 
-This page is made by `scripts/oci_reference.py` from the code and the marks of the tests; a test
-holds it to them. `minicontainer-oci features` tells the same to programs.
-[limits.md](limits.md) and [mounts.md](mounts.md) say more of those two.
+`scripts/oci_reference.py` makes this page from the code and from marks in the tests; a test checks
+that it is up to date. `minicontainer-oci features` prints the same for programs.
+[limits.md](limits.md) and [mounts.md](mounts.md) have more about those two.
 
 ## config.json, field by field
 
-Every field of version {version} of the OCI runtime specification, on hosts with cgroup v1 (hybrid
-ones too) and with v2, and which tests see it done; for a limit, the control file that it goes
-into. `[]` is any item of a list, `*` any name.
+Every field of version {version} of the OCI runtime specification: whether it is supported on hosts
+with cgroup v1 (or hybrid ones) and with v2, and its tests. For a limit, the table has its control
+file. `[]` is any item of a list, `*` any name.
 
 | Field | cgroup v1 | cgroup v2 | Tested by, in `tests/` |
 | --- | --- | --- | --- |
 """
 
 NOT_DONE = """
-## What is refused, and what is passed over
+## What is refused, and what is ignored
 
-Before anything is made, `config.json` is checked as a whole. A value of the wrong type or out of
-its range is refused with its path, and so is what can't be had here:
+The whole `config.json` is checked before anything is made. A value of the wrong type or out of
+range is refused, with its path, and so is a feature that is not available:
 
 | What | Why |
 | --- | --- |
 {refused}
-Passed over without a word, because nothing is lost:
+These are ignored without a message, because nothing is lost:
 
 | What | Why |
 | --- | --- |
 {passed}
 A capability that this kernel does not have, or that the caller can't give, is left out with a
-warning, as by runc. `annotations` are kept, and told to hooks and by `state`. Two kinds of them do
-more: `{annotation}` asks for an init that reaps, and with `--systemd-cgroup`
+warning, as by runc. `annotations` are stored, and passed to hooks and printed by `state`. Two kinds
+have an effect: `{annotation}` requests an init that reaps orphans, and with `--systemd-cgroup`,
 `org.systemd.property.*` name properties of the scope.
 
-Of the commands, `checkpoint` and `restore` say that they are not there: containers can't be frozen
-to disk yet. `--rootless`, `run --no-subreaper` and `update --kernel-memory` are accepted and change
-nothing; `update --l3-cache-schema` and `--mem-bw-schema` are refused, as `linux.intelRdt` is.
+The commands `checkpoint` and `restore` fail: containers can't be frozen to disk yet.
+`--rootless`, `run --no-subreaper` and `update --kernel-memory` are accepted and change nothing;
+`update --l3-cache-schema` and `--mem-bw-schema` are refused, as `linux.intelRdt` is.
 """
 
 COMMANDS = """
 ## The commands
 
-As `--help` prints them. A value stands after its option, as a word of its own or after `=`. The
-options of `exec` and `ps` end where the program or the options of ps(1) begin.
+As `--help` prints them. A value follows its option, as the next word or after `=`. The options of
+`exec` and `ps` end where the program or the options of ps(1) begin.
 
-As a service of systemd's they look at what the environment says:
+In a service of systemd, these variables of the environment matter:
 
 - `LISTEN_FDS` and `LISTEN_PID`: the program of `create` and `run` inherits these sockets from
   descriptor 3 on. See sd_listen_fds(3).
 - `NOTIFY_SOCKET`: the program of `create` and `run` has a socket of its own,
-  `/run/notify/notify.sock`, and its own `NOTIFY_SOCKET` names that. `start` and `run` pass READY=1
-  on from there, and nothing else. `start` and `run --detach` wait for it, or for the program's end,
-  and name the container's first process as the service's main one. Programs of `exec` have none.
-  See sd_notify(3).
+  `/run/notify/notify.sock`, which its own `NOTIFY_SOCKET` names. `start` and `run` pass on READY=1
+  from there, and nothing else. `start` and `run --detach` wait for it, or for the program's end,
+  and name the container's first process as the service's main process. Programs of `exec` have
+  none. See sd_notify(3).
 """
 
 
@@ -255,8 +255,8 @@ def what_is_not_done() -> str:
         passed=table(
             {
                 **passed,
-                others: "for containers of other kinds than Linux's",
-                "names that the specification does not have": "it grows, and wants it so",
+                others: "for other kinds of containers than Linux's",
+                "names that the specification does not have": "the specification demands this",
             }
         ),
         annotation=WANTS_REAPER,
