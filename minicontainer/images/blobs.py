@@ -17,13 +17,14 @@ import errno
 import fcntl
 import hashlib
 import os
+import time
 
 from minicontainer.errors import InvalidArgument, KernelError, NotFound
 from minicontainer.images.references import check_digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import BinaryIO, Protocol
 
     class Readable(Protocol):
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 
 CHUNK = 1 << 20
+_WAIT_S = 0.1  # between two looks at a blob that somebody else writes
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 MANIFEST_LIMIT = 4 << 20  # bytes: registries refuse more, and a manifest is held in memory
 
@@ -167,7 +169,9 @@ class Blobs:
                 os.unlink(path)
 
     @contextlib.contextmanager
-    def partial(self, digest: str, size: int = -1) -> Iterator[Partial | None]:
+    def partial(
+        self, digest: str, size: int = -1, waiting: Callable[[int], object] | None = None
+    ) -> Iterator[Partial | None]:
         """Take the writing of a blob; wait while somebody else has it.
 
             with blobs.partial(digest, size) as part:
@@ -177,12 +181,18 @@ class Blobs:
                     part.commit()
 
         What was written and not committed is kept for the next one, who finds it in `offset`.
+
+        Args:
+            digest: which blob.
+            size: bytes that it must have; -1 takes what comes.
+            waiting: is called now and then while somebody else writes it, with the bytes that are
+                there; what it raises ends the waiting.
         """
         if self.has(digest):
             yield None
             return
         path = os.path.join(self._ingest, f"{digest.replace(':', '-')}.part")
-        file = _open_locked(path)
+        file = _open_locked(path, waiting)
         try:
             # it may have been written while this one waited
             yield None if self.has(digest) else Partial(self, path, file, digest, size)
@@ -335,16 +345,27 @@ def sync_directory(path: str) -> None:
         os.close(directory)
 
 
-def _open_locked(path: str) -> int:
+def _open_locked(path: str, waiting: Callable[[int], object] | None) -> int:
     """Open or make the file *path*, and lock it; it may be renamed or removed meanwhile."""
     while True:
         with contextlib.ExitStack() as undo:
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             undo.callback(os.close, file)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            while waiting and not _try_lock(file):
+                waiting(os.fstat(file).st_size)
+                time.sleep(_WAIT_S)
+            fcntl.flock(file, fcntl.LOCK_EX)  # had already by one who has looked now and then
             if _is_same(path, file):
                 undo.pop_all()
                 return file
+
+
+def _try_lock(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_same(path: str, file: int) -> bool:

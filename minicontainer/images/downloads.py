@@ -105,7 +105,13 @@ def download(
         InvalidArgument: what the registry sends has another digest, or more bytes.
         Error: it refuses, or breaks the connection again and again; what came is kept.
     """
-    with blobs.partial(digest, size) as part:
+
+    def waiting(done: int) -> None:
+        if registry.stopped.is_set():
+            raise Interrupted(f"the download of {digest} was cancelled")
+        advance(done)
+
+    with blobs.partial(digest, size, waiting) as part:
         if part is None:
             return False
         resumed = part.offset > 0

@@ -14,6 +14,7 @@ See: OCI distribution-spec "Pull"; `downloads.py`, `layers.py`.
 from __future__ import annotations
 
 import contextlib
+import logging
 from concurrent import futures
 from functools import partial
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from minicontainer.images.transfers import Progress
 
 PARALLEL_DOWNLOADS = 3  # as Docker's
+_log = logging.getLogger(__name__)
 _CONFIG_LIMIT = 8 << 20  # bytes: it is held in memory
 _MOST_NESTED = 3  # indexes in indexes
 
@@ -99,12 +101,14 @@ def pull(
     teller = Teller(progress)
     mirrors = settings.mirrors if name.domain == DEFAULT_DOMAIN else ()
     for mirror in mirrors:
-        with contextlib.suppress(Error):  # the next one, and last the registry itself, may have it
-            scheme, _, host = mirror.rstrip("/").rpartition("://")
-            trusted = (host,) if scheme == "http" else ()
-            changed = settings.replace(insecure=(*settings.insecure, *trusted))
+        scheme, _, host = mirror.rstrip("/").rpartition("://")
+        trusted = (host,) if scheme == "http" else ()
+        changed = settings.replace(insecure=(*settings.insecure, *trusted))
+        try:
             with Registry(host, None, changed) as registry:
                 return _Pull(store, layers, name, wanted, bool(platform), registry, teller).run()
+        except Error as error:  # the next one, and last the registry itself, may have it
+            _log.info("mirror %s: %s", mirror, error)
     with Registry(name.domain, credentials, settings) as registry:
         try:
             return _Pull(store, layers, name, wanted, bool(platform), registry, teller).run()

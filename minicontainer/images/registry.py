@@ -265,7 +265,7 @@ class Registry:
         self, method: str, url: str, headers: dict[str, str], authorization: str, content: Content
     ) -> httpx.Response:
         """Make a request, and follow redirects of one that only reads."""
-        place = httpx.URL(url)
+        place = self._next(httpx.URL(self.base()), url)
         for _ in range(_MOST_REDIRECTS):
             sent = {"User-Agent": _USER_AGENT, "Accept-Encoding": "identity", **headers}
             if authorization and self._connections.is_own(str(place)):
@@ -278,19 +278,24 @@ class Registry:
             if response.status_code not in _REDIRECTS or method not in ("GET", "HEAD"):
                 return response
             response.close()
-            place = self._redirected(place, target)
+            place = self._next(place, target)
         raise Error(f"registry {self.domain} redirects more than {_MOST_REDIRECTS} times")
 
-    def _redirected(self, place: httpx.URL, target: str) -> httpx.URL:
-        """Say where a redirect leads; refuse one that leaves TLS."""
-        new = place.join(target)
+    def _next(self, place: httpx.URL, target: str) -> httpx.URL:
+        """Say where an answer leads, a redirect or the place of an upload.
+
+        Raises:
+            Error: it is no URL, or it leaves TLS.
+        """
+        try:
+            new = place.join(target)
+        except httpx.InvalidURL as error:
+            raise Error(f"registry {self.domain} leads to {target[:256]!a}: {error}") from error
         if new.scheme not in ("http", "https") or not new.host:
-            raise Error(f"registry {self.domain} redirects to {target!a}, which is no URL")
+            raise Error(f"registry {self.domain} leads to {target[:256]!a}, which is no URL")
         other = endpoints.endpoint(host_of(new), self._settings.insecure)
         if place.scheme == "https" and new.scheme == "http" and not other.plain:
-            raise Error(
-                f"registry {self.domain} redirects from https to plain http, at {host_of(new)}"
-            )
+            raise Error(f"registry {self.domain} leads from https to plain http, at {other.host}")
         return new
 
     def _fetch_token(

@@ -5,6 +5,7 @@ See: `registry_endpoints.py`, which says where a registry listens; RFC 8446.
 
 from __future__ import annotations
 
+import re
 import ssl
 import threading
 
@@ -15,6 +16,8 @@ from minicontainer.images import registry_endpoints as endpoints
 from minicontainer.images.registry_errors import Interrupted, Stalled, Unreachable
 from minicontainer.record import Record
 
+_NUMBER = re.compile(r"\[Errno -?\d+\] ")
+_LONGEST_LABEL = 63  # RFC 1035
 # Parts of OpenSSL's words when the other side does speak TLS.
 _TLS_ERRORS = ("CERTIFICATE_VERIFY_FAILED", "_ALERT_")
 
@@ -112,6 +115,12 @@ class Connections:
             return client
 
     def _new_client(self, scheme: str, host: str) -> httpx.Client:
+        labels = endpoints.hostname(host).split(".")
+        if any(len(label) > _LONGEST_LABEL for label in labels):  # the resolver would fail on it
+            raise Unreachable(
+                f"registry {host} can't be reached: a part of its name is longer than "
+                f"{_LONGEST_LABEL} characters"
+            )
         known = endpoints.endpoint(host, self._settings.insecure)
         if scheme == "https":
             tls = endpoints.tls_context(host, known.verify, self._settings.certificates)
@@ -128,7 +137,7 @@ class Connections:
             host = host_of(error.request.url)
         except RuntimeError:  # httpx has not noted the request
             host = self._endpoint.host
-        words = str(error) or type(error).__name__
+        words = _NUMBER.sub("", str(error)) or type(error).__name__
         if isinstance(error, httpx.ConnectTimeout):
             return Unreachable(
                 f"registry {host} does not answer: no connection within "

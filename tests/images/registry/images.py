@@ -76,20 +76,27 @@ class Made:
         self.media_type, config_type, usual_type = KINDS[kind]
         layer_type = layer_type or usual_type
         self.blobs: dict[str, bytes] = {}
-        packed = [compressed(layer, layer_type) for layer in layers]
-        self.config = json.dumps(
-            {
-                "architecture": architecture,
-                "os": "linux",
-                "config": config,
-                "rootfs": {"type": "layers", "diff_ids": [digest(layer) for layer in layers]},
-            }
-        ).encode()
-        self.layers = [self._described(layer, layer_type) for layer in packed]
+        self._config_type = config_type
+        self._config = {"architecture": architecture, "os": "linux", "config": config}
+        self._diff_ids = [digest(layer) for layer in layers]
+        self.layers = [
+            self._described(compressed(layer, layer_type), layer_type) for layer in layers
+        ]
+        self._finish()
+
+    def add_layer(self, packed: bytes, diff_id: str, media_type: str) -> None:
+        """Add a layer that is compressed already."""
+        self._diff_ids.append(diff_id)
+        self.layers.append(self._described(packed, media_type))
+        self._finish()
+
+    def _finish(self) -> None:
+        rootfs = {"type": "layers", "diff_ids": self._diff_ids}
+        self.config = json.dumps({**self._config, "rootfs": rootfs}).encode()
         self.document: dict[str, Any] = {
             "schemaVersion": 2,
             "mediaType": self.media_type,
-            "config": self._described(self.config, config_type),
+            "config": self._described(self.config, self._config_type),
             "layers": self.layers,
         }
         self.manifest = json.dumps(self.document).encode()

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from minicontainer.errors import InvalidArgument, NotFound, Unauthorized
+from minicontainer.errors import Error, InvalidArgument, NotFound, Unauthorized
 from minicontainer.images import logins
 from minicontainer.images.credentials import Credentials
 from minicontainer.images.references import parse
@@ -339,6 +339,11 @@ def test_a_password_does_not_leave_tls(settings: Settings) -> None:
     registry = Registry("quay.io", ANN, settings)
     with pytest.raises(Exception, match="does not use https"):
         registry._fetch_token("GET", "http://tokens.example/", [], {"Authorization": "Basic x"})
-    with pytest.raises(Exception, match="redirects from https to plain http"):
-        registry._redirected(httpx.URL("https://quay.io/v2/x"), "http://cdn.example/x")
+    for target in ("http://cdn.example/x", "http://[::1", "ftp://quay.io/x", "https://\0/"):
+        with pytest.raises(Error, match=r"registry quay\.io leads"):
+            registry._next(httpx.URL("https://quay.io/v2/x"), target)
+    assert (
+        str(registry._next(httpx.URL("https://quay.io/v2/x"), "y?z=1"))
+        == "https://quay.io/v2/y?z=1"
+    )
     registry.close()

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
 import sys
+import zlib
 
 import pytest
 
 from tests.conftest import CHECKOUT, PATIENCE_S, wait_until
-from tests.images.registry.images import Made, tar_of
+from tests.images.registry.images import OCI, Made, tar_of
 from tests.images.registry.strict_registry import serving
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any
 
     from tests.images.registry.conftest import Host
     from tests.images.registry.strict_registry import StrictRegistry
@@ -110,3 +113,61 @@ def test_a_proxy_of_the_environment_is_used(host: Host, monkeypatch: pytest.Monk
         seen = len(proxy.requests)
         assert host.pull(f"{local.host}/x:1").id == image.id
         assert len(proxy.requests) == seen
+
+
+def test_who_waits_for_another_process_sees_how_far_it_is(
+    strict: StrictRegistry, host: Host
+) -> None:
+    """And may stop waiting."""
+    image = Made(tar_of({"big": os.urandom(200_000)}))
+    strict.put("x", "1", image)
+    strict.faults.stall, strict.faults.cut_at = 1, 150_000
+    name = f"{strict.host}/x:1"
+    part = host.root / "images/ingest" / f"{image.layers[0]['digest'].replace(':', '-')}.part"
+
+    class Gone(Exception):
+        pass
+
+    def progress(message: dict[str, Any]) -> None:
+        if message.get("progressDetail", {}).get("current") == 150_000:
+            raise Gone
+
+    with subprocess.Popen(command(host.root, name)) as process:
+        wait_until(lambda: part.exists() and part.stat().st_size == 150_000, "half a layer")
+        with pytest.raises(Gone):
+            host.pull(name, progress=progress)
+        process.kill()
+
+
+def test_memory_does_not_grow_with_a_layer(strict: StrictRegistry, tmp_path: Path) -> None:
+    """300 MB of files, whose blob is small; and a blob of 160 MB."""
+    zeros = zlib.compressobj(1, zlib.DEFLATED, 31)
+    archive = tar_of({"zeros": b""})
+    header = bytearray(archive[:512])
+    header[124:136] = b"%011o\0" % (300 << 20)
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    hashed = hashlib.sha256()
+    packed = b""
+    for block in (bytes(header), *(bytes(1 << 20) for _ in range(300)), bytes(1024)):
+        hashed.update(block)
+        packed += zeros.compress(block)
+    packed += zeros.flush()
+    image = Made(tar_of({"noise": os.urandom(160 << 20)}), kind="oci-plain")
+    image.add_layer(packed, f"sha256:{hashed.hexdigest()}", f"{OCI}.layer.v1.tar+gzip")
+    strict.put("x", "1", image)
+    child = os.posix_spawn(
+        sys.executable, command(tmp_path, f"{strict.host}/x:1"), dict(os.environ)
+    )
+    peak = 0
+
+    def ended() -> bool:
+        nonlocal peak
+        with open(f"/proc/{child}/status") as file:
+            found = [line.split()[1] for line in file if line.startswith("VmHWM:")]
+        peak = int(found[0]) * 1024 if found else peak
+        return not found
+
+    wait_until(ended, "the pull to end")
+    assert os.waitpid(child, 0)[1] == 0
+    assert 0 < peak < 150 << 20
