@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from minicontainer.engine.config import ContainerConfig
     from minicontainer.engine.container import Container
-    from minicontainer.runtime.config.spec import Spec
+    from minicontainer.runtime.config.spec import Mount, Spec
 
 _LAYER = ("rootfs", "upper", "work")
 
@@ -127,13 +127,24 @@ def write_file(path: str, text: str, mode: int = 0o644) -> None:
         raise KernelError(error.errno, error.strerror, f"write {path}") from None
 
 
-def make_spec(container: Container, lowers: tuple[str, ...], pid_of: Callable[[str], int]) -> Spec:
-    """Write the specification of the container's next start, and check it."""
+def make_spec(
+    container: Container,
+    lowers: tuple[str, ...],
+    pid_of: Callable[[str], int],
+    mounts: tuple[Mount, ...],
+) -> Spec:
+    """Write the specification of the container's next start, and check it.
+
+    Args:
+        lowers: the directories of its image, uppermost first.
+        pid_of: finds the first process of another container, whose namespaces it shares.
+        mounts: binds, volumes and tmpfs that the user wants.
+    """
     config = container.config
     mode = config.host_config.network_mode
     if mode not in ("none", "host") and ":" not in mode:  # the name of a network: one of its own
         config = config.replace(host_config=config.host_config.replace(network_mode="bridge"))
-    spec = specs.make_spec(config, container.id, container.directory, pid_of, lowers)
+    spec = specs.make_spec(config, container.id, container.directory, pid_of, lowers, mounts)
     check(spec)
     return spec
 

@@ -109,6 +109,7 @@ class Containers:
                     del self._ids[container.name]
             bundles.remove_directory(container.directory)
             self._engine.images.store.release(container.id)
+            self._engine.volumes.release(container, anonymous=True)
             raise
         self._engine.publish(container, "create")
         return {"Id": container.id, "Warnings": []}
@@ -243,6 +244,7 @@ class Containers:
                 raise
             self._engine.table.delete(container.id)
             self._engine.images.store.release(container.id)
+            self._engine.volumes.release(container, anonymous=volumes)
             with self._lock:
                 self._by_id.pop(container.id, None)
                 self._ids.pop(container.name, None)

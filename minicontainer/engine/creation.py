@@ -12,7 +12,6 @@ import time
 from minicontainer import steps
 from minicontainer.engine import bundles, log_drivers, merging, restarts
 from minicontainer.engine.container import Container
-from minicontainer.engine.volumes import mount_points
 from minicontainer.errors import InvalidArgument
 from minicontainer.images.config import parse_json
 
@@ -59,7 +58,8 @@ def prepare(engine: Engine, asked: Json, name: str, platform: str) -> Container:
         container.endpoints = engine.networks.requested(container.config)
         steps.take(bundles.make_directory, container)
         undo.callback(bundles.remove_directory, directory)
-        container.mounts = mount_points(container.config)
+        undo.callback(engine.volumes.release, container, anonymous=True)
+        engine.volumes.give(container, engine.lowers_of(container))
         undo.pop_all()
     return container
 
@@ -84,4 +84,5 @@ def check(engine: Engine, container: Container) -> None:
     if config.stop_timeout is not None and config.stop_timeout < -1:
         raise InvalidArgument(f"invalid stop timeout {config.stop_timeout}: use -1 or more seconds")
     engine.networks.check(config)
-    bundles.make_spec(container, engine.lowers_of(container), engine.check_joinable)
+    engine.volumes.check(config)
+    bundles.make_spec(container, engine.lowers_of(container), engine.check_joinable, ())

@@ -186,3 +186,19 @@ def free_interface(pid: int) -> str:
     with open(f"/proc/{pid}/net/dev", encoding="utf-8") as file:
         there = {line.partition(":")[0].strip() for line in file}
     return next(name for name in map("eth{}".format, range(1 << 16)) if name not in there)
+
+
+def members(network: str, containers: Iterable[Any]) -> Json:
+    """Show the containers that are connected to a network now, by ID."""
+    found = {}
+    for container in containers:
+        settings = container.endpoints.get(network)
+        if settings and settings.get("EndpointID"):
+            found[container.id] = {
+                "Name": container.name,
+                "EndpointID": settings["EndpointID"],
+                "MacAddress": settings["MacAddress"],
+                "IPv4Address": f"{settings['IPAddress']}/{settings['IPPrefixLen']}",
+                "IPv6Address": "",
+            }
+    return found

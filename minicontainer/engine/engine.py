@@ -78,7 +78,12 @@ class Engine:
         self.events = Events()
         registries = self.options.registries
         self.images = Images(self.data_root, self.events.publish, self._users_of, registries)
-        self.volumes = Volumes()
+        self.volumes = Volumes(
+            self.data_root,
+            self.store.table("volumes"),
+            publish=self.events.publish,
+            find=lambda ref: self.containers.find(ref),
+        )
         self.networks = Networks(
             os.path.join(self.exec_root, "network"),
             self.store.table("networks"),
@@ -113,6 +118,7 @@ class Engine:
         to_start = []
         for container in self.containers.all():
             state = container.state
+            self.volumes.adopt(container)
             lives = state.is_running() and self.supervisor.adopt(container)
             if lives:
                 self.networks.adopt(container)

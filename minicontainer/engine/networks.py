@@ -99,13 +99,15 @@ class Networks:
         """Check what a new container asks for.
 
         Raises:
-            NotFound: there is no such network.
             InvalidArgument: a port, an address, or a combination makes no sense.
         """
         endpoints.port_requests(config)
         wanted = endpoints.requested_networks(config)
         for name, settings in wanted.items():
-            body = self.find(name)
+            try:
+                body = self.find(name)
+            except NotFound:
+                continue  # as with Docker, the start says so
             if body["Driver"] == "null" and len(wanted) > 1:
                 raise InvalidArgument(
                     "container cannot be connected to multiple networks with one of the networks "
@@ -117,8 +119,13 @@ class Networks:
 
     def requested(self, config: ContainerConfig) -> Json:
         """Give the endpoints of a new container, by the name of each network."""
-        wanted = endpoints.requested_networks(config)
-        return {self.find(ref)["Name"]: settings for ref, settings in wanted.items()}
+        found = {}
+        for ref, settings in endpoints.requested_networks(config).items():
+            name = ref
+            with contextlib.suppress(NotFound):  # it may be made before the start
+                name = self.find(ref)["Name"]
+            found[name] = settings
+        return found
 
     def connect_container(self, container: Member, pid: int) -> None:
         """Connect a container that is about to start; set its endpoints and published ports.
@@ -133,7 +140,7 @@ class Networks:
         with contextlib.ExitStack() as undo:
             undo.callback(self.disconnect_container, container)
             container.endpoints = wanted
-            bodies = {name: self.find(name) for name in wanted}
+            bodies = {name: self._found_at_start(name) for name in wanted}
             route = self._default_route(wanted, bodies)
             for name, settings in wanted.items():
                 if bodies[name]["Driver"] != "bridge":
@@ -151,6 +158,12 @@ class Networks:
                 self._leave(container, self.find(name), settings)
             container.endpoints[name] = endpoints.disconnected(settings)
         container.published = {}
+
+    def _found_at_start(self, ref: str) -> Json:
+        try:
+            return self.find(ref)
+        except NotFound as error:
+            raise NotFound(f"failed to set up container networking: {error}") from None
 
     def adopt(self, container: Member) -> None:
         """Keep and show the ports of a container that runs already, when the engine starts."""
@@ -273,7 +286,7 @@ class Networks:
     def inspect(self, ref: str, verbose: bool = False) -> Json:
         """Show a network, with its containers."""
         body = self.find(ref)
-        return self._shown(body) | {"Containers": self._connected_to(body)}
+        return self._shown(body) | {"Containers": endpoints.members(body["Name"], self._members())}
 
     def create(self, body: Json) -> Json:
         """Make a network.
@@ -310,7 +323,7 @@ class Networks:
             body = self.find(ref)
             if body["Name"] in network_plans.PREDEFINED:
                 raise Forbidden(f"{body['Name']} is a pre-defined network and cannot be removed")
-            if there := self._connected_to(body):
+            if there := endpoints.members(body["Name"], self._members()):
                 used = ", ".join(
                     f'name:"{one["Name"]}" id:"{key[:12]}"' for key, one in there.items()
                 )
@@ -410,20 +423,6 @@ class Networks:
         except Error:  # no subnet is free, or we may not ask: there is none to show
             return []
         return [{"Subnet": str(gateway.network), "Gateway": str(gateway.ip)}]
-
-    def _connected_to(self, body: Json) -> Json:
-        found = {}
-        for container in self._members():
-            settings = container.endpoints.get(body["Name"])
-            if settings and settings.get("EndpointID"):
-                found[container.id] = {
-                    "Name": container.name,
-                    "EndpointID": settings["EndpointID"],
-                    "MacAddress": settings["MacAddress"],
-                    "IPv4Address": f"{settings['IPAddress']}/{settings['IPPrefixLen']}",
-                    "IPv6Address": "",
-                }
-        return found
 
     def _check_address(self, body: Json, address: str) -> None:
         if not address:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 
-from minicontainer.engine import limits, security, users, volumes
+from minicontainer.engine import limits, security, users
+from minicontainer.engine.devices import devices_for
+from minicontainer.engine.mounts import mounts_for
 from minicontainer.errors import InvalidArgument
 from minicontainer.kernel import capabilities
 from minicontainer.kernel.namespaces import BY_TYPE, IdMap
@@ -72,6 +74,7 @@ def make_spec(
     directory: str,
     pid_of: Callable[[str], int],
     lowers: tuple[str, ...] = (),
+    mounts: tuple[Mount, ...] | None = None,
 ) -> Spec:
     """Write the specification of a container.
 
@@ -81,6 +84,7 @@ def make_spec(
         identifier: the container's ID.
         directory: the container's own, with the overlay's upper and work directories and etc files.
         pid_of: finds the first process of another container, for `container:NAME`.
+        mounts: what the user wants mounted; None: read from *config*.
     Raises:
         InvalidArgument: naming the option and what it should be.
     """
@@ -90,7 +94,7 @@ def make_spec(
     layers = (upper, *lowers) if os.path.isdir(upper) else lowers
     identity = users.find(config.user, layers, host.group_add)
     caps = security.capabilities_for(host)
-    devices, rules = volumes.devices_for(host)
+    devices, rules = devices_for(host)
     isolated = {namespace.type for namespace in namespaces}
     own_name = NamespaceSpec(type="uts") in namespaces  # a joined namespace keeps its name
     if config.hostname and not own_name:
@@ -105,8 +109,7 @@ def make_spec(
         mounts=(
             *_root_mounts(lowers, directory, mapped),
             *_system_mounts(host, isolated),
-            *_etc_mounts(directory),
-            *volumes.mounts_for(host),
+            *_with_etc(mounts_for(host) if mounts is None else mounts, directory),
         ),
         annotations={
             **host.annotations,
@@ -333,6 +336,17 @@ def _system_mounts(host: HostConfig, isolated: set[str]) -> tuple[Mount, ...]:
         else:
             found.append(mount)
     return tuple(found)
+
+
+def _with_etc(mounts: tuple[Mount, ...], directory: str) -> tuple[Mount, ...]:
+    """Add the container's own files for /etc: on a volume for /etc, and not where the user has one.
+
+    Args:
+        mounts: the user's, outer directories before inner ones.
+    """
+    taken = {mount.destination for mount in mounts}
+    own = (mount for mount in _etc_mounts(directory) if mount.destination not in taken)
+    return tuple(sorted((*own, *mounts), key=lambda mount: mount.destination.count("/")))
 
 
 def _etc_mounts(directory: str) -> tuple[Mount, ...]:

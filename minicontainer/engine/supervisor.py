@@ -133,7 +133,8 @@ class Supervisor:
         engine = self._engine
         container.story = engine.traces.current
         bundles.write_etc(container)
-        spec = bundles.make_spec(container, engine.lowers_of(container), engine.pid_of)
+        mounts = engine.volumes.mounts_of(container)
+        spec = bundles.make_spec(container, engine.lowers_of(container), engine.pid_of, mounts)
         steps.take(bundles.write_bundle, container, spec)
         config = container.config
         message = protocol.StartContainer(

@@ -1,228 +1,411 @@
-"""What the user wants mounted: `-v`, `--mount`, `--tmpfs`, `--device`, as the runtime's mounts.
+"""Volumes as Docker knows them: directories that outlive their containers.
 
-See: Docker's "Bind mounts" and "tmpfs mounts".
+    <data-root>/volumes/NAME/_data
+
+A new container's volumes are found or made when it is created. An empty one gets what the image has
+at the place where it is mounted, with owners and modes. A container holds its volumes from then
+until it is removed, so that none of them can be removed meanwhile.
+
+See: Docker Engine API, "Volume"; Docker's "Volumes".
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import stat
+import threading
+import time
 
-from minicontainer.cgroups.limits import DeviceRule
-from minicontainer.errors import InvalidArgument
-from minicontainer.kernel.mount_options import OPTIONS
+from minicontainer.engine import mounts
+from minicontainer.engine.filters import check_known, has_labels, is_true
+from minicontainer.engine.system import directory_size
+from minicontainer.errors import Conflict, Error, InvalidArgument, KernelError, NotFound
+from minicontainer.kernel import paths, trees
 from minicontainer.runtime.config.spec import Mount
-from minicontainer.runtime.config.spec_linux import Device
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
+    from collections.abc import Callable, Iterable
+    from typing import Any, Protocol
 
-    from minicontainer.engine.config import (
-        ContainerConfig,
-        DeviceMapping,
-        HostConfig,
-        MountRequest,
-    )
+    from minicontainer.engine.config import ContainerConfig
+    from minicontainer.engine.mounts import MountPlan
 
-_PROPAGATION = (
-    "private", "rprivate", "slave", "rslave", "shared", "rshared",
-)  # fmt: skip
-# z and Z label for SELinux, which is not on here; the others tune file sharing of Docker Desktop
-_IGNORED_MODES = ("z", "Z", "cached", "delegated", "consistent")
-_MODES = ("ro", "rw", "nocopy", *_PROPAGATION, *_IGNORED_MODES)
-# A tmpfs's own words, which take a value, and the characters of that. See: tmpfs(5).
-_DIGITS = "0123456789"
-_TMPFS_VALUES = {
-    "size": f"{_DIGITS}kmgKMG%",
-    "nr_blocks": f"{_DIGITS}kmgKMG",
-    "nr_inodes": f"{_DIGITS}kmgKMG",
-    "mode": "01234567",
-    "uid": _DIGITS,
-    "gid": _DIGITS,
-}
-_DEVICE_TYPES = {stat.S_IFCHR: "c", stat.S_IFBLK: "b"}
+    Json = dict[str, Any]
+    Objects = list[Json]
+    Filters = dict[str, list[str]]
+
+    class Member(Protocol):
+        """A container, as volumes see it."""
+
+        id: str
+        name: str
+        config: ContainerConfig
+        mounts: Objects
+
+    class Table(Protocol):
+        """Where volumes are kept."""
+
+        def insert(self, identifier: str, name: str, body: Json) -> None:
+            """Add a volume."""
+
+        def delete(self, identifier: str) -> None:
+            """Remove it."""
+
+        def all(self) -> list[tuple[str, str, Json]]:
+            """List all: ID, name, body."""
+
+
+_ANONYMOUS = "com.docker.volume.anonymous"
+_FILTERS = ("dangling", "driver", "label", "name")
+_OPTIONS = ("type", "device", "o")
 
 
 class Volumes:
-    """The named and anonymous volumes of an engine."""
+    """The volumes of an engine.
 
-    def list(self, filters: dict[str, list[str]]) -> dict[str, Any]:
-        """List them."""
-        return {"Volumes": [], "Warnings": None}
-
-
-def mounts_for(host: HostConfig) -> tuple[Mount, ...]:
-    """Turn all that was asked for into mounts, outer directories before inner ones.
-
-    Raises:
-        InvalidArgument: naming the option's text and what is wrong with it.
+    Args:
+        data_root: what is kept over a reboot.
+        table: where volumes are kept.
+        publish: tells an event: kind, action, ID, attributes.
+        find: finds a container by ID or name, for `--volumes-from`.
     """
-    found = [_from_bind(text) for text in host.binds]
-    found += [_from_request(request) for request in host.mounts]
-    found += [_tmpfs(target, options) for target, options in host.tmpfs.items()]
-    targets = [mount.destination for mount in found]
-    for target in targets:
-        if targets.count(target) > 1:
-            raise InvalidArgument(f"Duplicate mount point: {target}")
-    return tuple(sorted(found, key=lambda mount: mount.destination.count("/")))
+
+    def __init__(
+        self,
+        data_root: str,
+        table: Table,
+        publish: Callable[[str, str, str, dict[str, str]], None] = lambda *_: None,
+        find: Callable[[str], Member] | None = None,
+    ) -> None:
+        self._root = os.path.join(data_root, "volumes")
+        self._table = table
+        self._publish = publish
+        self._find = find
+        self._lock = threading.RLock()
+        self._bodies: dict[str, Json] = {name: body for _, name, body in table.all()}
+        self._users: dict[str, set[str]] = {}
+
+    # ---- containers
+
+    def plans(self, config: ContainerConfig) -> tuple[MountPlan, ...]:
+        """Read what a container wants mounted.
+
+        Raises:
+            InvalidArgument: naming the option's text and what is wrong with it.
+        """
+        return mounts.plans_for(config.host_config, config.volumes)
+
+    def check(self, config: ContainerConfig) -> None:
+        """Check what a new container wants mounted, as far as nothing need be made for it.
+
+        Raises:
+            NotFound: there is no such container for `--volumes-from`.
+            InvalidArgument: as of `plans`; or a bind's source is missing.
+        """
+        for plan in self.plans(config):
+            if plan.type == "bind" and plan.must_exist:
+                mounts.check_source(plan)
+            if plan.type == "volume":
+                _check_driver(plan.driver, plan.driver_options)
+        self._inherited(config)
+
+    def give(self, container: Member, lowers: tuple[str, ...]) -> None:
+        """Find or make what a new container has mounted, and set its mounts.
+
+        Args:
+            lowers: the directories of its image, uppermost first.
+        """
+        own = self.plans(container.config)
+        targets = {plan.target for plan in own if plan.source or plan.type != "volume"}
+        found = [
+            mount
+            for mount in self._inherited(container.config)
+            if mount["Destination"] not in targets
+        ]
+        covered = {mount["Destination"] for mount in found}
+        with self._lock:
+            for plan in own:
+                if plan.type == "volume" and plan.target not in covered:
+                    found.append(self._give_volume(container, plan, lowers))
+                elif plan.type == "bind":
+                    _make_source(plan)
+                    found.append(_mount_point(plan, plan.source))
+                elif plan.type == "tmpfs" and plan.listed:
+                    found.append(_mount_point(plan, ""))
+            container.mounts = found
+            self.adopt(container)
+
+    def adopt(self, container: Member) -> None:
+        """Note which volumes a container holds, when it is made or the engine starts."""
+        with self._lock:
+            for mount in container.mounts:
+                if mount["Type"] == "volume":
+                    self._users.setdefault(mount["Name"], set()).add(container.id)
+
+    def release(self, container: Member, *, anonymous: bool = False) -> None:
+        """Let a removed container's volumes go.
+
+        Args:
+            anonymous: remove those that nobody named and no other container holds.
+        """
+        with self._lock:
+            for mount in container.mounts:
+                if mount["Type"] != "volume":
+                    continue
+                name = mount["Name"]
+                users = self._users.get(name, set())
+                users.discard(container.id)
+                nameless = _ANONYMOUS in (self._bodies.get(name, {}).get("Labels") or {})
+                if anonymous and nameless and not users:
+                    with contextlib.suppress(Error):  # it stays, and `prune` tries again
+                        self.remove(name, force=True)
+
+    def mounts_of(self, container: Member) -> tuple[Mount, ...]:
+        """Give a container's mounts for its next start, outer directories before inner ones."""
+        plans = {plan.target: plan for plan in self.plans(container.config)}
+        found = []
+        for shown in container.mounts:
+            target = shown["Destination"]
+            plan = plans.pop(target, None) or _inherited_plan(shown)
+            found.append(self._mount_of(plan, shown))
+        found += [mounts.mount_of(plan, "") for plan in plans.values() if plan.type == "tmpfs"]
+        return tuple(sorted(found, key=lambda mount: mount.destination.count("/")))
+
+    def _mount_of(self, plan: MountPlan, shown: Json) -> Mount:
+        if plan.type != "volume":
+            return mounts.mount_of(plan, shown["Source"])
+        options = self._bodies.get(shown["Name"], {}).get("Options") or {}
+        if options.get("device"):
+            kind = options.get("type") or "none"
+            words = [word for word in options.get("o", "").split(",") if word]
+            if kind in ("none", "bind") and "bind" not in words and "rbind" not in words:
+                words.append("bind")
+            return Mount(
+                destination=plan.target, type="bind" if kind == "none" else kind,
+                source=options["device"], options=(*words, *plan.words),
+            )  # fmt: skip
+        source = shown["Source"]
+        if plan.subpath:
+            source = _inside(source, plan.subpath)
+        return mounts.mount_of(plan, source)
+
+    def _give_volume(self, container: Member, plan: MountPlan, lowers: tuple[str, ...]) -> Json:
+        name = plan.source or os.urandom(32).hex()
+        labels = dict(plan.labels) if plan.source else {_ANONYMOUS: ""}
+        body = self._created(name, plan.driver, dict(plan.driver_options), labels)
+        options = body.get("Options") or {}
+        if not plan.no_copy and not options.get("device"):
+            from minicontainer.engine.volume_contents import fill
+
+            fill(body["Mountpoint"], lowers, plan.target)
+        return _mount_point(plan, body["Mountpoint"], name)
+
+    def _inherited(self, config: ContainerConfig) -> Objects:
+        """List what `--volumes-from` brings."""
+        found: dict[str, Json] = {}
+        for text in config.host_config.volumes_from:
+            ref, _, mode = text.partition(":")
+            if mode not in ("", "ro", "rw", "z", "Z"):
+                raise InvalidArgument(f"invalid mode for volumes-from: {mode}")
+            if self._find is None:
+                raise NotFound(f"No such container: {ref}")
+            for mount in self._find(ref).mounts:
+                if mount["Type"] != "tmpfs":
+                    writable = mount["RW"] and mode != "ro"
+                    found[mount["Destination"]] = mount | {"RW": writable, "Mode": mode}
+        return list(found.values())
+
+    # ---- Docker's API
+
+    def list(self, filters: Filters) -> Json:
+        """List the volumes."""
+        check_known(filters, _FILTERS)
+        dangling = is_true(filters, "dangling")
+        with self._lock:
+            found = [
+                _shown(body)
+                for name, body in sorted(self._bodies.items())
+                if (dangling is None or dangling is not bool(self._users.get(name)))
+                and all(value in name for value in filters.get("name", [])[:1])
+                and ("driver" not in filters or body["Driver"] in filters["driver"])
+                and has_labels(body["Labels"] or {}, filters.get("label", []))
+            ]
+        return {"Volumes": found, "Warnings": None}
+
+    def inspect(self, name: str) -> Json:
+        """Show a volume."""
+        return _shown(self._body(name))
+
+    def create(self, body: Json) -> Json:
+        """Make a volume, or find the one that is there.
+
+        Raises:
+            InvalidArgument, NotFound: in Docker's words.
+        """
+        name, labels = str(body.get("Name") or ""), _texts(body, "Labels")
+        if name:
+            mounts.check_volume_name(name)
+        else:
+            name, labels = os.urandom(32).hex(), labels | {_ANONYMOUS: ""}
+        driver, options = str(body.get("Driver") or ""), _texts(body, "DriverOpts")
+        with self._lock:
+            return _shown(self._created(name, driver, options, labels))
+
+    def remove(self, name: str, force: bool = False) -> None:
+        """Remove a volume that no container holds, with its files.
+
+        Args:
+            force: one that is not there is fine.
+        Raises:
+            NotFound, Conflict: in Docker's words.
+        """
+        with self._lock:
+            if force and name not in self._bodies:
+                return
+            self._body(name)
+            if users := self._users.get(name):
+                raise Conflict(f"remove {name}: volume is in use - [{', '.join(sorted(users))}]")
+            directory = os.path.join(self._root, name)
+            try:
+                trees.remove_tree(directory)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                raise KernelError(error.errno, error.strerror, f"remove {directory}") from None
+            del self._bodies[name]
+            self._users.pop(name, None)
+            self._table.delete(name)
+        self._publish("volume", "destroy", name, {"driver": "local"})
+
+    def prune(self, filters: Filters) -> Json:
+        """Remove the volumes that no container holds: nameless ones, or all of them."""
+        check_known(filters, ("all", "label", "label!"))
+        everything = is_true(filters, "all")
+        removed, freed = [], 0
+        for name, body in list(self._bodies.items()):
+            labels = body["Labels"] or {}
+            wanted = everything or _ANONYMOUS in labels
+            wanted = wanted and has_labels(labels, filters.get("label", []))
+            if not wanted or any(has_labels(labels, [one]) for one in filters.get("label!", [])):
+                continue
+            size = directory_size(body["Mountpoint"])
+            with contextlib.suppress(Conflict, NotFound):
+                self.remove(name)
+                removed.append(name)
+                freed += size
+        self._publish("volume", "prune", "", {"reclaimed": str(freed)})
+        return {"VolumesDeleted": removed or None, "SpaceReclaimed": freed}
+
+    # ---- what these share
+
+    def _body(self, name: str) -> Json:
+        try:
+            return self._bodies[name]
+        except KeyError:
+            raise NotFound(f"get {name}: no such volume") from None
+
+    def _created(
+        self, name: str, driver: str, options: dict[str, str], labels: dict[str, str]
+    ) -> Json:
+        """Find or make a volume; the lock is held."""
+        _check_driver(driver, options)
+        if name in self._bodies:
+            there = self._bodies[name]
+            if options and options != (there["Options"] or {}):
+                raise Conflict(f"create {name}: volume exists with other options: remove it first")
+            return there
+        data = os.path.join(self._root, name, "_data")
+        _make_directory(self._root, 0o711)
+        _make_directory(os.path.dirname(data), 0o711)
+        _make_directory(data, 0o755)
+        body: Json = {
+            "CreatedAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "Driver": "local",
+            "Labels": labels or None,
+            "Mountpoint": data,
+            "Name": name,
+            "Options": options or None,
+            "Scope": "local",
+        }
+        self._table.insert(name, name, body)
+        self._bodies[name] = body
+        self._publish("volume", "create", name, {"driver": "local"})
+        return body
 
 
-def _from_bind(text: str) -> Mount:
-    parts = text.split(":")
-    if len(parts) not in (2, 3) or not all(parts):
-        raise InvalidArgument(
-            f"invalid volume specification: '{text}': use HOST-PATH:CONTAINER-PATH[:ro]"
-        )
-    source, target = parts[:2]
-    if not source.startswith("/"):
-        raise InvalidArgument(
-            f"invalid volume specification: '{text}': {source} is not an absolute path "
-            "(named volumes need the engine)"
-        )
-    modes = parts[2].split(",") if len(parts) == 3 else []
-    for mode in modes:
-        if mode not in _MODES:
-            raise InvalidArgument(f"invalid volume specification: '{text}': invalid mode: {mode}")
-    options = tuple(mode for mode in modes if mode in ("ro", *_PROPAGATION))
-    return _bind(source, target, options)
+def _shown(body: Json) -> Json:
+    return dict(body)
 
 
-def _from_request(request: MountRequest) -> Mount:
-    words = ("ro" if request.read_only else "", request.propagation)
-    if request.type == "tmpfs":
-        return _tmpfs(request.target, ",".join((request.mount_words, *words)))
-    if not request.source.startswith("/"):
-        raise InvalidArgument(f"invalid mount source: '{request.source}': must be an absolute path")
-    if request.propagation not in ("", *_PROPAGATION):
-        raise InvalidArgument(
-            f"invalid propagation '{request.propagation}' of mount {request.target}: "
-            f"use {', '.join(_PROPAGATION)}"
-        )
-    return _bind(request.source, request.target, tuple(filter(None, words)))
+def _texts(body: Json, field: str) -> dict[str, str]:
+    found = body.get(field) or {}
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise InvalidArgument(f"{field}: expected an object of strings")
+    return dict(found)
 
 
-def _bind(source: str, target: str, options: tuple[str, ...]) -> Mount:
-    place = _place(target)
-    if not os.path.exists(source):
-        raise InvalidArgument(
-            f'invalid mount config for type "bind": bind source path does not exist: {source}'
-        )
-    # A read-only tree is read-only all the way down, as in Docker 25 and later.
-    below = ("rro",) if "ro" in options else ()
-    return Mount(
-        destination=place,
-        type="bind",
-        source=os.path.realpath(source),
-        options=("rbind", *options, *below),
-    )
+def _check_driver(driver: str, options: Iterable[str]) -> None:
+    if driver not in ("", "local"):
+        raise NotFound(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
+    for name in options:
+        if name not in _OPTIONS:
+            raise InvalidArgument(f'create volume: invalid option: "{name}"')
 
 
-def _tmpfs(target: str, options: str) -> Mount:
-    place = _place(target)
-    words = tuple(word for word in options.split(",") if word)
-    for word in words:
-        _check_tmpfs_option(target, word)
-    return Mount(
-        destination=place,
-        type="tmpfs",
-        source="tmpfs",
-        options=("nosuid", "nodev", "noexec", *words),
-    )
+def _make_source(plan: MountPlan) -> None:
+    """Make the directory that `-v` names where it is missing, as Docker does."""
+    if plan.must_exist:
+        mounts.check_source(plan)
+    elif not os.path.exists(plan.source):
+        parts = plan.source.strip("/").split("/")
+        for number in range(len(parts)):
+            _make_directory("/" + "/".join(parts[: number + 1]), 0o755)
 
 
-def _check_tmpfs_option(target: str, word: str) -> None:
-    name, equals, value = word.partition("=")
-    if equals and name in _TMPFS_VALUES:
-        good = value and not set(value) - set(_TMPFS_VALUES[name])
-    else:
-        good = word in OPTIONS and not OPTIONS[word].bind
-    if not good:
-        raise InvalidArgument(f"invalid tmpfs option '{word}' of {target}: see tmpfs(5)")
-
-
-def _place(target: str) -> str:
-    """Give a mount's place in its one spelling."""
-    place = os.path.normpath(f"/{target.lstrip('/')}")  # which would keep two slashes: POSIX
-    if not target.startswith("/") or place == "/":
-        raise InvalidArgument(
-            f"invalid mount path: '{target}': must be an absolute path in the container, not /"
-        )
-    return place
-
-
-def devices_for(host: HostConfig) -> tuple[tuple[Device, ...], tuple[DeviceRule, ...]]:
-    """Turn `--device` into device files and the rules that let them be used.
-
-    Raises:
-        InvalidArgument: no such device on the host, or permissions other than r, w, m.
-    """
-    pairs = [_device(mapping) for mapping in host.devices]
-    if host.privileged:
-        pairs += [_device_at(path, path, "rwm") for path in _host_devices("/dev")]
-    return tuple(device for device, _ in pairs), tuple(rule for _, rule in pairs)
-
-
-def _device(mapping: DeviceMapping) -> tuple[Device, DeviceRule]:
-    permissions = mapping.cgroup_permissions
-    if not permissions or set(permissions) - set("rwm"):
-        raise InvalidArgument(
-            f"invalid device permissions {permissions!r} of {mapping.path_on_host}: use r, w, m"
-        )
-    inside = mapping.path_in_container
-    if not inside.startswith("/") or os.path.normpath(inside) != inside or inside == "/":
-        raise InvalidArgument(
-            f"invalid path {inside!r} for device {mapping.path_on_host}: must be absolute, without "
-            "'.', '..' or a '/' at its end"
-        )
-    return _device_at(mapping.path_on_host, inside, permissions)
-
-
-def _device_at(path: str, inside: str, permissions: str) -> tuple[Device, DeviceRule]:
+def _make_directory(path: str, mode: int) -> None:
+    """Make a directory with just that mode, whatever the umask."""
     try:
-        found = os.stat(path)
+        os.mkdir(path)
+    except FileExistsError:
+        return
     except OSError as error:
-        raise InvalidArgument(
-            f"error gathering device information for {path}: {error.strerror}"
+        raise KernelError(
+            error.errno, error.strerror, f"error while creating mount source path '{path}': mkdir"
         ) from None
-    kind = _DEVICE_TYPES.get(stat.S_IFMT(found.st_mode))
-    if kind is None:
-        raise InvalidArgument(f"{path} is not a device: use -v to mount a file or directory")
-    major, minor = os.major(found.st_rdev), os.minor(found.st_rdev)
-    device = Device(
-        path=inside, type=kind, major=major, minor=minor,
-        file_mode=stat.S_IMODE(found.st_mode), uid=found.st_uid, gid=found.st_gid,
-    )  # fmt: skip
-    return device, DeviceRule(allow=True, type=kind, major=major, minor=minor, access=permissions)
+    os.chmod(path, mode)
 
 
-def _host_devices(directory: str) -> Iterator[str]:
-    """Yield the host's device files, for a privileged container; terminals stay the host's."""
-    for entry in os.scandir(directory):
-        if entry.is_dir(follow_symlinks=False):
-            if entry.name not in ("pts", "shm", "mqueue", "fd"):
-                yield from _host_devices(entry.path)
-        elif (
-            entry.name != "console"
-            and stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode) in _DEVICE_TYPES
-        ):
-            yield entry.path
+def _inside(directory: str, subpath: str) -> str:
+    """Find a part of a volume, without being led out by a link."""
+    root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = paths.open_in_root(root, subpath)
+        try:
+            return os.readlink(f"/proc/self/fd/{fd}")
+        finally:
+            os.close(fd)
+    except KernelError as error:
+        raise InvalidArgument(f"subpath {subpath} of the volume: {error.strerror}") from None
+    finally:
+        os.close(root)
 
 
-def mount_points(config: ContainerConfig) -> list[dict[str, Any]]:
-    """Give what `inspect` shows of a container's mounts: Docker's MountPoint."""
-    found = []
-    for text in config.host_config.binds:
-        source, target, *mode = text.split(":")
-        words = mode[0].split(",") if mode else []
-        found.append(_mount_point("bind", source, target, ",".join(words), "ro" not in words))
-    return found + [
-        _mount_point(request.type, request.source, request.target, "", not request.read_only)
-        for request in config.host_config.mounts
-    ]
+def _inherited_plan(shown: Json) -> MountPlan:
+    words = ("ro", "rro") if not shown["RW"] else ()
+    return mounts.MountPlan(type=shown["Type"], target=shown["Destination"], words=words)
 
 
-def _mount_point(kind: str, source: str, target: str, mode: str, writable: bool) -> dict[str, Any]:
-    shown = {"Type": kind, "Source": source, "Destination": target, "Mode": mode, "RW": writable}
-    return {**shown, "Propagation": "rprivate" if kind == "bind" else ""}
+def _mount_point(plan: MountPlan, source: str, name: str = "") -> Json:
+    """Show a mount as `inspect` does: Docker's MountPoint."""
+    found: Json = {"Type": plan.type}
+    if plan.type == "volume":
+        found["Name"] = name
+    found |= {"Source": source, "Destination": plan.target}
+    if plan.type == "volume":
+        found["Driver"] = "local"
+    return found | {
+        "Mode": plan.mode,
+        "RW": plan.writable,
+        "Propagation": plan.propagation if plan.type == "bind" else "",
+    }

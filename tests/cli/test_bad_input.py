@@ -235,12 +235,6 @@ def test_a_root_file_system_that_can_not_be_read(refused: Refused, rootfs: Path)
     )  # fmt: skip
 
 
-def test_a_root_file_system_that_an_overlay_can_not_name(refused: Refused, tmp_path: Path) -> None:
-    """A colon stands between its layers."""
-    (tmp_path / "a:b").mkdir()
-    refused("an overlay's directories can't have , : or", "--rootfs", str(tmp_path / "a:b"))
-
-
 @pytest.mark.parametrize("name", ["proc", "sys"])
 def test_a_kernel_file_system_is_not_mounted_through_a_link(
     refused: Refused, rootfs: Path, tmp_path: Path, name: str

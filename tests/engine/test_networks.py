@@ -260,9 +260,14 @@ def test_hosts_network_is_neither_joined_nor_left(place: Place) -> None:
 
 
 def test_an_unknown_network_is_refused(place: Place) -> None:
-    """When the container is made."""
-    with pytest.raises(NotFound, match="network nosuch not found"):
-        place(place.networks.check, place.container("one", "nosuch").config)
+    """When the container is started: it may be made before."""
+    one = place.container("one", "nosuch")
+    place(place.networks.check, one.config)
+    with pytest.raises(NotFound, match="set up container networking: network nosuch not found"):
+        place.start(one)
+    place.create("nosuch")
+    place.start(one)
+    assert one.endpoints["nosuch"]["IPAddress"]
 
 
 # ---- ports

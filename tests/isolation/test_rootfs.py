@@ -5,6 +5,7 @@ See: kernel filesystems/overlayfs.rst.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -181,3 +182,17 @@ def test_no_mounts_are_needed(bundles: Bundles) -> None:
 
     result = bundles("ls /proc /sys; pwd", change)
     assert result.output == "/proc:\n\n/sys:\n/\n", result.errors
+
+
+@pytest.mark.parametrize("options", [(), ("--userns", "private")])
+def test_any_name_of_a_root_file_system_and_a_data_root(
+    run: Run, busybox: Path, options: tuple[str, ...]
+) -> None:
+    """With the characters that stand between an overlay's options."""
+    place = run.data_root.parent / "a:b,c\\d"
+    place.mkdir()
+    shutil.copytree(busybox, place / "root", symlinks=True)
+    run.data_root = place / "data"
+    done = run("echo new >/file; cat /file", "--rootfs", str(place / "root"), *options)
+    assert (done.status, done.output) == (0, "new\n"), done.errors
+    assert not (place / "root/file").exists()

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from minicontainer.cgroups.limits import DeviceRule
-from minicontainer.engine import volumes
+from minicontainer.engine import devices as host_devices
+from minicontainer.engine import mounts
 from minicontainer.engine.config import DeviceMapping, HostConfig, MountRequest
 from minicontainer.errors import InvalidArgument
 from minicontainer.runtime.config.spec import Mount
@@ -18,7 +19,7 @@ from minicontainer.runtime.config.spec_linux import Device
 
 def mounts_of(**asked: Any) -> list[Mount]:
     """Give the mounts for some fields of the host's configuration."""
-    return list(volumes.mounts_for(HostConfig(**asked)))
+    return list(mounts.mounts_for(HostConfig(**asked)))
 
 
 def test_a_bind_is_recursive_and_writable(tmp_path: Path) -> None:
@@ -141,7 +142,7 @@ def test_a_device_is_the_hosts_at_another_place() -> None:
         path_on_host="/dev/null", path_in_container="/dev/x", cgroup_permissions="r"
     )
     found = os.stat("/dev/null")
-    devices, rules = volumes.devices_for(HostConfig(devices=(mapping,)))
+    devices, rules = host_devices.devices_for(HostConfig(devices=(mapping,)))
     mode = found.st_mode & 0o7777
     assert devices == (
         Device(path="/dev/x", type="c", major=1, minor=3, file_mode=mode, uid=found.st_uid),
@@ -169,13 +170,13 @@ def test_a_device_that_makes_no_sense(path: str, inside: str, permissions: str, 
         path_on_host=path, path_in_container=inside, cgroup_permissions=permissions
     )
     with pytest.raises(InvalidArgument) as caught:
-        volumes.devices_for(HostConfig(devices=(mapping,)))
+        host_devices.devices_for(HostConfig(devices=(mapping,)))
     assert says in str(caught.value)
 
 
 def test_a_privileged_container_has_the_hosts_devices() -> None:
     """But not its terminals, and no links."""
-    devices, rules = volumes.devices_for(HostConfig(privileged=True))
+    devices, rules = host_devices.devices_for(HostConfig(privileged=True))
     names = {device.path for device in devices}
     assert {"/dev/null", "/dev/zero"} <= names
     assert not any(name.startswith("/dev/pts/") or os.path.islink(name) for name in names)
