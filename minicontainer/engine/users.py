@@ -15,12 +15,11 @@ import os
 from minicontainer.errors import InvalidArgument
 from minicontainer.kernel import paths
 from minicontainer.record import Record
+from minicontainer.runtime import accounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_HIGHEST_ID = 2**32 - 2  # the last one means "no change" to setresuid(2)
 
 
 class Identity(Record):
@@ -82,7 +81,9 @@ def _find(text: str, lines: list[_Line], what: str, file: str) -> tuple[int, _Li
     """
     if text.isdecimal():
         number = _id(text, what)
-        return number, next((line for line in lines if _to_id(line.parts[2]) == number), None)
+        return number, next(
+            (line for line in lines if accounts.to_id(line.parts[2]) == number), None
+        )
     line = next((line for line in lines if line.parts[0] == text), None)
     if line is None:
         raise InvalidArgument(f"unable to find {what} {text}: no matching entries in {file} file")
@@ -92,22 +93,16 @@ def _find(text: str, lines: list[_Line], what: str, file: str) -> tuple[int, _Li
 def _memberships(login: str, groups: list[_Line]) -> Iterator[int]:
     """Yield the groups whose lines list a user."""
     for line in groups:
-        gid = _to_id(line.parts[2])
+        gid = accounts.to_id(line.parts[2])
         if login and gid is not None and login in line.parts[3].split(","):
             yield gid
 
 
-def _to_id(text: str) -> int | None:
-    """Read an id; None where the text is none. Python alone would also take +1 and 1_0."""
-    good = text.isascii() and text.isdecimal() and len(text) <= len(str(_HIGHEST_ID))
-    return int(text) if good and int(text) <= _HIGHEST_ID else None
-
-
 def _id(text: str, what: str, place: str = "") -> int:
-    number = _to_id(text)
+    number = accounts.to_id(text)
     if number is None:
         where = f"{place}: " if place else ""
-        raise InvalidArgument(f"{where}invalid {what} id {text!r}: use 0 to {_HIGHEST_ID}")
+        raise InvalidArgument(f"{where}invalid {what} id {text!r}: use 0 to {accounts.HIGHEST_ID}")
     return number
 
 
@@ -116,10 +111,8 @@ def _lines(roots: tuple[str, ...], path: str, fields: int) -> Iterator[_Line]:
 
     An image need not have the file.
     """
-    for number, text in enumerate(_read(roots, path).split("\n"), 1):
-        found = tuple(text.split(":"))
-        if len(found) >= fields and not text.startswith("#"):
-            yield _Line(place=f"/{path} of the container, line {number}", parts=found)
+    for number, found in accounts.lines(_read(roots, path), fields):
+        yield _Line(place=f"/{path} of the container, line {number}", parts=found)
 
 
 def _read(roots: tuple[str, ...], path: str) -> str:

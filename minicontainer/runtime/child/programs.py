@@ -11,6 +11,7 @@ import stat
 
 from minicontainer.errors import InitError, KernelError
 from minicontainer.kernel import paths
+from minicontainer.runtime import accounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,9 +59,8 @@ def home_of(uid: int, root_fd: int) -> str:
     Args:
         root_fd: the root whose /etc/passwd is read.
     """
-    for line in paths.read_in_root(root_fd, "etc/passwd").splitlines():
-        entry = line.split(":")
-        if len(entry) > _HOME and entry[_UID] == str(uid):
+    for _, entry in accounts.lines(paths.read_in_root(root_fd, "etc/passwd"), _HOME + 1):
+        if accounts.to_id(entry[_UID]) == uid:
             return entry[_HOME] or "/"
     return "/"
 
