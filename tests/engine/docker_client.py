@@ -52,13 +52,15 @@ class EngineProcess:
             return True
         return False
 
-    def docker(self, *words: str, status: int = 0, stdin: str = "", errors: bool = False) -> str:
+    def docker(
+        self, *words: str, status: int = 0, stdin: str = "", errors: bool | None = False
+    ) -> str:
         """Type a docker command; give its output.
 
         Args:
             status: the exit status that it must have.
             stdin: what it reads.
-            errors: give what it wrote to standard error instead.
+            errors: give what it wrote to standard error instead; None for both.
         """
         told = subprocess.run(
             ["docker", "-H", f"unix://{self.socket}", *words],
@@ -67,6 +69,8 @@ class EngineProcess:
         assert told.returncode == status, (
             f"docker {' '.join(words)}: {told.returncode}\n{told.stdout}{told.stderr}"
         )
+        if errors is None:
+            return told.stdout + told.stderr
         return (told.stderr if errors else told.stdout).rstrip("\n")
 
     def inside(self, *words: str) -> str:

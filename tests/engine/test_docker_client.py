@@ -51,7 +51,8 @@ COMMANDS = (
     ("port web", r"80/tcp -> 0\.0\.0\.0:8080"),
     ("logs --tail 1 web", r"^line \d+$"),
     ("logs -t --tail 1 web", r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z line \d+$"),
-    ("logs --since 1h --until 1s web", r"line 1\n"),
+    ("logs --since 1h web", r"line 1\n"),
+    ("logs --until 1h web", r"^$"),
     ("exec web id", r"uid=0\(root\)"),
     ("exec -u 33:44 -w /srv -e A=b web sh -c 'id -u; pwd; echo $A'", r"^33\n/srv\nb$"),
     ("exec -d web touch /detached", r"^$"),
@@ -131,7 +132,7 @@ def test_a_failure_has_dockers_status_and_words(
     engine: EngineProcess, command: str, status: int, words: str
 ) -> None:
     """Scripts look at both."""
-    told = engine.docker(*shlex.split(command), status=status, errors=True)
+    told = engine.docker(*shlex.split(command), status=status, errors=None)
     assert words in told
 
 
