@@ -88,6 +88,9 @@ class Stream:
     client: Socket
     buffered: bytes = b""
 
+    def accept(self) -> None:
+        """Hear that the stream begins."""
+
     def received(self) -> bytes:
         """Read all that comes until the connection is closed."""
         self.client.settimeout(PATIENCE_S)
