@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Json = dict[str, Any]
 
 EXIT_NOT_STARTED = 126
+_KILLED = 137
 
 
 class Exec:
@@ -181,28 +182,30 @@ class Execs:
             return
 
     def _hear(self, one: Exec, message: object) -> None:
+        """Note what the program's parent says; None is its end."""
         if isinstance(message, protocol.Happened):
             self._engine.explain(one.container, message.event)
-            return
-        """Note what the program's parent says; None is its end."""
-        if isinstance(message, protocol.Detached):
+        elif isinstance(message, protocol.Detached):
             one.let_client_go()
             self._publish(one, "exec_detach")
         elif isinstance(message, protocol.Exited):
-            one.exit_code = message.status
-            one.running = False
-            one.let_client_go()
+            self._ended(one, message.status)
         elif message is None:
-            if one.exit_code is None:  # its parent was killed
-                one.exit_code = 137
+            self._ended(one, _KILLED)  # if nothing was said before: its parent was killed
             with one.lock:
-                one.running = False
-                one.let_client_go()
                 if one.process is not None:
                     one.process.close()
                     one.process = None
-            self._forget(one)
-            self._publish(one, "exec_die", exitCode=str(one.exit_code))
+
+    def _ended(self, one: Exec, status: int) -> None:
+        """Note the end of a program, once; then its client may see the end of its stream."""
+        if one.exit_code is not None:
+            return
+        one.exit_code = status
+        one.running = False
+        self._forget(one)
+        self._publish(one, "exec_die", exitCode=str(status))
+        one.let_client_go()
 
     def _forget(self, one: Exec) -> None:
         with one.container.changed:
