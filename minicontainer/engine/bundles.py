@@ -74,6 +74,19 @@ def remove_directory(directory: str) -> None:
         raise KernelError(error.errno, error.strerror, f"remove {directory}") from None
 
 
+def sweep(data_root: str, known: set[str]) -> None:
+    """Remove directories that a killed engine left: of containers half made, or half removed.
+
+    Args:
+        known: IDs of the containers that exist.
+    """
+    parent = os.path.join(data_root, "containers")
+    for name in os.listdir(parent) if os.path.isdir(parent) else ():
+        directory = os.path.join(parent, name)
+        if name not in known and not os.path.exists(f"{directory}/lock"):  # that one is `run`'s
+            shutil.rmtree(directory, ignore_errors=True)
+
+
 def write_etc(container: Container) -> None:
     """Write what a container can't take from its image: its name, and the host's resolvers."""
     config = container.config

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     Objects = list[Json]
     Filters = dict[str, list[str]]
 
+_LIVE = ("running", "paused", "restarting")
+_PATIENCE_S = 30  # for processes that were killed to be gone
+
 
 class Containers:
     """The containers of an engine.
@@ -199,40 +202,36 @@ class Containers:
         container = self.find(ref)
         if link:
             raise InvalidArgument("links are not supported: connect both containers to a network")
-        if not force:
-            self._check_removable(container)
-        with container.changed:
-            if container.state.status == "removing":
-                raise Conflict(f"removal of container {container.name} is already in progress")
-        if container.state.is_running() or container.state.status == "restarting":
-            self._end(container)
-        self._remove(container, volumes)
-
-    def _check_removable(self, container: Container) -> None:
-        status = container.state.status
-        if status in ("running", "paused", "restarting"):
-            advice = {
-                "paused": "unpause and then stop the container before removing or force remove",
-            }.get(status, "stop the container before removing or force remove")
-            raise Conflict(
-                f'cannot remove container "/{container.name}": container is {status}: {advice}'
-            )
+        if container.state.status == "removing":
+            raise Conflict(f"removal of container {container.name} is already in progress")
+        with container.operating:  # so that nobody starts it meanwhile
+            if container.removed:
+                raise NotFound(f"No such container: {ref}")
+            if container.state.status in _LIVE:
+                if not force:
+                    raise _not_removable(container)
+                self._end(container)
+            self._remove(container, volumes)
 
     def _end(self, container: Container) -> None:
+        """Kill a container, and wait for its end."""
         with container.changed:
             exits = container.exits
         try:
             stops.kill(self._engine, container, "KILL")
-        except Conflict:
+        except Conflict:  # it has just ended by itself
             return
-        stops.wait_for_end(container, exits, 30)
+        if container.state.status in _LIVE:
+            stops.wait_for_end(container, exits, _PATIENCE_S)
 
     def _remove(self, container: Container, volumes: bool) -> None:
         with container.operating:
             with container.changed:
                 if container.removed:
                     return
-                container.changed.wait_for(lambda: container.monitor is None, timeout=30)
+                container.changed.wait_for(lambda: container.monitor is None, _PATIENCE_S)
+                if container.monitor is not None:
+                    raise Conflict(f"container {container.name}: its processes do not end")
                 before = container.state.status
                 container.state.status = "removing"
                 container.state.stopped = True
@@ -281,7 +280,7 @@ class Containers:
             container.state.restart_count += 1
         try:
             with contextlib.suppress(NotModified):  # the user was faster
-                self._engine.supervisor.start(container)
+                self._engine.supervisor.start(container, by_policy=True)
         except Error as error:
             self._engine.warn(f"container {container.name} can't be restarted: {error}")
 
@@ -425,3 +424,12 @@ class Containers:
                 raise Conflict(f"Container {container.id} is not running")
             container.monitor.send(protocol.Resize(height=height, width=width))
         self._engine.publish(container, "resize", height=str(height), width=str(width))
+
+
+def _not_removable(container: Container) -> Conflict:
+    status = container.state.status
+    pause = "unpause and then " if status == "paused" else ""
+    return Conflict(
+        f'cannot remove container "/{container.name}": container is {status}: '
+        f"{pause}stop the container before removing or force remove"
+    )

@@ -8,12 +8,13 @@ See: `supervisor` for the processes that it works with.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
 
 from minicontainer import steps
-from minicontainer.engine import log_drivers, restarts
+from minicontainer.engine import bundles, log_drivers, restarts
 from minicontainer.engine.containers import Containers
 from minicontainer.engine.events import Events
 from minicontainer.engine.execs import Execs
@@ -24,7 +25,7 @@ from minicontainer.engine.supervisor import Supervisor
 from minicontainer.engine.system import System
 from minicontainer.engine.traces import Traces
 from minicontainer.engine.volumes import Volumes
-from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound
+from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound, NotModified
 from minicontainer.images.registry import Settings
 from minicontainer.record import NO_ENTRIES, Record
 
@@ -119,22 +120,26 @@ class Engine:
         for container in self.containers.all():
             state = container.state
             self.volumes.adopt(container)
-            lives = state.is_running() and self.supervisor.adopt(container)
-            if lives:
+            if self.supervisor.adopt(container):
                 self.networks.adopt(container)
+                continue
             if state.status == "removing":
                 self.containers.remove_quietly(container)
-            elif not lives and restarts.wants_start_with_engine(container):
+            elif restarts.wants_start_with_engine(container):
+                state.status = "restarting"
                 to_start.append(container)
-            elif not lives and state.status == "restarting":
+            elif state.status == "restarting":
                 state.status = "exited"
+        self.supervisor.sweep({one.id for one in self.containers.all() if one.state.is_running()})
+        bundles.sweep(self.data_root, {container.id for container in self.containers.all()})
         if to_start:
             threading.Thread(target=self._start_all, args=(to_start,), daemon=True).start()
 
     def _start_all(self, containers: list[Container]) -> None:
         for container in containers:
             try:
-                self.supervisor.start(container)
+                with contextlib.suppress(NotModified):  # the user was faster
+                    self.supervisor.start(container, by_policy=True)
             except Error as error:
                 self.warn(f"container {container.name} can't be started: {error}")
 

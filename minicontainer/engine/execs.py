@@ -149,7 +149,7 @@ class Execs:
         )
         clients = [connection.socket.fileno()] if connection else []
         one.container.story = self._engine.traces.current
-        process = self._engine.supervisor.spawn(message, clients)
+        process = self._engine.supervisor.spawner.spawn(message, clients)
         self._publish(one, f"exec_start: {' '.join(one.program)}")
         started = self._engine.supervisor.expect(process, protocol.Started, one.container)
         one.pid = started.pid

@@ -44,40 +44,6 @@ _WARM = (
 )
 
 
-def start(launcher: tuple[str, ...]) -> Connection:
-    """Start a spawner; give the engine's end of the connection to it.
-
-    Args:
-        launcher: the command that runs `main` of this module, without its arguments.
-    """
-    from minicontainer.engine.protocol import pair
-
-    ours, theirs = pair()
-    try:
-        os.set_inheritable(theirs.fileno(), True)
-        os.posix_spawn(
-            launcher[0],
-            [*launcher, str(theirs.fileno())],
-            {},
-            setsigmask=(),
-            setsigdef=signals.CATCHABLE,
-            setpgroup=0,
-        )
-    finally:
-        theirs.close()
-    return ours
-
-
-def launcher() -> tuple[str, ...]:
-    """Give the command that starts a spawner with this process's interpreter and modules."""
-    checkout = __file__.removesuffix(f"/{__name__.replace('.', '/')}.py")
-    code = (
-        f"import sys; sys.path[:] = {[checkout, *sys.path]!r}; "
-        "from minicontainer.engine.spawner import main; sys.exit(main())"
-    )
-    return (sys.executable, "-IS", "-c", code)
-
-
 def serve(engine: Connection) -> int:
     """Fork for every message, until the engine is gone."""
     process.set_name("minic:spawner")

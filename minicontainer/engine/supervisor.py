@@ -13,11 +13,13 @@ import os
 import select
 import threading
 import time
+from contextlib import suppress
 
 from minicontainer import steps
-from minicontainer.engine import bundles, protocol, restarts, spawner
+from minicontainer.engine import bundles, protocol, restarts
 from minicontainer.engine.errors_of_starts import explained
 from minicontainer.engine.monitor import read_exit
+from minicontainer.engine.spawning import Spawner
 from minicontainer.errors import Conflict, Error, InitError, NotModified
 from minicontainer.runtime.container import operations
 from minicontainer.runtime.container.state import Store
@@ -49,8 +51,7 @@ class Supervisor:
         self.state_store = Store(os.path.join(engine.exec_root, "containers"))
         self._sockets = os.path.join(engine.exec_root, "monitors")
         os.makedirs(self._sockets, mode=0o700, exist_ok=True)
-        self._spawner = spawner.start(spawner.launcher())
-        self._spawner_lock = threading.Lock()
+        self.spawner = Spawner()
         self._epoll = select.epoll()
         self._watched: dict[int, tuple[Connection, Hear]] = {}
         self._closed = False
@@ -61,34 +62,11 @@ class Supervisor:
 
     # --- starting ---------------------------------------------------------------------------
 
-    def spawn(
-        self, message: protocol.StartContainer | protocol.StartExec, clients: list[int]
-    ) -> Connection:
-        """Have the spawner fork; give the connection to the new process.
-
-        Raises:
-            Conflict: there is no spawner, and none can be started.
-        """
-        ours, theirs = protocol.pair()
-        descriptors = [theirs.fileno(), *clients]
-        try:
-            with self._spawner_lock:
-                try:
-                    self._spawner.send(message, descriptors)
-                except OSError:  # it was killed: start another one
-                    self._spawner.close()
-                    self._spawner = spawner.start(spawner.launcher())
-                    self._spawner.send(message, descriptors)
-        except OSError as error:
-            ours.close()
-            raise Conflict(f"the spawner can't be reached: {error.strerror}") from None
-        finally:
-            theirs.close()
-        return ours
-
-    def start(self, container: Container) -> None:
+    def start(self, container: Container, *, by_policy: bool = False) -> None:
         """Start a container; return when its program runs.
 
+        Args:
+            by_policy: unless the user has stopped or removed it meanwhile.
         Raises:
             NotModified: it runs already.
             Conflict: it is paused, or being removed.
@@ -96,6 +74,8 @@ class Supervisor:
             Error: whatever else went wrong. Nothing is left then.
         """
         with container.operating:
+            if by_policy and (container.removed or container.state.status != "restarting"):
+                raise NotModified(f"container {container.name} was stopped")
             self._check_startable(container)
             clients, container.attached = container.attached, []
             try:
@@ -131,6 +111,8 @@ class Supervisor:
         self, container: Container, clients: list[tuple[protocol.AttachStreams, int]]
     ) -> None:
         engine = self._engine
+        if self.state_store.has(container.id):  # a killed monitor's
+            self.clear_away(container)
         container.story = engine.traces.current
         bundles.write_etc(container)
         mounts = engine.volumes.mounts_of(container)
@@ -172,7 +154,7 @@ class Supervisor:
         A warm interpreter forks in a millisecond. The engine has threads, which fork(2) does not
         copy, so it can't fork itself.
         """
-        return self.spawn(message, clients)
+        return self.spawner.spawn(message, clients)
 
     def explain_end(self, container: Container) -> None:
         """Have the monitor tell of the container's end, if the request is part of a story."""
@@ -304,31 +286,62 @@ class Supervisor:
         except Error:
             self._engine.warn(f"container {container.name}: can't be cleared away")
 
+    def sweep(self, running: set[str]) -> None:
+        """Remove what killed monitors left of containers that do not run.
+
+        Args:
+            running: IDs of those whose monitors live.
+        """
+        for name in self.state_store.names():
+            if name not in running:
+                with suppress(Error):  # its monitor lives, and clears away itself
+                    operations.delete(name, self.state_store, force=True)
+        for name in os.listdir(self._sockets):
+            if name not in running:
+                with suppress(FileNotFoundError):
+                    os.unlink(os.path.join(self._sockets, name))
+
     def adopt(self, container: Container) -> bool:
         """Connect to the monitor of a container that an earlier engine started.
 
+        That engine may have been killed before it noted the start, or the end.
+
         Returns:
-            Whether it lives; if not, the container's end is noted.
+            Whether the container runs; if not, its end is noted.
         """
+        if self._adopted(container):
+            return True
+        state = container.state
+        exited = read_exit(container.directory)
+        if state.is_running():
+            self.clear_away(container)
+            exited = exited or protocol.Exited(status=_KILLED, at_ns=time.time_ns())
+        if exited and (state.is_running() or exited.at_ns > state.finished_ns):
+            self._exited(container, exited)
+        return False
+
+    def _adopted(self, container: Container) -> bool:
         try:
             monitor = protocol.connect_to(self.socket_of(container))
         except OSError:
-            monitor = None
-        if monitor is not None:
-            received = monitor.receive()
-            if received is not None and isinstance(received[0], protocol.Hello):
-                with container.changed:
-                    container.state.pid = received[0].pid
-                    self._register(container, monitor)
-                return True
+            return False
+        received = monitor.receive()
+        if received is None or not isinstance(received[0], protocol.Hello):
             monitor.close()
-        self.clear_away(container)
-        exited = read_exit(container.directory)
-        self._exited(container, exited or protocol.Exited(status=_KILLED, at_ns=time.time_ns()))
-        return False
+            return False
+        hello = received[0]
+        with container.changed:
+            state = container.state
+            if state.started_ns != hello.started_ns:
+                state.status = "running"
+                state.started_ns = hello.started_ns
+            state.pid = hello.pid
+            container.save(self._engine.table)
+            self._register(container, monitor)
+        return True
 
     def close(self) -> None:
         """Stop watching; the monitors go on without this engine."""
         self._closed = True
         os.write(self._wake_writes, b"x")
-        self._spawner.close()
+        self.spawner.close()
