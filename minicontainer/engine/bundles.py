@@ -11,12 +11,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 
 from minicontainer import jsontext
 from minicontainer.engine import resolvers, specs
 from minicontainer.errors import InvalidArgument, KernelError, NotFound
+from minicontainer.images.directories import copy_attributes
+from minicontainer.kernel import files, trees
 from minicontainer.runtime.config.spec_check import check
 from minicontainer.runtime.container.state import for_its_owner
 
@@ -60,6 +62,23 @@ def make_directory(container: Container) -> None:
             os.chown(f"{container.directory}/{name}", mapped, mapped)
 
 
+def dress_root(container: Container, lower: str) -> None:
+    """Give the writable layer's root what the image's root has: overlay shows the uppermost one.
+
+    Args:
+        lower: the image's uppermost layer.
+    Raises:
+        KernelError: as the calls say.
+    """
+    upper = f"{container.directory}/upper"
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    with files.opened(os.open(lower, flags)) as source, files.opened(os.open(upper, flags)) as own:
+        copy_attributes(source, own)
+        if container.config.host_config.userns_mode == "private":
+            found, first = os.fstat(source), specs.MAPPED.host_id
+            os.fchown(own, first + found.st_uid, first + found.st_gid)
+
+
 def remove_directory(directory: str) -> None:
     """Remove a container's directory with all that its program wrote.
 
@@ -67,7 +86,7 @@ def remove_directory(directory: str) -> None:
         KernelError: EBUSY, EIO, …
     """
     try:
-        shutil.rmtree(directory)
+        trees.remove_tree(directory)
     except FileNotFoundError:
         pass
     except OSError as error:
@@ -84,7 +103,8 @@ def sweep(data_root: str, known: set[str]) -> None:
     for name in os.listdir(parent) if os.path.isdir(parent) else ():
         directory = os.path.join(parent, name)
         if name not in known and not os.path.exists(f"{directory}/lock"):  # that one is `run`'s
-            shutil.rmtree(directory, ignore_errors=True)
+            with contextlib.suppress(KernelError):  # a later engine tries again
+                remove_directory(directory)
 
 
 def write_etc(container: Container) -> None:

@@ -58,6 +58,7 @@ def prepare(engine: Engine, asked: Json, name: str, platform: str) -> Container:
         container.endpoints = engine.networks.requested(container.config)
         steps.take(bundles.make_directory, container)
         undo.callback(bundles.remove_directory, directory)
+        bundles.dress_root(container, engine.lowers_of(container)[0])
         undo.callback(engine.volumes.release, container, anonymous=True)
         engine.volumes.give(container, engine.lowers_of(container))
         undo.pop_all()

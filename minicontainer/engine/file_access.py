@@ -24,6 +24,7 @@ from minicontainer.contexts import suppress
 from minicontainer.errors import InvalidArgument, KernelError
 from minicontainer.images import confinement
 from minicontainer.images.changes import kept_xattrs
+from minicontainer.images.directories import copy_attributes
 from minicontainer.images.entry_paths import clean, shown
 from minicontainer.images.merged import Layer, joined
 from minicontainer.images.tar_reader import DIRECTORY, LINK, Entry, TarReader
@@ -139,9 +140,12 @@ def _mount(request: Request) -> int:
     if request.act != "put":
         mounts.mount("tmpfs", work, "tmpfs", 0)
         lowers, upper, work = (upper, *lowers), f"{work}/upper", f"{work}/work"
-        for directory, mode in ((upper, stat.S_IMODE(os.stat(lowers[0]).st_mode)), (work, 0o700)):
-            os.mkdir(directory)
-            os.chmod(directory, mode)
+        os.mkdir(upper)
+        os.mkdir(work)
+        flags = os.O_RDONLY | os.O_DIRECTORY
+        source, scratch = os.open(lowers[0], flags), os.open(upper, flags)
+        with files.opened(source), files.opened(scratch):
+            copy_attributes(source, scratch)
     asked = overlay.Overlay(lowers=lowers, upper=upper, work=work)
     # Opened here: a descriptor from before would be of the namespace that was left.
     with files.opened(os.open(request.place, os.O_PATH | os.O_DIRECTORY)) as place:

@@ -375,3 +375,25 @@ def _said(engine: Engine, box: Box) -> bytes:
         length = int.from_bytes(frames[4:8], "big")
         said, frames = said + frames[8 : 8 + length], frames[8 + length :]
     return said
+
+
+def test_the_root_is_as_the_images(engine: Engine, tmp_path: Path) -> None:
+    """With its owner and mode, and not those of a new directory."""
+    made = io.BytesIO(archive(entry(".", uid=3, gid=4, mode=0o711), ("f", b"")))
+    image_id = list(engine.images.import_(made, "rooted", "", "", ()))[-1]["status"]
+    box = Box(engine, Image=image_id)
+    with tarfile.open(fileobj=io.BytesIO(box.raw("/"))) as got:
+        root = got.next()
+        assert root is not None
+        assert (root.uid, root.gid, root.mode) == (3, 4, 0o711)
+    assert box.changes() == set()
+
+
+def test_a_deep_tree_is_removed(engine: Engine) -> None:
+    """Deeper than Python recurses, and longer than a path may be: a program can make that."""
+    box = Box(engine)
+    deep = "/".join(["d" * 50] * 1500)
+    box.put("/", entry(deep))
+    upper = box.upper
+    engine.containers.remove(box.id)
+    assert not upper.exists()
