@@ -141,13 +141,20 @@ if TYPE_CHECKING:
     class Engine(Protocol):
         """The parts of an engine."""
 
-        containers: Containers
-        execs: Execs
-        images: Images
-        networks: Networks
-        volumes: Volumes
-        events: Events
-        system: System
-        traces: Traces
-
+        @property
+        def containers(self) -> Containers: ...
+        @property
+        def execs(self) -> Execs: ...
+        @property
+        def images(self) -> Images: ...
+        @property
+        def networks(self) -> Networks: ...
+        @property
+        def volumes(self) -> Volumes: ...
+        @property
+        def events(self) -> Events: ...
+        @property
+        def system(self) -> System: ...
+        @property
+        def traces(self) -> Traces: ...
         def end_story(self, name: str) -> None: ...

@@ -64,8 +64,7 @@ def daemon(argv: list[str], environ: dict[str, str]) -> int:
     with contextlib.ExitStack() as undo:
         engine = Engine(values["data_root"], values["exec_root"], options)
         undo.callback(engine.close)
-        served: Any = engine  # not every operation is there yet
-        server = Server(served, _listen(values, environ), VERSION)
+        server = Server(engine, _listen(values, environ), VERSION)
         undo.callback(server.stop, _GRACE_S)
         with _signals() as signals:
             server.start()
