@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from tests.images.registry.conftest import Host
     from tests.images.registry.debian_registry import DebianRegistry
+    from tests.images.registry.strict_registry import StrictRegistry
 
     Serve = Callable[..., str]
 
@@ -150,12 +151,11 @@ def test_an_image_without_layers_is_pulled(serve: Serve, host: Host) -> None:
     assert host.pull(serve(Made(), "empty")).layers == ()
 
 
-def test_two_pulls_at_once_share_the_downloads(
-    serve: Serve, real: DebianRegistry, host: Host
-) -> None:
+def test_two_pulls_at_once_share_the_downloads(strict: StrictRegistry, host: Host) -> None:
     """Each pull ends with the image; the blob came once."""
     image = Made(tar_of({"a": os.urandom(8 << 20)}))
-    name = serve(image, "x")
+    strict.put("x", "1", image)
+    name = f"{strict.host}/x:1"
     said: list[list[str]] = [[], []]
 
     def one(index: int) -> None:
@@ -168,7 +168,7 @@ def test_two_pulls_at_once_share_the_downloads(
         thread.join()
     for lines in said:
         assert lines[-1].startswith("Status: ")
-    assert sum("Downloading" in lines for lines in said) == 1
+    assert len(strict.seen("GET", image.layers[0]["digest"])) == 1
     assert len(host.store.list()) == 1
 
 
