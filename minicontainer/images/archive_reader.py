@@ -15,9 +15,9 @@ from minicontainer.errors import InvalidArgument, Unsupported
 from minicontainer.images import config, indexes, manifests, platforms
 from minicontainer.images.archive_files import files_of
 from minicontainer.images.config import parse_json
-from minicontainer.images.layout import FULL_NAME, REF_NAME
+from minicontainer.images.layout import FULL_NAME, REF_NAME, IndexEntry
 from minicontainer.images.references import Reference, is_digest, parse, shown
-from minicontainer.record import NO_ENTRIES, Record, pascal
+from minicontainer.record import Record, pascal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,15 +40,6 @@ class DockerImage(Record, names=pascal):
     config: str
     repo_tags: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
-
-
-class Entry(Record):
-    """One manifest of OCI's index.json."""
-
-    digest: str
-    size: int = -1
-    media_type: str = ""
-    annotations: dict[str, str] = NO_ENTRIES
 
 
 class Found(Record):
@@ -172,7 +163,7 @@ class Archive:
             raise InvalidArgument("index.json: manifests: expected a list")
         by_digest: dict[str, Found] = {}
         for number, item in enumerate(items):
-            entry = Entry.from_json(item, f"index.json: manifests[{number}]")
+            entry = IndexEntry.from_json(item, f"index.json: manifests[{number}]")
             image = self._image_of(entry.digest, entry.media_type, _MOST_NESTED)
             if image is not None:
                 name = _annotated(entry.annotations)

@@ -50,6 +50,8 @@ class Blobs:
     def __init__(self, root: str) -> None:
         self.root = root
         self._ingest = os.path.join(root, "ingest")
+        # root's alone: what is in a layer may be secret, or a set-id program with a known hole
+        os.makedirs(root, mode=0o700, exist_ok=True)
         os.makedirs(self._ingest, mode=0o700, exist_ok=True)
         os.makedirs(os.path.join(root, "blobs", "sha256"), exist_ok=True)
         if not os.path.exists(os.path.join(root, "oci-layout")):

@@ -13,8 +13,11 @@ import contextlib
 import json
 import os
 
+from minicontainer.errors import InvalidArgument
+from minicontainer.images import config
 from minicontainer.images.image import INDEX_TYPES, MANIFEST_TYPES
 from minicontainer.images.references import Reference
+from minicontainer.record import NO_ENTRIES, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +28,17 @@ if TYPE_CHECKING:
 
 REF_NAME = "org.opencontainers.image.ref.name"
 FULL_NAME = "io.containerd.image.name"  # containerd's and Docker's
+
+
+class IndexEntry(Record):
+    """One manifest of `index.json`.
+
+    See: OCI image-spec descriptor.md.
+    """
+
+    digest: str
+    media_type: str = ""
+    annotations: dict[str, str] = NO_ENTRIES
 
 
 def write_index(database: Database, blobs: Blobs) -> None:
@@ -49,6 +63,21 @@ def write_index(database: Database, blobs: Blobs) -> None:
         if file.read() == content:
             return
     blobs.write_file("index.json", content)
+
+
+def read_index(root: str) -> list[tuple[str, str]]:
+    """List the manifests of `index.json`, each with the full name of its image or ""."""
+    try:
+        with open(os.path.join(root, "index.json"), "rb") as file:
+            found = config.parse_json(file.read(), "index.json").get("manifests")
+    except (FileNotFoundError, InvalidArgument):
+        return []
+    entries = []
+    for entry in found if isinstance(found, list) else ():
+        with contextlib.suppress(InvalidArgument):
+            read = IndexEntry.from_json(entry)
+            entries.append((read.digest, read.annotations.get(FULL_NAME, "")))
+    return entries
 
 
 def make_index(entries: list[dict[str, Any]]) -> bytes:

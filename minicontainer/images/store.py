@@ -18,12 +18,13 @@ import json
 import os
 import time
 
-from minicontainer.errors import InvalidArgument, NotFound
+from minicontainer.errors import Error, InvalidArgument, NotFound
 from minicontainer.images import config, manifests
 from minicontainer.images.blobs import Blobs
 from minicontainer.images.image import Image, Layer
-from minicontainer.images.layout import write_index
+from minicontainer.images.layout import read_index, write_index
 from minicontainer.images.references import DEFAULT_TAG
+from minicontainer.images.references import parse as parse_reference
 from minicontainer.images.store_garbage import Garbage
 from minicontainer.images.store_leases import Lease, Leases
 from minicontainer.images.store_lookup import Lookup
@@ -56,9 +57,23 @@ class ImageStore(Lookup):
         self._leases = Leases(self._database, self.blobs, self._garbage)
         self._removal = Removal(self, self._database)
         with self._database.change():
+            self._recover(layers)
             # it may be newer than the database, of a change that was cut off
             write_index(self._database, self.blobs)
         self._garbage.remove()
+
+    def _recover(self, layers: LayerFiles | None) -> None:
+        """Make the images of a lost database again, of what `index.json` names."""
+        if self._database.rows("SELECT 1 FROM images LIMIT 1"):
+            return
+        for digest, name in read_index(self.root):
+            with contextlib.suppress(Error):  # one whose blobs are not all here is no image
+                image = self._insert(digest, "", {}, "")
+                if name:
+                    self._name(image.id, parse_reference(name))
+                if layers:
+                    sizes = {chain_id: layers.size(chain_id) for chain_id in image.chain_ids}
+                    self._insert(digest, "", sizes, "")
 
     def change(self) -> contextlib.AbstractContextManager[None]:
         """Make the changes of a block at once, or none of them."""
@@ -92,11 +107,24 @@ class ImageStore(Lookup):
         Raises:
             NotFound: a blob is missing. InvalidArgument: manifest and config don't fit each other.
         """
+        with self._database.change():
+            image = self._insert(manifest_digest, media_type, unpacked_sizes or {}, parent)
+            for reference in names:
+                self._name(image.id, reference)
+            for reference in repo_digests:
+                self.add_repo_digest(image.id, reference)
+            write_index(self._database, self.blobs)
+        return self.known(image.id)
+
+    def _insert(
+        self, manifest_digest: str, media_type: str, sizes: Mapping[str, int], parent: str
+    ) -> Image:
+        """Write an image's row, and what it needs; its names come after."""
         raw = self.blobs.read(manifest_digest)
         manifest = manifests.parse(raw, media_type)
         raw_config = self.blobs.read(manifest.config.digest)
         parsed = config.parse(raw_config)
-        layers = _layers(manifest, parsed.diff_ids, unpacked_sizes or {})
+        layers = _layers(manifest, parsed.diff_ids, sizes)
         for layer in layers:
             self.blobs.size(layer.digest)
         in_layout = manifests.as_oci(raw, manifest)
@@ -124,11 +152,6 @@ class ImageStore(Lookup):
             )
             blobs = {manifest_digest, layout_digest, image_id, *(x.digest for x in layers)}
             self._garbage.set_needs(image_id, blobs, {layer.chain_id for layer in layers})
-            for reference in names:
-                self._name(image_id, reference)
-            for reference in repo_digests:
-                self.add_repo_digest(image_id, reference)
-            write_index(self._database, self.blobs)
         return self.known(image_id)
 
     # names

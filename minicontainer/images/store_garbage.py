@@ -25,6 +25,9 @@ if TYPE_CHECKING:
         def chain_ids(self) -> tuple[str, ...]:
             """List them."""
 
+        def size(self, chain_id: str) -> int:
+            """Give the bytes of a layer's files."""
+
         def age_s(self, chain_id: str, now: float) -> float:
             """Give the seconds since a layer was unpacked."""
 

@@ -38,6 +38,10 @@ class Recorder:
         """List those that nobody knows."""
         return (UNKNOWN,) if UNKNOWN not in self._removed else ()
 
+    def size(self, chain_id: str) -> int:
+        """Say that all are of one size."""
+        return 100
+
     def age_s(self, chain_id: str, now: float) -> float:
         """Say that all are old."""
         return 1e6
@@ -348,6 +352,30 @@ def test_a_store_of_a_newer_program_is_refused(tmp_path: Path) -> None:
         database.execute("PRAGMA user_version=99")
     with pytest.raises(Unsupported, match=r"version 99.*use a newer minicontainer"):
         ImageStore(str(tmp_path))
+
+
+def test_a_lost_database_is_made_again(tmp_path: Path) -> None:
+    """Of the layout: images and names are there; whose blobs are missing is not."""
+    store = ImageStore(str(tmp_path))
+    image = add_image(store, "x", "host:5000/y:1", layers=(BASE,), docker=True)
+    without_name = add_image(store, layers=(TOP,))
+    broken = add_image(store, "broken", layers=(tar_of({"z": b"z"}),))
+    store.close()
+    for name in os.listdir(store.root):
+        if name.startswith("images.db"):
+            os.unlink(os.path.join(store.root, name))
+    store.blobs.remove(broken.layers[0].digest)
+    store = ImageStore(str(tmp_path), Recorder([]))
+    found = {one.id: one.names for one in store.list()}
+    assert found == {image.id: image.names, without_name.id: ()}
+    assert store.resolve("x").size == 100
+    assert names_of(store) == ["", "x:latest", "host:5000/y:1"]
+    store.close()
+
+
+def test_the_store_is_for_its_owner_alone(store: ImageStore) -> None:
+    """Layers may have secrets, and set-id programs that nobody has mended."""
+    assert os.stat(store.root).st_mode & 0o777 == 0o700
 
 
 def test_a_store_is_there_after_it_was_closed(tmp_path: Path) -> None:

@@ -37,6 +37,10 @@ class Layers:
         """List them."""
         return tuple(self.here)
 
+    def size(self, chain_id: str) -> int:
+        """Say that all are of one size."""
+        return 100
+
     def age_s(self, chain_id: str, now: float) -> float:
         """Say that all are new."""
         return 0.0
