@@ -92,7 +92,7 @@ def _follow(running: Running, relay: Relay, engine: Connection) -> None:
             poll.register(fd, events)
         ready = dict(poll.poll(None if ended_at is None else _DRAIN_S * 1000))
         if listening and engine.fileno() in ready:
-            listening = _answer(engine, relay)
+            listening = _answer(engine, relay, running)
         relay.handle(ready)
         if running.pidfd in ready:
             ended_at = time.monotonic()
@@ -100,7 +100,7 @@ def _follow(running: Running, relay: Relay, engine: Connection) -> None:
     relay.finish(_SLOW_CLIENT_S)
 
 
-def _answer(engine: Connection, relay: Relay) -> bool:
+def _answer(engine: Connection, relay: Relay, running: Running) -> bool:
     """Do what the engine says; say whether it is still there."""
     received = engine.receive()
     if received is None:
@@ -110,4 +110,6 @@ def _answer(engine: Connection, relay: Relay) -> bool:
         relay.add(descriptors[0], message.streams)
     elif isinstance(message, protocol.Resize):
         relay.resize(message.height, message.width)
+    elif isinstance(message, protocol.Signal):
+        running.signal(message.number)
     return True

@@ -5,12 +5,15 @@ See: Docker Engine API, "Exec"; `exec_process` for the program's parent.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+import time
 
 from minicontainer.engine import detach_keys, protocol, specs
 from minicontainer.engine.errors_of_starts import NoProgram, explained
 from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound
+from minicontainer.kernel import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 EXIT_NOT_STARTED = 126
 _KILLED = 137
+_REMEMBERED_S = 300  # an exec that has ended, for who asks for its exit status
 
 
 class Exec:
@@ -32,6 +36,7 @@ class Exec:
 
     Attributes:
         exit_code: None until it has ended.
+        ended_s: when that was, by time.monotonic.
         client: a copy of the client's socket, until the exit status is known; -1 without one. The
             client asks for the status when its stream ends, and that is when the last copy is
             closed.
@@ -44,6 +49,7 @@ class Exec:
         self.pid = 0
         self.running = False
         self.exit_code: int | None = None
+        self.ended_s = 0.0
         self.client = -1
         self.process: Connection | None = None
         self.lock = threading.Lock()
@@ -101,8 +107,9 @@ class Execs:
         return {"Id": made.id}
 
     def _forget_old(self) -> None:
+        past = time.monotonic() - _REMEMBERED_S
         for identifier, one in tuple(self._by_id.items()):
-            if one.container.removed:
+            if one.container.removed or (one.exit_code is not None and one.ended_s < past):
                 self._by_id.pop(identifier, None)
 
     def _process(self, one: Exec) -> Json:
@@ -130,6 +137,7 @@ class Execs:
             self._start(one, body, connection)
         except (Error, OSError) as error:
             told = explained(error, one.program)
+            one.ended_s = time.monotonic()
             one.exit_code = getattr(told, "exit_code", EXIT_NOT_STARTED)
             one.running = False
             one.let_client_go()
@@ -201,6 +209,7 @@ class Execs:
         """Note the end of a program, once; then its client may see the end of its stream."""
         if one.exit_code is not None:
             return
+        one.ended_s = time.monotonic()
         one.exit_code = status
         one.running = False
         self._forget(one)
@@ -222,6 +231,13 @@ class Execs:
             if one.process is None:
                 raise Conflict(f"exec {exec_id} is not running")
             one.process.send(protocol.Resize(height=height, width=width))
+
+    def kill(self, exec_id: str) -> None:
+        """Kill the program; nothing happens when it has ended."""
+        one = self.find(exec_id)
+        with one.lock, contextlib.suppress(OSError):
+            if one.process is not None:
+                one.process.send(protocol.Signal(number=signals.SIGKILL))
 
     def inspect(self, exec_id: str) -> Json:
         """Show an exec."""

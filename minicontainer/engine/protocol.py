@@ -37,7 +37,7 @@ of file, also when it was killed.
       │ StartExec [+ the pair, ──► │ fork ────────────────────► │ enter.start ───────────► │
       │            the client]     │                            │                          │
       │ ◄───────────────────────────────── Started or Failed ── │                          │
-      │ Attach, Resize ───────────────────────────────────────► │                          │
+      │ Attach, Resize, Signal ───────────────────────────────► │                          │
       │ ◄──────────────────────────────────────────── Exited ── │ ends                     │
 
 A message is a JSON list: the name of its type, and its fields.
@@ -216,6 +216,12 @@ class Explain(Record):
     begun_ns: int
 
 
+class Signal(Record):
+    """To the exec process: send the program a signal."""
+
+    number: int
+
+
 class ReopenLog(Record):
     """To the monitor: the log file was moved away, begin a new one."""
 
@@ -248,7 +254,7 @@ _TYPES: dict[str, type[Record]] = {
     kind.__name__: kind
     for kind in (
         StartContainer, StartExec, Created, Proceed, Started, Failed, Happened, Hello, Attach,
-        Resize, Explain, ReopenLog, Detached, OutOfMemory, Exited,
+        Resize, Signal, Explain, ReopenLog, Detached, OutOfMemory, Exited,
     )
 }  # fmt: skip
 

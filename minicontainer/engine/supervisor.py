@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 
 from minicontainer import steps
-from minicontainer.engine import bundles, protocol, restarts
+from minicontainer.engine import bundles, health, protocol, restarts
 from minicontainer.engine.errors_of_starts import explained
 from minicontainer.engine.monitor import read_exit
 from minicontainer.engine.spawning import Spawner
@@ -192,10 +192,12 @@ class Supervisor:
             state.error = ""
             state.oom_killed = False
             state.stopped = False
+            container.health = health.initial(container)
             container.save(self._engine.table)
             self._register(container, monitor)
             container.changed.notify_all()
         self._engine.publish(container, "start")
+        health.watch(self._engine, container)
 
     def _register(self, container: Container, monitor: Connection) -> None:
         container.monitor = monitor
@@ -336,8 +338,10 @@ class Supervisor:
                 state.status = "running"
                 state.started_ns = hello.started_ns
             state.pid = hello.pid
+            container.health = health.initial(container)
             container.save(self._engine.table)
             self._register(container, monitor)
+        health.watch(self._engine, container)
         return True
 
     def close(self) -> None:
