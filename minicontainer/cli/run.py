@@ -22,17 +22,20 @@ from minicontainer.cli.exits import (
     EXIT_NOT_FOUND,
     Exit,
 )
-from minicontainer.cli.flags import Asked, command
+from minicontainer.cli.flags import ROOT_FLAGS, Asked, Command, HelpWanted, command, parse
 from minicontainer.cli.lifecycle import path_of
 from minicontainer.cli.output import tell
 from minicontainer.contexts import suppress
+from minicontainer.errors import InvalidArgument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from minicontainer.cli.client import Client, Connection, Response
+    from minicontainer.cli.session import Session
 
+_EMBEDDED = "busybox"  # the image that needs no registry
 _TAKES = "IMAGE [COMMAND] [ARG...]"
 # What an engine says of a program that can't be run, and the status that a shell would give.
 _STATUSES = (
@@ -54,11 +57,47 @@ def create(asked: Asked) -> int:
     return 0
 
 
-@command(_TAKES, *RUN_FLAGS, options_first=True)
-def run(asked: Asked) -> int:
+class _Run(Command):
+    """run: by an engine; but from a directory, or with every step told, in this very process."""
+
+    def __call__(self, name: str, argv: list[str], session: Session) -> int:
+        """Run the container where its options say."""
+        if session.address.own and (words := _words_of_here(argv)) is not None:
+            return _run_here(words, session)
+        return super().__call__(name, argv, session)
+
+
+def _words_of_here(argv: list[str]) -> list[str] | None:
+    """Give the command line for a run in this process; None where an engine shall do it."""
+    try:
+        values, args, given = parse((*RUN_FLAGS, *ROOT_FLAGS), argv, options_first=True)
+    except HelpWanted:
+        return None
+    except InvalidArgument:
+        named = any(word == "--rootfs" or word.startswith("--rootfs=") for word in argv)
+        return argv if named else None
+    if "rootfs" in given:
+        return argv
+    if not values["explain"]:
+        return None
+    if args[:1] not in ([_EMBEDDED], [full_name(_EMBEDDED)]):
+        raise Exit(f"--explain needs the image {_EMBEDDED}, or --rootfs DIR", EXIT_ENGINE, True)
+    return [*argv[: len(argv) - len(args)], *args[1:]]
+
+
+def _run_here(words: list[str], session: Session) -> int:
+    from minicontainer.cli import local_run
+    from minicontainer.runtime.parent import interpreter
+
+    for name in ("data-root", "exec-root"):
+        if value := session.options.get(name.replace("-", "_")):
+            words = [f"--{name}", value, *words]
+    interpreter.protect(sys.orig_argv, session.environ)
+    return local_run.run(words, session.environ)
+
+
+def _run(asked: Asked) -> int:
     """Create and run a new container from an image."""
-    if asked.rootfs and asked.session.address.own:
-        return _run_here(asked)
     _check_arguments(asked, "run")
     if asked.detach and asked.attach:
         raise Exit(
@@ -87,18 +126,7 @@ def run(asked: Asked) -> int:
         raise Exit(str(error), EXIT_ENGINE, prefix=True) from None
 
 
-def _run_here(asked: Asked) -> int:
-    """Run from a directory, in this very process and without an engine."""
-    from minicontainer.cli import local_run
-    from minicontainer.runtime.parent import interpreter
-
-    words = list(asked.words)
-    roots = asked.session.options
-    for name in ("data-root", "exec-root"):
-        if (value := roots.get(name.replace("-", "_"))) and f"--{name}" not in words:
-            words = [f"--{name}", value, *words]
-    interpreter.protect(sys.orig_argv, asked.session.environ)
-    return local_run.run(words, asked.session.environ)
+run = _Run(_run, _TAKES, RUN_FLAGS, 0, None, options_first=True)
 
 
 def _check_arguments(asked: Asked, name: str) -> None:
