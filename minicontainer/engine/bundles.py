@@ -177,6 +177,8 @@ def make_spec(
     mode = config.host_config.network_mode
     if mode not in ("none", "host") and ":" not in mode:  # the name of a network: one of its own
         config = config.replace(host_config=config.host_config.replace(network_mode="bridge"))
+    if container.copied:
+        lowers = (f"{container.directory}/upper",)
     spec = specs.make_spec(config, container.id, container.directory, pid_of, lowers, mounts)
     check(spec)
     return spec

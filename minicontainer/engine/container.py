@@ -103,6 +103,7 @@ class Container:
         image_id: sha256:…; "" with a root file system of its own.
         layers: chain IDs of the image's layers; () likewise.
         rootfs: the directory it starts from; "" with an image.
+        copied: its files are a plain copy, because the kernel refuses overlay.
         endpoints: its place in each network, by network name: Docker's EndpointSettings.
         published: ports of the container, and where on the host they are: Docker's PortMap.
         mounts: Docker's MountPoint of each mount.
@@ -126,6 +127,7 @@ class Container:
         self.image_id = ""
         self.layers: tuple[str, ...] = ()
         self.rootfs = ""
+        self.copied = False
         self.endpoints: Json = {}
         self.published: Json = {}
         self.mounts: list[Json] = []
@@ -179,6 +181,7 @@ class Container:
             "image_id": self.image_id,
             "layers": list(self.layers),
             "rootfs": self.rootfs,
+            "copied": self.copied,
             "endpoints": self.endpoints,
             "mounts": self.mounts,
         }
@@ -192,6 +195,7 @@ class Container:
         container.image_id = kept["image_id"]
         container.layers = tuple(kept["layers"])
         container.rootfs = kept["rootfs"]
+        container.copied = kept.get("copied", False)
         container.endpoints = kept["endpoints"]
         container.mounts = kept["mounts"]
         return container

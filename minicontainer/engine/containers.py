@@ -115,7 +115,9 @@ class Containers:
             self._engine.volumes.release(container, anonymous=True)
             raise
         self._engine.publish(container, "create")
-        return {"Id": container.id, "Warnings": []}
+        refused = self._engine.overlay_refused
+        told = f"overlay is refused here ({refused}): the image's files are copied instead"
+        return {"Id": container.id, "Warnings": [told] if container.copied else []}
 
     def _check_free(self, name: str) -> None:
         if identifier := self._ids.get(name):

@@ -14,6 +14,7 @@ from minicontainer.engine import bundles, log_drivers, merging, restarts
 from minicontainer.engine.container import Container
 from minicontainer.errors import InvalidArgument
 from minicontainer.images.config import parse_json
+from minicontainer.images.copies import copy_layers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +59,12 @@ def prepare(engine: Engine, asked: Json, name: str, platform: str) -> Container:
         container.endpoints = engine.networks.requested(container.config)
         steps.take(bundles.make_directory, container)
         undo.callback(bundles.remove_directory, directory)
-        bundles.dress_root(container, engine.lowers_of(container)[0])
+        lowers = engine.lowers_of(container)
+        if engine.overlay_refused:
+            container.copied = True
+            copy_layers(lowers, f"{directory}/upper")
+        else:
+            bundles.dress_root(container, lowers[0])
         undo.callback(engine.volumes.release, container, anonymous=True)
         engine.volumes.give(container, engine.lowers_of(container))
         undo.pop_all()

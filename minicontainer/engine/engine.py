@@ -26,6 +26,7 @@ from minicontainer.engine.system import System
 from minicontainer.engine.traces import Traces
 from minicontainer.engine.volumes import Volumes
 from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound, NotModified
+from minicontainer.images.copies import why_no_overlay
 from minicontainer.images.registry import Settings
 from minicontainer.record import NO_ENTRIES, Record
 
@@ -73,6 +74,7 @@ class Engine:
             os.makedirs(directory, mode=0o711, exist_ok=True)
         self._lock = _locked(self.data_root)
         self.traces = Traces()
+        self.overlay_refused = why_no_overlay(self.data_root)  # before any thread: it forks
         self.supervisor = Supervisor(self)  # first: its process starts while we go on
         self.store = Store(self.data_root)
         self.table = self.store.table("containers")
@@ -180,6 +182,11 @@ class Engine:
         if container.rootfs:
             return (container.rootfs,)
         return self.images.layers.lower_directories(container.layers)
+
+    def directories_of(self, container: Container) -> tuple[str, ...]:
+        """Give the directories that hold a container's files, uppermost first."""
+        upper = f"{container.directory}/upper"
+        return (upper,) if container.copied else (upper, *self.lowers_of(container))
 
     def image_size(self, container: Container) -> int:
         """Give the bytes of a container's image."""

@@ -69,8 +69,8 @@ class Request(Record):
     Args:
         act: stat, get or put.
         path: in the container.
-        lowers, upper, work: of a stopped container's overlay; () for a running one.
-        place: the directory to mount it on.
+        place: the directory to mount a stopped container's files on; "" for a running one.
+        lowers, upper, work: its overlay; without lowers the upper directory has all files.
         binds: its volumes.
         first_id: what uid 0 of a stopped container is on the host.
         user_namespace_of: the process whose user namespace is joined; 0 for none. Its overlay is
@@ -99,7 +99,7 @@ def main() -> None:
     channel = socket.socket(fileno=talk)
     answer: dict[str, Any] = {"what": "done"}
     try:
-        if request.lowers:
+        if request.place:
             top = _mount(request)
             os.close(directory)
             directory = top
@@ -136,6 +136,19 @@ def _mount(request: Request) -> int:
     """Mount a container's files where nobody else sees them; give a descriptor of their root."""
     namespaces.unshare(namespaces.CLONE_NEWNS)
     mounts.mount(None, "/", None, mounts.MS_REC | mounts.MS_PRIVATE)
+    # Opened here: a descriptor from before would be of the namespace that was left.
+    with files.opened(os.open(request.place, os.O_PATH | os.O_DIRECTORY)) as place:
+        if request.lowers:
+            top = _mount_overlay(request, place)
+        else:
+            top = mounts.open_tree(request.upper)
+            mounts.move_mount(top, place, where=request.place)
+    for bind in request.binds:
+        _mount_bind(top, bind)
+    return top
+
+
+def _mount_overlay(request: Request, place: int) -> int:
     lowers, upper, work = request.lowers, request.upper, request.work
     if request.act != "put":
         mounts.mount("tmpfs", work, "tmpfs", 0)
@@ -147,26 +160,24 @@ def _mount(request: Request) -> int:
         with files.opened(source), files.opened(scratch):
             copy_attributes(source, scratch)
     asked = overlay.Overlay(lowers=lowers, upper=upper, work=work)
-    # Opened here: a descriptor from before would be of the namespace that was left.
-    with files.opened(os.open(request.place, os.O_PATH | os.O_DIRECTORY)) as place:
-        top = overlay.mount(asked, place, where=request.place)
-    for bind in request.binds:
-        try:
-            tree = mounts.open_tree(bind.source, recursive=True)
-        except KernelError as error:
-            if error.errno == errno.ENOENT:
-                continue  # a bind whose source is gone: the next start would say so
-            raise
+    return overlay.mount(asked, place, where=request.place)
+
+
+def _mount_bind(top: int, bind: Bind) -> None:
+    try:
+        tree = mounts.open_tree(bind.source, recursive=True)
+    except KernelError as error:
+        if error.errno == errno.ENOENT:
+            return  # a bind whose source is gone: the next start would say so
+        raise
+    with files.opened(tree):
         if bind.readonly:
             attributes = mounts.Attributes(set=mounts.MOUNT_ATTR_RDONLY)
             mounts.mount_setattr(tree, attributes, recursive=True)
         is_directory = os.path.isdir(bind.source)
-        with files.opened(
-            paths.make_in_root(top, bind.destination, directory=is_directory)
-        ) as target:
+        target = paths.make_in_root(top, bind.destination, directory=is_directory)
+        with files.opened(target):
             mounts.move_mount(tree, target, where=bind.destination)
-        os.close(tree)
-    return top
 
 
 # -- a path ---------------------------------------------------------------------------------------

@@ -86,9 +86,7 @@ def archive_put(
     _check_writable(container, path)
     owner: tuple[int, ...] = ()
     if copy_uid_gid and container.config.user:
-        identity = users.find(
-            container.config.user, (f"{container.directory}/upper", *engine.lowers_of(container))
-        )
+        identity = users.find(container.config.user, engine.directories_of(container))
         owner = identity.uid, identity.gid
     request = Request(act="put", path=path, owner=owner, strict=no_overwrite_dir_non_dir)
     # Nobody starts it meanwhile: an upper directory is for one mount at a time.
@@ -136,7 +134,7 @@ class _Access:
         is_mapped = container.config.host_config.userns_mode == "private"
         if root < 0:
             root, request = self._stopped_root(request)
-            first_id = specs.MAPPED.host_id if is_mapped else 0
+            first_id = specs.MAPPED.host_id if is_mapped and not container.copied else 0
             request = request.replace(first_id=first_id)
         elif is_mapped:
             request = request.replace(user_namespace_of=container.state.pid)
@@ -177,7 +175,7 @@ class _Access:
         ]
         place = f"{directory}/rootfs"
         return os.open(place, os.O_RDONLY | os.O_DIRECTORY), request.replace(
-            lowers=self._engine.lowers_of(self._container),
+            lowers=() if self._container.copied else self._engine.lowers_of(self._container),
             upper=f"{directory}/upper",
             work=f"{directory}/work",
             place=place,

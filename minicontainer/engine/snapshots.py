@@ -55,7 +55,7 @@ def list_changes(engine: Engine, container: Container) -> list[Json] | None:
     upper, lowers = f"{container.directory}/upper", engine.lowers_of(container)
     found = [
         {"Path": path, "Kind": kind}
-        for kind, path in changes.changes(upper, lowers, hidden(container))
+        for kind, path in changes.changes(upper, lowers, hidden(container), copied=container.copied)
     ]
     return found or None
 
@@ -73,7 +73,7 @@ class _Parts:
 
 def export(engine: Engine, container: Container) -> Iterator[bytes]:
     """Write all files as a tar, in parts; an empty part is a sign of life."""
-    directories = (f"{container.directory}/upper", *engine.lowers_of(container))
+    directories = engine.directories_of(container)
     engine.publish(container, "export")
     messages = streamed(lambda tell: changes.write_tree(directories, _Parts(tell)))
     return (message.get("data", b"") for message in messages)
@@ -100,10 +100,11 @@ def commit(engine: Engine, container: Container, query: Json, config: Json) -> J
             upper = f"{container.directory}/upper"
             if below:
                 changes.write_changeset(
-                    upper, engine.lowers_of(container), archive, hidden(container)
-                )
+                    upper, engine.lowers_of(container), archive, hidden(container),
+                    copied=container.copied,
+                )  # fmt: skip
             else:  # made from a directory: the image has all of it
-                changes.write_tree((upper, *engine.lowers_of(container)), archive)
+                changes.write_tree(engine.directories_of(container), archive)
         archive.seek(0)
         lease = undo.enter_context(store.lease("commit", is_resumable=False))
         diff_ids = tuple(layer.diff_id for layer in base)

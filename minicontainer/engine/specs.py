@@ -295,17 +295,20 @@ def _root_mounts(
     lowers: tuple[str, ...], directory: str, mapped: tuple[IdMap, ...]
 ) -> tuple[Mount, ...]:
     """Lay a writable layer over the image, which stays as it is."""
+    upper, work = f"{directory}/upper", f"{directory}/work"
     below: tuple[Mount, ...] = ()
     words: tuple[str, ...] = ()
+    shown = Mount(destination="/", type="bind", options=("bind",))
+    if mapped:
+        shown = shown.replace(uid_mappings=mapped, gid_mappings=mapped)
+    if lowers == (upper,):
+        return (shown.replace(source=upper),)  # a plain copy of all files
     if mapped:
         # The image's owners, as the user namespace knows them: each layer as an id-mapped mount,
         # one upon the other where the root will be, and there the overlay finds them.
-        shown = Mount(destination="/", type="bind", options=("bind",))
-        shown = shown.replace(uid_mappings=mapped, gid_mappings=mapped)
         below = tuple(shown.replace(source=lower) for lower in reversed(lowers))
         lowers = (os.path.join(directory, "rootfs"),) * len(lowers)
         words = ("userxattr",)  # trusted.* attributes are the host root's
-    upper, work = f"{directory}/upper", f"{directory}/work"
     options = Overlay(lowers=lowers, upper=upper, work=work, words=words).options()
     return (*below, Mount(destination="/", type="overlay", source="overlay", options=options))
 

@@ -35,7 +35,7 @@ _KEPT = (b"security.capability", b"user.", b"system.posix_acl_")
 
 
 def changes(
-    upper: str, lowers: Sequence[str], hidden: Collection[str] = ()
+    upper: str, lowers: Sequence[str], hidden: Collection[str] = (), *, copied: bool = False
 ) -> Iterator[tuple[int, str]]:
     """List what differs from the layers below, by path; changed directories before their files.
 
@@ -44,30 +44,36 @@ def changes(
         lowers: the directories below, the uppermost first.
         hidden: absolute paths of mount points: an empty file or directory made for one, and the
             changed time of the directory that it is in, are no change of the container's.
+        copied: the upper directory has all files, and is no layer: `copies`.
     Returns:
         Pairs of MODIFIED, ADDED or DELETED and an absolute path.
     """
     with Merged((upper, *lowers)) as merged:
-        for change in _Comparison(merged, hidden).sorted():
+        for change in _Comparison(merged, hidden, copied).sorted():
             if change.path:
                 yield change.kind, "/" + os.fsdecode(change.path)
 
 
 def write_changeset(
-    upper: str, lowers: Sequence[str], out: Writable, hidden: Collection[str] = ()
+    upper: str,
+    lowers: Sequence[str],
+    out: Writable,
+    hidden: Collection[str] = (),
+    *,
+    copied: bool = False,
 ) -> tuple[str, int]:
     """Write the changes as an OCI layer; the same changes give the same bytes.
 
     Args:
         out: takes the archive, uncompressed.
-        upper, lowers, hidden: as of `changes`.
+        upper, lowers, hidden, copied: as of `changes`.
     Returns:
         The archive's digest and its length in bytes.
     """
     writer = TarWriter(out)
     with Merged((upper, *lowers)) as merged:
         links: dict[tuple[int, int], bytes] = {}
-        for change in _Comparison(merged, hidden).sorted():
+        for change in _Comparison(merged, hidden, copied).sorted():
             if change.found is None:
                 parent, _, base = change.path.rpartition(b"/")
                 writer.add_empty(joined(parent, _WHITEOUT + base))
@@ -156,10 +162,12 @@ class _Comparison:
 
     Args:
         merged: all layers, the upper directory first.
+        hidden, copied: as of `changes`.
     """
 
-    def __init__(self, merged: Merged, hidden: Collection[str]) -> None:
+    def __init__(self, merged: Merged, hidden: Collection[str], copied: bool) -> None:
         self._merged = merged
+        self._copied = copied
         self._hidden = {os.fsencode(path).strip(b"/") for path in hidden}
         self._changes: dict[bytes, _Change] = {}
         self._unchanged: dict[bytes, Found] = {}  # directories, should something in them change
@@ -174,6 +182,8 @@ class _Comparison:
     def _compare_all(self) -> None:
         before = self._merged.root(1) if len(self._merged.layers) > 1 else None
         now = self._merged.root()
+        if self._copied:
+            now = Found(0, b"", now.status, [(0, b"")])
         if before is not None:
             self._compare_directory(b"", now, before)
         stack: list[tuple[bytes, Found, Found | None]] = [(b"", now, before)]
@@ -246,9 +256,12 @@ class _Comparison:
             return True
         if new.st_size != old.st_size or self._metadata(now) != self._metadata(before):
             return True
-        if stat.S_ISLNK(new.st_mode):
-            return self._target(now) != self._target(before)
-        return stat.S_ISREG(new.st_mode) and not self._same_content(now, before)
+        try:
+            if stat.S_ISLNK(new.st_mode):
+                return self._target(now) != self._target(before)
+            return stat.S_ISREG(new.st_mode) and not self._same_content(now, before)
+        except OSError:  # a running container has changed it meanwhile
+            return True
 
     def _target(self, found: Found) -> bytes:
         return self._merged.layers[found.layer].readlink(found.path)

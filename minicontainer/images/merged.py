@@ -98,8 +98,13 @@ class Layer:
             raise
 
     def names(self, path: bytes) -> list[bytes]:
-        """List a directory."""
-        return [os.fsencode(name) for name in os.listdir(self.directory(path))]
+        """List a directory; one that is gone by now has nothing."""
+        try:
+            return [os.fsencode(name) for name in os.listdir(self.directory(path))]
+        except OSError as error:
+            if error.errno in _MISSING:
+                return []
+            raise
 
     def readlink(self, path: bytes) -> bytes:
         """Read a symbolic link."""
@@ -107,8 +112,11 @@ class Layer:
         return os.readlink(base, dir_fd=self.directory(parent))
 
     def xattrs(self, path: bytes) -> dict[bytes, bytes]:
-        """Read a file's extended attributes; a link's own."""
-        fd = self.open(path, os.O_PATH | os.O_NOFOLLOW)
+        """Read a file's extended attributes; a link's own. What is gone by now has none."""
+        try:
+            fd = self.open(path, os.O_PATH | os.O_NOFOLLOW)
+        except KernelError:
+            return {}
         try:
             link = f"/proc/self/fd/{fd}"
             found = {}

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import stat
+import subprocess
 import tarfile
 import tempfile
 import time
@@ -16,6 +17,7 @@ import pytest
 
 from minicontainer.engine.engine import Engine
 from minicontainer.errors import Forbidden, InvalidArgument, NotFound, NotModified
+from minicontainer.images import copies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -387,6 +389,45 @@ def test_the_root_is_as_the_images(engine: Engine, tmp_path: Path) -> None:
         assert root is not None
         assert (root.uid, root.gid, root.mode) == (3, 4, 0o711)
     assert box.changes() == set()
+
+
+@pytest.mark.parametrize("userns", ["", "private"])
+def test_without_overlay_the_files_are_copied(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, userns: str
+) -> None:
+    """The user is told; and the changes are the same."""
+    monkeypatch.setattr(engine, "overlay_refused", "for a test")
+    box = Box(
+        engine, HostConfig={"UsernsMode": userns}, Cmd=["sh", "-c", "rm -r /srv; touch /f; cat"],
+        OpenStdin=True,
+    )  # fmt: skip
+    assert (box.upper / "bin/busybox").exists()
+    box.put("/", ("put", b"1"))
+    assert box.changes() == {"A /put"}
+    box.start()
+    deadline = time.monotonic() + 20
+    while len(box.changes()) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert box.changes() == {"A /put", "A /f", "D /srv"}
+    assert box.get("/put") == {"put": b"1"}
+    image_id = engine.containers.commit(box.id, {}, {})["Id"]
+    monkeypatch.undo()
+    again = Box(engine, Image=image_id)
+    assert again.get("/put") == {"put": b"1"}
+    with pytest.raises(NotFound):
+        again.stat("/srv")
+
+
+def test_where_an_overlay_is_refused(tmp_path: Path) -> None:
+    """On a filesystem that can be no upper directory; and not where it can."""
+    assert copies.why_no_overlay(str(tmp_path)) == ""
+    with contextlib.ExitStack() as stack:
+        for name in ("l", "u", "w", "m"):
+            (tmp_path / name).mkdir()
+        options = f"lowerdir={tmp_path}/l,upperdir={tmp_path}/u,workdir={tmp_path}/w"
+        subprocess.run(["mount", "-t", "overlay", "-o", options, "x", tmp_path / "m"], check=True)
+        stack.callback(lambda: subprocess.run(["umount", tmp_path / "m"], check=True))
+        assert "overlay" in copies.why_no_overlay(str(tmp_path / "m"))
 
 
 def test_a_deep_tree_is_removed(engine: Engine) -> None:
