@@ -70,6 +70,8 @@ class Engine:
         self.exec_root = os.path.abspath(exec_root)
         self.options = options or Options()
         self.closed = False
+        # What a container gets has modes of its own, whatever the umask of who started us.
+        os.umask(0o022)
         for directory in (self.data_root, self.exec_root):
             os.makedirs(directory, mode=0o711, exist_ok=True)
         self._lock = _locked(self.data_root)

@@ -96,6 +96,7 @@ def _follow(running: Running, relay: Relay, engine: Connection) -> None:
         relay.handle(ready)
         if running.pidfd in ready:
             ended_at = time.monotonic()
+            relay.let_terminal_hang_up()
     _report(engine, protocol.Exited(status=running.wait(), at_ns=time.time_ns()))
     relay.finish(_SLOW_CLIENT_S)
 

@@ -234,6 +234,7 @@ class _Monitor:
 
     def _drain(self) -> None:
         """Copy the output that is still in the pipes; the processes that held them are gone."""
+        self._relay.let_terminal_hang_up()
         deadline = time.monotonic() + _DRAIN_S
         killed = False
         while self._relay.outputs and (left := deadline - time.monotonic()) > 0:

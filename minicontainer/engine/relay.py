@@ -136,8 +136,15 @@ class Relay:
         self._typed = bytearray()
         self._log = log
         self._detached = detached
+        self._peer = _peer_of(outputs["stdout"]) if tty else -1
         if stdin >= 0:
             os.set_blocking(stdin, False)
+
+    def let_terminal_hang_up(self) -> None:
+        """Let the terminal end with its last process, now that the program has ended."""
+        if self._peer >= 0:
+            os.close(self._peer)
+            self._peer = -1
 
     def add(self, descriptor: int, streams: AttachStreams) -> None:
         """Attach a client."""
@@ -256,3 +263,14 @@ class Relay:
                         self._drop(client)
         for client in tuple(self.clients):
             self._drop(client)
+
+
+def _peer_of(master: int) -> int:
+    """Open the other side of a terminal.
+
+    Without a copy of it, the terminal would hang up for good when the program closes its last one,
+    though it may open /dev/console again.
+    """
+    from minicontainer.kernel import terminal  # preloaded
+
+    return terminal.open_peer(master)

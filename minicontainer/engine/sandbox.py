@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from minicontainer.runtime.parent.lifecycle import Container
 
 _NETWORK = "minicontainer.network"
+# What a container gets has modes of its own: all its users must reach them.
+_UMASK = 0o022
 
 
 class Outcome(Record):
@@ -71,6 +73,7 @@ class Sandbox:
             foreground.Interrupted: a signal came before the program ran.
         """
         _require_root()
+        os.umask(_UMASK)
         identifier = os.urandom(32).hex()
         config = config.replace(
             name=config.name or identifier[:12], rootfs=self.find_rootfs(config.rootfs)

@@ -6,6 +6,7 @@ See: pty(7), devpts (kernel doc filesystems/devpts.rst), termios(3), ioctl_tty(2
 from __future__ import annotations
 
 import array
+import errno
 import fcntl
 import os
 import socket
@@ -14,13 +15,16 @@ import termios
 import tty
 
 from minicontainer import steps
-from minicontainer.contexts import contextmanager
+from minicontainer.contexts import contextmanager, suppress
 from minicontainer.errors import NotFound
 from minicontainer.kernel import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 # ioctl_tty(2); the termios module does not have them
 _TIOCSPTLCK = 0x40045431
@@ -71,8 +75,12 @@ def take_foreground(fd: int) -> None:
 
 
 def window_size(fd: int) -> tuple[int, int]:
-    """Return the rows and columns of a terminal."""
-    rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(fd, termios.TIOCGWINSZ, b"\0" * 8))
+    """Return the rows and columns of a terminal; zeros for one that has hung up."""
+    try:
+        size = _steadily(lambda: fcntl.ioctl(fd, termios.TIOCGWINSZ, b"\0" * 8))
+    except OSError:
+        return 0, 0
+    rows, columns, _, _ = struct.unpack("HHHH", size)
     return rows, columns
 
 
@@ -93,12 +101,42 @@ def raw_mode(fd: int) -> Iterator[None]:
     """Pass every key on unchanged during the block: echo, lines and signals are the other side's
     work.
     """
-    before = termios.tcgetattr(fd)
-    tty.setraw(fd, termios.TCSADRAIN)  # the default would drop what was typed ahead
+    try:
+        before = _steadily(lambda: termios.tcgetattr(fd))
+        # the default, TCSAFLUSH, would drop what was typed ahead
+        _steadily(lambda: tty.setraw(fd, termios.TCSADRAIN))
+    except OSError:  # the terminal has hung up: it has no mode any more
+        yield
+        return
     try:
         yield
     finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        with suppress(OSError):  # it has hung up meanwhile
+            _steadily(lambda: termios.tcsetattr(fd, termios.TCSADRAIN, before))
+
+
+def _steadily(call: Callable[[], T]) -> T:
+    """Call a function that works on a terminal, whatever this process and the terminal go through.
+
+    A background process that changes its terminal would be stopped by SIGTTOU, or be interrupted,
+    again and again, if that signal is caught: so it is blocked meanwhile. Another signal may still
+    interrupt the call, which is then made again.
+
+    Raises:
+        OSError: EIO, ENOTTY, …: the terminal has hung up.
+    """
+    mask = signals.block((signals.SIGTTOU,))
+    try:
+        while True:
+            try:
+                return call()
+            except termios.error as error:  # no OSError, though it has its two arguments
+                if error.args[0] != errno.EINTR:
+                    raise OSError(*error.args) from None
+            except InterruptedError:
+                continue
+    finally:
+        signals.set_mask(mask)
 
 
 def send_descriptor(sock: socket.socket, fd: int, name: str) -> None:

@@ -5,6 +5,7 @@ See: kernel filesystems/overlayfs.rst.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -196,3 +197,21 @@ def test_any_name_of_a_root_file_system_and_a_data_root(
     done = run("echo new >/file; cat /file", "--rootfs", str(place / "root"), *options)
     assert (done.status, done.output) == (0, "new\n"), done.errors
     assert not (place / "root/file").exists()
+
+
+@pytest.mark.parametrize("options", [("-u", "1000"), ("--userns", "private"), ("--tmpfs", "/x/y")])
+def test_the_callers_umask_does_not_reach_the_container(
+    run: Run, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """Directories that are made for a container let all its users in."""
+    bind = ("--mount", f"type=bind,source={tmp_path},target=/new/place")
+    before = os.umask(0o077)
+    try:
+        done = run(
+            "umask; cat /etc/hosts >/dev/null; stat -c %a / /new /new/place", *bind, *options
+        )
+    finally:
+        os.umask(before)
+    assert done.status == 0, done.errors
+    mode = f"{tmp_path.stat().st_mode & 0o777:o}"
+    assert done.output.split() == ["0022", "755", "755", mode]

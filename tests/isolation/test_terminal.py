@@ -204,3 +204,23 @@ def test_all_output_arrives(opened: Open) -> None:
     terminal = opened(_say("seq 1 5000"))
     assert terminal.end() == 0
     assert terminal.seen.split() == [str(number) for number in range(1, 5001)]
+
+
+def test_the_console_speaks_again_after_silence(opened: Open) -> None:
+    """Process 1 closes its three streams, the last open ends, and opens the terminal again."""
+    terminal = opened(_say("exec 0<&- 1>&- 2>&-; sleep 0.3; echo late >/dev/console; sleep 0.1"))
+    assert terminal.end() == 0
+    assert "late" in terminal.seen
+
+
+def test_in_the_background_of_its_terminal(run: Run) -> None:
+    """timeout(1) puts a command there. It ends by the time limit, and without a traceback."""
+    words = run.arguments(("sleep", "2"), ("-i", "-t"))
+    terminal = Terminal(["sh", "-c", 'timeout 1 "$@"; exit $?', "sh", *words])
+    try:
+        assert terminal.end() == 124
+        assert "Traceback" not in terminal.seen
+        assert "rror" not in terminal.seen
+        assert termios.tcgetattr(terminal.slave) == terminal.before
+    finally:
+        terminal.close()

@@ -345,6 +345,7 @@ def _make_locked(directory: str) -> int:
     """Make a directory and lock it; if that fails, there is no directory."""
     posix.mkdir(directory, 0o711)
     try:
+        posix.chmod(directory, 0o711)  # whatever the caller's umask
         # This waits, since another process may be checking the lock. It comes before the file
         # `lock`: a command that finds that file then sees that the container is being created.
         claim = _lock(directory, fcntl.LOCK_EX)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import select
 
-from minicontainer.contexts import ExitStack
+from minicontainer.contexts import ExitStack, suppress
 from minicontainer.kernel import signals
 
 TYPE_CHECKING = False
@@ -32,6 +32,9 @@ def proxy_terminal(running: Running, console: socket.socket, *, stdin: bool) -> 
     master = terminal.receive_descriptor(console)
     with ExitStack() as stack:
         stack.callback(os.close, master)
+        # A copy of the other side: without one, the terminal would hang up for good when the
+        # program closes its last one, though it may open /dev/console again.
+        stack.callback(os.close, terminal.open_peer(master))
         if os.isatty(0):
             _follow_window_size(master)
             stack.callback(signals.handle, signals.SIGWINCH, signals.SIG_DFL)
@@ -56,7 +59,8 @@ def _follow_window_size(master: int) -> None:
     from minicontainer.kernel import terminal
 
     def resize(*_: object) -> None:
-        terminal.set_window_size(master, *terminal.window_size(0))
+        with suppress(OSError):  # it is gone with the container
+            terminal.set_window_size(master, *terminal.window_size(0))
 
     resize()
     signals.handle(signals.SIGWINCH, resize)
