@@ -125,6 +125,14 @@ def set_rlimit(name: str, soft: int, hard: int) -> None:
     )  # fmt: skip
 
 
+def get_rlimit(name: str) -> tuple[int, int]:
+    """Read a limit of this process: soft and hard; -1 for none."""
+    limit = _Limit()
+    libc.quiet_call("prlimit64", 0, RLIMITS[name], None, limit)
+    soft, hard = (-1 if n == 2**64 - 1 else n for n in (limit.soft, limit.hard))
+    return soft, hard
+
+
 def use_every_processor() -> None:
     """Run this process, and its future children, on all processors that its cgroup allows.
 

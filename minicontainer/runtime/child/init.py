@@ -10,13 +10,11 @@ See: namespaces(7), pivot_root(2), capabilities(7), seccomp(2); runtime-spec run
 
 from __future__ import annotations
 
-import errno
 import gc
 import os
 
 from minicontainer import steps
 from minicontainer.contexts import suppress
-from minicontainer.errors import KernelError
 from minicontainer.kernel import (
     files,
     interfaces,
@@ -44,6 +42,7 @@ from minicontainer.runtime.child.privileges import (
     set_capabilities,
     set_umask,
 )
+from minicontainer.runtime.child.rlimits import set_last_rlimits, set_rlimits
 from minicontainer.runtime.child.rootfs import (
     enter_directory,
     enter_rootfs,
@@ -57,7 +56,6 @@ from minicontainer.runtime.child.rootfs import (
     settle_streams,
     spread_mounts,
 )
-from minicontainer.runtime.config.spec_process import RLIMIT_INFINITY
 from minicontainer.runtime.hooks import (
     run_create_container_hooks,
     run_start_container_hooks,
@@ -145,24 +143,6 @@ def become_root_inside(init: Init) -> None:
 def start_session(init: Init) -> None:
     """Leave the caller's session: its Ctrl-C and its terminal are not the container's."""
     process.new_session()
-
-
-@steps.needed_if(lambda spec: spec.process.rlimits)
-def set_rlimits(init: Init) -> None:
-    """Set the resource limits, while CAP_SYS_RESOURCE may still be held to raise one."""
-    for limit in init.spec.process.rlimits:
-        soft = -1 if limit.soft == RLIMIT_INFINITY else limit.soft
-        hard = -1 if limit.hard == RLIMIT_INFINITY else limit.hard
-        try:
-            process.set_rlimit(limit.type, soft, hard)
-        except KernelError as error:
-            if error.errno != errno.EPERM:
-                raise
-            raise KernelError(
-                error.errno,
-                "above the hard limit here, which only CAP_SYS_RESOURCE may raise: ask for less",
-                f"{limit.type} {soft}:{hard}",
-            ) from None
 
 
 @steps.needed_if(lambda spec: spec.new_namespace("cgroup"))
@@ -319,6 +299,7 @@ RECIPE: Recipe = {
     die_with_parent: "after `setuid`, which clears this too; before the wait for the parent",
     report_ready: "everything but the program is set up",
     wait_for_start: "the parent connects networks meanwhile",
+    set_last_rlimits: "a limit of memory or files could hinder every step above",
     announce_program: "from here on, a closed channel means that `execve` happened",
     filter_if_unprivileged: "last, so that the steps above need not pass it; those below must",
     run_start_container_hooks: "the image's programs, under all limits that the container's has",

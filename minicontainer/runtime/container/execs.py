@@ -29,7 +29,7 @@ from minicontainer.errors import Conflict, InitError, KernelError
 from minicontainer.kernel import files, namespaces, pidfds, signals
 from minicontainer.kernel.namespaces import BY_TYPE, NAMESPACES
 from minicontainer.runtime import inputs, sync
-from minicontainer.runtime.child import attributes, init, privileges, rootfs, streams
+from minicontainer.runtime.child import attributes, init, privileges, rlimits, rootfs, streams
 from minicontainer.runtime.container import operations
 from minicontainer.runtime.parent import agents
 from minicontainer.runtime.parent.foreground import Running
@@ -283,7 +283,7 @@ RECIPE: Recipe = {
     init.become_root_inside: "",
     init.start_session: "",
     attributes.join_keyring: "",
-    init.set_rlimits: "",
+    rlimits.set_rlimits: "",
     open_root: "the root is the container's since the joiner's `setns`",
     open_own_terminal: "from the container's devpts, but not as its `/dev/console`",
     settle_own_streams: "with the null device that the command opened on the host",
@@ -301,6 +301,7 @@ RECIPE: Recipe = {
     privileges.drop_bounding_set: "",
     privileges.become_user: "",
     privileges.set_capabilities: "",
+    rlimits.set_last_rlimits: "",
     init.announce_program: "",
     privileges.filter_if_unprivileged: "",
     init.run_program: "",

@@ -13,6 +13,7 @@ See: runtime-spec runtime.md "State"; flock(2).
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import posix
 
@@ -31,6 +32,7 @@ OCI_VERSION = "1.3.0"  # of the specification
 _NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+.-")
 _LONGEST_NAME = 255  # the longest path component
 _LOCK = "lock"
+_DESCRIPTORS = 24  # that making a container takes at most, on v1 with its many hierarchies
 
 
 class State(Record):
@@ -141,6 +143,7 @@ class Store:
             Unsupported: the directory can't be written.
         """
         check_name(name)
+        _check_descriptors()
         directory = self.directory(name)
         import os  # here: only a command that makes a container needs it
 
@@ -154,7 +157,7 @@ class Store:
             with _held(self.root):
                 return _make_locked(directory)
         except OSError as error:
-            if self.has(name):
+            if error.errno == errno.EEXIST and self.has(name):
                 raise Conflict(
                     f"container {name} exists already: choose another name, or remove it first"
                 ) from None
@@ -339,6 +342,27 @@ def _lift(above: int, name: str, number: int) -> int:
         posix.close(fd)
     posix.rmdir(name, dir_fd=above)
     return number
+
+
+def _check_descriptors() -> None:
+    """Check that this process can open the files that making a container, or its undoing, needs.
+
+    Raises:
+        Unsupported: naming the limit.
+    """
+    fds: list[int] = []
+    try:
+        fds.append(posix.open("/", posix.O_PATH | posix.O_CLOEXEC))
+        while len(fds) < _DESCRIPTORS:
+            fds.append(posix.dup(fds[0]))
+    except OSError as error:
+        raise Unsupported(
+            f"making a container needs {_DESCRIPTORS} more open files: {error.strerror}: "
+            "raise the limit (ulimit -n)"
+        ) from None
+    finally:
+        for fd in fds:
+            posix.close(fd)
 
 
 def _make_locked(directory: str) -> int:
