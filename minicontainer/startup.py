@@ -11,7 +11,7 @@ VERSION = "0.1.0"  # as in pyproject.toml
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn, TextIO
 
 
 def begin() -> None:
@@ -19,6 +19,34 @@ def begin() -> None:
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     gc.set_threshold(100_000)  # no start gets there
     _open_standard_files()
+    sys.stderr = _Errors(sys.stderr)  # type: ignore[assignment]  # it has what is used of one
+
+
+class _Errors:
+    """Standard error, on which a write never fails.
+
+    If it is full or closed, nobody can be told; the exit status still says what happened.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write what can be written."""
+        try:
+            return self._stream.write(text)
+        except OSError:
+            return len(text)
+
+    def flush(self) -> None:
+        """Write out what can be."""
+        try:
+            self._stream.flush()
+        except OSError:
+            return
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _open_standard_files() -> None:
@@ -38,11 +66,11 @@ def _open_standard_files() -> None:
 def end(status: int) -> NoReturn:
     """End the process at once: Python's own finalization costs 2 ms, and nothing needs it."""
     try:
-        sys.stdout.flush()
         sys.stderr.flush()
+        sys.stdout.flush()
     except BrokenPipeError:  # the reader has closed the pipe
         status = status or 1
     except OSError as error:
-        posix.write(2, f"minicontainer: can't write the output: {error.strerror}\n".encode())
+        print(f"minicontainer: can't write the output: {error.strerror}", file=sys.stderr)
         status = status or 1
     posix._exit(status)
