@@ -19,7 +19,7 @@ def begin() -> None:
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     gc.set_threshold(100_000)  # no start gets there
     _open_standard_files()
-    sys.stderr = _Errors(sys.stderr)  # type: ignore[assignment]  # it has what is used of one
+    sys.stderr = _Errors(sys.stderr)
 
 
 class _Errors:
@@ -71,6 +71,6 @@ def end(status: int) -> NoReturn:
     except BrokenPipeError:  # the reader has closed the pipe
         status = status or 1
     except OSError as error:
-        print(f"minicontainer: can't write the output: {error.strerror}", file=sys.stderr)
+        sys.stderr.write(f"minicontainer: can't write the output: {error.strerror}\n")
         status = status or 1
     posix._exit(status)
