@@ -51,14 +51,20 @@ def find_rootfs(asked: str, data_root: str) -> str:
 
 
 def make_directory(container: Container) -> None:
-    """Make the container's directory, with an empty writable layer."""
+    """Make the container's directory, with an empty writable layer.
+
+    Nobody else of the host comes in: a set-id program of the container would be one of the host's
+    root (CVE-2021-41091). The root of a user namespace passes through, by its group.
+    """
     os.makedirs(os.path.dirname(container.directory), mode=0o711, exist_ok=True)
-    os.mkdir(container.directory, 0o711)
+    os.mkdir(container.directory, 0o700)
     for name in _LAYER:
         os.mkdir(f"{container.directory}/{name}", 0o755)
     if container.config.host_config.userns_mode == "private":
+        mapped = specs.MAPPED.host_id
+        os.chown(container.directory, 0, mapped)
+        os.chmod(container.directory, 0o710)
         for name in ("upper", "work"):
-            mapped = specs.MAPPED.host_id
             os.chown(f"{container.directory}/{name}", mapped, mapped)
 
 

@@ -180,11 +180,15 @@ def make_directory(store: Store, identifier: str, config: ContainerConfig, undo:
             annotations={_NETWORK: config.host_config.network_mode},
         )
     )
+    os.chmod(directory, 0o700)  # CVE-2021-41091, as in bundles.make_directory
     for name in ("rootfs", "upper", "work"):
         os.mkdir(os.path.join(directory, name), 0o755)
     if config.host_config.userns_mode == "private":
+        mapped = specs.MAPPED.host_id
+        os.chown(directory, 0, mapped)
+        os.chmod(directory, 0o710)
         for name in ("upper", "work"):
-            os.chown(os.path.join(directory, name), specs.MAPPED.host_id, specs.MAPPED.host_id)
+            os.chown(os.path.join(directory, name), mapped, mapped)
     _write_etc(
         directory,
         specs.hostname_for(config, identifier),

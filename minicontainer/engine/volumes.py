@@ -316,8 +316,8 @@ class Volumes:
                 raise Conflict(f"create {name}: volume exists with other options: remove it first")
             return there
         data = os.path.join(self._root, name, "_data")
-        _make_directory(self._root, 0o711)
-        _make_directory(os.path.dirname(data), 0o711)
+        _make_directory(self._root, 0o700)  # CVE-2021-41091, see bundles.make_directory
+        _make_directory(os.path.dirname(data), 0o700)
         _make_directory(data, 0o755)
         body: Json = {
             "CreatedAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
