@@ -75,10 +75,17 @@ class LogFile:
 
     def _write(self, stream: str, entries: list[bytes]) -> None:
         tail = f',"stream":"{stream}"{self._attributes},"time":"{timestamp(time.time_ns())}"}}\n'
-        text = "".join([
+        lines = [
             f'{{"log":{jsontext.quote(entry.decode("utf-8", "surrogateescape"))}{tail}'
             for entry in entries
-        ])  # fmt: skip
+        ]
+        if not self._options.max_size:
+            self._append("".join(lines))
+            return
+        for line in lines:  # one by one, so that no file becomes larger than it may
+            self._append(line)
+
+    def _append(self, text: str) -> None:
         data = text.encode("utf-8", "backslashreplace")  # a lone surrogate as \udc80
         limit = self._options.max_size
         if limit and self._size and self._size + len(data) > limit:

@@ -30,10 +30,7 @@ if TYPE_CHECKING:
 _STREAM_NUMBERS = {"stdout": 1, "stderr": 2}
 _LOOK_AGAIN_S = 0.05
 _BLOCK = 1 << 16
-
-
-class NoLog(Exception):
-    """The driver keeps nothing that could be read."""
+_PAUSE: Entry = {}  # in place of an entry: nothing more is there now
 
 
 class LogStream:
@@ -59,7 +56,7 @@ class LogStream:
         return self
 
     def __next__(self) -> bytes:
-        """Give the next frame."""
+        """Give the next frames."""
         return next(self._parts)
 
     def close(self) -> None:
@@ -73,17 +70,25 @@ class LogStream:
         entries = _Follower(self._container, self._closed, follow=options.follow)
         chosen = entries.last(options.tail, self._is_wanted_stream)
         partial: dict[str, bytes] = {}
+        ready: list[bytes] = []
+        size = 0
         for entry in chosen:
             if self._closed.is_set():
                 return
-            if not self._is_wanted_stream(entry):
-                continue
-            at_ns = _nanoseconds(entry["time"])
-            if options.until_ns and at_ns > options.until_ns:
-                return
-            if at_ns < options.since_ns:
-                continue
-            yield self._frame(entry, partial)
+            if entry is not _PAUSE:
+                if not self._is_wanted_stream(entry):
+                    continue
+                if options.until_ns and _nanoseconds(entry["time"]) > options.until_ns:
+                    break
+                if options.since_ns and _nanoseconds(entry["time"]) < options.since_ns:
+                    continue
+                ready.append(self._frame(entry, partial))
+                size += len(ready[-1])
+            if ready and (entry is _PAUSE or size > _BLOCK):
+                yield b"".join(ready)
+                ready, size = [], 0
+        if ready:
+            yield b"".join(ready)
 
     def _is_wanted_stream(self, entry: Entry) -> bool:
         return self._options.stdout if entry["stream"] == "stdout" else self._options.stderr
@@ -176,14 +181,12 @@ class _Follower:
                 current.close()
             if ended:
                 return
-            self._wait()
+            yield _PAUSE
+            self._closed.wait(_LOOK_AGAIN_S)
 
     def _has_ended(self) -> bool:
         container = self._container
         return not container.state.is_running() and container.state.status != "restarting"
-
-    def _wait(self) -> None:
-        self._closed.wait(_LOOK_AGAIN_S)
 
 
 def _open(path: str) -> BinaryIO | None:

@@ -109,11 +109,12 @@ def stream(buffered: bytes = b"") -> Stream:
 def frames(data: bytes) -> list[tuple[int, bytes]]:
     """Take a multiplexed stream apart: stream number, payload."""
     found = []
-    while data:
-        length = int.from_bytes(data[4:8], "big")
-        found.append((data[0], data[8 : 8 + length]))
-        assert len(found[-1][1]) == length
-        data = data[8 + length :]
+    place = 0
+    while place < len(data):
+        end = place + 8 + int.from_bytes(data[place + 4 : place + 8], "big")
+        assert end <= len(data)
+        found.append((data[place], data[place + 8 : end]))
+        place = end
     return found
 
 
