@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import wait_until
 from tests.engine.docker_client import EngineProcess, can_run
+from tests.terminal import Terminal
 
 pytestmark = [
     pytest.mark.skipif(not can_run(), reason="needs root and the docker client"),
@@ -236,6 +237,63 @@ def test_networks_of_users(engine: EngineProcess) -> None:
     assert docker("network", "rm", "mine") == "mine"
     docker("network", "create", "unused")
     assert "unused" in docker("network", "prune", "-f")
+
+
+def test_volumes_keep_their_data(engine: EngineProcess) -> None:
+    """Named ones until they are removed, anonymous ones as long as their container."""
+    docker = engine.docker
+    assert docker("volume", "create", "kept") == "kept"
+    docker("run", "--rm", "-v", "kept:/data", "busybox", "sh", "-c", "echo x > /data/file")
+    assert docker("run", "--rm", "-v", "kept:/data", "busybox", "cat", "/data/file") == "x"
+    docker("create", "--name", "uses", "-v", "kept:/data", "busybox")
+    assert "volume is in use" in docker("volume", "rm", "kept", status=1, errors=True)
+    docker("rm", "uses")
+    assert docker("volume", "rm", "kept") == "kept"
+    docker("run", "--rm", "-v", "/anonymous", "busybox", "true")
+    assert docker("volume", "ls", "-q") == ""
+
+
+def test_a_terminal(engine: EngineProcess) -> None:
+    """Its size is the user's, also when that changes; Ctrl-C reaches the program; exit status."""
+    docker = ["docker", "-H", f"unix://{engine.socket}"]
+    terminal = Terminal([*docker, "run", "-it", "--rm", "busybox", "sh"], rows=24, columns=80)
+    try:
+        terminal.expect("# ")
+        terminal.type("stty size\r")
+        terminal.expect("24 80")
+        terminal.resize(30, 100)
+        terminal.type("while ! stty size | grep 30; do :; done\r")
+        terminal.expect("30 100")
+        terminal.type("echo be''gun; sleep 99\r")
+        terminal.expect("begun")
+        terminal.type("\x03")
+        terminal.expect("# ")
+        terminal.type("exit 7\r")
+        assert terminal.end() == 7
+    finally:
+        terminal.close()
+
+
+def test_a_client_detaches_and_comes_back(engine: EngineProcess) -> None:
+    """The container goes on meanwhile."""
+    docker = ["docker", "-H", f"unix://{engine.socket}"]
+    terminal = Terminal([*docker, "run", "-it", "--name", "stays", "busybox", "sh"])
+    try:
+        terminal.expect("# ")
+        terminal.type("\x10\x11")
+        assert terminal.end() == 0
+    finally:
+        terminal.close()
+    assert engine.docker("ps", "-q", "--filter", "name=stays")
+    terminal = Terminal([*docker, "attach", "stays"])
+    try:
+        terminal.type("echo ba''ck\r")
+        terminal.expect("back")
+        terminal.type("exit 3\r")
+        assert terminal.end() == 3
+    finally:
+        terminal.close()
+    engine.docker("rm", "stays")
 
 
 def test_system_prune_ends_well(engine: EngineProcess) -> None:
