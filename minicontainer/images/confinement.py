@@ -37,6 +37,7 @@ _FOR_FILES = (
     "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_MKNOD", "CAP_SETFCAP",
 )  # fmt: skip
 _PIPE_SIZE = 1 << 20
+_MOST_MEMORY = 1 << 30  # bytes: an archive must not have the host kill a process for want of it
 _CHUNK = 1 << 19
 _F_SETPIPE_SZ = 1031
 
@@ -132,6 +133,7 @@ def enter(directory: int) -> None:
         KernelError: EPERM without CAP_SYS_CHROOT and CAP_SYS_ADMIN.
     """
     process.set_name("minic:unpack")
+    process.set_rlimit("RLIMIT_AS", _MOST_MEMORY, _MOST_MEMORY)
     os.umask(0)
     namespaces.unshare(namespaces.CLONE_NEWNET | namespaces.CLONE_NEWIPC)
     os.fchdir(directory)
@@ -157,6 +159,8 @@ def failure(error: BaseException, kind: str = "") -> dict[str, Any]:
     Args:
         kind: "limit", or "" to go by the error's class.
     """
+    if isinstance(error, MemoryError):
+        return {"what": "error", "kind": "limit", "message": "it takes more memory than is allowed"}
     if isinstance(error, OSError):
         text, call = error.strerror or str(error), str(error.filename or "")
         return {"what": "error", "errno": error.errno, "message": text, "call": call}

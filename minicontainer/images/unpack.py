@@ -103,7 +103,7 @@ class Unpacker:
         self._here: bytes | None = None  # the working directory, as archives name it
         # Directories get owner, mode, times and attributes at the end: set-group-ID or a default
         # ACL would change files made in them, and a file made in them their time.
-        self._directories: dict[bytes, Entry] = {}
+        self._directories: dict[bytes, tuple[int, int, int, int, dict[bytes, bytes] | None]] = {}
         self._implied: dict[bytes, None] = {}
         self._opaque: dict[bytes, None] = {}
 
@@ -242,7 +242,10 @@ class Unpacker:
                         self._opaque[path] = None  # what is below stays hidden
         self._implied.pop(path, None)
         self._directories.pop(path, None)
-        self._directories[path] = entry
+        # a tuple: a layer of nothing but directories is kept in memory until its end
+        self._directories[path] = (
+            entry.uid, entry.gid, entry.mode, entry.mtime_ns, entry.xattrs or None,
+        )  # fmt: skip
 
     def _regular(self, base: bytes, entry: Entry, reader: TarReader) -> None:
         self.size += entry.real_size if entry.pieces is not None else entry.size
@@ -344,15 +347,15 @@ class Unpacker:
     def _finish(self) -> None:
         """Dress the directories; hand those to the parent that need what this process may not."""
         self._here = None
-        for path, entry in self._directories.items():
+        for path, (uid, gid, mode, mtime_ns, xattrs) in self._directories.items():
             with suppress(FileNotFoundError, NotADirectoryError):
                 fd = open_real_directory(path)
                 try:
-                    os.fchown(fd, entry.uid, entry.gid)
-                    os.fchmod(fd, entry.mode)
-                    if entry.xattrs:
-                        set_xattrs(fd, entry.xattrs)
-                    os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+                    os.fchown(fd, uid, gid)
+                    os.fchmod(fd, mode)
+                    if xattrs:
+                        set_xattrs(fd, xattrs)
+                    os.utime(fd, ns=(mtime_ns, mtime_ns))
                 finally:
                     os.close(fd)
         if b"" not in self._directories:
