@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from minicontainer.cli.client import Client, Connection, Response
     from minicontainer.cli.session import Session
 
-_EMBEDDED = "busybox"  # the image that needs no registry
 _TAKES = "IMAGE [COMMAND] [ARG...]"
 # What an engine says of a program that can't be run, and the status that a shell would give.
 _STATUSES = (
@@ -58,7 +57,7 @@ def create(asked: Asked) -> int:
 
 
 class _Run(Command):
-    """run: by an engine; but from a directory, or with every step told, in this very process."""
+    """run: by an engine; but from a directory, in this very process."""
 
     def __call__(self, name: str, argv: list[str], session: Session) -> int:
         """Run the container where its options say."""
@@ -70,19 +69,13 @@ class _Run(Command):
 def _words_of_here(argv: list[str]) -> list[str] | None:
     """Give the command line for a run in this process; None where an engine shall do it."""
     try:
-        values, args, given = parse((*RUN_FLAGS, *ROOT_FLAGS), argv, options_first=True)
+        _, _, given = parse((*RUN_FLAGS, *ROOT_FLAGS), argv, options_first=True)
     except HelpWanted:
         return None
     except InvalidArgument:
         named = any(word == "--rootfs" or word.startswith("--rootfs=") for word in argv)
         return argv if named else None
-    if "rootfs" in given:
-        return argv
-    if not values["explain"]:
-        return None
-    if args[:1] not in ([_EMBEDDED], [full_name(_EMBEDDED)]):
-        raise Exit(f"--explain needs the image {_EMBEDDED}, or --rootfs DIR", EXIT_ENGINE, True)
-    return [*argv[: len(argv) - len(args)], *args[1:]]
+    return argv if "rootfs" in given else None
 
 
 def _run_here(words: list[str], session: Session) -> int:
