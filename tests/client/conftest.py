@@ -1,7 +1,7 @@
 """Two clients, and an engine for them: Docker's own daemon, and ours.
 
-Each engine has a machine of its own (tests/peers/machine.py), so that bridges and firewall rules are
-not the host's; the clients run on the host, and reach its socket through /proc.
+Each engine has a machine of its own (tests/peers/machine.py), so that bridges and firewall rules
+are not the host's; the clients run on the host, and reach its socket through /proc.
 """
 
 from __future__ import annotations
