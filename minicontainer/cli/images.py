@@ -9,6 +9,7 @@ from minicontainer.cli.client import EngineError, quoted
 from minicontainer.cli.exits import Exit
 from minicontainer.cli.flags import FILTER, FORMAT, NO_TRUNC, Asked, Flag, command, toggle
 from minicontainer.cli.output import show_list
+from minicontainer.errors import InvalidArgument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,6 +107,13 @@ def tag(asked: Asked) -> int:
     source, target = asked.args
     if "@" in target:
         raise Exit("refusing to create a tag with a digest reference")
+    from minicontainer.images.references import parse  # 3 ms that no other command here needs
+
+    try:
+        parse(target)
+    except InvalidArgument as error:
+        what = f'Error parsing reference: "{target}" is not a valid repository/tag'
+        raise Exit(f"{what}: {error}") from None
     repository, name = split_tag(target)
     query = {"repo": repository, "tag": name or "latest"}
     asked.session.client.post(f"/images/{quoted(source)}/tag", query)

@@ -93,9 +93,7 @@ def _run(asked: Asked) -> int:
     """Create and run a new container from an image."""
     _check_arguments(asked, "run")
     if asked.detach and asked.attach:
-        raise Exit(
-            "conflicting options: cannot specify both --attach and --detach", EXIT_ENGINE, True
-        )
+        raise Exit("conflicting options: cannot specify both --attach and --detach")
     body = body_of(asked)
     if asked.detach:
         body |= {
