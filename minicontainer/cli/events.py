@@ -7,12 +7,13 @@ import time
 
 from minicontainer.cli import filters, units
 from minicontainer.cli.exits import Exit
-from minicontainer.cli.flags import FILTER, Asked, Flag, command
+from minicontainer.cli.flags import FILTER, Asked, Flag, command, toggle
 from minicontainer.cli.inspect import writer
 from minicontainer.errors import InvalidArgument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 
@@ -22,11 +23,15 @@ if TYPE_CHECKING:
     Flag(name="format", help="'json', or a Go template"),
     Flag(name="since", help="begin with what happened since: a time, or an age such as 10m"),
     Flag(name="until", help="end with what happens until: a time, or an age such as 10m"),
+    toggle("kernel", "", "show what the engine does to the kernel, for every container"),
     most=0,
 )
 def events(asked: Asked) -> int:
     """Get real time events from the server."""
-    write = writer("{{json .}}" if asked.format == "json" else asked.format) or line_of
+    write = writer("{{json .}}" if asked.format == "json" else asked.format)
+    if asked.kernel:
+        return _kernel_events(asked, write)
+    write = write or line_of
     try:
         since, until = units.timestamp(asked.since), units.timestamp(asked.until)
     except InvalidArgument as error:
@@ -39,6 +44,33 @@ def events(asked: Asked) -> int:
         sys.stdout.write(write(known) + "\n")
         sys.stdout.flush()
     return 0
+
+
+def _kernel_events(asked: Asked, write: Callable[[Any], str] | None) -> int:
+    """Follow the story that has the kernel events of every container: `engine.traces`."""
+    from minicontainer.learn.calls import Calls  # only who asks for it pays for it
+    from minicontainer.steps import Event
+
+    if extra := asked.given & {"since", "until", "filter"}:
+        raise Exit(f"--kernel shows what happens now: leave --{min(extra)} out", prefix=True)
+    calls = Calls()
+    for message in asked.session.client.request("GET", "/minicontainer/traces/all").messages():
+        event = Event.from_json(message)
+        if write is not None:
+            line = write(message)
+        elif event.call:
+            line = f"{_who(message)}    {calls.text(event)}"
+        else:
+            line = f"{_who(message)} {event.step} ({event.source})"
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    return 0
+
+
+def _who(message: dict[str, Any]) -> str:
+    """Write which container an event belongs to, and which process made it."""
+    container = message.get("container", "")[:12] or "-"
+    return f"{container:<12} {message.get('actor', ''):<7} {message.get('pid', 0):>7} "
 
 
 def line_of(event: dict[str, Any]) -> str:

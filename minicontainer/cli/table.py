@@ -133,6 +133,7 @@ COMMANDS = (
         ("", "inspect", "inspect", "Show all that is known of an object"),
         ("", "login", "login", "Store the credentials for a registry"),
         ("", "logout", "login", "Forget the credentials for a registry"),
+        ("", "replay", "replay", "Show what --record kept: by key press, in time, or as a page"),
         ("", "search", "registry", "Search Docker Hub for images"),
         ("", "version", "info", "Show the versions of client and engine"),
     ),

@@ -1,0 +1,82 @@
+"""An engine with the built-in image, in a network namespace that plays the host."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PATIENCE_S, Result, command, leaving_nothing, wait_until
+
+
+class Engine:
+    """`minicontainer daemon`, and commands that are typed against it."""
+
+    def __init__(self) -> None:
+        self.base = Path(tempfile.mkdtemp(prefix="minicontainer-learn-"))
+        self.base.chmod(0o755)
+        self.socket = self.base / "api.sock"
+        inside = 'ip link set lo up; exec "$@"'
+        words = [
+            "unshare", "--net", "sh", "-c", inside, "sh", *command("minicontainer"), "daemon",
+            "--data-root", str(self.base / "data"), "--exec-root", str(self.base / "exec"),
+            "--host", f"unix://{self.socket}",
+        ]  # fmt: skip
+        self.log = self.base / "log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(words, stdout=log, stderr=log)
+        wait_until(self._answers, "the engine to answer")
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(self.socket))
+            return True
+        return False
+
+    def words(self, *words: str) -> list[str]:
+        """Write a command line of this engine's client."""
+        return [*command("minicontainer"), "--host", f"unix://{self.socket}", *words]
+
+    def __call__(self, *words: str, status: int = 0, lang: str = "C") -> Result:
+        """Type a command.
+
+        Args:
+            status: the exit status that it must have.
+            lang: the locale.
+        """
+        done = subprocess.run(
+            self.words(*words), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=PATIENCE_S, env={**os.environ, "LC_ALL": lang},
+        )  # fmt: skip
+        assert done.returncode == status, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def close(self) -> None:
+        """Remove all containers and the engine."""
+        if ids := self("ps", "-aq").output.split():
+            self("rm", "-fv", *ids)
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(PATIENCE_S) == 0, self.log.read_text()[-3000:]
+        shutil.rmtree(self.base)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    """Give an engine that has the image busybox."""
+    if os.geteuid() != 0:
+        pytest.skip("an engine needs root")
+    with leaving_nothing():
+        made = Engine()
+        try:
+            yield made
+        finally:
+            made.close()

@@ -1,0 +1,208 @@
+"""Stories of commands through the engine: who did what, in which order, and nothing missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minicontainer import steps
+from minicontainer.learn import recording
+from minicontainer.runtime.child import init
+from tests.conftest import PATIENCE_S, command, wait_until
+
+if TYPE_CHECKING:
+    from tests.learn.conftest import Engine
+
+RUN = ("run", "--rm", "--net", "none")
+
+
+def events_of(errors: str) -> list[dict[str, Any]]:
+    """Read what --json printed."""
+    return [json.loads(line) for line in errors.splitlines()]
+
+
+def begun(events: list[dict[str, Any]], *actors: str) -> list[str]:
+    """Name the steps that some actors began, in their order."""
+    return [e["step"] for e in events if not e.get("call") and (not actors or e["actor"] in actors)]
+
+
+def test_a_run_is_one_story_from_the_client_to_init(engine: Engine) -> None:
+    """Each part tells its own; the first to speak is the client, then engine, monitor, init."""
+    result = engine(*RUN, "--json", "busybox", "echo", "hi")
+    assert result.output == "hi\n"
+    told = events_of(result.errors)
+    order = list(dict.fromkeys(event["actor"] for event in told))
+    assert order == ["client", "engine", "monitor", "init"]
+    assert begun(told, "engine")[:4] == [
+        "resolve-image", "make-directory", "write-bundle", "fork-monitor",
+    ]  # fmt: skip
+    always = [steps.step_name(step) for step in init.RECIPE if not hasattr(step, "asked")]
+    assert [step for step in begun(told, "init") if step in always] == always
+    requests = [event["call"] for event in told if event["actor"] == "client" and event["call"]]
+    assert requests[0] == "POST /containers/create"
+    assert requests[-1].startswith("POST /containers/")
+    assert requests[-1].endswith("/start")
+
+
+def test_every_event_is_delivered_once_and_each_process_in_its_order(engine: Engine) -> None:
+    """Monitor and init together number what they send; their clocks do not run backwards."""
+    told = events_of(engine(*RUN, "--json", "busybox", "true").errors)
+    numbers = [event["seq"] for event in told if event["actor"] in ("monitor", "init")]
+    assert sorted(numbers) == list(range(1, len(numbers) + 1))
+    for actor in ("client", "engine", "monitor", "init"):
+        times = [event["t"] for event in told if event["actor"] == actor]
+        assert times == sorted(times)
+
+
+def test_two_runs_tell_the_same(engine: Engine) -> None:
+    """Nothing is lost: the same steps and calls, whoever was faster this time."""
+
+    def calls() -> dict[str, list[tuple[str, str]]]:
+        told = events_of(engine(*RUN, "--json", "busybox", "true").errors)
+        return {
+            actor: [(e["step"], e.get("call", "")) for e in told if e["actor"] == actor]
+            for actor in ("monitor", "init")
+        }
+
+    assert calls() == calls()
+
+
+def test_stories_of_other_commands(engine: Engine) -> None:
+    """Exec joins, stop kills, rm takes away; what they print to standard output is unchanged."""
+    engine("run", "-d", "--net", "none", "--name", "told", "busybox", "sleep", "1000")
+    execs = events_of(engine("exec", "--json", "told", "true").errors)
+    assert any(event["call"] == "setns" for event in execs if event.get("call"))
+    limits = ("--memory", "64m", "--memory-swap", "-1")
+    updated = events_of(engine("update", "--json", *limits, "told").errors)
+    assert any(
+        event.get("object", "").endswith(("memory.max", "memory.limit_in_bytes"))
+        or "memory" in str(event.get("args"))
+        for event in updated
+    )
+    stopped = engine("stop", "-t", "0", "--json", "told")
+    assert stopped.output == "told\n"
+    assert any(event["call"].startswith("pidfd") or event["call"] == "kill"
+               for event in events_of(stopped.errors) if event.get("call"))  # fmt: skip
+    removed = engine("rm", "--explain", "told")
+    assert removed.output == "told\n"
+    assert "1. send-request   [client" in removed.errors
+
+
+def test_a_story_fits_eighty_columns(engine: Engine) -> None:
+    """In both short levels."""
+    for level in ("steps", "calls"):
+        told = engine(*RUN, f"--explain={level}", "busybox", "true").errors
+        assert max(map(len, told.splitlines())) <= 80
+        assert "enter-rootfs" in told
+
+
+def test_a_recording_of_a_run_is_replayed(engine: Engine, tmp_path: Path) -> None:
+    """By a user without rights, without an engine; as text and as a page."""
+    kept = tmp_path / "kept"
+    assert engine(*RUN, "--record", str(kept), "busybox", "echo", "hi").output == "hi\n"
+    found = recording.read(str(kept))
+    assert found.command.startswith("run --rm")
+    assert {"client", "engine", "monitor", "init"} == {e.event.actor for e in found.entries}
+    told = engine("replay", str(kept)).output
+    assert "send-request   [client" in told
+    assert "run-program   [init" in told
+    engine("replay", str(kept), "--html", str(tmp_path / "page.html"))
+    assert '"command": "run --rm' in (tmp_path / "page.html").read_text()
+
+
+def test_a_command_that_fails_ends_its_story(engine: Engine, tmp_path: Path) -> None:
+    """The engine's one line comes last; the recording is whole."""
+    kept = tmp_path / "kept"
+    result = engine(*RUN, "--record", str(kept), "busybox", "/no/program", status=127)
+    assert "/no/program" in result.errors
+    assert any(entry.event.actor == "init" for entry in recording.read(str(kept)).entries)
+    missing = engine("start", "--explain", "nobody", status=1)
+    lines = missing.errors.splitlines()
+    story = next(i for i, line in enumerate(lines) if ". send-request   [client" in line)
+    assert story < next(i for i, line in enumerate(lines) if "No such container: nobody" in line)
+
+
+def test_kernel_events_of_every_container(engine: Engine) -> None:
+    """`events --kernel` follows commands that know nothing of it; each line names the container."""
+    watch = subprocess.Popen(
+        engine.words("events", "--kernel", "--format", "json"), stdout=subprocess.PIPE, text=True
+    )
+    assert watch.stdout is not None
+    try:
+        # The watcher hears from when the engine has answered it: a start tells when that is.
+        heard: list[dict[str, Any]] = []
+        ids = [engine("create", "--net", "none", "busybox", "true").output.strip()]
+
+        def hears() -> bool:
+            engine("start", "-a", ids[0])
+            return bool(select_lines(watch, heard))
+
+        wait_until(hears, "the first event")
+        ids.append(engine("create", "--net", "none", "busybox", "true").output.strip())
+        engine("start", "-a", ids[1])
+        wait_until(
+            lambda: (
+                select_lines(watch, heard)
+                and any(e.get("container") == ids[1] and e["step"] == "run-program" for e in heard)
+            ),
+            "the second container's events",
+        )
+    finally:
+        watch.terminate()
+        watch.communicate(timeout=PATIENCE_S)
+    assert {"engine", "monitor", "init"} <= {event["actor"] for event in heard}
+
+
+def select_lines(process: subprocess.Popen[str], into: list[dict[str, Any]]) -> int:
+    """Read the lines that are there now; give how many there have been at all."""
+    assert process.stdout is not None
+    fd = process.stdout.fileno()
+    rest = b""
+    while select.select([fd], [], [], 0.2)[0]:
+        part = os.read(fd, 1 << 20)
+        if not part:
+            break
+        rest += part
+    into += [json.loads(line) for line in rest.splitlines() if line]
+    return len(into)
+
+
+def test_kernel_events_refuse_a_past(engine: Engine) -> None:
+    """They are not kept."""
+    result = engine("events", "--kernel", "--since", "1h", status=1)
+    assert result.errors == "minicontainer: --kernel shows what happens now: leave --since out\n"
+
+
+def test_replay_needs_neither_root_nor_engine(engine: Engine, everyones: Path) -> None:
+    """A user without rights, and an engine's address at which nothing listens."""
+    kept = everyones / "kept"
+    engine(*RUN, "--record", str(kept), "busybox", "true")
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    done = subprocess.run(
+        [*nobody, *command("minicontainer"), "-H", "unix:///none", "replay", str(kept)],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S, check=True,
+    )  # fmt: skip
+    assert "enter-rootfs   [init" in done.stdout
+    assert done.stderr == ""
+
+
+def test_what_replay_refuses(engine: Engine, tmp_path: Path) -> None:
+    """In one line each: no file, one that was cut off, a language that is not in it."""
+    kept = tmp_path / "kept"
+    engine(*RUN, "--record", str(kept), "busybox", "true")
+    (tmp_path / "cut").write_text("".join(kept.read_text().splitlines(keepends=True)[:-1]))
+    for words, says in (
+        ((str(tmp_path / "none"),), "no recording at"),
+        ((str(tmp_path / "cut"),), "was cut off"),
+        (("--lang", "xx", str(kept)), "--lang xx: the recording has en"),
+        (("--html", "/no/where", str(kept)), "--html /no/where: No such file or directory"),
+        (("--slower", "fast", str(kept)), "expected a number"),
+    ):
+        errors = engine("replay", *words, status=125).errors
+        assert errors.startswith("minicontainer: ")
+        assert errors.count("\n") == 1
+        assert says in errors
