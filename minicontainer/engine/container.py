@@ -13,6 +13,7 @@ See: Docker Engine API, ContainerState.
 from __future__ import annotations
 
 import os
+import select
 import threading
 
 from minicontainer.engine.config import ContainerConfig
@@ -164,6 +165,20 @@ class Container:
         driver = self.config.host_config.log_config.type
         return "" if driver == "none" else os.path.join(self.directory, f"{self.id}-json.log")
 
+    def let_clients_go(self, only_gone: bool = False) -> None:
+        """Close the sockets of clients that wait for the start.
+
+        Args:
+            only_gone: of those that have closed their end. One that only sends no more stays.
+        """
+        kept = []
+        for streams, descriptor in self.attached:
+            if only_gone and not _has_hung_up(descriptor):
+                kept.append((streams, descriptor))
+            else:
+                os.close(descriptor)
+        self.attached = kept
+
     def program(self) -> tuple[str, ...]:
         """Give the program with its arguments."""
         return (*(self.config.entrypoint or ()), *self.config.cmd)
@@ -203,3 +218,9 @@ class Container:
     def event_attributes(self, **more: str) -> dict[str, str]:
         """Give what every event of the container tells: labels, image, name."""
         return {**self.config.labels, "image": self.image_name, "name": self.name, **more}
+
+
+def _has_hung_up(descriptor: int) -> bool:
+    watch = select.poll()
+    watch.register(descriptor, 0)  # hang-ups are reported in any case
+    return bool(watch.poll(0))

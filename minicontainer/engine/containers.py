@@ -251,9 +251,7 @@ class Containers:
                 self._ids.pop(container.name, None)
             with container.changed:
                 container.removed = True
-                for _, descriptor in container.attached:
-                    os.close(descriptor)
-                container.attached.clear()
+                container.let_clients_go()
                 container.changed.notify_all()
         self._engine.publish(container, "destroy")
 
@@ -400,6 +398,7 @@ class Containers:
             connection.accept()  # here: the client may start the container as soon as it hears it
             descriptor = os.dup(connection.socket.fileno())
             if container.monitor is None or not container.state.is_running():
+                container.let_clients_go(only_gone=True)
                 container.attached.append((streams, descriptor))
                 return
             try:
