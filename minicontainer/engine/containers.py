@@ -238,7 +238,7 @@ class Containers:
                 container.state.status = "removing"
                 container.state.stopped = True
             try:
-                bundles.remove_directory(container.directory)
+                self._engine.trash.throw(container.directory)
             except Error:
                 with container.changed:
                     container.state.status = "dead" if before == "dead" else before

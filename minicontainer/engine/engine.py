@@ -24,6 +24,7 @@ from minicontainer.engine.store import Store
 from minicontainer.engine.supervisor import Supervisor
 from minicontainer.engine.system import System
 from minicontainer.engine.traces import Traces
+from minicontainer.engine.trash import Trash
 from minicontainer.engine.volumes import Volumes
 from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound, NotModified
 from minicontainer.images.copies import why_no_overlay
@@ -80,6 +81,7 @@ class Engine:
         self.supervisor = Supervisor(self)  # first: its process starts while we go on
         self.store = Store(self.data_root)
         self.table = self.store.table("containers")
+        self.trash = Trash(self.data_root, self.warn)
         self.events = Events()
         registries = self.options.registries
         self.images = Images(self.data_root, self.events.publish, self._users_of, registries)
@@ -114,6 +116,7 @@ class Engine:
             with container.changed:
                 container.changed.notify_all()
         self.supervisor.close()
+        self.trash.close()
         self.images.close()
         self.store.close()
         os.close(self._lock)

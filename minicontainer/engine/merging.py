@@ -5,6 +5,8 @@ See: Docker Engine API, ContainerCreate; `docker run` reference, "Overriding ima
 
 from __future__ import annotations
 
+import functools
+
 from minicontainer.cgroups import hierarchies
 from minicontainer.errors import InvalidArgument
 
@@ -79,13 +81,19 @@ def _completed_host(host: Json, body: Json) -> Json:
     if host["NetworkMode"] in ("", "default", None):
         host["NetworkMode"] = "none" if body.get("NetworkDisabled") else "bridge"
     if not host["CgroupnsMode"]:
-        private = hierarchies.mounted().version == "v2" and not host["Privileged"]
+        private = _cgroup_version() == "v2" and not host["Privileged"]
         host["CgroupnsMode"] = "private" if private else "host"
     if host["MemorySwappiness"] == -1:
         host["MemorySwappiness"] = None
     if (host["PidsLimit"] or 0) <= 0:
         host["PidsLimit"] = None
     return host
+
+
+@functools.cache
+def _cgroup_version() -> str:
+    """Say which version is mounted; it does not change while the engine runs."""
+    return hierarchies.mounted().version
 
 
 def _take_from_image(body: Json, image: Json) -> None:
