@@ -17,9 +17,20 @@ if TYPE_CHECKING:
 _KINDS = "CAD"  # by number: changed, added, deleted
 
 
-@command("CONTAINER", least=1, most=1)
+@command(
+    "CONTAINER | host CONTAINER | CONTAINER CONTAINER",
+    toggle("all", "a", "with two: show also what is the same"),
+    Flag(name="format", help="with two: 'json' for one JSON object a line"),
+    least=1, most=2,
+)  # fmt: skip
 def diff(asked: Asked) -> int:
-    """Inspect changes to files or directories on a container's filesystem."""
+    """Inspect changes to files of a container; with two, compare what the kernel made of them."""
+    if len(asked.args) == 2:
+        from minicontainer.cli import differences  # only who compares pays for it
+
+        return differences.show(asked)
+    if asked.given & {"all", "format"}:
+        raise Exit("--all and --format compare two containers, or `host` and one", prefix=True)
     name = asked.args[0].strip()
     if not name:
         raise Exit("Container name cannot be empty")

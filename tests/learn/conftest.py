@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PATIENCE_S, Result, command, leaving_nothing, wait_until
+from tests.conftest import PATIENCE_S, Result, command, wait_until
 
 
 class Engine:
@@ -42,6 +42,16 @@ class Engine:
             return True
         return False
 
+    def _monitors(self) -> list[str]:
+        """List the monitors of this engine's containers: they have sockets below its directory."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                files = [os.readlink(fd) for fd in (process / "fd").iterdir()]
+                if (process / "comm").read_text().startswith("minic:"):
+                    found += [process.name for file in files if str(self.base) in file]
+        return found
+
     def words(self, *words: str) -> list[str]:
         """Write a command line of this engine's client."""
         return [*command("minicontainer"), "--host", f"unix://{self.socket}", *words]
@@ -66,6 +76,9 @@ class Engine:
             self("rm", "-fv", *ids)
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(PATIENCE_S) == 0, self.log.read_text()[-3000:]
+        # by their directory: other engines may come and go meanwhile
+        wait_until(lambda: not self._monitors(), "the end of the monitors")
+        assert str(self.base) not in Path("/proc/self/mountinfo").read_text()
         shutil.rmtree(self.base)
 
 
@@ -74,9 +87,8 @@ def engine() -> Iterator[Engine]:
     """Give an engine that has the image busybox."""
     if os.geteuid() != 0:
         pytest.skip("an engine needs root")
-    with leaving_nothing():
-        made = Engine()
-        try:
-            yield made
-        finally:
-            made.close()
+    made = Engine()
+    try:
+        yield made
+    finally:
+        made.close()

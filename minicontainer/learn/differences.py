@@ -1,0 +1,238 @@
+"""Two processes side by side, as the kernel shows them: /proc and the control files of cgroups.
+
+Each table of `TABLES` looks at one process and gives names with values. Nothing here asks the
+engine: what is shown is what the kernel made of a container, and it can be compared with a process
+of the host.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+
+from minicontainer.cgroups import hierarchies
+from minicontainer.errors import NotFound
+from minicontainer.kernel import capabilities
+from minicontainer.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Values = dict[str, str]
+
+_SETS = {"CapEff": "effective", "CapPrm": "permitted", "CapInh": "inheritable",
+         "CapBnd": "bounding", "CapAmb": "ambient"}  # fmt: skip
+_SECCOMP = {"0": "off", "1": "strict", "2": "filter"}
+# The control files that hold limits: a name of v2 and of v1, where it differs.
+_LIMITS = (
+    "memory.max", "memory.limit_in_bytes", "memory.low", "memory.soft_limit_in_bytes",
+    "memory.swap.max", "memory.memsw.limit_in_bytes", "memory.oom.group", "memory.swappiness",
+    "cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.weight", "cpu.shares", "cpu.idle",
+    "cpuset.cpus", "cpuset.mems", "pids.max", "io.max", "io.weight", "blkio.weight",
+    "devices.list", "hugetlb.2MB.max", "hugetlb.2MB.limit_in_bytes", "rdma.max",
+)  # fmt: skip
+
+
+class Difference(Record):
+    """One thing that two processes have, or one of them has.
+
+    Args:
+        table: namespaces, mounts, ….
+        name: within the table.
+        left, right: its value for each process; "" where it has none.
+    """
+
+    table: str
+    name: str
+    left: str
+    right: str
+
+
+def compare(left: int, right: int) -> tuple[Difference, ...]:
+    """Look at two processes, and give everything that either has, the same or not.
+
+    Args:
+        left, right: their process IDs.
+    Raises:
+        NotFound: a process has ended.
+        PermissionError: this user may not look at it.
+    """
+    found = []
+    for table, look in TABLES.items():
+        ones, others = _looked(look, left), _looked(look, right)
+        found += [
+            Difference(table=table, name=name, left=ones.get(name, ""), right=others.get(name, ""))
+            for name in dict.fromkeys((*ones, *others))
+        ]
+    return tuple(found)
+
+
+def _looked(look: Callable[[int], Values], pid: int) -> Values:
+    try:
+        return look(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        raise NotFound(f"process {pid} has ended: nothing is left to be compared") from None
+
+
+def _read(pid: int, name: str) -> str:
+    with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+def _status(pid: int) -> Values:
+    pairs = (line.partition(":") for line in _read(pid, "status").splitlines())
+    return {name: value.strip() for name, _, value in pairs}
+
+
+def _namespaces(pid: int) -> Values:
+    """Give the number of each namespace: two processes in one namespace have the same."""
+    links = sorted(os.listdir(f"/proc/{pid}/ns"))
+    own = (link for link in links if not link.endswith("_for_children"))
+    return {
+        link: os.readlink(f"/proc/{pid}/ns/{link}").partition("[")[2].rstrip("]") for link in own
+    }
+
+
+def _mounts(pid: int) -> Values:
+    """Give what is mounted where, uppermost: type, source, options of the mount."""
+    found = {}
+    for line in _read(pid, "mountinfo").splitlines():
+        before, _, after = line.partition(" - ")
+        root, place, options = before.split(" ")[3:6]
+        kind, source, _ = after.split(" ", 2)
+        below = f" of {hierarchies.unescaped(root)}" if root != "/" else ""
+        found[hierarchies.unescaped(place)] = (
+            f"{kind} {hierarchies.unescaped(source)}{below} ({options})"
+        )
+    return dict(sorted(found.items()))
+
+
+def _limits(pid: int) -> Values:
+    """Give the limits in the control files of the process's cgroups, as this process sees them."""
+    seen = hierarchies.parse(_read(os.getpid(), "mountinfo"), _read(pid, "cgroup"))
+    found = {}
+    for hierarchy in (*seen.v1, *filter(None, (seen.unified,))):
+        group = hierarchy.mount_point.rstrip("/") + hierarchy.own_below_mount().rstrip("/")
+        kind = ",".join(hierarchy.controllers) or "unified"
+        found[f"cgroup {kind}"] = hierarchy.own_below_mount()
+        there = set(os.listdir(group)) if os.path.isdir(group) else set()
+        for name in _LIMITS:
+            if name in there:
+                with open(f"{group}/{name}", encoding="utf-8") as file:
+                    found[name] = _unlimited("; ".join(file.read().split("\n")).strip("; "))
+    return found
+
+
+def _unlimited(value: str) -> str:
+    """Spell the largest number of pages, which v1 has for no limit, as v2 does."""
+    return "max" if value in ("9223372036854771712", "-1") else value
+
+
+def _capabilities(pid: int) -> Values:
+    """Give each capability with the sets that have it."""
+    status = _status(pid)
+    found: dict[str, list[str]] = {}
+    for field, kind in _SETS.items():
+        for name in capabilities.names_in(int(status[field], 16)):
+            found.setdefault(name, []).append(kind)
+    order = [name for name in capabilities.NAMES if name in found]
+    return {name: ", ".join(found[name]) for name in order}
+
+
+def _seccomp(pid: int) -> Values:
+    status = _status(pid)
+    mode = status.get("Seccomp", "0")
+    return {
+        "system call filter": _SECCOMP.get(mode, mode),
+        "number of filters": status.get("Seccomp_filters", ""),
+        "no_new_privs": {"0": "off", "1": "on"}.get(status.get("NoNewPrivs", "0"), ""),
+    }
+
+
+def _ids(pid: int) -> Values:
+    """Give users and groups, and how a user namespace maps them."""
+    status = _status(pid)
+    maps = {
+        name: "; ".join(" ".join(line.split()) for line in _read(pid, name).splitlines())
+        for name in ("uid_map", "gid_map")
+    }
+    ids = {
+        name: " ".join(status[field].split())
+        for name, field in (("users", "Uid"), ("groups", "Gid"), ("more groups", "Groups"))
+    }
+    return ids | maps | {"process IDs": " ".join(status.get("NSpid", "").split())}
+
+
+def _links(pid: int) -> Values:
+    """Give the network links and, of each, where its routes lead."""
+    names = [line.partition(":")[0].strip() for line in _read(pid, "net/dev").splitlines()[2:]]
+    routes: dict[str, list[str]] = {name: [] for name in names}
+    for line in _read(pid, "net/route").splitlines()[1:]:
+        name, destination, gateway, _, _, _, _, mask, *_ = line.split()
+        bits = int(mask, 16).bit_count()
+        where = "default" if not bits else f"{_address(destination)}/{bits}"
+        via = f" via {_address(gateway)}" if int(gateway, 16) else ""
+        routes.setdefault(name, []).append(f"{where}{via}")
+    return {name: f"routes: {', '.join(found) or 'none'}" for name, found in routes.items()}
+
+
+def _address(text: str) -> str:
+    """Read an address as /proc/net/route has it: hexadecimal, in the processor's byte order."""
+    return ".".join(map(str, int(text, 16).to_bytes(4, sys.byteorder)))
+
+
+def _environment(pid: int) -> Values:
+    pairs = (item.partition("=") for item in _read(pid, "environ").split("\0") if item)
+    return dict(sorted((name, value) for name, _, value in pairs))
+
+
+TABLES: dict[str, Callable[[int], Values]] = {
+    "namespaces": _namespaces,
+    "mounts": _mounts,
+    "limits": _limits,
+    "capabilities": _capabilities,
+    "seccomp": _seccomp,
+    "ids": _ids,
+    "links": _links,
+    "environment": _environment,
+}
+
+
+def lines(
+    found: tuple[Difference, ...], names: tuple[str, str], width: int, everything: bool = False
+) -> Iterator[str]:
+    """Write what was found, side by side.
+
+    Args:
+        names: of the two processes, for the heading.
+        width: columns of a line; longer values go on below.
+        everything: show also what is the same.
+    """
+    name_width = min(max((len(one.name) for one in found), default=0), 28)
+    column = max((width - name_width - 4) // 2, 16)
+    for table in dict.fromkeys(one.table for one in found):
+        mine = [one for one in found if one.table == table]
+        shown = [one for one in mine if everything or one.left != one.right]
+        same = len(mine) - len(shown)
+        yield f"{table.upper()}{f'   ({same} the same)' if same else ''}"
+        if shown:
+            yield from _row(("", *names), (name_width, column, column))
+        for one in shown:
+            yield from _row(
+                (one.name, one.left or "-", one.right or "-"), (name_width, column, column)
+            )
+        yield ""
+
+
+def _row(texts: tuple[str, ...], widths: tuple[int, ...]) -> Iterator[str]:
+    """Write cells beside one another; a long one goes on in the next lines."""
+    cells = [
+        textwrap.wrap(text, width, break_on_hyphens=False) or [""]
+        for text, width in zip(texts, widths, strict=True)
+    ]
+    for i in range(max(map(len, cells))):
+        parts = [cell[i] if i < len(cell) else "" for cell in cells]
+        line = " ".join(f"{part:<{width}}" for part, width in zip(parts, widths, strict=True))
+        yield f"  {line}".rstrip()
