@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import resource
 import select
 import signal
 import socket
@@ -64,16 +65,27 @@ def daemon(argv: list[str], environ: dict[str, str]) -> int:
     with contextlib.ExitStack() as undo:
         engine = Engine(values["data_root"], values["exec_root"], options)
         undo.callback(engine.close)
+        _raise_file_limit()
+        signals = undo.enter_context(_signals())  # before the first client can send one
         server = Server(engine, _listen(values, environ), VERSION)
         undo.callback(server.stop, _GRACE_S)
-        with _signals() as signals:
-            server.start()
-            for listener in server.listeners:
-                _log.info("listening at %s", listener.address)
-            notify(environ, "READY=1")
-            _run(engine, server, signals, values, environ, argv)
+        server.start()
+        for listener in server.listeners:
+            _log.info("listening at %s", listener.address)
+        notify(environ, "READY=1")
+        _run(engine, server, signals, values, environ, argv)
         notify(environ, "STOPPING=1")
     return 0
+
+
+def _raise_file_limit() -> None:
+    """Allow this process as many descriptors as it can have.
+
+    After the spawner's start: containers have the limit that the engine was started with, since
+    some programs close every descriptor up to it.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -169,6 +170,23 @@ def test_a_hundred_clients_that_vanish_leave_nothing() -> None:
         engine.docker("rm", "never")
         come_back(engine, before)
         assert engine.docker("exec", "web", "echo", "alive") == "alive"
+
+
+def test_many_descriptors_are_the_engines_alone() -> None:
+    """It raises its own limit; a container's stays what the engine was started with."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard), hard))
+    try:
+        with running() as engine:
+            limits = Path(f"/proc/{engine.process.pid}/limits").read_text()
+            own = next(line for line in limits.splitlines() if line.startswith("Max open files"))
+            assert own.split()[3:5] == [str(hard), str(hard)]
+            told = engine.docker(
+                "run", "--rm", "--network", "none", "busybox", "sh", "-c", "ulimit -n"
+            )
+            assert told == str(min(1024, hard))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_docker_py_drives_a_container() -> None:
