@@ -68,6 +68,13 @@ def make_directory(container: Container) -> None:
             os.chown(f"{container.directory}/{name}", mapped, mapped)
 
 
+def first_id_of(container: Container) -> int:
+    """Say what uid and gid 0 of a container are in its writable layer."""
+    is_mapped = container.config.host_config.userns_mode == "private"
+    # A plain copy is shown by an id-mapped mount; an overlay's upper directory can't be.
+    return specs.MAPPED.host_id if is_mapped and not container.copied else 0
+
+
 def dress_root(container: Container, lower: str) -> None:
     """Give the writable layer's root what the image's root has: overlay shows the uppermost one.
 

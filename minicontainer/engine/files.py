@@ -12,7 +12,7 @@ import errno
 import os
 
 from minicontainer import jsontext
-from minicontainer.engine import specs, users
+from minicontainer.engine import bundles, users
 from minicontainer.engine.file_access import Bind, Request
 from minicontainer.engine.log_files import timestamp
 from minicontainer.errors import Error, Forbidden, KernelError, NotFound
@@ -134,8 +134,7 @@ class _Access:
         is_mapped = container.config.host_config.userns_mode == "private"
         if root < 0:
             root, request = self._stopped_root(request)
-            first_id = specs.MAPPED.host_id if is_mapped and not container.copied else 0
-            request = request.replace(first_id=first_id)
+            request = request.replace(first_id=bundles.first_id_of(container))
         elif is_mapped:
             request = request.replace(user_namespace_of=container.state.pid)
         try:

@@ -9,7 +9,7 @@ import contextlib
 import tempfile
 
 from minicontainer import jsontext
-from minicontainer.engine import stops
+from minicontainer.engine import bundles, stops
 from minicontainer.engine.images import read_name
 from minicontainer.engine.progress import streamed
 from minicontainer.errors import Conflict
@@ -50,12 +50,16 @@ def hidden(container: Container) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _ways(container: Container) -> Json:
+    return {"copied": container.copied, "first_id": bundles.first_id_of(container)}
+
+
 def list_changes(engine: Engine, container: Container) -> list[Json] | None:
     """List what differs from the image; None for nothing, as Docker has it."""
     upper, lowers = f"{container.directory}/upper", engine.lowers_of(container)
     found = [
         {"Path": path, "Kind": kind}
-        for kind, path in changes.changes(upper, lowers, hidden(container), copied=container.copied)
+        for kind, path in changes.changes(upper, lowers, hidden(container), **_ways(container))
     ]
     return found or None
 
@@ -75,7 +79,10 @@ def export(engine: Engine, container: Container) -> Iterator[bytes]:
     """Write all files as a tar, in parts; an empty part is a sign of life."""
     directories = engine.directories_of(container)
     engine.publish(container, "export")
-    messages = streamed(lambda tell: changes.write_tree(directories, _Parts(tell)))
+    first_id = bundles.first_id_of(container)
+    messages = streamed(
+        lambda tell: changes.write_tree(directories, _Parts(tell), first_id=first_id)
+    )
     return (message.get("data", b"") for message in messages)
 
 
@@ -101,10 +108,13 @@ def commit(engine: Engine, container: Container, query: Json, config: Json) -> J
             if below:
                 changes.write_changeset(
                     upper, engine.lowers_of(container), archive, hidden(container),
-                    copied=container.copied,
+                    **_ways(container),
                 )  # fmt: skip
             else:  # made from a directory: the image has all of it
-                changes.write_tree(engine.directories_of(container), archive)
+                changes.write_tree(
+                    engine.directories_of(container), archive,
+                    first_id=bundles.first_id_of(container),
+                )  # fmt: skip
         archive.seek(0)
         lease = undo.enter_context(store.lease("commit", is_resumable=False))
         diff_ids = tuple(layer.diff_id for layer in base)

@@ -35,7 +35,12 @@ _KEPT = (b"security.capability", b"user.", b"system.posix_acl_")
 
 
 def changes(
-    upper: str, lowers: Sequence[str], hidden: Collection[str] = (), *, copied: bool = False
+    upper: str,
+    lowers: Sequence[str],
+    hidden: Collection[str] = (),
+    *,
+    copied: bool = False,
+    first_id: int = 0,
 ) -> Iterator[tuple[int, str]]:
     """List what differs from the layers below, by path; changed directories before their files.
 
@@ -45,10 +50,11 @@ def changes(
         hidden: absolute paths of mount points: an empty file or directory made for one, and the
             changed time of the directory that it is in, are no change of the container's.
         copied: the upper directory has all files, and is no layer: `copies`.
+        first_id: what uid and gid 0 are in the upper directory, written in a user namespace.
     Returns:
         Pairs of MODIFIED, ADDED or DELETED and an absolute path.
     """
-    with Merged((upper, *lowers)) as merged:
+    with Merged((upper, *lowers), first_id) as merged:
         for change in _Comparison(merged, hidden, copied).sorted():
             if change.path:
                 yield change.kind, "/" + os.fsdecode(change.path)
@@ -61,17 +67,18 @@ def write_changeset(
     hidden: Collection[str] = (),
     *,
     copied: bool = False,
+    first_id: int = 0,
 ) -> tuple[str, int]:
     """Write the changes as an OCI layer; the same changes give the same bytes.
 
     Args:
         out: takes the archive, uncompressed.
-        upper, lowers, hidden, copied: as of `changes`.
+        upper, lowers, hidden, copied, first_id: as of `changes`.
     Returns:
         The archive's digest and its length in bytes.
     """
     writer = TarWriter(out)
-    with Merged((upper, *lowers)) as merged:
+    with Merged((upper, *lowers), first_id) as merged:
         links: dict[tuple[int, int], bytes] = {}
         for change in _Comparison(merged, hidden, copied).sorted():
             if change.found is None:
@@ -82,18 +89,19 @@ def write_changeset(
     return writer.finish()
 
 
-def write_tree(directories: Sequence[str], out: Writable) -> tuple[str, int]:
+def write_tree(directories: Sequence[str], out: Writable, *, first_id: int = 0) -> tuple[str, int]:
     """Write a whole tree of layers as one archive, as `docker export` does.
 
     Args:
         directories: the uppermost first.
         out: takes the archive.
+        first_id: of the uppermost one, as of `changes`.
     Returns:
         The archive's digest and its length in bytes.
     """
     writer = TarWriter(out)
     links: dict[tuple[int, int], bytes] = {}
-    with Merged(directories) as merged:
+    with Merged(directories, first_id) as merged:
         for path, found in walk(merged):
             _write_file(writer, merged, path, found, links)
     return writer.finish()

@@ -44,10 +44,12 @@ class Layer:
 
     Args:
         path: of the directory, on the host.
+        first_id: what uid and gid 0 are on the disk, if a user namespace wrote the files.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, first_id: int = 0) -> None:
         self.path = path
+        self._first_id = first_id
         try:
             self._root = os.open(path, _DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -91,7 +93,8 @@ class Layer:
         """Look at a file; None if there is none."""
         parent, _, base = path.rpartition(b"/")
         try:
-            return os.stat(base or b".", dir_fd=self.directory(parent), follow_symlinks=False)
+            found = os.stat(base or b".", dir_fd=self.directory(parent), follow_symlinks=False)
+            return _with_ids_from(found, self._first_id) if self._first_id else found
         except OSError as error:
             if error.errno in _MISSING:
                 return None
@@ -169,14 +172,15 @@ class Merged:
 
     Args:
         directories: on the host, the uppermost first.
+        first_id: of the uppermost one, as of `Layer`.
     """
 
-    def __init__(self, directories: Iterable[str]) -> None:
+    def __init__(self, directories: Iterable[str], first_id: int = 0) -> None:
         self.layers: list[Layer] = []
         with ExitStack() as undo:
             undo.callback(self.close)
             for path in directories:
-                self.layers.append(Layer(path))
+                self.layers.append(Layer(path, 0 if self.layers else first_id))
             undo.pop_all()
 
     def __enter__(self) -> Merged:
@@ -285,6 +289,16 @@ def overlays_own(xattrs: dict[bytes, bytes]) -> dict[bytes, bytes]:
 def joined(directory: bytes, name: bytes) -> bytes:
     """Join a directory's path and a name in it."""
     return directory + b"/" + name if directory else name
+
+
+def _with_ids_from(found: os.stat_result, first_id: int) -> os.stat_result:
+    """Give owner and group as the user namespace knows them that has *first_id* for 0."""
+    values = list(found)
+    for field in (stat.ST_UID, stat.ST_GID):
+        if values[field] >= first_id:
+            values[field] -= first_id
+    more = ("st_atime_ns", "st_mtime_ns", "st_ctime_ns", "st_rdev", "st_blocks", "st_blksize")
+    return os.stat_result(values, {name: getattr(found, name) for name in more})
 
 
 def _is_whiteout(status: os.stat_result) -> bool:

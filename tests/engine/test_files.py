@@ -368,6 +368,12 @@ def test_a_user_namespace_sees_all_layers(engine: Engine) -> None:
     with tarfile.open(fileobj=io.BytesIO(box.raw("/d"))) as got:
         assert got.getmember("d/mine").uid == 5
         assert got.getmember("d/a").uid == 0
+    assert box.changes() == {"C /d", "A /d/c", "A /d/mine", "A /d/mine/f"}
+    image_id = engine.containers.commit(box.id, {}, {})["Id"]
+    assert os.stat(Box(engine, Image=image_id).upper).st_uid == 0
+    with tarfile.open(fileobj=io.BytesIO(Box(engine, Image=image_id).raw("/d"))) as got:
+        assert {entry.name: entry.uid for entry in got}["d/mine"] == 5
+        assert got.getmember("d/c").uid == 0
 
 
 def _said(engine: Engine, box: Box) -> bytes:
