@@ -36,7 +36,7 @@ def of_directory(error: KernelError, path: str) -> Error:
         )
     if error.errno == errno.EAGAIN:
         return Conflict(
-            f"cgroup {path}: a parent allows no more of them: see its cgroup.max.descendants "
+            f"cgroup {path}: a group above allows no more groups: see its cgroup.max.descendants "
             "and cgroup.max.depth"
         )
     if error.errno == errno.ENOSPC:
@@ -106,8 +106,7 @@ def of_limit(
         bound = now(file)
         known = f" (it is now {bound!r})" if bound else ""
         return InvalidArgument(
-            f"{name}: the kernel does not take this for {file} of cgroup {path}{known}: "
-            f"{error.strerror}"
+            f"{name}: the kernel refuses this for {file} of cgroup {path}{known}: {error.strerror}"
         )
     return error
 
@@ -118,7 +117,7 @@ def _of_cpuset(error: KernelError, name: str, file: str, now: Callable[[str], st
     offered = offered or now(f"../{file}.effective")
     what = "processors" if file == "cpuset.cpus" else "memory nodes"
     if error.errno == errno.EBUSY or (error.errno == errno.ENOSPC and offered):
-        return Conflict(f"{name}: groups below, or processes in this one, need those it has now")
+        return Conflict(f"{name}: groups below, or processes in this one, use more than that")
     if offered:
         return InvalidArgument(f"{name}: the {what} this host offers here are {offered}")
     return InvalidArgument(f"{name}: not a list of {what} like 0-2,7: {error.strerror}")

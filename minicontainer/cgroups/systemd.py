@@ -81,11 +81,13 @@ def unit_of(path: str) -> Unit:
 
 def _check(unit: Unit) -> None:
     if unit.name.endswith(".slice.scope"):
-        raise InvalidArgument("linux.cgroupsPath: its name is a slice: a container is in a scope")
+        raise InvalidArgument(
+            "linux.cgroupsPath: the name is a slice's, and a container needs a scope"
+        )
     inner = unit.slice.removesuffix(".slice")
     if inner == unit.slice or not (inner == "-" or all(inner.split("-"))):
         raise InvalidArgument(
-            f"linux.cgroupsPath: {unit.slice!r} is no slice: expected a name such as "
+            f"linux.cgroupsPath: {unit.slice!r} is not a slice: expected a name such as "
             "machine.slice or user-1000.slice"
         )
     for word in (unit.slice, unit.name):
@@ -279,5 +281,5 @@ def _explained(error: Error, unit: Unit) -> Error:
     if name.endswith(".UnitExists"):
         return Conflict(f"unit {unit.name} exists already: remove it, or use another name")
     if name.endswith((".InvalidArgs", ".PropertyReadOnly")):
-        return InvalidArgument(f"systemd does not take {unit.name}: {error}")
+        return InvalidArgument(f"systemd refuses {unit.name}: {error}")
     return error

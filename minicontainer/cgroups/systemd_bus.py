@@ -163,7 +163,7 @@ class SystemdBus:
             while job not in self._ended:
                 self._receive(deadline)
         except OSError as error:
-            raise Conflict(f"systemd does not get done with {body[0]}: {error}") from None
+            raise Conflict(f"systemd does not finish its job for {body[0]}: {error}") from None
         result = self._ended.pop(job)
         if result != "done":
             raise Conflict(

@@ -207,7 +207,7 @@ class V1Cgroup:
         while not self.frozen():
             if time.monotonic() > deadline:
                 self.thaw()
-                raise Conflict(f"cgroup {self.path}: its processes do not come to a halt")
+                raise Conflict(f"cgroup {self.path}: its processes did not freeze in time")
             time.sleep(0.001)
             self._set_frozen(True)
 

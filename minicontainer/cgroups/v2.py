@@ -241,7 +241,7 @@ class V2Cgroup:
                 left_s = deadline - time.monotonic()
                 if left_s <= 0:
                     self.thaw()
-                    raise Conflict(f"cgroup {self.path}: its processes do not come to a halt")
+                    raise Conflict(f"cgroup {self.path}: its processes did not freeze in time")
                 poll.poll(left_s * 1000)
         finally:
             os.close(events)

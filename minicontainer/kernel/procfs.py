@@ -62,7 +62,7 @@ def _open() -> int:
     if filesystem_of(proc_fd) == _PROC_SUPER_MAGIC and os.fstat(proc_fd).st_ino == _ROOT_INODE:
         return proc_fd
     os.close(proc_fd)
-    raise Unsupported("/proc is no procfs, so nothing can be set through it: mount one there")
+    raise Unsupported("/proc is not a procfs: mount one there")
 
 
 def filesystem_of(fd: int) -> int:

@@ -224,8 +224,8 @@ def compile_profile(profile: Seccomp) -> bytes:
     instructions = len(program) // ctypes.sizeof(SockFilter)
     if instructions > _MOST_INSTRUCTIONS:
         raise InvalidArgument(
-            f"linux.seccomp.syscalls: these rules make {instructions} instructions, and the kernel "
-            f"takes {_MOST_INSTRUCTIONS}: conditions (args) should be fewer"
+            f"linux.seccomp.syscalls: these rules compile to {instructions} instructions, and the "
+            f"kernel takes {_MOST_INSTRUCTIONS}: use fewer conditions (args)"
         )
     return program
 

@@ -45,7 +45,7 @@ def in_child(act: Callable[[], str]) -> str:
     finally:
         status = pidfds.wait_exit(pid)
     if not told:
-        raise Unsupported(f"the attempt ended with status {status}, without a word")
+        raise Unsupported(f"the attempt ended with status {status}, without a message")
     outcome = json.loads(told)
     if "errno" in outcome:
         raise KernelError(outcome["errno"], outcome["text"], outcome["call"])

@@ -287,7 +287,7 @@ def test_a_property_that_systemd_does_not_have_is_named(
     scope: SystemdCgroup, sleeper: subprocess.Popen[bytes]
 ) -> None:
     """By systemd's own words."""
-    with pytest.raises(InvalidArgument, match=r"systemd does not take .*Nonsense"):
+    with pytest.raises(InvalidArgument, match=r"systemd refuses .*Nonsense"):
         scope.adopt(sleeper.pid, {"org.systemd.property.Nonsense": "true"})
 
 

@@ -172,7 +172,7 @@ def test_every_value_of_the_wrong_type_is_named(bundle: Bundle) -> None:
         (
             "mounts",
             [{"destination": "/bin", "options": ["remount", "ro"]}],
-            "/bin: nothing is mounted there that a remount could change",
+            "/bin: there is no mount that a remount could change",
         ),
         (
             "mounts",

@@ -115,7 +115,7 @@ def test_a_bad_value_is_refused(refused: Refused, option: str, value: str, says:
         ("container:nosuch", "No such container: nosuch"),
         ("ns:rel", "invalid value 'ns:rel' for OPTION"),
         ("ns:/nosuch", "namespace /nosuch: No such file or directory"),
-        ("ns:/etc/passwd", "/etc/passwd can't be joined: it is no "),
+        ("ns:/etc/passwd", "/etc/passwd can't be joined: it is not a "),
     ],
 )
 def test_a_namespace_that_is_none(refused: Refused, option: str, word: str, says: str) -> None:

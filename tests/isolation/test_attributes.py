@@ -272,7 +272,7 @@ def test_an_oom_score_that_is_not_permitted(bundles: Bundles) -> None:
 
     done = bundles("true", change)
     assert done.status == 1
-    assert "process.oomScoreAdj -1000: lower than here" in done.errors
+    assert "process.oomScoreAdj -1000: lower than the caller's" in done.errors
 
 
 # -- a program that exec starts -------------------------------------------------------------------

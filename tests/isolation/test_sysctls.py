@@ -93,8 +93,8 @@ def test_in_a_network_namespace_that_is_joined(bundles: Bundles) -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("kernel.core_pattern", "linux.sysctl.kernel.core_pattern: is the whole host's"),
-        ("vm.swappiness", "is the whole host's"),
+        ("kernel.core_pattern", "linux.sysctl.kernel.core_pattern: belongs to the whole host"),
+        ("vm.swappiness", "belongs to the whole host"),
         ("kernel/../kernel/core_pattern", "expected a name like"),
         ("net/../kernel/core_pattern", "expected a name like"),
         ("net.ipv4/.", "expected a name like"),
@@ -102,7 +102,7 @@ def test_in_a_network_namespace_that_is_joined(bundles: Bundles) -> None:
         ("", "expected a name like"),
         ("kernel.hostname", "linux.sysctl.kernel.hostname: set `hostname` instead"),
         ("user.max_user_namespaces", "needs the container's own user namespace"),
-        ("net.ipv4.nonsense", "linux.sysctl.net.ipv4.nonsense: this kernel has no such one"),
+        ("net.ipv4.nonsense", "linux.sysctl.net.ipv4.nonsense: this kernel has no such parameter"),
         ("net.ipv4.ip_forward", "the kernel does not take 'x': Invalid argument"),
     ],
 )

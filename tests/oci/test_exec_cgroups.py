@@ -44,7 +44,7 @@ def test_in_a_cgroup_of_each_controller(runtime: Runtime, container: Container) 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("pids:a", "pids:b"), ("pids is asked for twice", "no such file")),
+        (("pids:a", "pids:b"), ("pids is given twice", "no such file")),
         (("a", "b"), ("one of several", "missing <controller>")),
         ((":a",), (":a: expected a controller", "no such file")),
         (("nothing:a",), "nothing"),

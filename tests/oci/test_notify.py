@@ -256,7 +256,7 @@ def test_nobody_listens(runtime: Runtime, manager: Manager) -> None:
     say(container, "READY=1")
     done = runtime.finish(call)
     assert done.status == 0
-    assert "warning: NOTIFY_SOCKET: can't tell that the container is ready" in done.errors
+    assert "warning: NOTIFY_SOCKET: can't report that the container is ready" in done.errors
     assert container.status == "running"
 
 
@@ -311,7 +311,7 @@ def test_a_manager_that_reads_no_more(runtime: Runtime, manager: Manager) -> Non
     say(container, "READY=1")
     done = runtime.finish(call)
     assert done.status == 0
-    assert "can't tell that the container is ready: timed out" in done.errors
+    assert "can't report that the container is ready: timed out" in done.errors
 
 
 @pytest.mark.ours("runc has its state elsewhere")

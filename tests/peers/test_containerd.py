@@ -221,7 +221,7 @@ def test_what_the_kernel_refuses_reaches_the_caller(containerd: Containerd, name
     assert (refused.status, refused.output) == (1, "")
     line, *rest = refused.errors.splitlines()
     assert "minicontainer-oci: linux.resources.cpu.quota" in line  # on v2 "and period" follows
-    assert "the kernel does not take this" in line
+    assert "the kernel refuses this" in line
     assert rest in ([], [": unknown"])  # containerd's own word for the kind of error
     assert containerd.limits(pid) == before
     assert containerd.task(name) == (pid, "RUNNING")

@@ -89,7 +89,7 @@ def test_what_makes_sense_is_taken(path: str, value: Any) -> None:
              "flags": ["MPOL_F_STATIC_NODES", "MPOL_F_RELATIVE_NODES"]},
             "linux.memoryPolicy.flags: nodes can't be both",
         ),
-        ("linux.netDevices", {"a/b": {}}, "linux.netDevices.a/b: 'a/b' is no name of a network in"),
+        ("linux.netDevices", {"a/b": {}}, "linux.netDevices.a/b: 'a/b' is not a name for a net"),
         ("linux.netDevices", {"e": {"name": "x" * 16}}, "linux.netDevices.e.name: 'xxxxxxxxxxxxxx"),
         ("linux.netDevices", {"a": {"name": "x"}, "x": {}}, "linux.netDevices.x.name: x is a's"),
         ("hooks.poststop", [{"path": "x"}], "hooks.poststop[0].path: must be absolute, got 'x'"),

@@ -114,7 +114,8 @@ def set_oom_score(who: str, score: int) -> None:
             if files.read_file(path, at=proc_fd).strip() == str(score):
                 return  # the joiner wrote it, before both became non-dumpable
             raise KernelError(
-                error.errno, "lower than here, which only CAP_SYS_RESOURCE permits: ask for more",
+                error.errno,
+                "lower than the caller's, which only CAP_SYS_RESOURCE permits: use a higher one",
                 f"process.oomScoreAdj {score}",
             ) from None  # fmt: skip
 
@@ -137,7 +138,9 @@ def set_sysctls(init: Init) -> None:
                 )  # fmt: skip
             except KernelError as error:
                 if error.errno == errno.ENOENT:
-                    raise Unsupported(f"linux.sysctl.{name}: this kernel has no such one") from None
+                    raise Unsupported(
+                        f"linux.sysctl.{name}: this kernel has no such parameter"
+                    ) from None
                 raise KernelError(
                     error.errno, f"the kernel does not take {value!r}: {error.strerror}",
                     f"linux.sysctl.{name}",
@@ -222,5 +225,5 @@ def _label(file: str, text: str, where: str) -> None:
     except KernelError as error:
         reason = error.strerror
         if error.errno in (errno.ENOENT, errno.EINVAL):
-            reason = f"the kernel knows no such one: load it first ({error.strerror})"
+            reason = f"the kernel does not have it: load it first ({error.strerror})"
         raise KernelError(error.errno, reason, f"{where}: {text.removeprefix('exec ')}") from None

@@ -71,7 +71,7 @@ def _cgroups(asked: list[str]) -> dict[str, str]:
             raise InvalidArgument(f"--cgroup {text}: one of several, expected CONTROLLER:NAME")
         for name in names:
             if name in found:
-                raise InvalidArgument(f"--cgroup {text}: {name} is asked for twice")
+                raise InvalidArgument(f"--cgroup {text}: {name} is given twice")
             found[name] = group
     return found
 

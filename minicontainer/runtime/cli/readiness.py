@@ -78,7 +78,8 @@ def wait(relay: Relay | None, pid: int, pidfd: int, session: Session) -> None:
             relay.tell(pid)
         except OSError as error:
             session.warn(
-                f"NOTIFY_SOCKET: can't tell that the container is ready: {error.strerror or error}"
+                f"NOTIFY_SOCKET: can't report that the container is ready: "
+                f"{error.strerror or error}"
             )
 
 

@@ -135,7 +135,7 @@ def _check_sysctl(name: str, spec: Spec) -> None:
     if not path:
         raise InvalidArgument(f"{where}: expected a name like net.ipv4.ip_forward")
     if not kind:
-        raise InvalidArgument(f"{where}: is the whole host's: no namespace has one of its own")
+        raise InvalidArgument(f"{where}: belongs to the whole host, and not to a namespace")
     if path == "kernel/hostname":
         raise InvalidArgument(f"{where}: set `hostname` instead")
     if not _is_own(spec, kind):
@@ -164,7 +164,7 @@ def _check_net_devices(devices: dict[str, NetDevice], spec: Spec) -> None:
         new_name = device.name or name
         for path, word in ((where, name), (f"{where}.name", new_name)):
             if not _is_interface_name(word):
-                raise InvalidArgument(f"{path}: {word!r} is no name of a network interface")
+                raise InvalidArgument(f"{path}: {word!r} is not a name for a network interface")
         if new_name in named and "%d" not in new_name:
             raise InvalidArgument(f"{where}.name: {new_name} is {named[new_name]}'s as well")
         named[new_name] = name

@@ -198,8 +198,8 @@ def _by_hierarchy(sub_groups: Mapping[str, str]) -> dict[str, str]:
             raise Conflict(f"--cgroup {name}:…: cgroup v1 has no controller {name} here")
         if found.setdefault(places[name], group) != group:
             raise Conflict(
-                f"--cgroup {name}:{group}: {places[name]} has other controllers too, "
-                "and they are to be in another group"
+                f"--cgroup {name}:{group}: {places[name]} also has controllers "
+                "that are to be in another group"
             )
     return found
 

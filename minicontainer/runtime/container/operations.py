@@ -47,7 +47,7 @@ def load(store: Store, name: str) -> State:
     if not store.has(name):
         raise unknown(name)
     raise Conflict(
-        f"container {name}: its state in {store.directory(name)} is not whole: "
+        f"container {name}: its state in {store.directory(name)} is incomplete: "
         "remove it with `delete --force`"
     )
 

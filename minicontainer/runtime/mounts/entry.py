@@ -161,7 +161,7 @@ def _remount(root: Root, mount: Mount, options: Options) -> None:
             if error.errno != errno.EINVAL:
                 raise
             raise InvalidArgument(
-                f"{mount.destination}: nothing is mounted there that a remount could change"
+                f"{mount.destination}: there is no mount that a remount could change"
             ) from None
         _propagate(place, options)
 

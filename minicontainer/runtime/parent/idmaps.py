@@ -49,8 +49,8 @@ def open_mount(mount: Mount, linux: Linux) -> int:
             raise
         raise KernelError(
             error.errno,
-            "its filesystem (or one mounted below it, with ridmap) can't show other owners; ext4, "
-            "xfs, btrfs and tmpfs of newer kernels can, unless they do already",
+            "its filesystem (or one mounted below it, with ridmap) does not support id-mapped "
+            "mounts; ext4, xfs, btrfs and tmpfs of newer kernels do, unless id-mapped already",
             f"id-mapped mount of {mount.source}",
         ) from None
     return tree

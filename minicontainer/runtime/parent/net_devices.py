@@ -152,7 +152,7 @@ def _carry(
     )
     index = next(new, None)
     if index is None:
-        raise NotFound(f"linux.netDevices.{device.name}: somebody took it away meanwhile")
+        raise NotFound(f"linux.netDevices.{device.name}: it was removed meanwhile")
     for address in device.addresses:
         told = f"{address['address']}/{address['prefixlen']}"
         netlink.change(

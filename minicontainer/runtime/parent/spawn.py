@@ -128,7 +128,7 @@ def fork_by_joiner(
         with suppress(ChildProcessError):
             os.waitpid(joiner, 0)
     if not isinstance(answer, Forked):
-        raise InitError("the joined namespaces gave no process")
+        raise InitError("the joiner sent no process")
     return answer.pid, pidfds.pidfd_open(answer.pid)
 
 
@@ -190,8 +190,8 @@ def _join(path: str, row: namespaces.Namespace) -> None:
     except KernelError as error:
         if error.errno == errno.EINVAL:
             raise InvalidArgument(
-                f"{path} can't be joined: it is no {row.type} namespace, or one that this process "
-                "is in already (user) or is not below (pid)"
+                f"{path} can't be joined: it is not a {row.type} namespace, or this process is "
+                "in it already (user), or not above it (pid)"
             ) from None
         raise
     finally:
