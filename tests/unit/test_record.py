@@ -118,7 +118,8 @@ def test_a_value_of_the_wrong_type_is_named_by_its_path(path: str, wrong: object
         Tree.from_json(changed(WHOLE, path, wrong))
     message = str(caught.value)
     assert message.startswith(f"{path}: expected ")
-    shown = {list: "a list", dict: "an object"}.get(type(wrong), jsontext.dump(wrong))
+    kinds: dict[type, str] = {list: "a list", dict: "an object"}
+    shown = kinds.get(type(wrong), jsontext.dump(wrong))
     assert message.endswith(f", got {shown}")
 
 

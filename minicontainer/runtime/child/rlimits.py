@@ -80,6 +80,6 @@ def _set(name: str, soft: int, hard: int) -> None:
             raise
         raise KernelError(
             error.errno,
-            "above the hard limit here, which only CAP_SYS_RESOURCE may raise: ask for less",
+            "above the hard limit here, which only CAP_SYS_RESOURCE may raise: use a lower one",
             f"{name} {soft}:{hard}",
         ) from None
