@@ -17,6 +17,8 @@ these into HTTP statuses, `cli` alone into exit statuses.
 
 from __future__ import annotations
 
+_ENOENT, _ENFILE, _EMFILE = 2, 23, 24  # without errno(3)'s module, which few commands need
+
 
 def printable(text: str) -> str:
     """Show text from outside on one line: control characters appear as Python escapes them."""
@@ -26,6 +28,17 @@ def printable(text: str) -> str:
 def shortened(text: str, most: int = 256) -> str:
     """Shorten text from outside, so that a message stays readable."""
     return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
+
+
+def explained(error: OSError) -> str:
+    """Say what went wrong in a call that the kernel refused, with the way out where it is known."""
+    if error.filename:
+        return f"{error.strerror}: {error.filename}"
+    if error.errno == _ENOENT:  # of getcwd(2): all other calls have a name
+        return "the current directory was removed: change to another one"
+    if error.errno in (_ENFILE, _EMFILE):
+        return f"{error.strerror}: raise the limit (ulimit -n)"
+    return str(error.strerror)
 
 
 class Error(Exception):

@@ -169,7 +169,7 @@ def open_cgroup(path: str, manager: str = "cgroupfs") -> Cgroup:
 
     Args:
         manager: who makes it: cgroupfs, that is this project itself; or systemd, whose paths are
-            slice:prefix:name, or an earlier `Cgroup.path`.
+            slice:prefix:name, or an earlier `Cgroup.path`; or disabled: there is none.
         path: absolute: below the mount points of the hierarchies; or relative to this process's own
             cgroup, on v2 to the one above that. See runtime-spec config-linux.md, "Cgroups Path".
     Raises:
@@ -178,6 +178,10 @@ def open_cgroup(path: str, manager: str = "cgroupfs") -> Cgroup:
     """
     if manager == "systemd":
         return open_scope(path)
+    if manager == "disabled":
+        from minicontainer.cgroups.absent import AbsentCgroup  # few ask for it
+
+        return AbsentCgroup(path)
     found = hierarchies.mounted()
     return _driver(found, found.resolve(path))
 

@@ -21,7 +21,7 @@ from minicontainer.cli.exits import (
 from minicontainer.cli.flags import PROGRAM, Command, HelpWanted, parse, toggle
 from minicontainer.cli.output import say
 from minicontainer.cli.session import GLOBAL_FLAGS, Session
-from minicontainer.errors import Error, InitError, InvalidArgument
+from minicontainer.errors import Error, InitError, InvalidArgument, explained
 
 _STARTS_PROGRAM = ("find-program", "run-program", "stay-as-reaper")
 
@@ -127,5 +127,5 @@ def main() -> int:
         say(str(error))
         return exit_status_of(error)
     except OSError as error:
-        say(f"{error.strerror}: {error.filename or 'no file is named'}")
+        say(explained(error))
         return EXIT_ENGINE

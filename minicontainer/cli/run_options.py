@@ -196,6 +196,7 @@ def config_from(
     }
     env = [item for path in asked.env_files for item in values.environment_file(path, own)]
     env += filter(None, (values.environment(text, own) for text in asked.env))
+    given["binds"] = tuple(map(values.bind, asked.binds))
     given |= {"env": tuple(env), "tmpfs": dict(asked.tmpfs), "console_size": console_size}
     if given["cmd"][:1] == ("--",):  # the end of the options, said explicitly
         given["cmd"] = given["cmd"][1:]

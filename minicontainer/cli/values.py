@@ -6,6 +6,8 @@ numbers are read by `quantities`.
 
 from __future__ import annotations
 
+import os
+
 from minicontainer.engine.config import DeviceMapping, MountRequest, Ulimit
 from minicontainer.errors import InvalidArgument
 from minicontainer.quantities import size, whole_number
@@ -104,6 +106,12 @@ def _mount(text: str) -> MountRequest:
         found["size"] = size(found["size"])
     options = [f"{name}={found.pop(name)}" for name in ("size", "mode") if name in found]
     return MountRequest(**found, mount_words=",".join(options))
+
+
+def bind(text: str) -> str:
+    """Read -v's HOST:CONTAINER, where HOST may be ./x, as in Docker."""
+    source, colon, rest = text.partition(":")
+    return f"{os.path.abspath(source)}:{rest}" if colon and source[:1] == "." else text
 
 
 def tmpfs(text: str) -> tuple[str, str]:

@@ -30,7 +30,8 @@ class Options(Record):
         detached: the process outlives its parent.
         gated: the parent leaves before the program runs; init waits for another process, `start`.
         preserve_fds: how many of the caller's descriptors, from 3 on, the program inherits.
-        cgroup_manager: who makes the cgroup: cgroupfs (this project itself) or systemd.
+        cgroup_manager: who makes the cgroup: cgroupfs (this project itself), systemd, or
+            disabled (nobody).
         no_pivot: change the root by chroot(2), for hosts whose own root is a ramfs.
         new_keyring: leave the caller's session keyring.
         notifies: give the program a socket where it reports that it is ready: `notify`.

@@ -329,6 +329,10 @@ def _handle(channel: Channel, message: Record, pid: int) -> bool:
     return True
 
 
+# SIGSYS, and SIGSEGV where not even exit_group(2) was allowed.
+_BY_A_FILTER = (128 + 31, 128 + 11)
+
+
 def _why_it_ended(pid: int) -> str:
     try:
         status = pidfds.wait_exit(pid)
@@ -339,4 +343,7 @@ def _why_it_ended(pid: int) -> str:
             "the container's first process was killed before its program ran: "
             "if the memory limit is small, raise it"
         )
-    return f"the container's first process ended before its program ran (status {status})"
+    hint = ""
+    if status in _BY_A_FILTER:
+        hint = ": its seccomp profile may forbid what starts a program, such as execve"
+    return f"the container's first process ended before its program ran (status {status}){hint}"

@@ -86,7 +86,7 @@ REFUSED = (
     ("--name", "..", "invalid container name '..'"),
     ("--name", "n" * 256, "at most 255"),
     ("--workdir", "rel", "the working directory 'rel' is invalid"),
-    ("--workdir", "/etc/passwd", "chdir to cwd /etc/passwd: Not a directory"),
+    ("--workdir", "/etc/passwd", "working directory /etc/passwd: Not a directory"),
     ("--env", "=x", "invalid environment variable: it has no name"),
     ("--env", "=\n", "invalid environment variable: it has no name"),
     ("--env-file", "/nosuch", "can't read env file '/nosuch': No such file"),

@@ -34,7 +34,7 @@ def find(name: str, path: str) -> str:
         _check_executable(name)
         return name
     refused: KernelError | None = None
-    for directory in path.split(":"):
+    for directory in path.split(":") if name else ():
         candidate = os.path.join(directory or ".", name)
         try:
             _check_executable(candidate)

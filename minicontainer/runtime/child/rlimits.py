@@ -34,13 +34,13 @@ def set_rlimits(init: Init) -> None:
     Those that would hinder the later steps are raised as far as needed, and set by the last step.
     """
     for limit in init.spec.process.rlimits:
-        soft, hard = _numbers(limit)
+        soft, hard = asked = _numbers(limit)
         if _comes_last(limit, init.spec):
             now_soft, now_hard = process.get_rlimit(limit.type)
             if not _is_above(hard, now_hard):
                 continue
             soft = now_soft
-        _set(limit.type, soft, hard)
+        _set(limit.type, soft, hard, asked)
 
 
 @steps.needed_if(lambda spec: any(_comes_last(limit, spec) for limit in spec.process.rlimits))
@@ -48,7 +48,7 @@ def set_last_rlimits(init: Init) -> None:
     """Set the limits of memory and files, which this process itself might not live with."""
     for limit in init.spec.process.rlimits:
         if _comes_last(limit, init.spec):
-            _set(limit.type, *_numbers(limit))
+            _set(limit.type, *_numbers(limit), _numbers(limit))
 
 
 def _comes_last(limit: Rlimit, spec: Spec) -> bool:
@@ -72,7 +72,7 @@ def _is_above(limit: int, other: int) -> bool:
     return other != -1 and (limit == -1 or limit > other)
 
 
-def _set(name: str, soft: int, hard: int) -> None:
+def _set(name: str, soft: int, hard: int, asked: tuple[int, int]) -> None:
     try:
         process.set_rlimit(name, soft, hard)
     except KernelError as error:
@@ -81,5 +81,5 @@ def _set(name: str, soft: int, hard: int) -> None:
         raise KernelError(
             error.errno,
             "above the hard limit here, which only CAP_SYS_RESOURCE may raise: use a lower one",
-            f"{name} {soft}:{hard}",
+            f"{name} {asked[0]}:{asked[1]}",
         ) from None

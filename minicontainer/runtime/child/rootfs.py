@@ -255,7 +255,7 @@ def change_directory(init: Init) -> None:
         os.chdir(cwd)
         inside = os.getcwd().startswith("/")
     except OSError as error:
-        raise KernelError(error.errno, error.strerror, f"chdir to cwd {cwd}") from None
+        raise KernelError(error.errno, error.strerror, f"working directory {cwd}") from None
     if not inside:
         raise InitError(f"cwd {cwd} is outside of the container's root file system")
 

@@ -35,7 +35,7 @@ A container runtime: it runs bundles of the Open Container Initiative as isolate
     --log-level LEVEL       debug: the same as --debug; others are ignored
     --debug                 report every system call
     --systemd-cgroup        let systemd make the cgroups; cgroupsPath is then slice:prefix:name
-    --cgroup-manager NAME   cgroupfs or systemd
+    --cgroup-manager NAME   cgroupfs, systemd, or disabled: no cgroup, and so no limits
     --rootless MODE         true, false or auto: ignored: the program finds out
     --version -v            print the version
     --help -h               print this

@@ -72,7 +72,7 @@ def _create(
         detached=detached,
         gated=session.command == "create",
         preserve_fds=preserved,
-        cgroup_manager="systemd" if session.systemd_cgroup else "cgroupfs",
+        cgroup_manager=session.cgroup_manager,
         no_pivot=asked.has("no-pivot"),
         new_keyring=not asked.has("no-new-keyring"),
         notifies=bool(session.environ.get("NOTIFY_SOCKET")),

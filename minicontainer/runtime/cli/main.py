@@ -12,7 +12,7 @@ import posix
 import sys
 
 from minicontainer import steps
-from minicontainer.errors import Error, InvalidArgument, printable
+from minicontainer.errors import Error, InvalidArgument, explained, printable
 from minicontainer.kernel import signals
 from minicontainer.runtime.cli import command_line
 from minicontainer.runtime.container.state import OCI_VERSION, Store
@@ -73,11 +73,11 @@ class Session:
         root = overall.value("root", _ROOT)
         self.store = Store(root if root.startswith("/") else f"{posix.getcwd()}/{root}")
         manager = overall.value("cgroup-manager", "cgroupfs")
-        if manager not in ("cgroupfs", "systemd"):
+        if manager not in ("cgroupfs", "systemd", "disabled"):
             raise InvalidArgument(
-                f"--cgroup-manager: expected cgroupfs or systemd, got {manager!r}"
+                f"--cgroup-manager: expected cgroupfs, systemd or disabled, got {manager!r}"
             )
-        self.systemd_cgroup = overall.has("systemd-cgroup") or manager == "systemd"
+        self.cgroup_manager = "systemd" if overall.has("systemd-cgroup") else manager
         steps.tell_warnings_to(self.warn)
         if overall.has("debug") or overall.value("log-level") == "debug":
             steps.listen(self._tell_event, "client")
@@ -202,7 +202,7 @@ def main() -> int:
     except Error as error:
         message = str(error)
     except OSError as error:
-        message = f"{error.strerror}: {error.filename or 'no file is named'}"
+        message = explained(error)
     except foreground.Interrupted as interrupt:
         return 128 + interrupt.number
     _Log(command_line.Asked(given, [])).write("error", message)

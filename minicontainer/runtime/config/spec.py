@@ -145,6 +145,12 @@ def read_bundle(path: str, config: str = "config.json") -> Bundle:
         raise NotFound(f"{config} does not exist: make one with `minicontainer-oci spec`") from None
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidArgument(f"{config} can't be read as JSON: {error}") from None
+    if '"user"' in text:  # perhaps a user namespace, and perhaps without its ids
+        from minicontainer.runtime.config import id_maps
+
+        complete = id_maps.completed(document) if isinstance(document, dict) else document
+        if complete is not document:
+            document, text = complete, jsontext.dump(complete) + "\n"
     bundle = Bundle(path=path, spec=Spec.from_json(document), text=text)
     spec_check.check(bundle.spec)
     if not os.path.isdir(bundle.rootfs):

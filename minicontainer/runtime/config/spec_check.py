@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from minicontainer.kernel.namespaces import IdMap
+    from minicontainer.kernel.seccomp import Seccomp
     from minicontainer.runtime.config.spec import Hooks, Mount, Spec
     from minicontainer.runtime.config.spec_linux import Device, NamespaceSpec
     from minicontainer.runtime.config.spec_process import Process, Rlimit
 
 PROPAGATIONS = tuple(word for word, option in OPTIONS.items() if option.propagation)
 
+# What a call is let pass by, or may be.
+_LETS_PASS = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_NOTIFY")
+_LONGEST_NAME = 64  # of sethostname(2) and setdomainname(2)
 _HIGHEST_ID = 2**32 - 2  # 2**32 - 1 means "no change" to setresuid(2)
 _MOST_IDS = _HIGHEST_ID + 1  # from 0 on
 _HIGHEST_SIZE = 2**16 - 1  # struct winsize
@@ -60,6 +64,7 @@ def check(spec: Spec) -> None:
             f"linux.rootfsPropagation: expected one of {', '.join(PROPAGATIONS)}, "
             f"got {spec.linux.rootfs_propagation!r}"
         )
+    _check_profile(spec.linux.seccomp)
     if has_rare_attributes(spec):
         from minicontainer.runtime.config import attribute_check
 
@@ -78,13 +83,6 @@ def warnings(spec: Spec) -> Iterator[str]:
     )
     if unknown:
         yield f"process.capabilities: unknown, and passed over: {', '.join(unknown)}"
-    held = set(asked.permitted) & set(asked.inheritable)
-    missing = (set(asked.ambient) & BITS.keys()) - held
-    if missing:
-        yield (
-            "process.capabilities.ambient: passed over, because not both permitted and "
-            f"inheritable: {', '.join(sorted(missing))}"
-        )
 
 
 def has_rare_attributes(spec: Spec) -> bool:
@@ -105,6 +103,15 @@ def _check_program(process: Process) -> None:
     for i, setting in enumerate(process.env):
         if setting.find("=") < 1:  # not shown: it may be a secret
             raise InvalidArgument(f"process.env[{i}]: expected NAME=VALUE")
+
+
+def _check_profile(profile: Seccomp | None) -> None:
+    """Refuse a profile under which no program can be started: the kernel would end it silently."""
+    if profile is None or profile.default_action in _LETS_PASS:
+        return
+    passing = (rule.names for rule in profile.syscalls if rule.action in _LETS_PASS)
+    if not any("execve" in names for names in passing):
+        raise InvalidArgument("linux.seccomp: allows no execve: the program could not be started")
 
 
 def _check_version(version: str) -> None:
@@ -221,10 +228,13 @@ def _check_hooks(hooks: Hooks) -> None:
 
 def _check_what_needs_namespaces(spec: Spec) -> None:
     linux = spec.linux
-    if spec.hostname is not None and not spec.has_namespace("uts"):
-        raise InvalidArgument("hostname: needs a uts namespace, or it would be the host's")
-    if spec.domainname is not None and not spec.has_namespace("uts"):
-        raise InvalidArgument("domainname: needs a uts namespace, or it would be the host's")
+    for field, name in (("hostname", spec.hostname), ("domainname", spec.domainname)):
+        if name is not None and not spec.has_namespace("uts"):
+            raise InvalidArgument(f"{field}: needs a uts namespace, or it would be the host's")
+        if name is not None and len(name.encode(errors="surrogateescape")) > _LONGEST_NAME:
+            raise InvalidArgument(
+                f"{field}: at most {_LONGEST_NAME} bytes, got {len(name)}: {name}"
+            )
     for clock in linux.time_offsets:
         if clock not in _CLOCKS:
             known = ", ".join(_CLOCKS)
@@ -232,7 +242,9 @@ def _check_what_needs_namespaces(spec: Spec) -> None:
     if linux.time_offsets and not spec.new_namespace("time"):
         raise InvalidArgument("linux.timeOffsets: needs a new time namespace")
     if spec.new_namespace("user") and not (linux.uid_mappings and linux.gid_mappings):
-        raise InvalidArgument("linux.uidMappings, gidMappings: a new user namespace needs both")
+        raise InvalidArgument(
+            "linux.uidMappings, gidMappings: a user namespace with one needs both"
+        )
     if (linux.uid_mappings or linux.gid_mappings) and not spec.has_namespace("user"):
         raise InvalidArgument("linux.uidMappings, gidMappings: need a user namespace")
 

@@ -136,7 +136,7 @@ def create_container(
         spec, manager = bundle.spec, options.cgroup_manager
         path = spec.linux.cgroups_path or default_cgroup(name, manager)
         scope = open_scope(path) if manager == "systemd" else None
-        cgroup = scope or open_cgroup(path)
+        cgroup = scope or open_cgroup(path, manager)
         state = store.save(_creating(name, bundle, cgroup, manager))
         # not later: a fault in the profile is found while nothing needs an undo
         profile = spec.linux.seccomp
