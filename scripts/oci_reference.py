@@ -111,10 +111,10 @@ warning, as by runc. `annotations` are stored, and passed to hooks and printed b
 have an effect: `{annotation}` requests an init that reaps orphans, and with `--systemd-cgroup`,
 `org.systemd.property.*` name properties of the scope.
 
-A user namespace without `uidMappings` and `gidMappings` has the ids that the caller may map, as with
-crun: for root all that it has, as the same numbers; for an ordinary user its own user and group, as
-root. With `--cgroup-manager disabled` no cgroup is made: limits and device rules are passed over, and
-`pause`, `update` and `events` are refused.
+A user namespace without `uidMappings` and `gidMappings` has the ids that the caller may map, as
+with crun: for root all that it has, as the same numbers; for an ordinary user its own user and
+group, as root. With `--cgroup-manager disabled` no cgroup is made: limits and device rules are
+passed over, and `pause`, `update` and `events` are refused.
 
 The commands `checkpoint` and `restore` fail: containers can't be frozen to disk yet.
 `--rootless`, `run --no-subreaper` and `update --kernel-memory` are accepted and change nothing;
