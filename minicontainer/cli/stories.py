@@ -43,8 +43,11 @@ def told(asked: Asked, name: str) -> Iterator[None]:
     Args:
         name: of the command, as it was typed.
     Raises:
-        Exit: the engine is another one, and can't tell.
+        Exit: the engine is another one, and can't tell; or there is no narration in that language.
     """
+    if asked.lang and asked.lang not in narration.languages():
+        known = ", ".join(narration.languages())
+        raise Exit(f"--lang {asked.lang}: there are {known}", EXIT_ENGINE, prefix=True)
     with ExitStack() as stack:
         listeners = list(_listeners(asked, name, stack))
         lock = threading.Lock()

@@ -61,6 +61,11 @@ def know(step: Step) -> None:
     _STEPS[steps.step_name(step)] = step
 
 
+def known_steps() -> tuple[str, ...]:
+    """Name the steps: all_steps(), and those that were added."""
+    return tuple(_STEPS)
+
+
 def languages() -> tuple[str, ...]:
     """List the languages that there are: English, and those with a catalog."""
     found = os.listdir(_CATALOGS) if os.path.isdir(_CATALOGS) else []
@@ -104,7 +109,9 @@ def _catalog(lang: str) -> dict[str, tuple[str, str]]:
 
         path = os.path.join(_CATALOGS, f"{lang}.po")
         entries = polib.pofile(path) if os.path.exists(path) else ()
-        _loaded[lang] = {entry.msgctxt: (entry.msgid, entry.msgstr) for entry in entries}
+        _loaded[lang] = {
+            entry.msgctxt: (entry.msgid, entry.msgstr) for entry in entries if not entry.fuzzy
+        }
     return _loaded[lang]
 
 

@@ -198,7 +198,7 @@ def test_what_replay_refuses(engine: Engine, tmp_path: Path) -> None:
     for words, says in (
         ((str(tmp_path / "none"),), "no recording at"),
         ((str(tmp_path / "cut"),), "was cut off"),
-        (("--lang", "xx", str(kept)), "--lang xx: the recording has en"),
+        (("--lang", "xx", str(kept)), "--lang xx: the recording has en, ru"),
         (("--html", "/no/where", str(kept)), "--html /no/where: No such file or directory"),
         (("--slower", "fast", str(kept)), "expected a number"),
     ):

@@ -1,0 +1,105 @@
+"""The translated narration: complete, of the present English text, and used."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polib
+import pytest
+
+from minicontainer.learn import narration
+from tests.conftest import CHECKOUT
+
+if TYPE_CHECKING:
+    from tests.learn.conftest import Engine
+
+
+def the_script() -> Any:
+    """Give scripts/narration.py as a module."""
+    spec = importlib.util.spec_from_file_location("scripts_narration", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+SCRIPT = CHECKOUT / "scripts" / "narration.py"
+RUSSIAN = CHECKOUT / "minicontainer" / "learn" / "languages" / "ru.po"
+
+
+def test_no_translation_is_missing_or_stale() -> None:
+    """After a change of a step's docstring: run scripts/narration.py, translate the new text."""
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+def test_missing_and_stale_entries_are_found() -> None:
+    """Each in a line; an update marks what is stale, and the reader gets the English text."""
+    script = the_script()
+    catalog = polib.pofile(str(RUSSIAN))
+    entries = {entry.msgctxt: entry for entry in catalog}
+    entries["set-hostname"].msgid = "Something older."
+    entries["become-user"].msgstr = ""
+    catalog.append(polib.POEntry(msgctxt="no-step", msgid="x", msgstr="y"))
+    catalog.remove(entries["mount-rootfs"])
+    expected = {
+        "set-hostname: the English text has changed since it was translated",
+        "become-user: no translation",
+        "mount-rootfs: no translation",
+        "no-step: there is no such step",
+    }
+    assert set(script.wrong(catalog)) == expected
+    made = {entry.msgctxt: entry for entry in script.updated(catalog)}
+    assert made["set-hostname"].fuzzy
+    assert made["set-hostname"].previous_msgid == "Something older."
+    assert made["mount-rootfs"].msgstr == ""
+    assert "no-step" not in made
+    again = script.updated(script.updated(catalog))
+    assert [str(entry) for entry in again] == [str(entry) for entry in made.values()]
+
+
+@pytest.mark.parametrize("entry", polib.pofile(str(RUSSIAN)), ids=lambda entry: entry.msgctxt)
+def test_a_translation_keeps_what_is_not_english(entry: Any) -> None:
+    """Manual pages, CVEs, capabilities stand in both; the text is Russian; no line is long."""
+    pattern = r"\b\w+\(\d\)|CVE-[\d-]+|\bCAP_\w+"
+    assert set(re.findall(pattern, entry.msgid)) == set(re.findall(pattern, entry.msgstr))
+    assert re.search("[\u0430-\u044f]{4}", entry.msgstr)
+    assert max(map(len, entry.msgstr.splitlines())) <= 76
+    assert entry.msgstr.count("\n\n") == entry.msgid.count("\n\n")
+
+
+def test_the_locale_chooses_the_language() -> None:
+    """As gettext reads it; an unknown language is English."""
+    for environ, lang in (
+        ({"LANG": "ru_RU.UTF-8"}, "ru"),
+        ({"LANG": "ru_RU.UTF-8", "LC_ALL": "C"}, "en"),
+        ({"LC_MESSAGES": "ru"}, "ru"),
+        ({"LANG": "xx_XX"}, "en"),
+        ({}, "en"),
+    ):
+        assert narration.language(environ) == lang
+
+
+def test_a_run_is_told_in_russian(engine: Engine, tmp_path: Path) -> None:
+    """By option and by locale, in all three levels; a recording has both languages."""
+    run = ("run", "--rm", "--net", "none")
+    sentence = "Задать имя узла в пространстве имён UTS контейнера."
+    assert sentence in engine(*run, "--explain=full", "--lang", "ru", "busybox", "true").errors
+    told = engine(*run, "--explain=calls", "busybox", "true", lang="ru_RU.UTF-8").errors
+    assert sentence in told
+    assert max(map(len, told.splitlines())) <= 80
+    kept = tmp_path / "kept"
+    engine(*run, "--record", str(kept), "busybox", "true")
+    assert sentence in engine("replay", "--lang", "ru", str(kept)).output
+    assert sentence not in engine("replay", str(kept)).output
+    errors = engine(*run, "--explain", "--lang", "xx", "busybox", "true", status=125).errors
+    assert errors == "minicontainer: --lang xx: there are en, ru\n"
