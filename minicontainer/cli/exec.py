@@ -8,7 +8,6 @@ from minicontainer.cli.create_body import environment
 from minicontainer.cli.exits import EXIT_ENGINE, Exit
 from minicontainer.cli.flags import Asked, Flag, command, toggle
 from minicontainer.cli.lifecycle import path_of
-from minicontainer.cli.output import tell
 from minicontainer.contexts import suppress
 from minicontainer.errors import InvalidArgument
 
@@ -57,8 +56,7 @@ def exec(asked: Asked) -> int:
         try:
             session.talk()
         except hijack.Detached:
-            tell("read escape sequence")
-            return 0
+            raise Exit("read escape sequence") from None
     return int(client.get(f"/exec/{made}/json")["ExitCode"] or 0)
 
 

@@ -213,8 +213,7 @@ class _Foreground:
             if session is None:
                 sys.stdout.write(f"{self._id}\n")
             elif self._talk(session):
-                tell("read escape sequence")
-                return 0
+                return 0  # the user pressed the detach keys: the container goes on
         return _result(waiting)
 
     def _attach(self) -> Connection | None:

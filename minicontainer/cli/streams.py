@@ -9,7 +9,7 @@ from minicontainer.cli.client import EngineError
 from minicontainer.cli.exits import EXIT_FAILED, Exit
 from minicontainer.cli.flags import Asked, Flag, command, toggle
 from minicontainer.cli.lifecycle import path_of
-from minicontainer.cli.output import for_each, tell
+from minicontainer.cli.output import for_each
 from minicontainer.contexts import suppress
 from minicontainer.errors import InvalidArgument
 
@@ -84,8 +84,9 @@ def connected(
         try:
             session.talk()
         except hijack.Detached:
-            tell("read escape sequence")
-            return EXIT_FAILED if not begin else 0
+            if begin:
+                return 0
+            raise Exit("read escape sequence") from None
     return result_of(waiting)
 
 

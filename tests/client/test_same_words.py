@@ -124,7 +124,6 @@ update nosuch -m 64m
 attach nosuch
 cp nosuch:/x .
 cp web:/nosuch .
-cp /nonexistent/x web:/
 cp a b
 cp web:/a web:/b
 run --name web IMAGE true
