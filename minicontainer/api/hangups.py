@@ -11,11 +11,11 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import socket
 import threading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterator
 
 
@@ -25,7 +25,7 @@ class HangUps:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._lock = threading.Lock()
-        self._acts: dict[int, Callable[[], None]] = {}
+        self._watched: dict[int, tuple[socket.socket, Callable[[], None]]] = {}
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
         self._epoll.register(self._stop, select.EPOLLIN)
         self._thread = threading.Thread(target=self._run, name="hangups", daemon=True)
@@ -36,13 +36,13 @@ class HangUps:
         """Call *act* in another thread, once, if the other end closes *sock* meanwhile."""
         fd = sock.fileno()
         with self._lock:
-            self._acts[fd] = act
+            self._watched[fd] = sock, act
         self._epoll.register(fd, select.EPOLLRDHUP | select.EPOLLONESHOT)
         try:
             yield
         finally:
             with self._lock:
-                del self._acts[fd]
+                del self._watched[fd]
                 self._epoll.unregister(fd)
 
     def _run(self) -> None:
@@ -51,9 +51,20 @@ class HangUps:
                 if fd == self._stop:
                     return
                 with self._lock:
-                    act = self._acts.get(fd)
-                if act is not None:
-                    act()
+                    watched = self._watched.get(fd)
+                if watched is not None:
+                    watched[1]()
+
+    def cut(self) -> None:
+        """Close all connections that are looked at: each wait ends as if its client had left.
+
+        So none of them gets an answer that is not true, such as the exit status of a container
+        that runs on.
+        """
+        with self._lock:
+            for sock, _ in self._watched.values():
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Stop looking."""

@@ -104,7 +104,10 @@ class Server:
             thread.start()
 
     def stop(self, grace_s: float = 5.0) -> None:
-        """Take no more clients, let requests finish for a while, then end those that are left."""
+        """Take no more clients, let requests finish for a while, then end those that are left.
+
+        Requests that wait for something to happen would not finish: they are ended at once.
+        """
         if self._stopping:
             return
         self._stopping = True
@@ -112,6 +115,7 @@ class Server:
             with contextlib.suppress(OSError):
                 listener.socket.shutdown(socket.SHUT_RDWR)  # wakes accept(2)
             listener.close()
+        self._hang_ups.cut()
         deadline = time.monotonic() + grace_s
         while time.monotonic() < deadline and self._busy:
             time.sleep(0.02)

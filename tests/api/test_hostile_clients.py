@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import socket
+import time
 
 import pytest
 
 from minicontainer.api import connection
 from minicontainer.api.server import Server
-from tests.api.conftest import Reply, Wire, receive_all
+from tests.api.conftest import Reply, Wire, receive_all, receive_until
 from tests.conftest import wait_until
 
 PING = b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -144,3 +145,15 @@ def test_stop_ends_connections_that_wait(wire: Wire, server: Server) -> None:
         server.stop(grace_s=0.1)
         receive_all(idle)
         receive_all(stream)
+
+
+def test_stop_makes_up_no_answers(wire: Wire, server: Server) -> None:
+    """A client that waits for a container's end hears nothing, and stop takes no time for it."""
+    wire.post("/containers/create?name=web", {"Image": "busybox"})
+    with wire.connect() as waits:
+        waits.sendall(b"POST /containers/web/wait HTTP/1.1\r\nHost: x\r\n\r\n")
+        receive_until(waits, b"\r\n\r\n")
+        began = time.monotonic()
+        server.stop(grace_s=60)
+        assert time.monotonic() - began < 30
+        assert b"StatusCode" not in receive_all(waits)
