@@ -14,12 +14,11 @@ See: CVE-2018-15664, CVE-2019-14271; Docker Engine API, "ContainerArchive".
 from __future__ import annotations
 
 import errno
-import json
 import os
-import socket
 import stat
 import sys
 
+from minicontainer import jsontext
 from minicontainer.contexts import suppress
 from minicontainer.errors import InvalidArgument, KernelError
 from minicontainer.images import confinement
@@ -95,8 +94,8 @@ class Request(Record):
 def main() -> None:
     """Do what the parent asks for, in one root."""
     directory, talk = map(int, sys.argv[1:3])
-    request = Request.from_json(json.loads(sys.argv[3]), "request")
-    channel = socket.socket(fileno=talk)
+    request = Request.from_json(jsontext.parse(sys.argv[3]), "request")
+    channel = confinement.channel_to_parent(talk)
     answer: dict[str, Any] = {"what": "done"}
     try:
         if request.place:
@@ -110,13 +109,13 @@ def main() -> None:
             _put(request)
         else:
             found = _Found(request.path)
-            channel.send(confinement.packed({"what": "stat", **found.as_docker()}))
+            confinement.tell(channel, {"what": "stat", **found.as_docker()})
             if request.act == "get":
                 _get(request, found)
     except BaseException as error:  # the process ends here, and its parent says why
         answer = confinement.failure(error)
     with suppress(OSError):
-        channel.send(confinement.packed(answer))
+        confinement.tell(channel, answer)
     os._exit(0)
 
 

@@ -8,12 +8,11 @@ See: chroot(2), capabilities(7), unix(7) "SCM_RIGHTS".
 
 from __future__ import annotations
 
-import json
+import _socket  # of socket, json and subprocess the process needs little: they cost it 40 ms
 import os
-import socket
-import subprocess
 import sys
 
+from minicontainer import jsontext
 from minicontainer.contexts import suppress
 from minicontainer.errors import Error, InvalidArgument, KernelError
 from minicontainer.kernel import capabilities, mounts, namespaces, process
@@ -56,6 +55,9 @@ class Child:
     def __init__(
         self, module: str, directory: int, arguments: Iterable[object], *, speaks: bool = False
     ) -> None:
+        import socket
+        import subprocess
+
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         paths = list(dict.fromkeys([_PACKAGE_PARENT, *filter(None, sys.path)]))
         program = f"import sys; sys.path[:] = {paths!r}; from {module} import main; main()"
@@ -106,10 +108,12 @@ class Child:
         Raises:
             Error: it sent an error, or ended without a word.
         """
-        data, fds, _, _ = socket.recv_fds(self.channel, _LONGEST_MESSAGE, 1)
+        from socket import recv_fds
+
+        data, fds, _, _ = recv_fds(self.channel, _LONGEST_MESSAGE, 1)
         if not data:
             raise Error(f"the confined process ended with status {self._process.wait()}")
-        message: dict[str, Any] = json.loads(data)
+        message: dict[str, Any] = jsontext.parse(data.decode())
         if message["what"] == "error":
             raise _raised(message)
         return message, fds[0] if fds else -1
@@ -148,9 +152,15 @@ def enter(directory: int) -> None:
     capabilities.set_sets(keep, keep, 0)
 
 
-def packed(message: dict[str, Any]) -> bytes:
-    """Write a message for the parent."""
-    return json.dumps(message).encode()
+def channel_to_parent(fd: int) -> _socket.socket:
+    """Give the process's end of the socket to its parent."""
+    return _socket.socket(fileno=fd)
+
+
+def tell(channel: _socket.socket, message: dict[str, Any], fd: int = -1) -> None:
+    """Send the parent a message, and a descriptor with it."""
+    rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder, signed=True))
+    channel.sendmsg([jsontext.dump(message).encode()], [rights] if fd >= 0 else [])
 
 
 def failure(error: BaseException, kind: str = "") -> dict[str, Any]:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import stat
 import sys
 
@@ -403,12 +402,12 @@ def _explained(error: OSError, name: bytes) -> Error:
 def main() -> None:
     """Unpack the archive at standard input into the directory that the parent opened."""
     directory, talk, entries, size, has_parent = map(int, sys.argv[1:6])
-    channel = socket.socket(fileno=talk)
+    channel = confinement.channel_to_parent(talk)
     answer: dict[str, Any] = {}
 
     def hand(what: str, path: bytes, fd: int) -> None:
         named = os.fsdecode(path) if len(path) < LONGEST_STEP else ""
-        socket.send_fds(channel, [confinement.packed({"what": what, "path": named})], [fd])
+        confinement.tell(channel, {"what": what, "path": named}, fd)
 
     try:
         confinement.enter(directory)
@@ -418,5 +417,5 @@ def main() -> None:
     except BaseException as error:  # the process ends here, and its parent says why
         answer = confinement.failure(error, "limit" if isinstance(error, Limit) else "")
     with suppress(OSError):
-        channel.send(confinement.packed(answer))
+        confinement.tell(channel, answer)
     os._exit(0)

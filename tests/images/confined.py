@@ -14,7 +14,7 @@ from minicontainer.kernel import capabilities, mounts
 def main() -> None:
     """Enter the directory, look around, and tell."""
     directory, talk = map(int, sys.argv[1:3])
-    channel = socket.socket(fileno=talk)
+    channel = confinement.channel_to_parent(talk)
     confinement.enter(directory)
     sets = capabilities.own_sets()
     try:
@@ -31,5 +31,5 @@ def main() -> None:
         "links": [name for _, name in socket.if_nameindex()],
         "mount": refused,
     }
-    channel.send(confinement.packed(told))
+    confinement.tell(channel, told)
     os._exit(0)
