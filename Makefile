@@ -23,14 +23,14 @@ help: ## Show this
 run: setup rootfs ## Open a shell in a container; with CMD='…', run that and nothing else
 	@$(say_sudo)
 	if [ -n "$$TYPED_CMD" ]; then
-		exec $(MINICONTAINER) run --rm --rootfs busybox /bin/sh -c "$$TYPED_CMD"
+		exec $(MINICONTAINER) run --rm busybox /bin/sh -c "$$TYPED_CMD"
 	fi
 	if [ -t 0 ]; then terminal=-t; else
 		echo 'make run: no terminal here: the shell reads its commands from standard input' >&2
 		terminal=
 	fi
 	# What the last command in the shell came to is no failure; that there was no container is.
-	$(MINICONTAINER) run --rm -i $$terminal --rootfs busybox /bin/sh || [ $$? != 125 ]
+	$(MINICONTAINER) run --rm -i $$terminal busybox /bin/sh || [ $$? != 125 ]
 
 # What these need is more than what running needs.
 test lint bench: WITH := --tests
