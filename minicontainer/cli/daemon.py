@@ -60,6 +60,7 @@ def daemon(argv: list[str], environ: dict[str, str]) -> int:
     options = Options(
         registries=registries,
         debug=values["log_level"] == "debug",
+        cgroup_parent=values["cgroup_parent"],
         proxies={name: environ.get(word, "") for name, word in _PROXIES},
     )
     with contextlib.ExitStack() as undo:

@@ -80,6 +80,10 @@ SETTINGS = (
         help=f"how much is logged: {', '.join(LOG_LEVELS)}",
     ),
     Setting(
+        name="cgroup-parent", metavar="CGROUP", default="/minicontainer",
+        help="the cgroup that those of the containers are made in",
+    ),
+    Setting(
         name="idle-timeout", metavar="SECONDS", default=0,
         help="end after so long without requests and running containers; 0: never",
     ),

@@ -178,6 +178,7 @@ def make_spec(
     lowers: tuple[str, ...],
     pid_of: Callable[[str], int],
     mounts: tuple[Mount, ...],
+    cgroup_parent: str = "",
 ) -> Spec:
     """Write the specification of the container's next start, and check it.
 
@@ -185,8 +186,11 @@ def make_spec(
         lowers: the directories of its image, uppermost first.
         pid_of: finds the first process of another container, whose namespaces it shares.
         mounts: binds, volumes and tmpfs that the user wants.
+        cgroup_parent: the engine's own; the container's goes before it.
     """
     config = container.config
+    if not config.host_config.cgroup_parent:
+        config = config.replace(host_config=config.host_config.replace(cgroup_parent=cgroup_parent))
     mode = config.host_config.network_mode
     if mode not in ("none", "host") and ":" not in mode:  # the name of a network: one of its own
         config = config.replace(host_config=config.host_config.replace(network_mode="bridge"))

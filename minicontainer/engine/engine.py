@@ -49,11 +49,13 @@ class Options(Record):
         registries: what is configured about them.
         debug: the log shows every request.
         proxies: the environment's proxies, by Docker's name of them.
+        cgroup_parent: the cgroup that those of containers are made in.
     """
 
     registries: Settings = Settings()
     debug: bool = False
     proxies: dict[str, str] = NO_ENTRIES
+    cgroup_parent: str = "/minicontainer"
 
 
 class Engine:

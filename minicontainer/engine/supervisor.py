@@ -116,7 +116,10 @@ class Supervisor:
         container.story = engine.traces.current
         bundles.write_etc(container)
         mounts = engine.volumes.mounts_of(container)
-        spec = bundles.make_spec(container, engine.lowers_of(container), engine.pid_of, mounts)
+        spec = bundles.make_spec(
+            container, engine.lowers_of(container), engine.pid_of, mounts,
+            engine.options.cgroup_parent,
+        )  # fmt: skip
         steps.take(bundles.write_bundle, container, spec)
         config = container.config
         message = protocol.StartContainer(

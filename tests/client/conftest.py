@@ -77,7 +77,8 @@ def clients(
             machine.start(log, "dockerd", "--cgroup-parent", machine.cgroup)
         else:
             path = "/run/minicontainer/minicontainer.sock"
-            machine.start(log, *command("minicontainer"), "daemon")
+            parent = ("--cgroup-parent", machine.cgroup)
+            machine.start(log, *command("minicontainer"), "daemon", *parent)
         clients = Clients(request.param, machine.path(path), tmp_path_factory.mktemp("home"))
         wait_until(lambda: clients("docker", "version").status == 0, "the engine to answer")
         tree = "/var/lib/minicontainer/rootfs/busybox"
