@@ -17,21 +17,26 @@ _COMMON = ("run", "exec", "ps", "pull", "push", "images", "login", "logout", "ve
 
 def show(command: Command, name: str) -> int:
     """Show the help of a command."""
+    sys.stdout.write(text_of(command, name, _columns()))
+    return 0
+
+
+def text_of(command: Command, name: str, columns: int) -> str:
+    """Write the help of a command, so many columns wide."""
     lines = [f"Usage:  {command.usage(name)}", "", command.help.removesuffix(".")]
     row = next((row for row in COMMANDS if name in row.spellings), None)
     if row is not None and len(row.spellings) > 1:
         lines += ["", "Aliases:", "  " + ", ".join(f"{PROGRAM} {word}" for word in row.spellings)]
     if command.flags:
-        lines += ["", "Options:", *_options(command.flags)]
-    sys.stdout.write("\n".join(lines) + "\n")
-    return 0
+        lines += ["", "Options:", *options_text(command.flags, columns)]
+    return "\n".join(lines) + "\n"
 
 
-def _options(flags: tuple[Flag, ...]) -> list[str]:
+def options_text(flags: tuple[Flag, ...], columns: int) -> list[str]:
     """Write a line or more for each option: spelling, value, help, default."""
     left = [_left(flag) for flag in flags]
     width = max(len(text) for text in left) + 3
-    columns = max(_columns() - width, 30)
+    columns = max(columns - width, 30)
     lines = []
     for text, flag in zip(left, flags, strict=True):
         first, *rest = wrapped(flag.help + _default(flag), columns)
@@ -100,7 +105,7 @@ def usage() -> str:
 def _global_options() -> str:
     from minicontainer.cli.session import GLOBAL_FLAGS
 
-    return "\n".join(_options(GLOBAL_FLAGS))
+    return "\n".join(options_text(GLOBAL_FLAGS, _columns()))
 
 
 def _two_columns(rows: list[tuple[str, str]]) -> str:

@@ -13,7 +13,7 @@ from minicontainer.kernel.mount_options import OPTIONS, RECURSIVE_OPTIONS
 from minicontainer.runtime.child import init
 from minicontainer.runtime.container import execs
 from minicontainer.runtime.parent import lifecycle
-from scripts import step_tables
+from scripts import cli_reference, step_tables
 from tests.conftest import CHECKOUT
 
 TYPE_CHECKING = False
@@ -48,6 +48,11 @@ def test_the_reference_names_every_option() -> None:
     known = {word.partition("=")[0] for word in words} - {"--help"}
     table = page.partition("## Exit status")[0]
     assert known == set(re.findall(r"`(--?[a-z][a-z-]*)", table))
+
+
+def test_the_reference_of_commands_is_what_the_tables_say() -> None:
+    """Written anew, it would be the same: `.venv/bin/python -m scripts.cli_reference`."""
+    assert cli_reference.PAGE.read_text() == cli_reference.page()
 
 
 def test_the_reference_names_every_mount_option() -> None:
