@@ -69,8 +69,8 @@ def _create(asked: protocol.StartContainer, stdio: Stdio) -> Container:
     with suppress(FileNotFoundError):
         os.unlink(f"{asked.directory}/{EXIT_FILE}")
     with stdio.given():
-        # not `detached` would have the container killed with this process
-        options = Options(console=stdio.console, detached=True)
+        # Not detached: a container whose monitor is killed could not be waited for, nor read from.
+        options = Options(console=stdio.console)
         return lifecycle.create_container(asked.id, bundle, Store(asked.state_root), options)
 
 

@@ -112,9 +112,10 @@ def test_monitor_and_engine_killed_together(daemon: Daemon) -> None:
     monitor = parent_of(pid)
     daemon.kill()
     os.kill(monitor, signal.SIGKILL)
+    # the kernel's work: nobody else is there
+    eventually(lambda: not Path(f"/proc/{pid}").exists(), "the container to end")
     daemon.start()
     assert daemon.inspect(made)["State"]["Status"] == "exited"
-    eventually(lambda: not Path(f"/proc/{pid}").exists(), "the container to end")
     assert not cgroups_of(made)
 
 
