@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     Json = dict[str, Any]
 
+# All of them mean this project's own: clients send the name that `info` tells, or Docker's.
+_RUNTIMES = ("", "runc", "io.containerd.runc.v2", "minicontainer-oci")
+
 
 def prepare(engine: Engine, asked: Json, name: str, platform: str) -> Container:
     """Make a container of a create request; only its directory exists then.
@@ -87,6 +90,8 @@ def check(engine: Engine, container: Container) -> None:
     """
     config = container.config
     restarts.check(config.host_config)
+    if config.host_config.runtime not in _RUNTIMES:
+        raise InvalidArgument(f"unknown or invalid runtime name: {config.host_config.runtime}")
     log_drivers.check(config.host_config.log_config)
     if config.stop_timeout is not None and config.stop_timeout < -1:
         raise InvalidArgument(f"invalid stop timeout {config.stop_timeout}: use -1 or more seconds")

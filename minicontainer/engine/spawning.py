@@ -69,15 +69,14 @@ def _start() -> tuple[Connection, int]:
     """Start an interpreter that runs the spawner; give the connection to it, and its pid."""
     ours, theirs = protocol.pair()
     checkout = __file__.removesuffix(f"/{__name__.replace('.', '/')}.py")
-    code = (
-        f"import sys; sys.path[:] = {[checkout, *sys.path]!r}; "
-        f"from {_MODULE} import main; sys.exit(main())"
-    )
+    # By the environment: the command line is what `ps` shows of a container's process 1 (--init).
+    environ = {"PYTHONPATH": ":".join([checkout, *filter(None, sys.path)])}
+    code = f"from {_MODULE} import main; raise SystemExit(main())"
     try:
         pid = os.posix_spawn(
             sys.executable,
-            [sys.executable, "-IS", "-c", code, str(_SOCKET)],
-            {},
+            [sys.executable, "-PsS", "-c", code, str(_SOCKET)],
+            environ,
             file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), _SOCKET)],
             setpgroup=0,  # the terminal's Ctrl-C is for the engine
             setsigmask=(),
