@@ -313,6 +313,24 @@ def test_a_taken_port_fails_the_start_in_dockers_words(place: Place) -> None:
     assert names(two.netns) == {"lo"}
 
 
+def test_an_engine_that_comes_back_knows_the_ports(place: Place) -> None:
+    """They are shown again, work meanwhile, and are kept from programs of the host."""
+    web, netns = place.run("web", ports={"80/tcp": [("", "8080")]})
+    shown, web.published = web.published, {}
+    for held in place.networks._held.pop(web.id):  # as the kernel does when the engine is killed
+        held.close()
+    with netns.listening(80), place.host.reach("127.0.0.1", 8080):
+        pass
+    place.networks = place.again()
+    place(place.networks.adopt, web)
+    assert web.published == shown
+    with pytest.raises(OSError, match="in use"), place.host.listening(8080):
+        pass
+    place.stop(web)
+    with place.host.listening(8080):
+        pass
+
+
 @pytest.mark.parametrize(
     ("port", "bindings", "says"),
     [
