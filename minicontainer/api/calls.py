@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from minicontainer.api.connection import Connection, Request
     from minicontainer.api.interface import Engine
+    from minicontainer.record import Record
 
 JSON_LIMIT = 4 * 1024 * 1024
 JSON_TYPE = "application/json"
@@ -104,12 +105,15 @@ class Call:
 
     def text(self, name: str, default: str = "") -> str:
         """Give the first value of a parameter."""
-        values = self.request.query.get(name)
+        values = self.texts(name)
         return values[0] if values else default
 
     def texts(self, name: str) -> list[str]:
         """Give all values of a parameter."""
-        return self.request.query.get(name, [])
+        values = self.request.query.get(name, [])
+        if any("\0" in value for value in values):
+            raise InvalidArgument(f'invalid value for "{name}": it holds a NUL character')
+        return values
 
     def flag(self, name: str, default: bool = False) -> bool:
         """Read a boolean: false is "", 0, no, false or none in any case, true is all else."""
@@ -163,8 +167,13 @@ class Call:
         except (ValueError, RecursionError) as error:
             raise InvalidArgument(f"invalid JSON: {error}") from None
 
-    def json_object(self, required: bool = True) -> dict[str, Any]:
-        """Read the body as a JSON object; {} for an empty body that is not required."""
+    def json_object(self, shape: type[Record], required: bool = True) -> dict[str, Any]:
+        """Read the body as a JSON object; {} for an empty body that is not required.
+
+        Args:
+            shape: the types that its fields must have.
+            required: raise for an empty body.
+        """
         value = self.json(required)
         if value is None:
             if required:
@@ -174,6 +183,7 @@ class Call:
             raise InvalidArgument(
                 f"invalid JSON: expected an object, got {jsontext.dump(value)[:60]}"
             )
+        shape.from_json(value)
         return value
 
 

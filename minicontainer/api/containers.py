@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 
 from minicontainer import jsontext
-from minicontainer.api import relay, streams
+from minicontainer.api import bodies, relay, streams
 from minicontainer.api.calls import JSON_TYPE, NO_CONTENT, Answer, error_answer, json_answer
 from minicontainer.engine.options import AttachOptions, LogOptions
 from minicontainer.errors import Conflict, Error, InvalidArgument
@@ -39,6 +39,7 @@ def create(call: Call) -> Answer:
         raise InvalidArgument("config cannot be empty in order to create a container")
     if not isinstance(config, dict):
         raise InvalidArgument("invalid JSON: the configuration of a container is an object")
+    bodies.Container.from_json(config)
     name, platform = call.text("name"), call.text("platform")
     return json_answer(call.engine.containers.create(config, name, platform), 201)
 
@@ -109,7 +110,8 @@ def rename(call: Call) -> Answer:
 
 def update(call: Call) -> Answer:
     """POST /containers/{name}/update."""
-    return json_answer(call.engine.containers.update(call.name, call.json_object()))
+    body = call.json_object(bodies.Update)
+    return json_answer(call.engine.containers.update(call.name, body))
 
 
 def resize(call: Call) -> Answer:
@@ -297,7 +299,7 @@ def commit(call: Call) -> Answer:
     query: dict[str, Any] = {name: call.text(name) for name in ("repo", "tag", "comment", "author")}
     query["changes"] = [change for text in call.texts("changes") for change in text.splitlines()]
     query["pause"] = call.flag("pause", default=True)
-    config = call.json_object(required=False)
+    config = call.json_object(bodies.Config, required=False)
     return json_answer(call.engine.containers.commit(call.text("container"), query, config), 201)
 
 

@@ -5,7 +5,7 @@ See: Docker Engine API, "Exec".
 
 from __future__ import annotations
 
-from minicontainer.api import streams
+from minicontainer.api import bodies, streams
 from minicontainer.api.calls import Answer, json_answer
 from minicontainer.api.containers import window_size
 from minicontainer.errors import Conflict, InvalidArgument
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def create(call: Call) -> Answer:
     """POST /containers/{name}/exec."""
-    body = call.json_object()
+    body = call.json_object(bodies.Exec)
     if not body.get("Cmd"):
         raise InvalidArgument("No exec command specified")
     return json_answer(call.engine.execs.create(call.name, body), 201)
@@ -26,7 +26,7 @@ def create(call: Call) -> Answer:
 
 def start(call: Call) -> Answer | None:
     """POST /exec/{name}/start: the connection becomes the program's streams, unless detached."""
-    body = call.json_object(required=False)
+    body = call.json_object(bodies.ExecStart, required=False)
     told = call.engine.execs.inspect(call.name)
     if told.get("Running"):
         raise Conflict(f"Error: Exec command {call.name} is already running")

@@ -5,6 +5,7 @@ See: Docker Engine API, "Network".
 
 from __future__ import annotations
 
+from minicontainer.api import bodies
 from minicontainer.api.calls import NO_CONTENT, Answer, json_answer
 
 TYPE_CHECKING = False
@@ -24,7 +25,8 @@ def inspect(call: Call) -> Answer:
 
 def create(call: Call) -> Answer:
     """POST /networks/create."""
-    return json_answer(call.engine.networks.create(call.json_object()), 201)
+    body = call.json_object(bodies.Network)
+    return json_answer(call.engine.networks.create(body), 201)
 
 
 def remove(call: Call) -> Answer:
@@ -35,13 +37,15 @@ def remove(call: Call) -> Answer:
 
 def connect(call: Call) -> Answer:
     """POST /networks/{name}/connect."""
-    call.engine.networks.connect(call.name, call.json_object())
+    body = call.json_object(bodies.Connect)
+    call.engine.networks.connect(call.name, body)
     return Answer()
 
 
 def disconnect(call: Call) -> Answer:
     """POST /networks/{name}/disconnect."""
-    call.engine.networks.disconnect(call.name, call.json_object())
+    body = call.json_object(bodies.Connect)
+    call.engine.networks.disconnect(call.name, body)
     return Answer()
 
 

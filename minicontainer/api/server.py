@@ -230,6 +230,8 @@ class Server:
         return self._send(connection, request.method, answer)
 
     def _call(self, request: Request, connection: Connection) -> Answer | None:
+        if "\0" in request.path:
+            raise InvalidArgument("invalid path: it holds a NUL character")
         version, path = routes.split_version(request.path)
         handler, names = routes.find(request.method, path)
         return handler(Call(self.engine, request, connection, version, names))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from minicontainer.api import streams
 from minicontainer.api.calls import JSON_TYPE, NO_CONTENT, Answer, json_answer
+from minicontainer.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def disk_usage(call: Call) -> Answer:
 
 def auth(call: Call) -> Answer:
     """POST /auth: try credentials at a registry."""
-    return json_answer(call.engine.system.auth(call.json_object()))
+    return json_answer(call.engine.system.auth(call.json_object(Record)))
 
 
 def events(call: Call) -> Answer:

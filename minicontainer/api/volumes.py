@@ -5,6 +5,7 @@ See: Docker Engine API, "Volume".
 
 from __future__ import annotations
 
+from minicontainer.api import bodies
 from minicontainer.api.calls import NO_CONTENT, Answer, json_answer
 
 TYPE_CHECKING = False
@@ -24,7 +25,8 @@ def inspect(call: Call) -> Answer:
 
 def create(call: Call) -> Answer:
     """POST /volumes/create."""
-    return json_answer(call.engine.volumes.create(call.json_object()), 201)
+    body = call.json_object(bodies.Volume)
+    return json_answer(call.engine.volumes.create(body), 201)
 
 
 def remove(call: Call) -> Answer:

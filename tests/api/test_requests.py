@@ -121,6 +121,41 @@ def test_a_body_that_is_no_configuration_is_refused(wire: Wire, body: bytes, wor
     assert wire.ask("GET", "/containers/json").json() == []
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        ("/containers/create", {"Volumes": ["/x"]}, "Volumes: expected an object"),
+        ("/containers/create", {"Labels": {"a": 1}}, "Labels.a: expected a string, got 1"),
+        ("/containers/create", {"ExposedPorts": "80"}, "ExposedPorts: expected an object"),
+        (
+            "/containers/create",
+            {"HostConfig": {"PidsLimit": "x"}},
+            "PidsLimit: expected",
+        ),
+        ("/containers/create", {"Env": "A=1"}, "Env: expected a list"),
+        ("/containers/x/update", {"RestartPolicy": "no"}, "RestartPolicy: expected an object"),
+        ("/containers/x/exec", {"Cmd": "id"}, "Cmd: expected a list"),
+        ("/containers/x/exec", {"Cmd": ["id"], "User": 1}, "User: expected a string"),
+        ("/networks/create", {"Name": "x", "IPAM": {"Config": 1}}, "IPAM.Config: expected a list"),
+        ("/networks/x/connect", {"EndpointConfig": []}, "EndpointConfig: expected an object"),
+        ("/volumes/create", {"DriverOpts": {"a": []}}, "DriverOpts.a: expected a string"),
+        ("/commit?container=x", {"Env": 1}, "Env: expected a list"),
+        ("/commit?container=x", [], "invalid JSON: expected an object"),
+    ],
+)
+def test_a_wrong_type_is_named_by_its_path(wire: Wire, path: str, body: object, words: str) -> None:
+    """Before anything is done."""
+    reply = wire.post(path, body)
+    assert (reply.status, words in reply.message) == (400, True), reply.message
+
+
+@pytest.mark.parametrize("path", ["/containers/%00/json", "/containers/x/logs?stdout=1&tail=%00"])
+def test_a_nul_is_refused(wire: Wire, path: str) -> None:
+    """No system call takes it."""
+    reply = wire.ask("GET", path)
+    assert (reply.status, "NUL" in reply.message) == (400, True)
+
+
 def test_a_body_of_another_type_is_refused(wire: Wire) -> None:
     """In Docker's words."""
     reply = wire.ask("POST", "/containers/create", b"{}", kind="text/plain")
