@@ -128,20 +128,19 @@ def pause(engine: Engine, container: Container) -> None:
     Raises:
         Conflict: it does not run, or is paused.
     """
-    with container.changed:
-        state = container.state
-        if state.status == "paused":
+    # Not under `changed`: freezing can take a while, and the watching thread needs that.
+    with container.operating:
+        status = container.state.status
+        if status == "paused":
             raise Conflict(f"container {container.id} is already paused")
-        if state.status == "restarting":
+        if status == "restarting":
             raise Conflict(
                 f"container {container.id} is restarting, wait until the container is running"
             )
-        if state.status != "running":
+        if status != "running":
             raise Conflict(f"container {container.id} is not running")
         operations.pause(container.id, engine.supervisor.state_store)
-        state.status = "paused"
-        container.save(engine.table)
-        container.changed.notify_all()
+        _change_status(engine, container, "running", "paused")
     engine.publish(container, "pause")
 
 
@@ -151,11 +150,18 @@ def resume(engine: Engine, container: Container) -> None:
     Raises:
         Conflict: it is not paused.
     """
-    with container.changed:
+    with container.operating:
         if container.state.status != "paused":
             raise Conflict(f"container {container.id} is not paused")
         operations.resume(container.id, engine.supervisor.state_store)
-        container.state.status = "running"
-        container.save(engine.table)
-        container.changed.notify_all()
+        _change_status(engine, container, "paused", "running")
     engine.publish(container, "unpause")
+
+
+def _change_status(engine: Engine, container: Container, before: str, after: str) -> None:
+    """Note a change, unless the container has ended meanwhile."""
+    with container.changed:
+        if container.state.status == before:
+            container.state.status = after
+            container.save(engine.table)
+            container.changed.notify_all()
