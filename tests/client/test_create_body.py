@@ -8,12 +8,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socketserver
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -21,46 +18,7 @@ import pytest
 
 from tests.conftest import PATIENCE_S, command
 
-
-class Recorder(socketserver.ThreadingUnixStreamServer):
-    """An engine that answers each create with an ID, and keeps its query and its body."""
-
-    daemon_threads = True
-
-    def __init__(self, path: str) -> None:
-        self.kept: list[tuple[str, Any]] = []
-        super().__init__(path, _Handler)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Recorder
-
-    def do_HEAD(self) -> None:  # the base class's name
-        self._answer(b"")
-
-    do_GET = do_HEAD  # noqa: N815  # likewise
-
-    def do_POST(self) -> None:  # likewise
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.kept.append((self.path.partition("?")[2], json.loads(body)))
-        self._answer(b'{"Id": "abc", "Warnings": []}', 201)
-
-    def _answer(self, body: bytes, status: int = 200) -> None:
-        self.send_response(status)
-        self.send_header("Api-Version", "1.50")
-        self.send_header("Ostype", "linux")
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def address_string(self) -> str:
-        """A unix socket's client has no address."""
-        return "client"
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+from .recorder import Recorder, serving
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +26,9 @@ def recorder() -> Iterator[Recorder]:
     """The stand-in for an engine."""
     if not shutil.which("docker"):
         pytest.skip("docker, the client, is missing")
-    directory = tempfile.mkdtemp(prefix="minic-")
-    server = Recorder(f"{directory}/socket")
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    directory = Path(tempfile.mkdtemp(prefix="minic-"))
+    with serving(directory / "socket", {}) as server:
+        yield server
     shutil.rmtree(directory)
 
 
