@@ -71,7 +71,8 @@ TRUTHS = st.one_of(
 )
 VALUES = st.one_of(
     TEXTS, NUMBERS, TRUTHS,
-    st.tuples(st.sampled_from(["upper", "lower", "title", "json", "len", "print", "println"]), TEXTS)
+    st.tuples(st.sampled_from(["upper", "lower", "title", "json", "len", "print", "println"]),
+    TEXTS)
     .map(" ".join),
     st.tuples(TEXTS, st.sampled_from(["upper", "json", "printf `%s|`", "printf `%5.2s`", "len"]))
     .map(" | ".join),
@@ -87,7 +88,8 @@ VALUES = st.one_of(
         'index .Labels "a"', 'index .Labels "nosuch"', 'split .Name ""',
         'join (split "a,b" ",") "+"',
         "json .Labels", "json .", "pad .Name 1 2", "truncate .Name 2", "slice .Name 1",
-        ".Nosuch", ".Labels", ".Options", "nosuch .Name", ".Name.Nosuch", 'index (split "a,b" ",") 1', ".Labels.a",
+        ".Nosuch", ".Labels", ".Options", "nosuch .Name", ".Name.Nosuch",
+        'index (split "a,b" ",") 1', ".Labels.a",
     ]),
 )  # fmt: skip
 ACTIONS = st.one_of(
