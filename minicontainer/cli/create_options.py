@@ -206,7 +206,12 @@ _ROOTFS = Option(
     flag=Flag(name="rootfs", metavar="DIR", help="start from a directory, and not from an image"),
     member="Rootfs",
 )
-CREATE_OPTIONS = (*OPTIONS, _ROOTFS)
+_WITHOUT = _list(
+    "without", _HOST + "Without",
+    "leave a part of the isolation out, and show what leaks: pid, network, memory, seccomp, …",
+    metavar="PART",
+)  # fmt: skip
+CREATE_OPTIONS = (*OPTIONS, _ROOTFS, _WITHOUT)
 
 CREATE_FLAGS = tuple(option.flag for option in CREATE_OPTIONS)
 RUN_FLAGS = (

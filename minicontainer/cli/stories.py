@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 import threading
 from contextlib import ExitStack, contextmanager
 
 from minicontainer import jsontext, steps
 from minicontainer.cli.client import Client, EngineError, Lost, send_request
 from minicontainer.cli.exits import EXIT_ENGINE, Exit
+from minicontainer.cli.output import say, tell
 from minicontainer.contexts import suppress
 from minicontainer.learn import narration
 from minicontainer.learn.explain import Explainer
@@ -76,11 +78,32 @@ def _listeners(asked: Asked, name: str, stack: ExitStack) -> Iterator[Listener]:
         explainer = Explainer(sys.stderr, asked.explain, lang)
         stack.callback(explainer.finish)
         yield explainer
+    if without := getattr(asked, "without", None):
+        yield _LeakReport(without)
     if asked.record:
         out = stack.enter_context(_opened(asked.record))
         recorder = Recorder(out, f"{name} {' '.join(asked.words)}", narration.in_all_languages)
         stack.callback(recorder.finish)
         yield recorder
+
+
+class _LeakReport:
+    """Prints what a container can reach because a part was left out: see `engine.leaks`."""
+
+    def __init__(self, without: list[str]) -> None:
+        self._without = ", ".join(without)
+
+    def __call__(self, event: Event) -> None:
+        """Print a finding, and how to see it oneself in the container; a warning before all."""
+        if event.step == "look-for-leaks" and not event.call:
+            say(f"without {self._without}: this container is for learning, and not for use")
+        part, _, what = (event.object or "").removeprefix("leak:").partition(": ")
+        if event.step != "look-for-leaks" or not what:
+            return
+        for line in textwrap.wrap(f"{part}: {what}: {event.after}", 74, initial_indent="  ",
+                                  subsequent_indent="    ", break_long_words=False):  # fmt: skip
+            tell(line)
+        tell(f"    look yourself: {event.shell}")
 
 
 def _print_json(event: Event) -> None:

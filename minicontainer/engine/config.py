@@ -147,6 +147,7 @@ class HostConfig(Record, names=pascal, json=_HOST_NAMES):
 
     Args:
         no_new_privileges: ours; in Docker's API it is one of security_opt.
+        without: ours: the parts of the isolation that are left out: `leaks`.
     """
 
     binds: tuple[str, ...] = ()
@@ -217,6 +218,7 @@ class HostConfig(Record, names=pascal, json=_HOST_NAMES):
     restart_policy: RestartPolicy = RestartPolicy()
     auto_remove: bool = False
     runtime: str = ""
+    without: tuple[str, ...] = ()
 
 
 class NetworkingConfig(Record, names=pascal):

@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 
 from minicontainer import steps
-from minicontainer.engine import bundles, health, protocol, restarts
+from minicontainer.engine import bundles, health, leaks, protocol, restarts
 from minicontainer.engine.errors_of_starts import explained
 from minicontainer.engine.monitor import read_exit
 from minicontainer.engine.spawning import Spawner
@@ -139,6 +139,8 @@ class Supervisor:
             created = self.expect(monitor, protocol.Created, container)
             steps.take(engine.networks.connect_container, container, created.pid)
             bundles.write_etc(container)  # with its address
+            if config.host_config.without:
+                steps.take(leaks.look_for_leaks, config.host_config.without, created.pid)
             monitor.send(protocol.Proceed())
             started = self.expect(monitor, protocol.Started, container)
         except (Error, OSError):

@@ -12,6 +12,7 @@ import sys
 import textwrap
 
 from minicontainer.cgroups import hierarchies
+from minicontainer.engine import leaks
 from minicontainer.errors import NotFound
 from minicontainer.kernel import capabilities
 from minicontainer.record import Record
@@ -110,24 +111,12 @@ def _mounts(pid: int) -> Values:
 
 
 def _limits(pid: int) -> Values:
-    """Give the limits in the control files of the process's cgroups, as this process sees them."""
-    seen = hierarchies.parse(_read(os.getpid(), "mountinfo"), _read(pid, "cgroup"))
-    found = {}
-    for hierarchy in (*seen.v1, *filter(None, (seen.unified,))):
-        group = hierarchy.mount_point.rstrip("/") + hierarchy.own_below_mount().rstrip("/")
-        kind = ",".join(hierarchy.controllers) or "unified"
-        found[f"cgroup {kind}"] = hierarchy.own_below_mount()
-        there = set(os.listdir(group)) if os.path.isdir(group) else set()
-        for name in _LIMITS:
-            if name in there:
-                with open(f"{group}/{name}", encoding="utf-8") as file:
-                    found[name] = _unlimited("; ".join(file.read().split("\n")).strip("; "))
-    return found
-
-
-def _unlimited(value: str) -> str:
-    """Spell the largest number of pages, which v1 has for no limit, as v2 does."""
-    return "max" if value in ("9223372036854771712", "-1") else value
+    """Give the process's cgroups, and the limits in their control files."""
+    groups = (line.split(":", 2) for line in _read(pid, "cgroup").splitlines())
+    return {
+        **{f"cgroup {names or 'unified'}": group for _, names, group in groups},
+        **leaks.limits_of(pid, _LIMITS),
+    }
 
 
 def _capabilities(pid: int) -> Values:
