@@ -18,9 +18,16 @@ import os
 import socket
 import sys
 
+from minicontainer import jsontext
+from minicontainer.cgroups.cgroup import open_cgroup
 from minicontainer.engine import exec_process, monitor
 from minicontainer.engine.protocol import Connection, StartContainer, StartExec
 from minicontainer.kernel import process, signals
+from minicontainer.runtime.config.defaults import default_spec
+from minicontainer.runtime.config.seccomp_profile import default_profile
+from minicontainer.runtime.config.spec import Spec
+from minicontainer.runtime.config.spec_check import check
+from minicontainer.runtime.container.state import State
 from minicontainer.runtime.parent import interpreter
 
 TYPE_CHECKING = False
@@ -49,6 +56,7 @@ def serve(engine: Connection) -> int:
     process.set_name("minic:spawner")
     for name in _WARM:
         __import__(name)
+    _rehearse()
     # The kernel takes the exit status of each child; a monitor gives it its usual meaning again.
     signals.handle(signals.SIGCHLD, signals.SIG_IGN)
     for number in (signals.SIGINT, signals.SIGTERM):  # of the engine's terminal
@@ -64,6 +72,18 @@ def serve(engine: Connection) -> int:
         for descriptor in descriptors:
             os.close(descriptor)
     return 0
+
+
+def _rehearse() -> None:
+    """Do once what every monitor does first: a Record learns to read JSON at its first use."""
+    spec = default_spec()
+    caps = spec.process.capabilities
+    profile = default_profile(caps.bounding if caps else ())
+    spec = spec.replace(linux=spec.linux.replace(seccomp=profile))
+    text = jsontext.dump(spec.to_json())
+    check(Spec.from_json(jsontext.parse(text)))
+    state = State(id="x", bundle="/", cgroup=open_cgroup("/minicontainer").path)
+    State.from_json(jsontext.parse(jsontext.dump(state.to_json())))
 
 
 def _become(message: object, descriptors: list[int]) -> NoReturn:
