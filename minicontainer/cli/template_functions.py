@@ -231,7 +231,12 @@ def _join(values: Any, separator: str) -> str:
 
 
 def _title(text: str) -> str:
-    return " ".join(word[:1].upper() + word[1:] for word in text.split(" "))
+    """Begin every word with a capital, as strings.Title does: it ends at a sign or a blank."""
+    shown, begins = "", True
+    for char in text:
+        shown += char.upper() if begins else char
+        begins = char.isspace() if ord(char) > 127 else not (char.isalnum() or char == "_")
+    return shown
 
 
 def _pad(text: str, before: int, after: int) -> str:
