@@ -8,6 +8,9 @@ See: Docker Engine API, ImageCreate.
 
 from __future__ import annotations
 
+import time
+
+from minicontainer.cli import units
 from minicontainer.cli.exits import Exit
 
 TYPE_CHECKING = False
@@ -15,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, TextIO
 
-# What a layer goes through at once or in a blink: at a terminal its bar says it.
-_SECONDS_BETWEEN = 0.1
+_SECONDS_BETWEEN = 0.1  # two drawings of the bars
+_COMPLETE = ("Pull complete", "Already exists", "Pushed", "Layer already exists")
 
 
 def show_progress(
@@ -62,7 +65,7 @@ def _write_line(message: dict[str, Any], out: TextIO, seen: dict[str, str]) -> N
 
 
 class _Bars:
-    """A line for each layer, redrawn in place."""
+    """A line for each layer, redrawn in place: status, bar, bytes, speed."""
 
     def __init__(self, out: TextIO) -> None:
         from rich import progress  # 60 ms that only a terminal pays for
@@ -72,11 +75,11 @@ class _Bars:
         self._progress = progress.Progress(
             progress.TextColumn("{task.description}: {task.fields[status]}", markup=False),
             progress.BarColumn(bar_width=30),
-            progress.DownloadColumn(),
-            progress.TransferSpeedColumn(),
+            progress.TextColumn("{task.fields[amount]}", markup=False),
             console=self._console, refresh_per_second=1 / _SECONDS_BETWEEN,
         )  # fmt: skip
         self._tasks: dict[str, Any] = {}
+        self._since: dict[str, tuple[float, str]] = {}
 
     def follow(self, messages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         """Show messages until the last; what is no layer's stands above the bars."""
@@ -89,26 +92,32 @@ class _Bars:
                 elif "stream" in message:
                     self._console.print(message["stream"], end="")
                 elif message.get("id") and "progressDetail" in message:
-                    self._update(message)
+                    self._update(message["id"], message["status"], message["progressDetail"] or {})
                 else:
                     name = message.get("id")
                     status = message.get("status", "")
                     self._console.print(f"{name}: {status}" if name else status)
         return results
 
-    def _update(self, message: dict[str, Any]) -> None:
-        name, detail = message["id"], message.get("progressDetail") or {}
+    def _update(self, name: str, status: str, detail: dict[str, Any]) -> None:
         if name not in self._tasks:
-            self._tasks[name] = self._progress.add_task(name, total=None, status="")
-        values: dict[str, Any] = {"status": message.get("status", "")}
-        if detail.get("current"):
-            values |= {"completed": detail["current"], "total": detail.get("total") or None}
-        elif values["status"] in (
-            "Pull complete",
-            "Already exists",
-            "Pushed",
-            "Layer already exists",
-        ):
+            self._tasks[name] = self._progress.add_task(name, total=1, status="", amount="")
+        values: dict[str, Any] = {"status": status}
+        current, total = detail.get("current") or 0, detail.get("total") or 0
+        if current:
+            values["amount"] = self._amount(name, status, current, total)
+            values |= {"completed": current, "total": max(total, current)}
+        elif status in _COMPLETE:
             task = self._progress.tasks[self._tasks[name]]
-            values |= {"completed": task.total or 1, "total": task.total or 1}
+            values |= {"completed": task.total, "amount": ""}
         self._progress.update(self._tasks[name], **values)
+
+    def _amount(self, name: str, status: str, current: int, total: int) -> str:
+        """Write how much of a layer is done, and how fast that was."""
+        since, before = self._since.get(name, (0.0, ""))
+        if before != status:
+            since = time.monotonic()
+            self._since[name] = since, status
+        elapsed = time.monotonic() - since
+        speed = f"  {units.size(current / elapsed, 3)}/s" if elapsed > _SECONDS_BETWEEN else ""
+        return f"{units.size(current, 3)}{f'/{units.size(total, 3)}' if total else ''}{speed}"
