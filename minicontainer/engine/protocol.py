@@ -59,7 +59,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-LARGEST_MESSAGE = 1 << 17
+LARGEST_MESSAGE = 4 << 20  # a program's arguments and variables can be 2 MiB
+_SO_SNDBUFFORCE = 32  # socket(7): above the host's limit, with CAP_NET_ADMIN
 _MOST_DESCRIPTORS = 253  # SCM_MAX_FD of the kernel
 
 
@@ -288,7 +289,9 @@ class Connection:
         """Wait for the next message and its descriptors; None when the other side is gone."""
         room = socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4)
         try:
-            data, extra, _, _ = self.sock.recvmsg(LARGEST_MESSAGE, room, socket.MSG_CMSG_CLOEXEC)
+            # a packet that is larger than the room for it would be cut: ask for its size first
+            size = self.sock.recv_into(bytearray(1), 1, socket.MSG_PEEK | socket.MSG_TRUNC)
+            data, extra, _, _ = self.sock.recvmsg(size or 1, room, socket.MSG_CMSG_CLOEXEC)
         except ConnectionError:
             return None
         if not data:
@@ -309,7 +312,10 @@ def pair() -> tuple[Connection, Connection]:
     """Make both ends of a connection."""
     one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in (one, other):
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST_MESSAGE * 2)
+        try:
+            end.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, LARGEST_MESSAGE)
+        except OSError:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST_MESSAGE)
     return Connection(one), Connection(other)
 
 

@@ -144,6 +144,14 @@ def test_exec(lab: Lab) -> None:
     assert lab.engine.containers.inspect(made)["ExecIDs"] is None
 
 
+def test_exec_with_a_large_environment(lab: Lab) -> None:
+    """Half a MiB, in one message."""
+    made = lab.start("sleep", "1000")
+    variables = [f"V{number}={'x' * 20_000}" for number in range(25)]
+    code, data = _exec(lab, made, "sh", "-c", "echo ${#V24}", Env=variables)
+    assert (code, payload(data)) == (0, b"20000\n")
+
+
 @pytest.mark.parametrize(("program", "code"), [("nosuch", 127), ("/etc", 126)])
 def test_exec_of_what_cannot_run(lab: Lab, program: str, code: int) -> None:
     """The reason comes in the stream, since the status has been sent."""
