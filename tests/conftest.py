@@ -178,7 +178,7 @@ class Run:
         """Run a script in the background; return when it has printed a line, `ready` or another."""
         name = f"test-{os.getpid()}-{time.monotonic_ns()}"
         arguments = self.arguments(("/bin/sh", "-c", script), ("--name", name, *options), without)
-        running = start_in_background(arguments, self.exec_root / "containers" / name)
+        running = start_in_background(arguments, self.exec_root / "sandboxes" / name)
         self.background.append(running)
         return running
 

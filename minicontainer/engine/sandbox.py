@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from minicontainer.engine.config import ContainerConfig
     from minicontainer.runtime.parent.lifecycle import Container
 
+SANDBOXES = "sandboxes"  # the directory of them, in the data root and in the exec root
 _NETWORK = "minicontainer.network"
 # What a container gets has modes of its own: all its users must reach them.
 _UMASK = 0o022
@@ -58,8 +59,9 @@ class Sandbox:
 
     def __init__(self, data_root: str, exec_root: str) -> None:
         self.data_root = data_root
-        self._directories = Store(os.path.join(data_root, "containers"))
-        self._names = Store(os.path.join(exec_root, "containers"))
+        # apart from the engine's containers, which no command holds: `sweep` would remove them
+        self._directories = Store(os.path.join(data_root, SANDBOXES))
+        self._names = Store(os.path.join(exec_root, SANDBOXES))
         self._network_state = os.path.join(exec_root, "network")
 
     def run(self, config: ContainerConfig, say: Callable[[str], None]) -> Outcome:

@@ -24,7 +24,7 @@ def containers_in(*roots: Path) -> list[str]:
     return [
         str(path)
         for root in roots
-        for path in (root / "containers").glob("*")
+        for path in (root / "sandboxes").glob("*")
         if not path.name.startswith(".")
     ]
 

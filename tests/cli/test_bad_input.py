@@ -357,7 +357,7 @@ def test_a_disk_that_is_full_or_read_only(run: Run, root: str, options: str) -> 
 def test_a_file_where_the_state_should_be(refused: Refused, run: Run) -> None:
     """Somebody's slip with --exec-root."""
     run.exec_root.touch()
-    refused(f"can't keep state in {run.exec_root}/containers: Not a directory")
+    refused(f"can't keep state in {run.exec_root}/sandboxes: Not a directory")
 
 
 def test_text_from_outside_stays_on_its_line(refused: Refused) -> None:

@@ -112,7 +112,7 @@ def test_the_next_command_takes_away_what_is_left(run: Run) -> None:
     """Cgroup, layer, state: the same look finds them before."""
     container = run.start("echo ready; sleep 600", "--net", "none")
     directory = Path(str(container.state["bundle"]))
-    state = run.exec_root / "containers" / str(container.state["id"])
+    state = run.exec_root / "sandboxes" / str(container.state["id"])
     _kill_command(container)
     wait_until(lambda: not Path(f"/proc/{container.pid}").exists(), "process 1's end")
     assert directory.exists()
@@ -146,5 +146,5 @@ def test_a_running_container_is_not_taken_away(run: Run) -> None:
 def test_nothing_is_left_after_an_ordinary_end(run: Run) -> None:
     """No file in the two roots; at mounts, cgroups, links, processes every test here looks."""
     run("mkdir /x; sleep 600 & exit 1", "--memory", "64m", "--init")
-    assert not list((run.data_root / "containers").iterdir())
-    assert [path.name for path in (run.exec_root / "containers").iterdir()] in ([], [".filters"])
+    assert not list((run.data_root / "sandboxes").iterdir())
+    assert [path.name for path in (run.exec_root / "sandboxes").iterdir()] in ([], [".filters"])

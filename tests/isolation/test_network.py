@@ -134,7 +134,7 @@ def test_a_server_is_reached_over_the_bridge(run: Run, played_host: PlayedHost) 
         assert "masquerade" in played_host.run("nft", "list", "ruleset")
         assert len(played_host.json("link")) == len(before) + 2  # the bridge, and one end of a pair
     finally:
-        state = run.exec_root / "containers" / "server" / "state.json"
+        state = run.exec_root / "sandboxes" / "server" / "state.json"
         os.kill(json.loads(state.read_text())["pid"], signal.SIGKILL)
         server.communicate(timeout=PATIENCE_S)
     wait_until(lambda: played_host.json("link") == before, "the links' end")

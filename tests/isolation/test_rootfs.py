@@ -64,7 +64,7 @@ def test_what_a_container_writes_ends_with_it(run: Run) -> None:
     """The next one starts from the image again."""
     assert run("echo x > /etc/passwd; cat /etc/passwd").output == "x\n"
     assert run("cat /etc/passwd").output.startswith("root:")
-    assert list((run.data_root / "containers").iterdir()) == []
+    assert list((run.data_root / "sandboxes").iterdir()) == []
 
 
 def test_two_containers_write_side_by_side(run: Run) -> None:
