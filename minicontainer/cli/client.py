@@ -360,20 +360,20 @@ def _connect(address: Address) -> Any:
 
 
 def _tls_socket(connected: Any, address: Address) -> Any:
+    import os
     import ssl  # 15 ms that only TLS costs
 
     tls = address.tls
     assert tls is not None
+    files = (tls.ca, tls.cert, tls.key) if tls.verify else ()
+    if missing := next((path for path in files if path and not os.path.exists(path)), ""):
+        raise Lost(f"can't speak TLS: open {missing}: no such file or directory", EXIT_FAILED, True)
     context = ssl.create_default_context(cafile=tls.ca if tls.verify and tls.ca else None)
     if not tls.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    if tls.cert:
-        try:
-            context.load_cert_chain(tls.cert, tls.key)
-        except FileNotFoundError:
-            if tls.verify:
-                raise
+    if os.path.exists(tls.cert):
+        context.load_cert_chain(tls.cert, tls.key)
     return context.wrap_socket(connected, server_hostname=address.host)
 
 

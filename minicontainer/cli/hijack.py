@@ -11,6 +11,7 @@ See: Docker Engine API, ContainerAttach "Stream format"; signal(7); poll(2).
 
 from __future__ import annotations
 
+import _socket
 import os
 import select
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from minicontainer.cli.client import Connection
 
 _BLOCK = 65536
+_TLS_WAITS = ("SSLWantWriteError", "SSLWantReadError")  # by name: ssl is imported where TLS is used
 _STDERR, _SYSTEM = 2, 3  # a frame's first byte; 0 and 1 are stdin and stdout
 DETACH_KEYS = "ctrl-p,ctrl-q"
 # Of the signals that this process can catch, those that say nothing about the program.
@@ -208,13 +210,17 @@ class Session:
             pass
         except (BrokenPipeError, ConnectionResetError):
             self._pending, self._ended = b"", True  # the program has closed its input
+        except OSError as error:
+            if type(error).__name__ not in _TLS_WAITS:
+                raise
         finally:
             socket.setblocking(True)
 
     def _half_close(self, socket: Any) -> None:
         """End the input, and keep on reading the output."""
         with suppress(OSError):  # the engine has gone meanwhile
-            socket.shutdown(1)
+            # Not its own method: that of a TLS socket would drop TLS for what is still to be read.
+            _socket.socket.shutdown(socket, _socket.SHUT_WR)
 
     def _signalled(self, numbers: bytes) -> None:
         for number in numbers:
