@@ -1,0 +1,68 @@
+"""The commands of docs/tutorials/see-through.md, typed as they stand there, in both languages."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import CHECKOUT, PATIENCE_S
+
+if TYPE_CHECKING:
+    from tests.learn.conftest import Engine
+
+TUTORIALS = CHECKOUT / "docs" / "tutorials"
+PAGES = {"en": TUTORIALS / "see-through.md", "ru": TUTORIALS / "see-through.ru.md"}
+# What the reader is promised to see, by a word of the command.
+SEEN = {
+    "--explain=steps": r"hello[\s\S]*1\. send-request[\s\S]*\. run-program ",
+    "isolate-mounts": r"mount --make-rprivate /",
+    "enter-rootfs": r"pivot_root",
+    "drop-bounding-set": r"drop-bounding-set[\s\S]*become-user[\s\S]*set-capabilities",
+    "replay --lang en start.rec": r"1/\d+\. send-request",
+    "replay --lang ru start.rec": r"1/\d+\. send-request",
+    "diff host web": r"NAMESPACES[\s\S]*LIMITS[\s\S]*67108864[\s\S]*CAPABILITIES",
+    "--without pid": r"PID +USER[\s\S]* minicontainer [\s\S]*\d+ processes of the host: ",
+    "--without memory": r"no limit but the host's own",
+    "--without seccomp": r"Seccomp:\s+0",
+    "--without user": r"0 +0 +4294967295",
+}  # fmt: skip
+
+
+def commands(lang: str) -> list[str]:
+    """Give the lines of the page's shell blocks."""
+    blocks = re.findall(r"```sh\n(.*?)```", PAGES[lang].read_text(), re.S)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def test_both_pages_have_the_same_commands() -> None:
+    """But for the language that they ask for."""
+    russian = [line.replace("--lang ru", "--lang en") for line in commands("ru")]
+    assert russian == commands("en")
+
+
+@pytest.mark.parametrize("lang", PAGES)
+def test_the_page_holds_what_it_promises(engine: Engine, tmp_path: Path, lang: str) -> None:
+    """Each command ends well, and shows what the text says about it."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, line in (("sudo", '"$@"'), ("minicontainer", f'{" ".join(engine.words())} "$@"')):
+        (programs / name).write_text(f"#!/bin/sh\nexec {line}\n")
+        (programs / name).chmod(0o755)
+    environ = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    untested = set(SEEN)
+    for command in commands(lang):
+        done = subprocess.run(
+            ["sh", "-c", command], cwd=tmp_path, env=environ, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=PATIENCE_S,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        for word in [word for word in SEEN if word in command]:
+            untested.discard(word)
+            assert re.search(SEEN[word], done.stdout + done.stderr), f"{command}\n{done.stdout}"
+    assert all("replay --lang" in word for word in untested)
+    assert os.listdir(tmp_path) == ["bin"]
