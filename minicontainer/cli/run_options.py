@@ -1,4 +1,4 @@
-"""The options of `run`: one table, from which come parser, help and configuration.
+"""The options of `run --rootfs`, which needs no engine: one table for parser, help and body.
 
 Names, spelling and defaults are Docker's.
 """

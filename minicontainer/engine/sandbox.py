@@ -50,7 +50,7 @@ class Outcome(Record):
 
 
 class Sandbox:
-    """The containers of this host.
+    """The containers of `run --rootfs`: each lives as long as the command that runs it.
 
     Args:
         data_root: what is kept over a reboot: /var/lib/minicontainer.
