@@ -116,4 +116,4 @@ def test_joining_nobody_is_refused(run: Run) -> None:
     assert "open pid namespace /nowhere: No such file or directory" in no_path.errors
     wrong = run("true", "--pid", "ns:/proc/self/ns/uts")
     assert wrong.status == 125
-    assert "it is no pid namespace" in wrong.errors
+    assert "it is not a pid namespace" in wrong.errors
