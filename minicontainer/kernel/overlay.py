@@ -1,9 +1,10 @@
-"""Overlay mounts: many directories shown as one, the uppermost of them writable.
+"""Overlay mounts: several directories shown as one; only the uppermost is written to.
 
-An option of mount(2) says all of it: `lowerdir=/b:/a,upperdir=/u,workdir=/w`. That string has room
-for 4095 bytes, and a colon, comma or backslash of a name must be escaped in it. Linux 6.13 takes
-each directory by a descriptor instead, which has neither limit. On an older kernel a string that
-would be too long names descriptors as well, by their links in /proc.
+mount(2) takes all of it in one option string: `lowerdir=/b:/a,upperdir=/u,workdir=/w`. The string
+can have 4095 bytes, and a colon, comma or backslash in a name must be escaped. Linux 6.13 takes
+each
+directory by a descriptor instead, without either limit. On an older kernel, a string that would be
+too long names descriptors too, by their links in /proc.
 
 See: overlayfs.rst in the kernel's documentation; fsconfig(2).
 """
@@ -28,12 +29,12 @@ _NOT_BY_FD = (errno.EINVAL, errno.ENOSYS, errno.EBADF)
 
 
 class Overlay(Record):
-    """What an overlay is made of.
+    """The parts of an overlay.
 
     Args:
         lowers: the directories that are only read, the uppermost first.
-        upper: takes every write;  work: an empty directory of the same filesystem; both "" for an
-            overlay that is only read.
+        upper: takes every write;  work: an empty directory of the same filesystem; both "" for a
+            read-only overlay.
         words: all other options: userxattr, metacopy=on, ….
     """
 
@@ -43,7 +44,7 @@ class Overlay(Record):
     words: tuple[str, ...] = ()
 
     def options(self) -> tuple[str, ...]:
-        """Write it as the options of a mount, as a config.json has them."""
+        """Return the overlay as mount options, as in a config.json."""
         found = [f"lowerdir={':'.join(_escaped(path, ':') for path in self.lowers)}"]
         if self.upper:
             found += [f"upperdir={_escaped(self.upper)}", f"workdir={_escaped(self.work)}"]
@@ -51,10 +52,10 @@ class Overlay(Record):
 
 
 def parse(options: Iterable[str]) -> Overlay | None:
-    """Read what `Overlay.options` writes.
+    """Parse the result of `Overlay.options`.
 
     Returns:
-        None for what is beyond that, such as layers of data alone (`lowerdir=a::b`).
+        None for other options, such as layers of data alone (`lowerdir=a::b`).
     """
     found: dict[str, str] = {}
     words = []
@@ -81,7 +82,7 @@ def mount(overlay: Overlay, place: int, *, where: str, source: str = "overlay") 
     Args:
         place: a descriptor of the directory to mount on.
         where: that directory's path.
-        source: what mountinfo shall show as its device.
+        source: the device that mountinfo will show.
     Returns:
         A descriptor of the mount's root.
     Raises:
@@ -103,7 +104,7 @@ def mount(overlay: Overlay, place: int, *, where: str, source: str = "overlay") 
 
 
 def _by_descriptors(overlay: Overlay, source: str) -> int:
-    """Make a detached mount by fsconfig(2); give -1 where the kernel takes no descriptors."""
+    """Make a detached mount by fsconfig(2); return -1 if the kernel takes no descriptors."""
     with ExitStack() as stack:
         try:
             context = libc.call("fsopen", "overlay", mounts.FSOPEN_CLOEXEC)
@@ -172,7 +173,7 @@ def _unescaped(text: str) -> str:
 
 
 def _split(text: str, separator: str = ":") -> list[str]:
-    """Split at each separator that no backslash stands before; take the backslashes out."""
+    """Split at each separator without a backslash before it; remove the backslashes."""
     parts = [""]
     characters = iter(text)
     for character in characters:

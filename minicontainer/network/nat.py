@@ -1,10 +1,11 @@
-"""Masquerading, forwarding, publishing: how packets get from a container to the world, and back.
+"""Masquerading, forwarding, publishing: packets between a container and the world.
 
-All rules are in a table of the project's own, `table ip minicontainer`, with a few chains for each
-bridge. They are given to nft(8) as one file, which the kernel takes whole or not at all; no other
-table is touched. A packet must pass the chains of all tables, so where another firewall drops what
-is forwarded (Docker sets such a policy in iptables' FORWARD chain), an accept here can't help:
-there, that firewall must be told of the bridge.
+All rules are in the project's own table, `table ip minicontainer`, with a few chains for each
+bridge.
+nft(8) gets them as one file, which the kernel takes completely or not at all; no other table is
+changed. A packet must pass the chains of all tables. So if another firewall drops forwarded packets
+(Docker sets such a policy in iptables' FORWARD chain), an accept here does not help: that firewall
+needs a rule for the bridge.
 
 See: nft(8); kernel ip-sysctl.rst "ip_forward".
 """
@@ -39,17 +40,19 @@ def write_rules(
     internal: bool = False,
     masquerade: bool = True,
 ) -> None:
-    """Write the rules of one bridge: what leaves its subnet, what comes in, what is published.
+    """Write the rules of one bridge: for packets that leave its subnet, that enter it, for
+    published ports.
 
-    Whatever rules the bridge had are replaced, so that a firewall's restart that flushed them, or
-    a crash half way, is mended by the next container.
+    The bridge's old rules are replaced. So if a firewall's restart flushed them, or a command
+    crashed
+    half way, the next container restores them.
 
     Args:
         published: ports of the host that lead to containers on the bridge.
-        internal: nothing leaves the subnet, and nothing comes in.
-        masquerade: what leaves the subnet gets the host's address.
+        internal: no packet leaves or enters the subnet.
+        masquerade: packets that leave the subnet get the host's address.
     Raises:
-        Unsupported: nft is not installed, or the kernel does not take the rules.
+        Unsupported: nft is not installed, or the kernel refuses the rules.
     """
     postrouting, forward = f"{_TABLE} {bridge}-postrouting", f"{_TABLE} {bridge}-forward"
     rules = _without_chains(bridge)
@@ -72,11 +75,14 @@ def write_rules(
 def _publishing(bridge: str, subnet: IPv4Network, published: list[PublishedPort]) -> str:
     """Write the rules that send packets for published ports to their containers.
 
-    A packet from elsewhere, or from a container, passes `prerouting`; one of the host's own
-    programs passes `output`. Where the sender would see the answer come from another address than
-    it has asked (a container on the same bridge, or a program that asks 127.0.0.1), the container
-    sees the bridge as the sender. A container's packet for 127.0.0.1, which `route_localnet` would
-    let in, is dropped: the host's own services listen there.
+    A packet from another host, or from a container, passes `prerouting`; one of the host's own
+    programs
+    passes `output`. If the answer would come to the sender from another address than it called (a
+    container on the same bridge, or a program that calls 127.0.0.1), the container sees the bridge
+    as
+    the sender. `route_localnet` would also let in a container's packet for 127.0.0.1; it is
+    dropped,
+    since the host's own services listen there.
     """
     before, out = f"{_TABLE} {bridge}-prerouting", f"{_TABLE} {bridge}-output"
     guard, after = f"{_TABLE} {bridge}-guard", f"{_TABLE} {bridge}-postrouting"
@@ -101,7 +107,8 @@ def let_localhost_in(bridge: str) -> None:
     """Let a program of the host reach a published port at 127.0.0.1.
 
     The kernel would drop such a packet on its way to the bridge; see ip-sysctl.rst
-    "route_localnet". The setting goes with the bridge.
+    "route_localnet". The
+    setting is the bridge's, and is removed with it.
     """
     path = f"/proc/sys/net/ipv4/conf/{bridge}/route_localnet"
     if files.read_file(path).strip() != "1":

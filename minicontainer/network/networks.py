@@ -6,10 +6,10 @@
     default route: 172.29.0.1     │ (veth pair)   minic0 172.29.0.1 ── routing, NAT ── the world
         eth0 172.29.0.3 ──────────┼── mc99be27… ──┘ (bridge)
 
-The bridge, the rules and IP forwarding come with the first container and go with the last. What a
-killed predecessor left half made is completed or removed by whoever connects or disconnects next,
-under one lock; a lease holds only as long as its veth link, which the kernel removes with the
-container's network namespace.
+The bridge, the rules and IP forwarding are set up for the first container, and removed with the
+last. If a command was killed half way, the next one that connects or disconnects completes or
+removes what it left, under one lock. A lease is valid only as long as its veth link, which the
+kernel removes with the container's network namespace.
 """
 
 from __future__ import annotations
@@ -30,18 +30,20 @@ if TYPE_CHECKING:
 
 
 class Network(Record):
-    """What a network shall be.
+    """The properties of a network.
 
     Args:
         name: for messages.
         bridge: the bridge's link; at most 15 bytes.
-        subnets: tried in this order when the bridge is made: the first one that the host has no
-            address in and no route to. A bridge that is there keeps the subnet of its address.
+        subnets: candidates, in order, when the bridge is made: the first one in which the host has
+            no
+            address and to which it has no route. An existing bridge keeps the subnet of its
+                address.
         gateway: the bridge's address; "" for the first of the subnet.
         ip_range: the part of the subnet that containers get addresses from; "" for all of it.
-        reserved: addresses that no container gets unless it asks for one.
-        internal: without a way out or in.
-        masquerade: what leaves the subnet gets the host's address.
+        reserved: addresses that a container gets only on request.
+        internal: no packet leaves or enters the subnet.
+        masquerade: packets that leave the subnet get the host's address.
     """
 
     name: str = "minicontainer's default bridge"
@@ -55,12 +57,12 @@ class Network(Record):
 
 
 class Place(Record):
-    """What a container's place in a network shall be.
+    """The requested place of a container in a network.
 
     Args:
         interface: the name of its link.
-        address, mac: "" for ones that are chosen.
-        default_route: what is for no other network goes this way.
+        address, mac: "" to choose one.
+        default_route: packets for all other networks go this way.
         ports: those to publish.
     """
 
@@ -76,12 +78,13 @@ class Endpoint(Record):
 
     Args:
         interface: its link inside the container.
-        address: its IPv4 address, and of how many bits its network part is (`prefix`).
+        address: its IPv4 address;  prefix: the number of bits of the network part.
         gateway: the bridge's address: the next hop to everywhere else.
-        mac: the interface's; made from the address, so that who has an address again also has
-            its MAC, and no neighbour's ARP cache is wrong.
+        mac: the interface's, made from the address. A container that gets the same address again
+            has
+            the same MAC, so that no neighbour's ARP cache is wrong.
         host_interface: the veth pair's other end, a port of the bridge.
-        published: its ports that the host's lead to.
+        published: the container's ports that ports of the host lead to.
     """
 
     interface: str = "eth0"
@@ -98,15 +101,15 @@ def connect(
 ) -> Endpoint:
     """Connect a container: an address, a veth pair to the bridge, a default route, ports.
 
-    What is left of an earlier container of the same id is removed first. Either all of it is done
-    or, when something fails, nothing.
+    What an earlier container with the same id left is removed first. If a step fails, everything is
+    undone.
 
     Args:
         netns_fd: a descriptor of the container's /proc/PID/ns/net, with its lo up already.
-        state_dir: where leases are kept, and what is to be put back at the end; made if missing.
-        place: what its place shall be.
+        state_dir: the directory of leases, and of settings to restore at the end; made if missing.
+        place: the requested place.
     Raises:
-        KernelError: EPERM without CAP_NET_ADMIN, and what netlink answers.
+        KernelError: EPERM without CAP_NET_ADMIN, and other answers of netlink.
         Conflict: the bridge's name is taken by another kind of link, or no address is left, or a
             port of the host is taken.
         Unsupported: nft is missing, or the kernel has no bridges, veth links or NAT.
@@ -136,7 +139,7 @@ def connect(
         with in_network(netns_fd), Links() as inside:
             _configure(endpoint, inside, place.default_route and not network.internal)
         host.wait_until_running(endpoint.host_interface)
-        host.wait_until_running(bridge.name)  # has a carrier when one of its ports has
+        host.wait_until_running(bridge.name)  # it has a carrier when one of its ports has
         undo.pop_all()
     return endpoint
 
@@ -145,7 +148,7 @@ def _lease(
     network: Network, container_id: str, gateway: IPv4Interface, held: leases.Leases,
     ports: Ports, place: Place, undo: ExitStack,
 ) -> Endpoint:  # fmt: skip
-    """Take an address and ports for a container."""
+    """Lease an address and ports for a container."""
     from ipaddress import IPv4Network
 
     address = held.take(
@@ -168,10 +171,11 @@ def _lease(
 
 
 def disconnect(network: Network, container_id: str, state_dir: str) -> None:
-    """Take a container's link and lease away, and with the last one the network's bridge and rules.
+    """Remove a container's link and lease, and with the last one the network's bridge and rules.
 
-    Nothing to take away is fine: the container was never connected, or is disconnected, or its
-    network namespace is gone and the kernel has removed the links.
+    It is no error if there is nothing to remove: the container was never connected, or is
+    disconnected,
+    or its network namespace is gone, and with it the links.
 
     Raises:
         KernelError: EPERM without CAP_NET_ADMIN.
@@ -188,10 +192,11 @@ def disconnect(network: Network, container_id: str, state_dir: str) -> None:
 
 
 def host_interface(container_id: str, bridge: str = "minic0") -> str:
-    """Name a container's link on the host, in the 15 bytes that a name may have.
+    """Return the name of a container's link on the host, in the 15 bytes of a link's name.
 
-    `mc` and the short id on the default bridge; elsewhere `m`, four digits that stand for the
-    bridge, and ten of the id.
+    On the default bridge it is `mc` and the short id; on others `m`, four digits for the bridge,
+    and ten
+    of the id.
     """
     if bridge == "minic0":
         return f"mc{container_id[:12]}"
@@ -199,7 +204,7 @@ def host_interface(container_id: str, bridge: str = "minic0") -> str:
 
 
 def subnet_of(network: Network, taken: list[IPv4Network]) -> IPv4Interface:
-    """Say which address the bridge has, or gets when the first container comes.
+    """Return the address that the bridge has, or will get with the first container.
 
     Args:
         taken: subnets that other networks will have.
@@ -216,9 +221,9 @@ def subnet_of(network: Network, taken: list[IPv4Network]) -> IPv4Interface:
 
 
 def choose_subnet(candidates: tuple[str, ...], used: list[IPv4Network]) -> IPv4Network:
-    """Choose the first subnet that shares no address with those that the host uses.
+    """Choose the first subnet that shares no address with the subnets that the host uses.
 
-    With one that does, the host would send its packets for the other network to the bridge.
+    Otherwise the host would send its packets for another network to the bridge.
 
     Raises:
         Conflict: there is none.
@@ -241,19 +246,20 @@ def used_subnets() -> list[IPv4Network]:
 
 
 def _configure(endpoint: Endpoint, inside: Links, default_route: bool) -> None:
-    """Set up the container's end, from within its network namespace."""
+    """Configure the container's end, from within its network namespace."""
     from ipaddress import IPv4Interface
 
     link = _found(endpoint.interface, inside)
     inside.add_address(link, IPv4Interface((endpoint.address, endpoint.prefix)))
     inside.set_up(link)
     if default_route:
-        inside.add_default_route(link, endpoint.gateway)  # needs link up, and the gateway in reach
+        # the link must be up, and the gateway in reach
+        inside.add_default_route(link, endpoint.gateway)
     inside.wait_until_running(link.name)
 
 
 def _ensure_bridge(network: Network, host: Links) -> tuple[Link, IPv4Interface]:
-    """Find the bridge, or make it; in either case with an address, and up."""
+    """Find the bridge, or make it; give it an address, and bring it up."""
     bridge = host.find(network.bridge)
     if bridge is not None and bridge.kind != "bridge":
         raise Conflict(
@@ -312,9 +318,9 @@ def _withdraw(network: Network, container_id: str, subnet: IPv4Network, ports: P
 def _forget(
     network: Network, container_id: str, host: Links, held: leases.Leases, ports: Ports
 ) -> None:
-    """Remove what a container has, and the leases of those that died without a disconnect."""
+    """Remove what a container has, and the leases of containers that ended without a disconnect."""
     if _sharer(network, container_id, held) is None:
-        # Before the lease: nobody shall get the address while it still has it.
+        # Before the lease: no other container may get the address while the link still has it.
         _delete_if_there(host_interface(container_id, network.bridge), host)
     held.release(container_id)
     ports.release(container_id)
@@ -326,7 +332,9 @@ def _forget(
 
 
 def _sharer(network: Network, container_id: str, held: leases.Leases) -> str | None:
-    """Find another container whose link has the same name, because their ids begin alike."""
+    """Find another container whose link has the same name, because their ids begin with the same
+    digits.
+    """
     own = host_interface(container_id, network.bridge)
     for holder in held.all().values():
         if holder != container_id and host_interface(holder, network.bridge) == own:
@@ -335,7 +343,9 @@ def _sharer(network: Network, container_id: str, held: leases.Leases) -> str | N
 
 
 def _remove_bridge_if_unused(network: Network, host: Links, held: leases.Leases) -> None:
-    """Remove the bridge, if no container has a lease and nobody else has attached a link to it."""
+    """Remove the bridge, if no container has a lease and no other program has attached a link to
+    it.
+    """
     if held.all():
         return
     links = host.all()

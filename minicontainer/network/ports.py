@@ -1,13 +1,14 @@
-"""Published ports: which port of the host leads to which port of a container.
+"""Published ports: ports of the host that lead to ports of containers.
 
-A port of the host is taken as a lease is (`leases.py`): by a symbolic link, which the kernel makes
-whole or not at all. Its name is the port, its text the container and where packets go:
+A port of the host is taken like a lease (`leases.py`): by a symbolic link, which the kernel makes
+completely or not at all. Its name is the port, its text the container and its address and port:
 
     /run/minicontainer/network/ports/minic0/tcp-0.0.0.0-8080 -> 4f1c0d… 172.29.0.2 80
 
-`nat.py` turns them into rules. The rules catch a packet before any program of the host can, so a
-program that listens on the port already would be cut off without a word: a port that is in use is
-refused, and `hold` keeps programs of the host off it while the container runs.
+`nat.py` makes rules from them. The rules catch a packet before any program of the host gets it, so
+a
+program that listens on the port already would silently get no more packets. So a port in use is
+refused, and `hold` keeps it from programs of the host while the container runs.
 
 See: Docker's "Port publishing and mapping"; nft(8) "NAT STATEMENTS".
 """
@@ -24,7 +25,7 @@ from minicontainer.record import Record
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 EVERY_ADDRESS = "0.0.0.0"
-_EPHEMERAL = (32768, 60999)  # as Docker; the kernel's own in ip_local_port_range
+_EPHEMERAL = (32768, 60999)  # as Docker; the kernel's own are in ip_local_port_range
 _KINDS = {
     "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
     "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
@@ -33,11 +34,11 @@ _KINDS = {
 
 
 class PortRequest(Record):
-    """A port of the container that shall be published.
+    """A port of the container to publish.
 
     Args:
         port: in the container;  protocol: tcp, udp or sctp.
-        host_ip: the address of the host on which it is published; "" for every one.
+        host_ip: the address of the host on which it is published; "" for all.
         first, last: the ports of the host to choose from; 0, 0 for an ephemeral one.
     """
 
@@ -52,7 +53,7 @@ class PublishedPort(Record):
     """A port of the host that leads to a container.
 
     Args:
-        host_ip: 0.0.0.0 for every address.
+        host_ip: 0.0.0.0 for all addresses.
         address, port: where packets go.
     """
 
@@ -64,7 +65,7 @@ class PublishedPort(Record):
     port: int
 
     def overlaps(self, host_ip: str, host_port: int, protocol: str) -> bool:
-        """Say whether both would get the same packets."""
+        """Report whether both would get the same packets."""
         same_address = host_ip == self.host_ip or EVERY_ADDRESS in (host_ip, self.host_ip)
         return same_address and (host_port, protocol) == (self.host_port, self.protocol)
 
@@ -73,7 +74,7 @@ class Ports:
     """The published ports of one network; only for the holder of the lock of all networks.
 
     Args:
-        state_dir: where leases are kept.
+        state_dir: the directory of leases.
         network: the name of the network's bridge.
     """
 
@@ -100,7 +101,7 @@ class Ports:
             raise
 
     def release(self, container_id: str) -> bool:
-        """Give a container's ports back; say whether there were any."""
+        """Release a container's ports; report whether there were any."""
         mine = [port for port in self.all() if port.container_id == container_id]
         for port in mine:
             os.unlink(f"{self._directory}/{_name(port)}")
@@ -138,7 +139,7 @@ class Ports:
         raise refusal
 
     def _taken(self) -> list[PublishedPort]:
-        """List the published ports of all networks: they share the host's."""
+        """List the published ports of all networks: they share the host's ports."""
         try:
             networks = os.listdir(self._every_network)
         except FileNotFoundError:
@@ -147,9 +148,9 @@ class Ports:
 
 
 def bound(host_ip: str, host_port: int, protocol: str) -> socket.socket:
-    """Bind a socket to a port of the host, to see that it is free, or to keep it.
+    """Bind a socket to a port of the host: to check that it is free, or to keep it.
 
-    Nobody listens on it: a rule sends the packets elsewhere before they would come here.
+    No program listens on the socket: a rule redirects the packets before they get here.
 
     Raises:
         Conflict: a program of the host has the port.
@@ -158,10 +159,10 @@ def bound(host_ip: str, host_port: int, protocol: str) -> socket.socket:
     kind, number = _KINDS[protocol]
     try:
         found = socket.socket(socket.AF_INET, kind, number)
-    except OSError:  # a kernel without SCTP: nobody can have the port
+    except OSError:  # a kernel without SCTP: no program can have the port
         return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
-        # After a connection of an earlier container, the port lingers for a minute: TIME_WAIT.
+        # After a connection of an earlier container, the port stays in TIME_WAIT for a minute.
         if protocol == "tcp":
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((host_ip, host_port))
@@ -179,16 +180,16 @@ def bound(host_ip: str, host_port: int, protocol: str) -> socket.socket:
 
 
 def hold(published: tuple[PublishedPort, ...]) -> list[socket.socket]:
-    """Keep programs of the host off published ports, until the sockets are closed.
+    """Keep published ports from programs of the host, until the sockets are closed.
 
-    A port that cannot be kept is passed over: its packets reach the container all the same.
+    A port that can't be kept is ignored: its packets reach the container all the same.
     """
     held = []
     for port in published:
         with suppress(Conflict, KernelError):
             held.append(bound(port.host_ip, port.host_port, port.protocol))
             if port.protocol == "tcp":
-                held[-1].listen(0)  # or a program that sets SO_REUSEADDR could still bind
+                held[-1].listen(0)  # otherwise a program that sets SO_REUSEADDR could still bind
     return held
 
 

@@ -1,8 +1,9 @@
 """The steps that set resource limits: getrlimit(2).
 
-A limit of memory or of files that suits the program can be too small for this process, which has
-the interpreter and the open files of the setting-up. So such a limit is set by the last step
-before the program, where only its own kind of call is left to be made.
+A limit of memory or files that is enough for the program may be too small for this process, with
+its
+interpreter and its open files. Such a limit is set by the last step before the program, when only
+that step's own call is left.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ _ALLOW = "SCMP_ACT_ALLOW"
 def set_rlimits(init: Init) -> None:
     """Set the resource limits, while CAP_SYS_RESOURCE may still be held to raise one.
 
-    Those that would hinder the later steps are raised as far as needed, and set by the last step.
+    A limit that would stop a later step is first raised as far as necessary, and set by the last
+    step.
     """
     for limit in init.spec.process.rlimits:
         soft, hard = asked = _numbers(limit)
@@ -45,14 +47,14 @@ def set_rlimits(init: Init) -> None:
 
 @steps.needed_if(lambda spec: any(_comes_last(limit, spec) for limit in spec.process.rlimits))
 def set_last_rlimits(init: Init) -> None:
-    """Set the limits of memory and files, which this process itself might not live with."""
+    """Set the limits of memory and files that might be too small for this process itself."""
     for limit in init.spec.process.rlimits:
         if _comes_last(limit, init.spec):
             _set(limit.type, *_numbers(limit), _numbers(limit))
 
 
 def _comes_last(limit: Rlimit, spec: Spec) -> bool:
-    """Say whether a limit is one for the last step, and the filter lets that step make its call."""
+    """Report whether a limit is for the last step, and the filter permits that step's call."""
     if limit.type not in _STRANGLING:
         return False
     profile = spec.linux.seccomp
