@@ -107,8 +107,8 @@ def _run(asked: Asked) -> int:
     try:
         identity = make(asked, body)
         if asked.detach:
+            sys.stdout.write(f"{identity}\n")  # first: it is there, even if its start fails
             asked.session.client.post(path_of(identity, "start"))
-            sys.stdout.write(f"{identity}\n")
             return 0
         return _Foreground(asked, body, identity).run()
     except EngineError as error:
@@ -203,6 +203,8 @@ class _Foreground:
         session = None
         if stream is not None:
             session = self._session(stream)
+        else:
+            sys.stdout.write(f"{self._id}\n")
         with hijack.raw_terminal(self._asked.tty and self._body["AttachStdin"]):
             try:
                 self._client.post(path_of(self._id, "start"))
@@ -210,9 +212,7 @@ class _Foreground:
                 if self._asked.rm:
                     waiting.read()
                 raise
-            if session is None:
-                sys.stdout.write(f"{self._id}\n")
-            elif self._talk(session):
+            if session is not None and self._talk(session):
                 return 0  # the user pressed the detach keys: the container goes on
         return _result(waiting)
 

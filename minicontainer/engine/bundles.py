@@ -24,7 +24,7 @@ from minicontainer.runtime.container.state import for_its_owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from minicontainer.engine.config import ContainerConfig
     from minicontainer.engine.container import Container
@@ -120,8 +120,12 @@ def sweep(data_root: str, known: set[str]) -> None:
                 remove_directory(directory)
 
 
-def write_etc(container: Container) -> None:
-    """Write what a container can't take from its image: its name, and the host's resolvers."""
+def write_etc(container: Container, linked: Iterable[str] = ()) -> None:
+    """Write what a container can't take from its image: its name, and the host's resolvers.
+
+    Args:
+        linked: lines of /etc/hosts for the containers that it is linked to.
+    """
     config = container.config
     hostname = specs.hostname_for(config, container.id)
     ends = [end for end in container.endpoints.values() if end.get("IPAddress")]
@@ -132,7 +136,7 @@ def write_etc(container: Container) -> None:
     write_file(
         f"{container.directory}/hosts",
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-        f"{extra}{own}\t{hostname}\n",
+        f"{extra}{''.join(linked)}{own}\t{hostname}\n",
     )
     write_file(f"{container.directory}/resolv.conf", _resolv_conf(config))
 

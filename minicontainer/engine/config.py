@@ -184,6 +184,7 @@ class HostConfig(Record, names=pascal, json=_HOST_NAMES):
     ulimits: tuple[Ulimit, ...] = ()
     shm_size: int = 0
     cgroup_parent: str = ""
+    device_requests: tuple[dict[str, Any], ...] = ()
 
     network_mode: str = "bridge"
     pid_mode: str = ""

@@ -10,7 +10,7 @@ import os
 import time
 
 from minicontainer import steps
-from minicontainer.engine import bundles, leaks, log_drivers, merging, restarts
+from minicontainer.engine import bundles, endpoints, leaks, log_drivers, merging, restarts
 from minicontainer.engine.container import Container
 from minicontainer.errors import InvalidArgument
 from minicontainer.images.config import parse_json
@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from minicontainer.engine.config import ContainerConfig
     from minicontainer.engine.engine import Engine
 
     Json = dict[str, Any]
@@ -52,6 +53,7 @@ def prepare(engine: Engine, asked: Json, name: str, platform: str) -> Container:
     identifier = os.urandom(32).hex()
     directory = os.path.join(engine.data_root, "containers", identifier)
     body["Hostname"] = body["Hostname"] or _hostname(body, identifier)
+    body["MacAddress"] = body.get("MacAddress") or endpoints.chosen_mac(body)
     container = Container(identifier, name, body, directory)
     container.image_id, container.layers, container.rootfs = image_id, layers, rootfs
     container.created_ns = time.time_ns()
@@ -94,8 +96,25 @@ def check(engine: Engine, container: Container) -> None:
     if config.host_config.runtime not in _RUNTIMES:
         raise InvalidArgument(f"unknown or invalid runtime name: {config.host_config.runtime}")
     log_drivers.check(config.host_config.log_config)
+    _check_unsupported(config)
     if config.stop_timeout is not None and config.stop_timeout < -1:
         raise InvalidArgument(f"invalid stop timeout {config.stop_timeout}: use -1 or more seconds")
     engine.networks.check(config)
     engine.volumes.check(config)
     bundles.make_spec(container, engine.lowers_of(container), engine.check_joinable, ())
+    endpoints.linked(config.host_config.links, engine.containers.find, must_run=False)
+
+
+def _check_unsupported(config: ContainerConfig) -> None:
+    """Refuse what can't be given here: without it, the program would fail later and elsewhere."""
+    for request in config.host_config.device_requests:
+        wanted = " ".join(f"[{' '.join(one)}]" for one in request.get("Capabilities") or ())
+        raise InvalidArgument(
+            f'could not select device driver "{request.get("Driver") or ""}" '
+            f"with capabilities: [{wanted}]"
+        )
+    if config.host_config.storage_opt:
+        raise InvalidArgument(
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option, "
+            "and not by this engine"
+        )

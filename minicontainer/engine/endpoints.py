@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 
-from minicontainer.errors import Forbidden, InvalidArgument, Unsupported
+from minicontainer.errors import Forbidden, InvalidArgument, NotFound, Unsupported
 from minicontainer.network.ports import EVERY_ADDRESS, PROTOCOLS, PortRequest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
     from minicontainer.engine.config import ContainerConfig
+    from minicontainer.engine.networks import Member
     from minicontainer.network.networks import Endpoint
     from minicontainer.network.ports import PublishedPort
 
     Json = dict[str, Any]
 
+_MAC = re.compile("[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 HOSTS = "container cannot be disconnected from host network or connected to host network"
 # What the user chooses; it stays while the container is stopped.
 _CHOSEN: Json = {
@@ -80,7 +83,65 @@ def requested_networks(config: ContainerConfig) -> dict[str, Json]:
     settings = {("bridge" if name == "default" else name): one for name, one in asked.items()}
     found = {first: settings.pop(first, None)}
     found |= settings
-    return {name: disconnected(one) for name, one in found.items()}
+    return {name: disconnected(one) | {"MacAddress": _mac(one)} for name, one in found.items()}
+
+
+def _mac(settings: Json | None) -> str:
+    return str((settings or {}).get("MacAddress") or "")
+
+
+def chosen_mac(body: Json) -> str:
+    """Give the hardware address chosen for the main network: clients of API 1.44 put it there."""
+    mode = str(body["HostConfig"].get("NetworkMode") or "default")
+    asked = (body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
+    names = ("default", "bridge") if mode in ("default", "bridge") else (mode,)
+    return next((_mac(asked[name]) for name in names if name in asked), "")
+
+
+def check(config: ContainerConfig) -> None:
+    """Check ports, hardware addresses, and what a shared network rules out.
+
+    Raises:
+        InvalidArgument: with Docker's words.
+    """
+    asked = port_requests(config)
+    for mac in (config.mac_address, *map(_mac, requested_networks(config).values())):
+        if mac and not _MAC.fullmatch(mac):
+            raise InvalidArgument(f"{mac} is not a valid mac address")
+    host = config.host_config
+    if not host.network_mode.startswith("container:"):
+        return
+    for given, what in (
+        (host.links, "container type network can't be used with links"),
+        (host.dns, "dns and the network mode"),
+        (host.extra_hosts, "custom host-to-IP mapping and the network mode"),
+        (asked, "port publishing and the container type network mode"),
+    ):
+        if given:
+            raise InvalidArgument(f"conflicting options: {what}")
+
+
+def linked(
+    links: Iterable[str], find: Callable[[str], Member], *, must_run: bool = True
+) -> tuple[str, ...]:
+    """Give a line of /etc/hosts for each linked container: address, alias, ID, name.
+
+    Raises:
+        InvalidArgument: there is no such container, or it does not run.
+    """
+    lines = []
+    for link in links:
+        name, _, alias = link.partition(":")
+        try:
+            other = find(name)
+        except NotFound as error:
+            raise InvalidArgument(f"could not get container for {name}: {error}") from None
+        alias = alias or other.name
+        if must_run and not other.state.pid:
+            raise InvalidArgument(f"Cannot link to a non running container: /{other.name}")
+        addresses = [end["IPAddress"] for end in other.endpoints.values() if end.get("IPAddress")]
+        lines += [f"{address}\t{alias} {other.id[:12]} {other.name}\n" for address in addresses[:1]]
+    return tuple(lines)
 
 
 def port_requests(config: ContainerConfig) -> tuple[PortRequest, ...]:

@@ -17,6 +17,11 @@ EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_STARTED = 128
 _STARTS_PROGRAM = ("find-program", "run-program", "stay-as-reaper")
 _MISSING = (errno.ENOENT, errno.ENOTDIR)
+_STARTING = (
+    "failed to create task for container: unable to start container process: "
+    "error during container init: "
+)
+EXECUTING = "OCI runtime exec failed: exec failed: unable to start container process: "
 
 
 class NoProgram(InvalidArgument):
@@ -32,8 +37,12 @@ class NoProgram(InvalidArgument):
         self.exit_code = exit_code
 
 
-def explained(error: Error | OSError, program: tuple[str, ...]) -> Error:
-    """Give the error as it is told to the client."""
+def explained(error: Error | OSError, program: tuple[str, ...], doing: str = _STARTING) -> Error:
+    """Give the error as it is told to the client.
+
+    Args:
+        doing: what failed, in front of the reason: a start, or EXECUTING.
+    """
     if isinstance(error, NoProgram):
         return error
     if isinstance(error, InitError) and error.step in _STARTS_PROGRAM and error.errno:
@@ -41,18 +50,15 @@ def explained(error: Error | OSError, program: tuple[str, ...]) -> Error:
         if error.errno in _MISSING:
             in_path = "executable file not found in $PATH"
             why = in_path if "/" not in name else f"stat {name}: no such file or directory"
-            return NoProgram(_told(name, why), EXIT_NOT_FOUND)
+            return NoProgram(_told(doing, name, why), EXIT_NOT_FOUND)
         why = "permission denied" if error.errno == errno.EACCES else str(error)
         if "is a directory" in str(error):
             why = "is a directory"
-        return NoProgram(_told(name, why), EXIT_NOT_EXECUTABLE)
+        return NoProgram(_told(doing, name, why), EXIT_NOT_EXECUTABLE)
     if isinstance(error, Error):
         return error
     return KernelError(error.errno, error.strerror, str(error.filename or ""))
 
 
-def _told(name: str, why: str) -> str:
-    return (
-        "failed to create task for container: unable to start container process: "
-        f'error during container init: exec: "{name}": {why}'
-    )
+def _told(doing: str, name: str, why: str) -> str:
+    return f'{doing}exec: "{name}": {why}'

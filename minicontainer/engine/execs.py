@@ -11,7 +11,7 @@ import threading
 import time
 
 from minicontainer.engine import detach_keys, protocol, specs
-from minicontainer.engine.errors_of_starts import NoProgram, explained
+from minicontainer.engine.errors_of_starts import EXECUTING, NoProgram, explained
 from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound
 from minicontainer.kernel import signals
 
@@ -136,7 +136,7 @@ class Execs:
                 one.client = os.dup(connection.socket.fileno())
             self._start(one, body, connection)
         except (Error, OSError) as error:
-            told = explained(error, one.program)
+            told = explained(error, one.program, EXECUTING)
             one.ended_s = time.monotonic()
             one.exit_code = getattr(told, "exit_code", EXIT_NOT_STARTED)
             one.running = False

@@ -101,7 +101,7 @@ class Networks:
         Raises:
             InvalidArgument: a port, an address, or a combination makes no sense.
         """
-        endpoints.port_requests(config)
+        endpoints.check(config)
         wanted = endpoints.requested_networks(config)
         for name, settings in wanted.items():
             try:

@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 
 from minicontainer import steps
-from minicontainer.engine import bundles, health, leaks, protocol, restarts
+from minicontainer.engine import bundles, endpoints, health, leaks, protocol, restarts
 from minicontainer.engine.errors_of_starts import explained
 from minicontainer.engine.monitor import read_exit
 from minicontainer.engine.spawning import Spawner
@@ -138,7 +138,9 @@ class Supervisor:
         try:
             created = self.expect(monitor, protocol.Created, container)
             steps.take(engine.networks.connect_container, container, created.pid)
-            bundles.write_etc(container)  # with its address
+            links = config.host_config.links
+            linked = endpoints.linked(links, engine.containers.find) if links else ()
+            bundles.write_etc(container, linked)  # with its address
             if config.host_config.without:
                 steps.take(leaks.look_for_leaks, config.host_config.without, created.pid)
             monitor.send(protocol.Proceed())

@@ -37,7 +37,8 @@ class Waiting:
         with container.changed:
             container.changed.wait_for(self._is_over)
             found: Json = {"StatusCode": container.state.exit_code}
-            if container.state.error and container.state.status == "created":
+            never_ran = container.state.status == "created" and self._condition == "not-running"
+            if never_ran and container.state.error:  # for the other waits, `start` has told it
                 found["Error"] = {"Message": container.state.error}
             return found
 

@@ -7,13 +7,14 @@ import os
 import re
 import shlex
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import wait_until
-from tests.engine.docker_client import EngineProcess, can_run
+from tests.engine.docker_client import PROGRAM, EngineProcess, can_run
 from tests.terminal import Terminal
 
 pytestmark = [
@@ -84,6 +85,11 @@ COMMANDS = (
     ("events --since 1h --until 0s --filter container=web", r"container create [0-9a-f]{64} \("),
     ("events --since 1h --until 0s --format json --filter event=start", r'"Action":"start"'),
     ("container prune -f", r"^Total reclaimed space: 0B$"),
+    ("run --rm --link web:w busybox cat /etc/hosts", r"\d\tw [0-9a-f]{12} web\n"),
+    (
+        "run --rm --mac-address 02:42:ac:11:00:99 busybox cat /sys/class/net/eth0/address",
+        r"^02:42:ac:11:00:99$",
+    ),
     ("plugin ls", r"ID +NAME"),
     ("context ls", r"default"),
 )
@@ -112,6 +118,11 @@ FAILURES = (
     ("run --rm --network none -p 80:80 --memory 1k busybox true", 125, "Minimum memory limit"),
     ("run --rm --network nosuch busybox true", 125, "network nosuch not found"),
     ("run --rm busybox sh -c 'exit 7'", 7, ""),
+    ("run --rm --link nosuch busybox true", 125, "could not get container for nosuch"),
+    ("run --rm --gpus all busybox true", 125, 'device driver "" with capabilities: [[gpu]]'),
+    ("run --rm --storage-opt size=1G busybox true", 125, "--storage-opt is supported only for"),
+    ("run --rm --network container:web -p 1:1 busybox true", 125, "options: port publishing"),
+    ("exec web nosuch", 127, "OCI runtime exec failed: exec failed: unable to start container "),
     ("exec web nosuch", 127, "executable file not found in $PATH"),
     ("exec web sh -c 'exit 3'", 3, ""),
     ("kill -s NOSIG web", 1, "invalid signal: NOSIG"),
@@ -135,6 +146,21 @@ def test_a_failure_has_dockers_status_and_words(
     """Scripts look at both."""
     told = engine.docker(*shlex.split(command), status=status, errors=None)
     assert words in told
+
+
+def test_a_failed_start_is_told_once(engine: EngineProcess) -> None:
+    """By the start, and not by the client's wait beside it as well."""
+    told = engine.docker("run", "--name", "once", "busybox", "nosuch", status=127, errors=None)
+    engine.docker("rm", "once")
+    assert told.count("executable file not found") == 1, told
+
+
+def test_run_detached_tells_the_id_of_what_cannot_start(engine: EngineProcess) -> None:
+    """As Docker's client does: the container is there, and has to be removed."""
+    words = [str(PROGRAM), "--host", f"unix://{engine.socket}", "run", "-d", "busybox", "nosuch"]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert ended.returncode == 127, ended.stderr
+    engine.docker("rm", ended.stdout.strip())
 
 
 def test_a_containers_life(engine: EngineProcess) -> None:

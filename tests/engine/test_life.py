@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -141,6 +141,29 @@ def test_a_program_that_cannot_run(lab: Lab, program: str, code: int, told: str)
     assert (state["Status"], state["ExitCode"]) == ("created", code)
     assert told in state["Error"]
     assert not cgroups_of(made)
+
+
+def test_a_bad_hardware_address_is_refused_at_once(lab: Lab) -> None:
+    """Whether it is given for the container or for its network."""
+    for where in ({"MacAddress": "zz"}, _endpoint("zz")):
+        with pytest.raises(InvalidArgument, match="zz is not a valid mac address"):
+            lab.create("true", host={"NetworkMode": "bridge"}, **where)
+    made = lab.create("true", host={"NetworkMode": "bridge"}, **_endpoint("02:42:ac:11:00:99"))
+    assert lab.engine.containers.find(made).config.mac_address == "02:42:ac:11:00:99"
+
+
+def _endpoint(mac: str) -> dict[str, Any]:
+    return {"NetworkingConfig": {"EndpointsConfig": {"default": {"MacAddress": mac}}}}
+
+
+def test_what_the_hosts_network_discards_is_told(lab: Lab) -> None:
+    """Published ports: the program listens on the host's own."""
+    ports = {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}
+    host = {"NetworkMode": "host", "PortBindings": ports}
+    body = {"Rootfs": str(lab.rootfs), "Cmd": ["true"], "HostConfig": host}
+    made = lab.engine.containers.create(body, "")
+    assert made["Warnings"] == ["Published ports are discarded when using host network mode"]
+    lab.engine.containers.remove(made["Id"], False, False, False)
 
 
 def test_names_are_found_and_taken_once(lab: Lab) -> None:
