@@ -290,7 +290,7 @@ def test_a_terminal(engine: EngineProcess) -> None:
         terminal.resize(30, 100)
         terminal.type("while ! stty size | grep 30; do :; done\r")
         terminal.expect("30 100")
-        terminal.type("echo be''gun; sleep 99\r")
+        terminal.type("sh -c \"echo be''gun; exec sleep 99\"\r")
         terminal.expect("begun")
         terminal.type("\x03")
         terminal.expect("# ")
