@@ -76,8 +76,10 @@ def test_what_is_left_out_leaks(engine: Engine, part: str) -> None:
 
 def test_the_probes_find_nothing_in_a_whole_container(engine: Engine) -> None:
     """The control: they measure, and do not repeat what was asked for."""
-    options = ("--userns", "private", "--cgroupns", "private", "--memory", "64m", "--cpus", "0.5")
-    options = (*options, "--pids-limit", "50")
+    options = (
+        "--userns", "private", "--cgroupns", "private",
+        "--memory", "64m", "--cpus", "0.5", "--pids-limit", "50",
+    )  # fmt: skip
     made = engine("run", "-d", "--net", "none", *options, "busybox", "sleep", "1000").output
     pid = int(engine("inspect", "-f", "{{.State.Pid}}", made.strip()).output)
     found = {f"{probe.part}: {probe.what}": probe.look(pid) for probe in leaks.PROBES}
