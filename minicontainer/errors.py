@@ -77,9 +77,8 @@ class KernelError(Error, OSError):
     """A system call failed.
 
     It is constructed like an OSError: errno, its text, and the call with its arguments. Python
-    would
-    turn `OSError(ENOENT, …)` into FileNotFoundError, but a subclass stays as it is: so look at
-    errno.
+    would turn `OSError(ENOENT, …)` into FileNotFoundError, but a subclass stays as it is: so look
+    at errno.
     """
 
     def __str__(self) -> str:

@@ -206,10 +206,8 @@ def _compiled(spec: "Any") -> "CodeType | None":
     """Compile a module; return None for an extension module.
 
     A cached .pyc may come from other flags than this interpreter's (-OO). Annotations of functions
-    are
-    left out: they are a tenth of the code, and nothing reads them. (Those of a class are its
-    fields:
-    `record`.)
+    are left out: they are a tenth of the code, and nothing reads them. (Those of a class are its
+    fields: `record`.)
     """
     loader = spec.loader
     if not hasattr(loader, "source_to_code"):

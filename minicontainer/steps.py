@@ -6,8 +6,7 @@ lesson. Without a listener, a note costs one `if`.
 
 This is the only module with state of its own, because a trace is about the process itself. Each
 thread has one, which `listen` begins; a forked child calls `listen` for itself. (Only the engine
-has
-threads, and each of its requests is a story of its own.)
+has threads, and each of its requests is a story of its own.)
 """
 
 from __future__ import annotations

@@ -224,10 +224,8 @@ def apply(
     """Write all limits that have a value, `unified` last; `devices` are not among them.
 
     Some limits bound others: memory ≤ memory and swap, burst ≤ quota, runtime ≤ period. The right
-    order
-    depends on their present values, so a refused write is tried again after the rest. If it is
-    refused
-    again, all writes are undone.
+    order depends on their present values, so a refused write is tried again after the rest. If it
+    is refused again, all writes are undone.
 
     Args:
         path: of the cgroup, for messages.

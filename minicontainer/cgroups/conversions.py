@@ -123,10 +123,8 @@ def weight_of_shares(shares: int, *_: object) -> str | None:
 
     Only the proportions among siblings count. The curve goes through both ends and through both
     defaults, 1024 and 100: a container with the default shares then gets as much as one without
-    any, as
-    on v1. runc since 1.3.2 and crun since 1.23 use the same curve; before, all used a straight
-    line, on
-    which 1024 became 39.
+    any, as on v1. runc since 1.3.2 and crun since 1.23 use the same curve; before, all used a
+    straight line, on which 1024 became 39.
     """
     if shares == 0:
         return None

@@ -135,10 +135,8 @@ def program(rules: Rules) -> bytes:
     """Write the program: it returns 1 (allowed) or 0.
 
     It keeps the letters of rwm that are still undecided, and goes through the exceptions from the
-    last
-    to the first, since later ones win. An allowing exception removes its letters. A denying one
-    that
-    has any of the remaining letters returns 0. Letters left at the end get the default.
+    last to the first, since later ones win. An allowing exception removes its letters. A denying
+    one that has any of the remaining letters returns 0. Letters left at the end get the default.
     """
     text = [
         # struct bpf_cgroup_dev_ctx: access << 16 | type; major; minor

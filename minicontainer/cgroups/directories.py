@@ -150,8 +150,7 @@ def kill_one_by_one(directory: str) -> None:
     """Send SIGKILL once to every process of a group and the groups below.
 
     A number may be another process's by the time of the signal. So the process is opened first,
-    then
-    its number is looked up again in the group.
+    then its number is looked up again in the group.
     """
     held = {pid: fd for pid in processes(directory) if (fd := _hold(pid)) is not None}
     try:

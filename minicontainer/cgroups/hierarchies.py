@@ -1,9 +1,8 @@
 """The cgroup hierarchies that this process sees: v1, v2, or both (hybrid).
 
 Version 1 has a hierarchy, a tree of groups, for each controller or a few; version 2 has one tree
-for
-all. /proc/self/mountinfo shows where they are mounted, and /proc/self/cgroup which of their groups
-this process is in. See: cgroups(7); proc_pid_mountinfo(5).
+for all. /proc/self/mountinfo shows where they are mounted, and /proc/self/cgroup which of their
+groups this process is in. See: cgroups(7); proc_pid_mountinfo(5).
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 A missing field is None: the kernel's default, or in an update the present value. -1 means no limit.
 Old fields are ignored, as by runc: `memory.kernel` (the kernel's own memory is part of `limit`
-since
-Linux 5.16) and `memory.useHierarchy` (hierarchies always count their children since 5.11).
+since Linux 5.16) and `memory.useHierarchy` (hierarchies always count their children since 5.11).
 """
 
 from __future__ import annotations
@@ -166,8 +165,7 @@ class Resources(Record, json={"block_io": "blockIO"}):
     """All limits of a container.
 
     `devices` is not written with the limits: `Cgroup.allow_devices` does that. `unified` has the
-    texts
-    of cgroup v2's control files, by file name.
+    texts of cgroup v2's control files, by file name.
     """
 
     memory: Memory | None = None

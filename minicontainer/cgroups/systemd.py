@@ -1,10 +1,9 @@
 """Cgroups that systemd makes: a transient scope around a container's first process.
 
 systemd expects to be the only program that makes groups in its tree. So it is asked for a unit,
-whose
-properties are the limits that it knows. It makes the group in the named slice, and delegates it.
-The
-control files are then written as by the other drivers, which have more limits, and finer ones.
+whose properties are the limits that it knows. It makes the group in the named slice, and delegates
+it. The control files are then written as by the other drivers, which have more limits, and finer
+ones.
 
 A scope is made around existing processes: `create` only prepares it, and `adopt` makes it.
 

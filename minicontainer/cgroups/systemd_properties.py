@@ -180,8 +180,7 @@ def annotated(annotations: Mapping[str, str]) -> list[Property]:
     """Return the properties that annotations name: org.systemd.property.TimeoutStopUSec.
 
     Their values are GVariant texts, of which these are understood: 'text', true, false, numbers,
-    with a
-    type before them (uint64 5) or as int32, and lists of texts.
+    with a type before them (uint64 5) or as int32, and lists of texts.
 
     Raises:
         InvalidArgument: a value is none of these.

@@ -167,8 +167,8 @@ class V1Cgroup:
         """Kill every process: all at once if v2 is mounted too, otherwise one by one.
 
         A frozen process dies when it thaws. Processes are frozen while the signals are sent, so
-        that no
-        child is missed. Without a freezer, the next round of signals reaches those children.
+        that no child is missed. Without a freezer, the next round of signals reaches those
+        children.
         """
         if not os.path.exists(self._counted):
             return

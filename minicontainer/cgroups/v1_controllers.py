@@ -3,8 +3,7 @@
 A `Controller` of cgroupspy has the control files of one group as attributes, each with the type of
 its text. This module adds what it lacks, in the same form: the controllers pids, freezer, hugetlb
 and rdma, and newer files. Its `Node`s and trees are not used: they search all of /sys/fs/cgroup,
-and
-import `logging`, 6 ms at each start. A controller only needs the path of a node.
+and import `logging`, 6 ms at each start. A controller only needs the path of a node.
 
 See: kernel admin-guide/cgroup-v1/.
 """

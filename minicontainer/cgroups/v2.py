@@ -114,8 +114,7 @@ class V2Cgroup:
         """Have the group *level* pass controllers on, unless it has processes.
 
         The kernel forbids that for most controllers. For cpu, cpuset and pids it does not, but
-        makes the
-        groups below threaded, and those take no process: so check first.
+        makes the groups below threaded, and those take no process: so check first.
         """
         at_top = level == "/"
         if not at_top or self._top_is_a_group():
@@ -135,8 +134,7 @@ class V2Cgroup:
         """Move the processes at the top into a leaf, /init: only leaves may have processes.
 
         It is the top of the container that this runs in, so these are our own processes. Docker's
-        own image
-        for Docker in Docker does this, with the same name.
+        own image for Docker in Docker does this, with the same name.
         """
         for _ in range(10):  # they may fork meanwhile
             pids = files.read_file(f"{self.top}/cgroup.procs").split()
@@ -166,8 +164,7 @@ class V2Cgroup:
         """Let a user divide the group: give it the directory, and the files that the kernel lists.
 
         If their group id is not mapped in the container's user namespace, no capability inside
-        would be
-        enough to write to them, so `exec` could not either.
+        would be enough to write to them, so `exec` could not either.
         """
         names = ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]
         if os.path.exists(_DELEGATED):  # since Linux 4.15

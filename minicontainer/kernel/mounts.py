@@ -165,8 +165,7 @@ def pivot_root(new_root: str, put_old: str) -> None:
     """Make *new_root* the root of this mount namespace; the old root appears at *put_old*.
 
     Unlike chroot(2), this changes the mount tree itself. Once the old root is unmounted, neither
-    `..`
-    nor an open descriptor leads back to it.
+    `..` nor an open descriptor leads back to it.
 
     Raises:
         KernelError: EINVAL if *new_root* is not a mount point, or its parent mount is shared.

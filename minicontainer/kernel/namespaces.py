@@ -91,8 +91,7 @@ def clone3(flags: int, *, cgroup_fd: int | None = None) -> tuple[int, int]:
     """Fork a child into new namespaces, and on cgroup v2 directly into a cgroup.
 
     Only a single-threaded process may call it: a lock that another thread holds would stay locked
-    in
-    the child for ever.
+    in the child for ever.
 
     Args:
         flags: CLONE_NEW… flags; CLONE_PARENT makes the child a child of the caller's parent.
@@ -251,8 +250,7 @@ def identity(pid: int | str, link: str) -> str:
     """Name a process's namespace as the kernel does: `pid:[4026532281]`; "" if it can't be read.
 
     The first child in a pid namespace may have ended, and a pid_for_children link is empty until
-    the
-    namespace has a process.
+    the namespace has a process.
     """
     try:
         return os.readlink(f"/proc/{pid}/ns/{link}")

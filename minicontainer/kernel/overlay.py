@@ -2,9 +2,8 @@
 
 mount(2) takes all of it in one option string: `lowerdir=/b:/a,upperdir=/u,workdir=/w`. The string
 can have 4095 bytes, and a colon, comma or backslash in a name must be escaped. Linux 6.13 takes
-each
-directory by a descriptor instead, without either limit. On an older kernel, a string that would be
-too long names descriptors too, by their links in /proc.
+each directory by a descriptor instead, without either limit. On an older kernel, a string that
+would be too long names descriptors too, by their links in /proc.
 
 See: overlayfs.rst in the kernel's documentation; fsconfig(2).
 """

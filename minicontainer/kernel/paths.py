@@ -102,8 +102,7 @@ def read_in_root(root_fd: int, path: str) -> str:
     """Read a text file of an image, inside that root; return "" if it is not a regular file.
 
     Reading a fifo would wait, a device may have no end, and opening one can have any effect. So the
-    file
-    is checked before it is opened, and again afterwards, since it may have been replaced.
+    file is checked before it is opened, and again afterwards, since it may have been replaced.
 
     Args:
         root_fd: the root's directory.
@@ -126,8 +125,7 @@ def make_in_root(root_fd: int, path: str, *, directory: bool, follow: bool = Tru
     """Open *path* inside the root; make the parts that are missing.
 
     Links on the way are followed inside the root, also to a path that does not exist yet: the
-    missing
-    parts are made where the link leads.
+    missing parts are made where the link leads.
 
     Args:
         directory: make the last part as a directory, otherwise as an empty file.
@@ -276,8 +274,7 @@ def open_device(root_fd: int, path: str, major: int, minor: int) -> int | None:
     """Open a character device inside the root, for reading and writing, if it is the expected one.
 
     It is checked twice: opening another device could have an effect by itself, and the file may
-    have
-    been replaced after the first check.
+    have been replaced after the first check.
 
     Returns:
         None if it is another file.

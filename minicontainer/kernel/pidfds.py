@@ -65,8 +65,7 @@ def start_time(pid: int) -> int | None:
     """Return when a process began, in clock ticks since boot; None when it has ended.
 
     A number is used again for another process; the pair of number and start time is not. A zombie
-    has
-    ended: it only waits until its parent reads its status. See: proc_pid_stat(5).
+    has ended: it only waits until its parent reads its status. See: proc_pid_stat(5).
     """
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:

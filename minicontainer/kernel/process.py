@@ -68,8 +68,7 @@ def die_with_parent() -> None:
     """Ask to be killed when the parent ends, however it ends: PR_SET_PDEATHSIG.
 
     A change of ids or capabilities clears this, so it comes after those. A parent that ended before
-    the
-    call causes no signal, so the caller must check for that.
+    the call causes no signal, so the caller must check for that.
     """
     steps.noted(
         "prctl", ("PR_SET_PDEATHSIG", "SIGKILL"),
@@ -226,10 +225,8 @@ def close_all_but(kept: Iterable[int]) -> None:
     """Close every descriptor except the three streams and these, whoever opened it: close_range(2).
 
     Close-on-exec is not enough: execve(2) opens the program, and the interpreter that its first
-    line
-    names, while those descriptors are still open. Through /proc/self/fd/N of a directory of the
-    host
-    either could lead out of the container: CVE-2024-21626.
+    line names, while those descriptors are still open. Through /proc/self/fd/N of a directory of
+    the host either could lead out of the container: CVE-2024-21626.
     """
     first = 3
     for fd in sorted(fd for fd in kept if fd >= first):

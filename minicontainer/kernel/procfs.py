@@ -2,8 +2,7 @@
 
 Anything may be mounted at /proc: a container's may be a tmpfs, or have a file of its image over
 `attr/exec`, and a write then has no effect, or changes a file that an attacker chose. A new
-instance
-that was never attached anywhere has nothing mounted in it.
+instance that was never attached anywhere has nothing mounted in it.
 
 See: proc(5), fsopen(2), openat2(2); CVE-2019-16884, CVE-2019-19921, CVE-2025-52881.
 """
@@ -39,8 +38,7 @@ def opened() -> Iterator[int]:
     """Open the root directory of a new procfs, for the PID namespace that this process is in.
 
     If that is not permitted (in a user namespace that does not see all of the host's), use /proc.
-    It
-    must then be a procfs, and `write` crosses no mount in it.
+    It must then be a procfs, and `write` crosses no mount in it.
 
     Raises:
         Unsupported: /proc is no procfs.

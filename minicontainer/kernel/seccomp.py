@@ -3,9 +3,8 @@ it.
 
 A filter is a small program that the kernel runs at every system call of a process. It gets the
 call's number, its architecture and its six arguments (as numbers: it can't see what a pointer
-points
-to). It decides whether the call is made, fails with an error, or kills the process. A loaded filter
-can't be removed, and every child inherits it.
+points to). It decides whether the call is made, fails with an error, or kills the process. A loaded
+filter can't be removed, and every child inherits it.
 
     profile ── seccomp_compiler ──> program ── load ──> the kernel
                     30 ms: so cached_program keeps the result
@@ -103,8 +102,7 @@ def filter_flags(profile: Seccomp) -> int:
     """Return the flags that `load` needs for a profile.
 
     A profile that names no flags gets SPEC_ALLOW, as with other runtimes: otherwise kernels before
-    5.16
-    slow the process down to guard it against speculation.
+    5.16 slow the process down to guard it against speculation.
 
     Raises:
         InvalidArgument: an unknown flag; or SCMP_ACT_NOTIFY without a socket.
@@ -151,10 +149,8 @@ def cached_program(profile: Seccomp, directory: str) -> bytes:
     """Return the program of a profile: the one cached by an earlier start, or a new one.
 
     A cached program is trusted only if no other user can have written it, if it is complete, and if
-    the
-    compiler (libseccomp, its binding, our own code) is unchanged; otherwise it is compiled again.
-    Call
-    this before anything is created, since it also finds the errors of a profile.
+    the compiler (libseccomp, its binding, our own code) is unchanged; otherwise it is compiled
+    again. Call this before anything is created, since it also finds the errors of a profile.
 
     Args:
         directory: the cache, with one file for each program; made if it is missing.

@@ -139,8 +139,7 @@ def compile_apart(profile: Seccomp, timeout_s: int = PATIENCE_S) -> tuple[bytes,
     """Compile a profile in a child: libseccomp (2.5.4) needs minutes for some profiles.
 
     For each rule with conditions it walks through all rules of that call. The kernel can kill a
-    child
-    whatever it does; and libseccomp's memory is freed with it.
+    child whatever it does; and libseccomp's memory is freed with it.
 
     Returns:
         the results of `compile_profile` and `made_from`.
@@ -189,13 +188,10 @@ def compile_profile(profile: Seccomp) -> bytes:
     """Compile a profile to a BPF program for this machine.
 
     System calls that libseccomp does not know are ignored: a profile may be newer than it. If
-    several
-    rules for one call have conditions, libseccomp (2.5) joins them into one tree, and makes errors
-    in
-    both directions: when they order numbers above 32 bits, or when each has several conditions with
-    other operators than EQ and MASKED_EQ. Call this before the root changes, since it loads the
-    host's
-    libseccomp (2.5 or later).
+    several rules for one call have conditions, libseccomp (2.5) joins them into one tree, and makes
+    errors in both directions: when they order numbers above 32 bits, or when each has several
+    conditions with other operators than EQ and MASKED_EQ. Call this before the root changes, since
+    it loads the host's libseccomp (2.5 or later).
 
     Returns:
         an array of struct sock_filter.
@@ -278,9 +274,8 @@ def _enosys_prelude(binding: Any, profile: Seccomp) -> bytes:
     """Make instructions that answer ENOSYS for calls newer than the profile.
 
     A C library tries the newest call first, and uses an older one after ENOSYS. But it believes
-    EPERM,
-    which a profile gives for a call that its author could not know. A call counts as newer if its
-    number is higher than that of every call in the profile.
+    EPERM, which a profile gives for a call that its author could not know. A call counts as newer
+    if its number is higher than that of every call in the profile.
     """
     if profile.default_action in _PERMISSIVE:
         return b""

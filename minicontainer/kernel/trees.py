@@ -17,10 +17,8 @@ def remove_tree(path: str | bytes) -> None:
     """Remove a directory with everything in it; no link is followed.
 
     It uses no recursion and no growing path, since the maker of the tree chose its depth. A
-    directory
-    found in one of the top's is moved up to the top itself, until none is left; so no more than two
-    are
-    open at a time.
+    directory found in one of the top's is moved up to the top itself, until none is left; so no
+    more than two are open at a time.
 
     Raises:
         OSError: ENOENT, ENOTDIR; EBUSY for a mount point in it.

@@ -2,8 +2,7 @@
 
 A kernel's version does not tell what a host offers: a part may not be built in, and a sysctl, a
 security module or an outer container may forbid it. So the attempt itself is the answer.
-Namespaces,
-and the mounts and links in them, end with their processes.
+Namespaces, and the mounts and links in them, end with their processes.
 """
 
 from __future__ import annotations

@@ -26,9 +26,8 @@ def locked(state_dir: str) -> Iterator[None]:
     """Hold the lock of all networks in *state_dir*, which is made if missing.
 
     A process that changes leases, bridges or rules holds it, so that the removal for the last
-    container
-    does not mix with the setup for the next one. The kernel releases it when its holder ends:
-    flock(2).
+    container does not mix with the setup for the next one. The kernel releases it when its holder
+    ends: flock(2).
 
     Raises:
         KernelError: EACCES, EROFS: the lock can't be made there.

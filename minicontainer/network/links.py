@@ -49,8 +49,7 @@ class Links:
     """The links of this thread's network namespace, by one netlink socket.
 
     A context manager, only for the thread that opened it: in another one, pyroute2 would open
-    another
-    socket, in that thread's namespace.
+    another socket, in that thread's namespace.
     """
 
     def __init__(self) -> None:
@@ -80,11 +79,9 @@ class Links:
         """Wait until packets pass a link that was switched on; this takes a millisecond or two.
 
         The kernel notices a veth link's carrier in the background, and drops packets that come
-        earlier.
-        Without the wait, every third container loses its first packet, and its first connection
-        takes a
-        second, until TCP or ARP tries again. Since Linux 6.8 the query itself makes the kernel
-        update it.
+        earlier. Without the wait, every third container loses its first packet, and its first
+        connection takes a second, until TCP or ARP tries again. Since Linux 6.8 the query itself
+        makes the kernel update it.
 
         A link without carrier at the deadline comes up later: it is configured all the same.
         """

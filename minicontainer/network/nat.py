@@ -44,8 +44,7 @@ def write_rules(
     published ports.
 
     The bridge's old rules are replaced. So if a firewall's restart flushed them, or a command
-    crashed
-    half way, the next container restores them.
+    crashed half way, the next container restores them.
 
     Args:
         published: ports of the host that lead to containers on the bridge.
@@ -76,13 +75,10 @@ def _publishing(bridge: str, subnet: IPv4Network, published: list[PublishedPort]
     """Write the rules that send packets for published ports to their containers.
 
     A packet from another host, or from a container, passes `prerouting`; one of the host's own
-    programs
-    passes `output`. If the answer would come to the sender from another address than it called (a
-    container on the same bridge, or a program that calls 127.0.0.1), the container sees the bridge
-    as
-    the sender. `route_localnet` would also let in a container's packet for 127.0.0.1; it is
-    dropped,
-    since the host's own services listen there.
+    programs passes `output`. If the answer would come to the sender from another address than it
+    called (a container on the same bridge, or a program that calls 127.0.0.1), the container sees
+    the bridge as the sender. `route_localnet` would also let in a container's packet for 127.0.0.1;
+    it is dropped, since the host's own services listen there.
     """
     before, out = f"{_TABLE} {bridge}-prerouting", f"{_TABLE} {bridge}-output"
     guard, after = f"{_TABLE} {bridge}-guard", f"{_TABLE} {bridge}-postrouting"
@@ -132,8 +128,7 @@ def enable_forwarding(state_dir: str) -> None:
     """Let the host forward packets, and record it if it did not before.
 
     The record is made first: after a crash between the two, it changes nothing. The other order
-    could
-    leave a change that nobody undoes.
+    could leave a change that nobody undoes.
     """
     before = files.read_file(_FORWARDING).strip()
     if before != "1":
@@ -166,8 +161,7 @@ def _without_chains(bridge: str) -> str:
     """Write rules that delete a bridge's chains, if there are any.
 
     Deleting a chain that does not exist is an error for the whole file, so each one is added first;
-    and
-    a chain must be empty to be deleted.
+    and a chain must be empty to be deleted.
     """
     lines = [f"add table {_TABLE}"]
     for name in _CHAINS:

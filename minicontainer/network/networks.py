@@ -174,8 +174,7 @@ def disconnect(network: Network, container_id: str, state_dir: str) -> None:
     """Remove a container's link and lease, and with the last one the network's bridge and rules.
 
     It is no error if there is nothing to remove: the container was never connected, or is
-    disconnected,
-    or its network namespace is gone, and with it the links.
+    disconnected, or its network namespace is gone, and with it the links.
 
     Raises:
         KernelError: EPERM without CAP_NET_ADMIN.
@@ -195,8 +194,7 @@ def host_interface(container_id: str, bridge: str = "minic0") -> str:
     """Return the name of a container's link on the host, in the 15 bytes of a link's name.
 
     On the default bridge it is `mc` and the short id; on others `m`, four digits for the bridge,
-    and ten
-    of the id.
+    and ten of the id.
     """
     if bridge == "minic0":
         return f"mc{container_id[:12]}"

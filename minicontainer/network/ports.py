@@ -6,8 +6,7 @@ completely or not at all. Its name is the port, its text the container and its a
     /run/minicontainer/network/ports/minic0/tcp-0.0.0.0-8080 -> 4f1c0d… 172.29.0.2 80
 
 `nat.py` makes rules from them. The rules catch a packet before any program of the host gets it, so
-a
-program that listens on the port already would silently get no more packets. So a port in use is
+a program that listens on the port already would silently get no more packets. So a port in use is
 refused, and `hold` keeps it from programs of the host while the container runs.
 
 See: Docker's "Port publishing and mapping"; nft(8) "NAT STATEMENTS".

@@ -65,8 +65,7 @@ def run_start_container_hooks(init: Init) -> None:
     """Run the container's own programs, as its user and with all its limits.
 
     They come from the image, and deserve no more trust than its program: so they run under the
-    filter,
-    which must then permit the calls that start a hook.
+    filter, which must then permit the calls that start a hook.
     """
     init.channel.send(Hooking())
     inherited = range(3, 3 + init.options.preserve_fds)

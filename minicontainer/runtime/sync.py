@@ -241,8 +241,7 @@ def open_gate(directory: str) -> Channel | None:
     ended).
 
     The waiting init holds the pipes open, and execve(2) closes them. A pipe without a reader can't
-    be
-    opened for writing, so the kernel itself says whether init waits. No file could be stale.
+    be opened for writing, so the kernel itself says whether init waits. No file could be stale.
     """
     start, started = (f"{directory}/{name}" for name in _GATE)
     writes = -1

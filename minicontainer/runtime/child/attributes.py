@@ -1,8 +1,8 @@
 """The recipe's steps for rare attributes of the process, and for sysctls of its namespaces.
 
 Each step is one field of the specification and one call. Files in /proc are written through a
-procfs
-that this process mounts for itself. Modules that few containers need are imported late: `preload`.
+procfs that this process mounts for itself. Modules that few containers need are imported late:
+`preload`.
 
 See: runtime-spec config.md "Linux Process", config-linux.md; proc(5).
 """
@@ -75,8 +75,8 @@ def reset_affinity(init: Init) -> None:
     """Give the program all processors of its cgroup, whatever processors the caller is bound to.
 
     Since Linux 6.2 such a binding outlives the move into a cpuset: an engine that systemd binds to
-    some
-    processors (CPUAffinity=) would pass that on to all its containers. See: sched_setaffinity(2).
+    some processors (CPUAffinity=) would pass that on to all its containers. See:
+    sched_setaffinity(2).
     """
     with suppress(KernelError):  # a filter on this process forbids it
         process.use_every_processor()
@@ -96,8 +96,7 @@ def set_oom_score(who: str, score: int) -> None:
     """Tell the kernel how likely to kill a process when memory runs out: proc(5).
 
     Init can't do this itself. Its rights are those in the user namespace, and there nobody may
-    lower
-    the score; and once it is not dumpable, its files in /proc belong to the host's root.
+    lower the score; and once it is not dumpable, its files in /proc belong to the host's root.
 
     Args:
         who: `self`, or the number of a process that waits.

@@ -84,8 +84,7 @@ def join_cgroups(init: Init) -> None:
 
     This is the first step, so that the limits cover every later one. On v2, clone3(2) did it. The
     process moves itself, because the kernel moves the calling thread at once: writing another
-    process
-    to cgroup.procs takes 5 to 20 ms.
+    process to cgroup.procs takes 5 to 20 ms.
     """
     for path, tasks_fd in init.tasks_files:
         files.write_open_file(tasks_fd, path, "0", shell=f"echo $$ > {path}")
@@ -96,13 +95,11 @@ def reset_signals(init: Init) -> None:
     """Reset every signal to its default action, and unblock all.
 
     The program inherits which signals are ignored or blocked, and Python ignores SIGPIPE: a
-    pipeline in
-    the container would not end with its reader. See: signal(7) "Execution".
+    pipeline in the container would not end with its reader. See: signal(7) "Execution".
 
     The kernel drops signals to process 1 for which it has no handler, so that a container that
-    waits
-    for `start` could only be killed. So it gets a handler for the signals that end other processes;
-    execve(2) removes it.
+    waits for `start` could only be killed. So it gets a handler for the signals that end other
+    processes; execve(2) removes it.
     """
     for number in signals.CATCHABLE:
         signals.handle(number, signals.SIG_DFL)
@@ -150,8 +147,8 @@ def unshare_cgroup(init: Init) -> None:
     """Make a cgroup namespace, so that this process's cgroup is the root of what it sees.
 
     clone3(2) did not make it with the others: the root of a cgroup namespace is the cgroup of its
-    maker
-    at that moment, and only now is this process in the container's. See: cgroup_namespaces(7).
+    maker at that moment, and only now is this process in the container's. See:
+    cgroup_namespaces(7).
     """
     namespaces.unshare(namespaces.CLONE_NEWCGROUP)
 

@@ -1,9 +1,8 @@
 """Process 1 that stays: it starts the program, passes signals on, and reaps orphans.
 
 The kernel makes process 1 of a PID namespace the parent of every orphan, and ends the namespace
-with
-it. Most programs do not expect children that they did not start, and do not reap them: those stay
-as zombies. See: pid_namespaces(7) "The namespace init process", wait(2).
+with it. Most programs do not expect children that they did not start, and do not reap them: those
+stay as zombies. See: pid_namespaces(7) "The namespace init process", wait(2).
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """The steps that set resource limits: getrlimit(2).
 
 A limit of memory or files that is enough for the program may be too small for this process, with
-its
-interpreter and its open files. Such a limit is set by the last step before the program, when only
-that step's own call is left.
+its interpreter and its open files. Such a limit is set by the last step before the program, when
+only that step's own call is left.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """The command line of `minicontainer-oci`: runc's commands and options, read from their own help.
 
 The help of every command is a text: its usage, what it does, its options. `--help` prints that
-text,
-and the parser reads it, so the two can't differ. Only the text of the command that was called costs
-time; argparse would cost as much as a container's start.
+text, and the parser reads it, so the two can't differ. Only the text of the command that was called
+costs time; argparse would cost as much as a container's start.
 
     --pid-file FILE   takes a value, as `--pid-file F` or `--pid-file=F`
     --env -e NAME…    may be given more than once

@@ -95,8 +95,7 @@ def rootless_spec(uid: int, gid: int) -> Spec:
     """Make a specification for an ordinary user, who is root inside.
 
     It leaves out what such a user may not have: a group of the host for terminals, a sysfs of
-    another
-    network namespace, device rules.
+    another network namespace, device rules.
 
     Args:
         uid, gid: the user's ids.

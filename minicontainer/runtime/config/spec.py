@@ -37,8 +37,7 @@ class Mount(Record):
     """One mount.
 
     A destination of "/" is the root itself: it is mounted over `Root.path`, before all others. This
-    is
-    how an engine requests an overlay that exists in the container's mount namespace alone.
+    is how an engine requests an overlay that exists in the container's mount namespace alone.
     """
 
     destination: str

@@ -208,8 +208,7 @@ def _open_group(state: State, sub_group: str) -> int | None:
     """Open the v2 cgroup that the program is forked into.
 
     It is the container's; or the cgroup of its first process, if systemd in the container has
-    divided
-    the group: a group that passes controllers on can't have processes.
+    divided the group: a group that passes controllers on can't have processes.
     """
     if not state.unified:
         return None

@@ -163,8 +163,7 @@ def _kill_what_is_left(name: str, store: Store) -> bool:
     """Kill the processes that outlived the container's first one; report whether there were any.
 
     With a PID namespace of its own there are none. The state is read again, under the lock, since
-    the
-    name may be another container's by now.
+    the name may be another container's by now.
     """
     # without a readable state no process can be found
     with store.operating(name), suppress(Conflict):
@@ -334,8 +333,7 @@ def _remove_cgroup(state: State, *, ours: bool) -> None:
     """Remove the cgroup, and its processes if it is known to be the container's.
 
     A `create` that was killed may have met a cgroup of another container, which is in use. If there
-    is
-    a first process of its own, it ends when it finds its parent gone.
+    is a first process of its own, it ends when it finds its parent gone.
     """
     if ours and _removed_as_known(state):
         return

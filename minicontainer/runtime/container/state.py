@@ -310,10 +310,8 @@ def _empty(fd: int) -> None:
     """Remove everything in a directory, and close its descriptor.
 
     A privileged program can put anything where it finds its notify socket. So no path is used,
-    which a
-    link could lead elsewhere. Each directory's contents are moved up before it is removed, so that
-    the
-    depth does not matter.
+    which a link could lead elsewhere. Each directory's contents are moved up before it is removed,
+    so that the depth does not matter.
     """
     lifted = 0
     try:

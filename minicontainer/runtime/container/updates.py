@@ -165,8 +165,7 @@ def completed(change: Resources, wanted: Resources) -> Resources:
     """Add what follows from a change: with memory's limit, that of memory and swap.
 
     On v1 the sum stays when its part changes. On v2 it must be written again, as swap alone. And
-    when a
-    group is no longer idle, the kernel gives it the default shares, not those that it had.
+    when a group is no longer idle, the kernel gives it the default shares, not those that it had.
 
     Args:
         wanted: all limits, with the change.

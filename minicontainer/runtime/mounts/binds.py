@@ -55,8 +55,7 @@ def is_there_later(mount: Mount, earlier: Iterable[Mount], rootfs: str) -> bool:
     made.
 
     Such a source is a directory in the container's own root. In the parent, it is missing, or is
-    the
-    directory that the earlier mount will cover.
+    the directory that the earlier mount will cover.
 
     Args:
         mount: with an absolute source.

@@ -1,8 +1,7 @@
 """tmpcopyup: a tmpfs that starts with a copy of the directory below it.
 
 Both trees are walked by descriptor, and no link is followed: another container may change the
-source
-meanwhile. The copy then has the old file or the new one, and never a file from elsewhere.
+source meanwhile. The copy then has the old file or the new one, and never a file from elsewhere.
 
 See: openat(2), sendfile(2), xattr(7); the option is runc's and crun's.
 """

@@ -123,9 +123,8 @@ def _mount_by_old_call(root: Root, place: int, mount: Mount, options: Options, s
     """Mount by mount(2), for option values that are too long for fsconfig(2).
 
     The target is the descriptor's link in the host's /proc, which the container can't change; it
-    leads
-    to the very place that was opened. An option with commas counts as several, which the filesystem
-    itself takes apart.
+    leads to the very place that was opened. An option with commas counts as several, which the
+    filesystem itself takes apart.
     """
     data = ",".join(options.data)
     if len(os.fsencode(data)) > mounts.LONGEST_DATA:

@@ -65,8 +65,7 @@ def interruptible() -> Iterator[None]:
     """Block signals; while `waiting`, the signals that end a process raise `Interrupted`.
 
     Outside of `waiting`, something is half made or half undone, and an exception would leave it so.
-    All
-    other signals are meant for the program, and are kept until it runs.
+    All other signals are meant for the program, and are kept until it runs.
     """
     with _handled(_ENDS, _interrupt):
         yield
@@ -132,8 +131,7 @@ def passing_signals_on(
     """Pass on to the container the signals that this process gets, those blocked before included.
 
     The kernel drops signals to process 1 of a PID namespace for which it has no handler: a command
-    such
-    as `sleep` ignores Ctrl-C there. The third interrupt of a user at the keyboard kills it.
+    such as `sleep` ignores Ctrl-C there. The third interrupt of a user at the keyboard kills it.
 
     Args:
         say: prints that to the user; None if an engine calls, which may send any number.

@@ -26,8 +26,7 @@ def copy_host_mounts(bundle: Bundle, undo: ExitStack) -> dict[int, int]:
     These are id-mapped mounts, which only the host's root may make; mounts that stay linked to the
     host's (slave, shared), since the container's mount namespace has all links cut; and for a user
     namespace all binds, whose sources its root may not reach. A bind of a place in the container's
-    own
-    root is left to init: the place does not exist yet.
+    own root is left to init: the place does not exist yet.
 
     Returns:
         Descriptors, by index in the specification's list.
@@ -52,8 +51,8 @@ def _where_they_are_locked() -> Iterator[None]:
     """Run the block in a mount namespace of a user namespace, where the host's mounts are locked.
 
     A copy made there is locked too. From an unlocked copy, root of the container's user namespace
-    could
-    remove the host's read-only flag by mount(8)'s remount, and unmount what covers a directory.
+    could remove the host's read-only flag by mount(8)'s remount, and unmount what covers a
+    directory.
     """
     flags = namespaces.CLONE_NEWUSER | namespaces.CLONE_NEWNS
     with namespaces.held(flags) as (_, pidfd), _in_mounts_of(pidfd):

@@ -36,10 +36,8 @@ def protect(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     """Start this command again from a read-only mount, unless it was started from one.
 
     The private copy is bind-mounted over itself once per boot; later commands find it protected,
-    and
-    pay nothing. Any other interpreter is started from a detached mount that only this process has:
-    each
-    command then starts the interpreter twice (6 ms).
+    and pay nothing. Any other interpreter is started from a detached mount that only this process
+    has: each command then starts the interpreter twice (6 ms).
 
     Args:
         argv: the interpreter's own command line, `sys.orig_argv`.

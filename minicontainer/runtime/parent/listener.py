@@ -1,8 +1,7 @@
 """The listener of a filter: taken from the process under the filter, and sent to the agent.
 
 A call that the filter sends to its listener waits until the agent answers it. Any call may be one
-of
-them: also the calls by which the process could send the listener, report it, or wait. So the
+of them: also the calls by which the process could send the listener, report it, or wait. So the
 runtime, which has no filter, copies the listener by pidfd; and the process waits without a system
 call, for a byte in memory that both share.
 

@@ -2,8 +2,7 @@
 
 On its way into another network namespace, an interface keeps its hardware address and MTU, but
 loses its addresses and is switched off: both are restored there. When the namespace ends, the
-kernel
-moves a physical interface back to the first namespace, and deletes a virtual one.
+kernel moves a physical interface back to the first namespace, and deletes a virtual one.
 
 See: runtime-spec config-linux.md "Network Devices"; rtnetlink(7), network_namespaces(7).
 """

@@ -135,8 +135,7 @@ def _bind(made: socket.socket, directory: str) -> None:
     """Bind a socket to its file, which programs of any user may write to.
 
     Its mode is set before it has a name: between bind(2) and chmod(2), a privileged program could
-    put a
-    link there.
+    put a link there.
     """
     os.fchmod(made.fileno(), 0o777)
     umask = os.umask(0)
