@@ -88,7 +88,7 @@ def _listeners(asked: Asked, name: str, stack: ExitStack) -> Iterator[Listener]:
 
 
 class _LeakReport:
-    """Prints what a container can reach because a part was left out: see `engine.leaks`."""
+    """Prints what a container can reach because a part was left out: see `engine.probes`."""
 
     def __init__(self, without: list[str]) -> None:
         self._without = ", ".join(without)

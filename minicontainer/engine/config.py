@@ -147,7 +147,7 @@ class HostConfig(Record, names=pascal, json=_HOST_NAMES):
 
     Args:
         no_new_privileges: ours; in Docker's API it is one of security_opt.
-        without: ours: the parts of the isolation that are left out: `leaks`.
+        without: ours: the parts of the isolation that are left out: `probes`.
     """
 
     binds: tuple[str, ...] = ()

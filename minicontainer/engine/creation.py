@@ -10,7 +10,7 @@ import os
 import time
 
 from minicontainer import steps
-from minicontainer.engine import bundles, endpoints, leaks, log_drivers, merging, restarts
+from minicontainer.engine import bundles, endpoints, log_drivers, merging, probes, restarts
 from minicontainer.engine.container import Container
 from minicontainer.errors import InvalidArgument
 from minicontainer.images.config import parse_json
@@ -40,7 +40,7 @@ def prepare(engine: Engine, asked: Json, name: str, platform: str) -> Container:
         NotFound: `No such image: …`.
         InvalidArgument: a field makes no sense.
     """
-    asked = leaks.left_out(asked)
+    asked = probes.left_out(asked)
     image_id, rootfs, image_config = "", "", None
     layers: tuple[str, ...] = ()
     if asked.get("Rootfs"):

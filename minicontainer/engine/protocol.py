@@ -287,11 +287,15 @@ class Connection:
 
     def receive(self) -> tuple[Record, list[int]] | None:
         """Wait for the next message and its descriptors; None when the other side is gone."""
-        room = socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4)
         try:
-            # a packet that is larger than the room for it would be cut: ask for its size first
-            size = self.sock.recv_into(bytearray(1), 1, socket.MSG_PEEK | socket.MSG_TRUNC)
-            data, extra, _, _ = self.sock.recvmsg(size or 1, room, socket.MSG_CMSG_CLOEXEC)
+            data, extra = self._next_packet()
+        except ConnectionResetError:
+            # The other side closed its end with a message of ours unread. The kernel says so once,
+            # before it gives what the other side had sent; its last word may be an exit status.
+            try:
+                data, extra = self._next_packet()
+            except ConnectionError:
+                return None
         except ConnectionError:
             return None
         if not data:
@@ -302,6 +306,13 @@ class Connection:
                 descriptors.frombytes(content[: len(content) // 4 * 4])
         name, fields = jsontext.parse(data.decode())
         return _TYPES[name].from_json(fields, name), list(descriptors)
+
+    def _next_packet(self) -> tuple[bytes, list[tuple[int, int, bytes]]]:
+        room = socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4)
+        # a packet that is larger than the room for it would be cut: ask for its size first
+        size = self.sock.recv_into(bytearray(1), 1, socket.MSG_PEEK | socket.MSG_TRUNC)
+        data, extra, _, _ = self.sock.recvmsg(size or 1, room, socket.MSG_CMSG_CLOEXEC)
+        return data, extra
 
     def close(self) -> None:
         """Close it."""

@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 
 from minicontainer import steps
-from minicontainer.engine import bundles, endpoints, health, leaks, protocol, restarts
+from minicontainer.engine import bundles, endpoints, health, probes, protocol, restarts
 from minicontainer.engine.errors_of_starts import explained
 from minicontainer.engine.monitor import read_exit
 from minicontainer.engine.spawning import Spawner
@@ -142,7 +142,7 @@ class Supervisor:
             linked = endpoints.linked(links, engine.containers.find) if links else ()
             bundles.write_etc(container, linked)  # with its address
             if config.host_config.without:
-                steps.take(leaks.look_for_leaks, config.host_config.without, created.pid)
+                steps.take(probes.look_for_leaks, config.host_config.without, created.pid)
             monitor.send(protocol.Proceed())
             started = self.expect(monitor, protocol.Started, container)
         except (Error, OSError):

@@ -12,7 +12,7 @@ import sys
 import textwrap
 
 from minicontainer.cgroups import hierarchies
-from minicontainer.engine import leaks
+from minicontainer.engine import probes
 from minicontainer.errors import NotFound
 from minicontainer.kernel import capabilities
 from minicontainer.record import Record
@@ -115,7 +115,7 @@ def _limits(pid: int) -> Values:
     groups = (line.split(":", 2) for line in _read(pid, "cgroup").splitlines())
     return {
         **{f"cgroup {names or 'unified'}": group for _, names, group in groups},
-        **leaks.limits_of(pid, _LIMITS),
+        **probes.limits_of(pid, _LIMITS),
     }
 
 

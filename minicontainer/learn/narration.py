@@ -15,7 +15,7 @@ import os
 import re
 
 from minicontainer import steps
-from minicontainer.engine import bundles, leaks, sandbox
+from minicontainer.engine import bundles, probes, sandbox
 from minicontainer.engine.engine import Engine
 from minicontainer.engine.networks import Networks
 from minicontainer.engine.supervisor import Supervisor
@@ -35,7 +35,7 @@ _ENGINE: tuple[Step, ...] = (
     bundles.write_bundle,
     Supervisor.fork_monitor,
     Networks.connect_container,
-    leaks.look_for_leaks,
+    probes.look_for_leaks,
     operations.kill,
 )
 _RECIPES: tuple[Step, ...] = (

@@ -94,7 +94,7 @@ def test_every_value_of_the_wrong_type_is_named(bundle: Bundle) -> None:
         ),
         ("root.path", "nosuch", "root.path: "),
         ("root.path", "config.json", "root.path: "),
-        ("hostname", "h" * 65, "sethostname("),
+        ("hostname", "h" * 65, "hostname: at most 64 bytes"),
         ("mounts", [{"destination": ""}], "mounts[0].destination: must be a path"),
         (
             "mounts",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from minicontainer.engine import leaks
+from minicontainer.engine import probes
 from minicontainer.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ def own_view(engine: Engine) -> dict[str, str]:
 
 def test_every_part_is_tested_and_has_a_probe() -> None:
     """A new row of the table needs a row here, and something that measures it."""
-    names = [part.name for part in leaks.PARTS]
+    names = [part.name for part in probes.PARTS]
     assert list(SEEN) == names
-    assert {probe.part for probe in leaks.PROBES} == set(names)
+    assert {probe.part for probe in probes.PROBES} == set(names)
 
 
 @pytest.mark.parametrize("part", SEEN)
@@ -82,7 +82,7 @@ def test_the_probes_find_nothing_in_a_whole_container(engine: Engine) -> None:
     )  # fmt: skip
     made = engine("run", "-d", "--net", "none", *options, "busybox", "sleep", "1000").output
     pid = int(engine("inspect", "-f", "{{.State.Pid}}", made.strip()).output)
-    found = {f"{probe.part}: {probe.what}": probe.look(pid) for probe in leaks.PROBES}
+    found = {f"{probe.part}: {probe.what}": probe.look(pid) for probe in probes.PROBES}
     assert {name: told for name, told in found.items() if told} == {}
     engine("rm", "-f", made.strip())
 
@@ -121,12 +121,12 @@ def test_what_is_refused(engine: Engine, name: str, says: str) -> None:
 def test_a_body_with_nonsense_is_refused(value: object) -> None:
     """The API takes a list of texts."""
     with pytest.raises(InvalidArgument, match="expected a list"):
-        leaks.left_out({"HostConfig": {"Without": value}})
+        probes.left_out({"HostConfig": {"Without": value}})
 
 
 def test_a_profile_of_seccomp_goes_and_the_rest_stays() -> None:
     """Other security options are other parts."""
     host = {"SecurityOpt": ["no-new-privileges", "seccomp=/a.json"], "Without": ["seccomp"]}
-    changed = leaks.left_out({"HostConfig": host})["HostConfig"]
+    changed = probes.left_out({"HostConfig": host})["HostConfig"]
     assert changed["SecurityOpt"] == ["no-new-privileges", "seccomp=unconfined"]
-    assert leaks.left_out({"Image": "x"}) == {"Image": "x"}
+    assert probes.left_out({"Image": "x"}) == {"Image": "x"}

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 PROPAGATIONS = tuple(word for word, option in OPTIONS.items() if option.propagation)
 
 # What a call is let pass by, or may be.
+_STOPS = (
+    "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_TRAP",
+    "SCMP_ACT_ERRNO",
+)  # fmt: skip
 _LETS_PASS = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_NOTIFY")
 _LONGEST_NAME = 64  # of sethostname(2) and setdomainname(2)
 _HIGHEST_ID = 2**32 - 2  # 2**32 - 1 means "no change" to setresuid(2)
@@ -107,8 +111,8 @@ def _check_program(process: Process) -> None:
 
 def _check_profile(profile: Seccomp | None) -> None:
     """Refuse a profile under which no program can be started: the kernel would end it silently."""
-    if profile is None or profile.default_action in _LETS_PASS:
-        return
+    if profile is None or profile.default_action not in _STOPS:
+        return  # what is no action at all, the filter's compiler names
     passing = (rule.names for rule in profile.syscalls if rule.action in _LETS_PASS)
     if not any("execve" in names for names in passing):
         raise InvalidArgument("linux.seccomp: allows no execve: the program could not be started")
