@@ -112,10 +112,10 @@ def test_without_a_procfs_of_its_own_the_hosts_serves() -> None:
 
 def test_what_is_no_procfs_is_refused() -> None:
     """A tmpfs at /proc."""
-    assert "Unsupported /proc is no procfs" in run(OWN, COVERED_ROOT, *USER)
+    assert "Unsupported /proc is not a procfs" in run(OWN, COVERED_ROOT, *USER)
 
 
 def test_a_part_of_a_procfs_is_refused() -> None:
     """A directory of one, bound over /proc: it has no `self` of this process's."""
     told = run(OWN, "mount --bind /proc/self /proc", *USER)
-    assert "Unsupported /proc is no procfs" in told
+    assert "Unsupported /proc is not a procfs" in told

@@ -324,5 +324,7 @@ def test_more_instructions_than_the_kernel_takes_are_refused() -> None:
         )
 
     assert len(compile_profile(profile(4000))) <= 4096 * 8
-    with pytest.raises(InvalidArgument, match=r"make \d+ instructions, and the kernel takes 4096"):
+    with pytest.raises(
+        InvalidArgument, match=r"compile to \d+ instructions, and the kernel takes 4096"
+    ):
         compile_profile(profile(4100))
