@@ -61,7 +61,8 @@ class Clients:
         return Terminal(["env", "-i", *environ, *CLIENTS[client], *words], rows=40, columns=90)
 
 
-@pytest.fixture(scope="session", params=["dockerd", "minicontainer"])
+# of a module: the engine and what still runs in it must be gone before other tests look around
+@pytest.fixture(scope="module", params=["dockerd", "minicontainer"])
 def clients(
     request: pytest.FixtureRequest, busybox: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Clients]:
