@@ -18,7 +18,9 @@ from .conftest import CLIENTS, IMAGE, Clients
 
 BOTH = pytest.mark.parametrize("client", CLIENTS)
 # Not a shell that edits its line: that draws it anew when keys come before the prompt.
-ASKS = "echo ready; read answer; echo got $answer; tty; stty size; exit 5"
+# The size comes in a request of its own, and may come when the program runs already.
+SIZED = "until stty size 2>/dev/null | grep -q '40 90'; do sleep 0.1; done"
+ASKS = f"{SIZED}; echo ready; read answer; echo got $answer; tty; stty size; exit 5"
 RUN = ("run", "--rm", "--network", "none")
 
 
