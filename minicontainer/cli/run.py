@@ -22,7 +22,7 @@ from minicontainer.cli.exits import (
     EXIT_NOT_FOUND,
     Exit,
 )
-from minicontainer.cli.flags import ROOT_FLAGS, Asked, Command, HelpWanted, command, parse
+from minicontainer.cli.flags import PROGRAM, ROOT_FLAGS, Asked, Command, HelpWanted, command, parse
 from minicontainer.cli.lifecycle import path_of
 from minicontainer.cli.output import tell
 from minicontainer.contexts import suppress
@@ -183,7 +183,24 @@ def full_name(image: str) -> str:
 def _pull(asked: Asked, image: str) -> None:
     from minicontainer.cli import registry  # only a missing image pays for it
 
-    registry.fetch(asked.session, image, asked.platform, asked.quiet, sys.stderr)
+    try:
+        registry.fetch(asked.session, image, asked.platform, asked.quiet, sys.stderr)
+    except (EngineError, Exit) as error:
+        if not is_program(image):
+            raise
+        # `run` took a program as its first word before there were images
+        raise Exit(
+            f"{error}: {image} is a program of this host; to run it in the embedded image, type: "
+            f"{PROGRAM} run busybox {image}",
+            EXIT_ENGINE, prefix=True,
+        ) from None  # fmt: skip
+
+
+def is_program(word: str) -> bool:
+    """Say whether the word for an image is the name of a program."""
+    import shutil  # only where an image could not be fetched
+
+    return not set(word) & set("/:@") and shutil.which(word) is not None
 
 
 class _Foreground:

@@ -122,3 +122,11 @@ def test_a_command_imports_nothing_slow(module: str) -> None:
         capture_output=True, text=True, check=True, timeout=PATIENCE_S,
     )  # fmt: skip
     assert not set(told.stdout.split()) & (SLOW_TO_IMPORT | {"rich"})
+
+
+def test_a_program_in_the_place_of_an_image_is_told_what_to_type(machine: Machine) -> None:
+    """Before there were images `run sh` was right; another unknown word is Docker's error alone."""
+    refused = machine(*MINE, "run", "sh")
+    assert refused.status == 125
+    assert refused.errors.endswith("type: minicontainer run busybox sh\n")
+    assert "type:" not in machine(*MINE, "run", "no-such-image").errors

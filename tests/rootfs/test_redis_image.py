@@ -126,3 +126,10 @@ def test_a_server_from_its_packages_to_its_client(
         )
         assert listed(mounted.stdout.strip()) == ours
         subprocess.run([*podman, "image", "unmount", name], check=True, capture_output=True)
+        limits = ("--ulimit", "nofile=1024:2048", "--ulimit", "nproc=1000:1000")
+        ran = subprocess.run(
+            [*podman, "--runtime", "runc", "run", "--rm", "--network", "none", *limits, name,
+             "sh", "-c", "pwd; redis-server --version"],
+            check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        assert ran.stdout.startswith("/data\nRedis server v=")
