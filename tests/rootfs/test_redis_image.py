@@ -117,8 +117,13 @@ def test_a_server_from_its_packages_to_its_client(
     assert listed(str(bundle / "rootfs")) == ours
     registry.stop()
 
+    look_with_podman(name, archive, ours, tmp_path / "podman")
+
+
+def look_with_podman(name: str, archive: Path, ours: list[str], root: Path) -> None:
+    """See that Podman shows the same files, and runs the image."""
     with tempfile.TemporaryDirectory(prefix="podman-") as run:
-        podman = ["podman", "--storage-driver", "vfs", "--root", str(tmp_path / "podman"),
+        podman = ["podman", "--storage-driver", "vfs", "--root", str(root),
                   "--runroot", run]  # fmt: skip
         subprocess.run([*podman, "load", "--input", archive], check=True, capture_output=True)
         mounted = subprocess.run(
