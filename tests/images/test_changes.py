@@ -249,7 +249,7 @@ def _change_something(top: bytes, rng: random.Random, name: bytes) -> None:
     acts: list[Callable[[], object]] = [
         lambda: _write(path, b"changed"),
         lambda: _write(fresh, b"new"),
-        lambda: os.chmod(path, rng.choice([0o700, 0o4755, 0o1777])),
+        lambda: _chmod(path, rng.choice([0o700, 0o4755, 0o1777])),
         lambda: os.lchown(path, 5, 6),
         lambda: os.rename(path, fresh),
         lambda: os.rename(path, other),
@@ -263,6 +263,11 @@ def _change_something(top: bytes, rng: random.Random, name: bytes) -> None:
         lambda: _remove(path),
     ]
     rng.choice(acts)()
+
+
+def _chmod(path: bytes, mode: int) -> None:
+    if not os.path.islink(path):  # chmod(2) follows a link: this one may lead to the host's root
+        os.chmod(path, mode)
 
 
 def _write(path: bytes, content: bytes) -> None:
