@@ -12,30 +12,12 @@ from minicontainer.engine.config import ContainerConfig
 from minicontainer.engine.volumes import Volumes
 from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound
 from minicontainer.runtime.config.spec import Mount
+from tests.engine.network_places import Table
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it changes owners")
 
 Json = dict[str, Any]
 ANONYMOUS = {"com.docker.volume.anonymous": ""}
-
-
-class Table:
-    """What is kept, without a database."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, tuple[str, str, Json]] = {}
-
-    def insert(self, identifier: str, name: str, body: Json) -> None:
-        """Add a row."""
-        self.rows[identifier] = (identifier, name, body)
-
-    def delete(self, identifier: str) -> None:
-        """Remove it."""
-        self.rows.pop(identifier, None)
-
-    def all(self) -> list[tuple[str, str, Json]]:
-        """List them."""
-        return list(self.rows.values())
 
 
 class Container:
