@@ -1,6 +1,7 @@
 """How long minicontainer-oci's commands take, and what memory they need, beside runc and crun.
 
     make bench
+    sudo .venv/bin/python tests/bench/bench_start.py --beside OTHER-CHECKOUT
 
 Whole commands, of busybox's /bin/true, interleaved so that all runtimes meet the same machine.
 Medians of 30 after 3 for warmth:
@@ -10,10 +11,14 @@ Medians of 30 after 3 for warmth:
   by force, and of one whose program has ended by then;
 - the peak memory of each command;
 - `exec` in such a container.
+
+With `--beside`, the `minicontainer-oci` of another checkout (where `scripts/setup` has run) is one
+more runtime: one run shows what a change costs.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -61,9 +66,17 @@ def specs() -> dict[str, Spec]:
     }
 
 
-def runtimes() -> Runtimes:
-    """Find the runtimes that can run the bundle in the working directory."""
+def runtimes(beside: Path | None) -> Runtimes:
+    """Find the runtimes that can run the bundle in the working directory.
+
+    Args:
+        beside: another checkout, whose runtime is measured too.
+    """
     found = {"minicontainer-oci": command("minicontainer-oci")}
+    if beside:
+        # Its containers have a directory of their own, so that they may have the same name.
+        program = str(beside / ".venv" / "bin" / "minicontainer-oci")
+        found["the other checkout"] = [program, f"--root=/run/{ID}"]
     for peer in ("runc", "crun"):
         path = shutil.which(peer)
         if path and subprocess.run([path, "run", ID], capture_output=True).returncode == 0:
@@ -216,6 +229,9 @@ def measure_lives(directory: Path, found: Runtimes) -> None:
 
 def main() -> None:
     """Measure, and print."""
+    parser = argparse.ArgumentParser(description="Measure minicontainer-oci beside its peers.")
+    parser.add_argument("--beside", type=Path, metavar="CHECKOUT", help="measure this one too")
+    beside = parser.parse_args().beside
     help_crun()
     with tempfile.TemporaryDirectory() as place:
         directory = Path(place)
@@ -225,7 +241,7 @@ def main() -> None:
         )
         os.chdir(directory)
         write_bundle(directory, next(iter(specs().values())))
-        found = runtimes()
+        found = runtimes(beside and beside.resolve())
         try:
             measure_runs(directory, found)
             measure_lives(directory, found)
