@@ -1,6 +1,6 @@
 # The commands of a checkout. Each installs first what it misses; scripts/setup does that.
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint bench rootfs setup clean
+.PHONY: help run test test-reference check lint bench rootfs setup clean
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -18,7 +18,7 @@ export TYPED_CMD := $(value CMD)
 unexport CMD
 
 help: ## Show this
-	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 14
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
 
 run: setup rootfs ## Open a shell in a container; with CMD='…', run that and nothing else
 	@$(say_sudo)
@@ -33,13 +33,23 @@ run: setup rootfs ## Open a shell in a container; with CMD='…', run that and n
 	$(MINICONTAINER) run --rm -i $$terminal busybox /bin/sh || [ $$? != 125 ]
 
 # What these need is more than what running needs.
-test lint bench: WITH := --tests
+test test-reference lint bench: WITH := --tests
 
 test: rootfs ## Run every test that can run on this machine; ARGS='…' goes to pytest
 	@$(say_sudo)
 	$(give_back)
 	$(SUDO) env MINICONTAINER_REQUIRE="$${MINICONTAINER_REQUIRE-}" \
 		MINICONTAINER_SPECS="$${MINICONTAINER_SPECS-}" .venv/bin/python -m pytest $(ARGS)
+
+# Where the reference lies: a Debian sid with Docker, of 500 MB.
+export MINICONTAINER_REFERENCE ?= /var/cache/minicontainer-tests/dockerd
+
+test-reference: rootfs ## Run the tests of clients on Docker's newest engine too; the first call fetches it
+	@$(say_sudo)
+	$(give_back)
+	$(SUDO) rootfs/dockerd "$$MINICONTAINER_REFERENCE"
+	$(SUDO) env MINICONTAINER_REFERENCE="$$MINICONTAINER_REFERENCE" .venv/bin/python -m pytest \
+		tests/client --engine dockerd28 --engine minicontainer $(ARGS)
 
 check: setup ## Tell what this machine offers to containers, and how to get what is missing
 	@$(MINICONTAINER) check

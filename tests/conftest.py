@@ -32,9 +32,11 @@ BACK_TO_THE_HOST = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let tests/oci and tests/peers be run against another runtime than ours."""
+    """Let tests be run against another runtime, or another engine, than ours."""
     told = "the OCI runtime that tests/oci and tests/peers are about, such as runc"
     parser.addoption("--runtime", metavar="PROGRAM", help=told)
+    told = "an engine that tests/client is run on, such as dockerd28; may be given several times"
+    parser.addoption("--engine", metavar="NAME", action="append", help=told)
 
 
 def command(name: str) -> list[str]:

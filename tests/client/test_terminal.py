@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PATIENCE_S, wait_until
-
-from .conftest import CLIENTS, IMAGE, Clients
+from tests.engines import CLIENTS, IMAGE, Clients
 
 BOTH = pytest.mark.parametrize("client", CLIENTS)
 # Not a shell that edits its line: that draws it anew when keys come before the prompt.

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PATIENCE_S, Result, command, wait_until
+from tests.engines import CLIENTS
 from tests.images.registry.certificates import Authority
-
-from .conftest import CLIENTS
 
 BOTH = pytest.mark.parametrize("client", CLIENTS)
 
