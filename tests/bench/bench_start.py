@@ -74,9 +74,7 @@ def runtimes(beside: Path | None) -> Runtimes:
     """
     found = {"minicontainer-oci": command("minicontainer-oci")}
     if beside:
-        # Its containers have a directory of their own, so that they may have the same name.
-        program = str(beside / ".venv" / "bin" / "minicontainer-oci")
-        found["the other checkout"] = [program, f"--root=/run/{ID}"]
+        found["the other checkout"] = [str(beside / ".venv" / "bin" / "minicontainer-oci")]
     for peer in ("runc", "crun"):
         path = shutil.which(peer)
         if path and subprocess.run([path, "run", ID], capture_output=True).returncode == 0:
@@ -170,16 +168,22 @@ def write_bundle(directory: Path, spec: Spec) -> None:
     (directory / "config.json").write_text(json.dumps(spec.to_json() | {"ociVersion": "1.0.2"}))
 
 
-def commands_of(call: list[str]) -> dict[str, list[str]]:
-    """Give the commands of a container's life, as one runtime is told them."""
+def container_of(runtime: str) -> str:
+    """Name a runtime's container: one name each, as two share a directory of containers."""
+    return f"{ID}-{runtime.replace(' ', '-')}"
+
+
+def commands_of(runtime: str, call: list[str]) -> dict[str, list[str]]:
+    """Give the commands of a container's life, as one runtime takes them."""
+    name = container_of(runtime)
     return {
-        "run": [*call, "run", ID],
-        "create": [*call, "create", ID],
-        "create sleeping": [*call, "create", "--bundle", "sleeping", ID],
-        "start": [*call, "start", ID],
-        "state": [*call, "state", ID],
-        "exec": [*call, "exec", ID, "/bin/true"],
-        "delete": [*call, "delete", "--force", ID],
+        "run": [*call, "run", name],
+        "create": [*call, "create", name],
+        "create sleeping": [*call, "create", "--bundle", "sleeping", name],
+        "start": [*call, "start", name],
+        "state": [*call, "state", name],
+        "exec": [*call, "exec", name, "/bin/true"],
+        "delete": [*call, "delete", "--force", name],
     }
 
 
@@ -202,7 +206,7 @@ def measure_runs(directory: Path, found: Runtimes) -> None:
         write_bundle(directory, spec.replace(root=spec.root.replace(path=root)))
         compare(
             f"run: {title}",
-            {name: partial(once, commands_of(call)["run"]) for name, call in found.items()},
+            {name: partial(once, commands_of(name, call)["run"]) for name, call in found.items()},
         )
 
 
@@ -213,7 +217,7 @@ def measure_lives(directory: Path, found: Runtimes) -> None:
     sleep = plain.process.replace(args=("/bin/sleep", "1000"))
     write_bundle(directory, plain)
     write_bundle(directory / "sleeping", plain.replace(process=sleep))
-    commands = {name: commands_of(call) for name, call in found.items()}
+    commands = {name: commands_of(name, call) for name, call in found.items()}
     for life, title in (
         (life_by_force, "create, start, delete --force of what runs"),
         (life_until_end, "create, start, delete of what has ended"),
@@ -246,8 +250,8 @@ def main() -> None:
             measure_runs(directory, found)
             measure_lives(directory, found)
         finally:
-            for call in found.values():
-                subprocess.run([*call, "delete", "--force", ID], capture_output=True)
+            for name, call in found.items():
+                subprocess.run(commands_of(name, call)["delete"], capture_output=True)
             os.chdir("/")
 
 
