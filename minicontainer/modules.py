@@ -153,8 +153,7 @@ def write(path: str, groups: "Iterable[Iterable[str]]", apart: str = "") -> None
     Args:
         path: the file; it is replaced at once, so that a start reads the old or the new one.
         groups: names of modules. Each group becomes a part, with all modules that it imports and
-            that
-            are in no earlier part.
+            that are in no earlier part.
         apart: a package whose modules run only on their own request.
     """
     index: Index = {}

@@ -34,16 +34,14 @@ class Event(Record):
         seq: its place among the events of one start, from 1.
         t: nanoseconds on CLOCK_MONOTONIC since the listener began.
         actor: the process that did it: client (the command), joiner, init, hook; or program, if
-            init
-            stays beside it.
+            init stays beside it.
         pid: the actor's number in the host's PID namespace; 0 if it is not known there.
         step: the name of its step, with dashes: mount-rootfs.
         source: module.py:line of that step.
         call: the system call, netlink request or `write`; "" when a step begins.
         args: its arguments, as they were passed.
         result: its result; None for a call that does not return (execve(2); if it does return, it
-            has
-            failed, and another event reports that).
+            has failed, and another event reports that).
         errno: 0, or the kernel's error number.
         object: the kernel object that it changed: ns:pid:4026532281, mount:/proc, link:eth0.
         before: that object's value before, if it has one;  after: its value after.

@@ -56,8 +56,7 @@ class Cgroup(Protocol):
         """Move a process into the group; its future children are in it too.
 
         On v1, the first such move after a pause waits 5 to 20 ms in write(2): do it while the
-        container's
-        process has other work.
+        container's process has other work.
 
         Raises:
             NotFound: the process has ended.

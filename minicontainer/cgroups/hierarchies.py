@@ -41,8 +41,7 @@ class Hierarchy(Record):
 
     Args:
         controllers: its v1 controllers, or `name=systemd` for a named one without controllers; ()
-            for
-            v2, which lists its controllers in cgroup.controllers.
+            for v2, which lists its controllers in cgroup.controllers.
         mount_point: where it is mounted.
         root: the group that the mount point shows; not / if only a part is mounted, as in a
             container without a cgroup namespace.
@@ -86,12 +85,10 @@ class Hierarchies(Record):
 
         Args:
             path: absolute, or relative to this process's own group; on v2 to the one above that: a
-                group
-                with processes, as ours is, has no limits to give to the groups below it. On v1 a
-                    process
-                may be in another group of each hierarchy. The group in systemd's hierarchy counts,
-                    or else
-                in the first, so that a container has one path in all of them.
+                group with processes, as ours is, has no limits to give to the groups below it. On
+                v1 a process may be in another group of each hierarchy. The group in systemd's
+                hierarchy counts, or else in the first, so that a container has one path in all of
+                them.
         Raises:
             InvalidArgument: it is empty or the root, or contains `..` or a line break.
         See: runtime-spec config-linux.md "Cgroups Path".

@@ -51,8 +51,7 @@ class CpuUse(Record):
         usage_ns: the sum;  user_ns, system_ns: its two parts.
         per_cpu_ns, per_cpu_user_ns, per_cpu_system_ns: the same by processor; cgroup v1 only.
         periods: of the quota that have passed;  throttled_periods: the number of periods in which
-            it
-            was used up;  throttled_ns: how long processes then had to wait.
+            it was used up;  throttled_ns: how long processes then had to wait.
     """
 
     usage_ns: int = 0

@@ -249,8 +249,7 @@ class SystemdCgroup:
         """Stop the scope, and remove the group and those below; do nothing if it is gone.
 
         A scope that this object did not make is left alone, and so is one of that name in another
-        slice: it
-        belongs to another program, and systemd would kill all its processes.
+        slice: it belongs to another program, and systemd would kill all its processes.
         """
         if self._awaited:
             self._awaited = False

@@ -128,8 +128,7 @@ class V1Cgroup:
         """Move a process into the group of every hierarchy.
 
         One move directly after the other: before the first one the kernel waits until all
-        processors have
-        passed a quiet state, but not before those that follow at once.
+        processors have passed a quiet state, but not before those that follow at once.
         """
         try:
             for hierarchy in self._hierarchies:

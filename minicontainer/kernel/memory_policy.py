@@ -41,8 +41,7 @@ def set_mempolicy(mode: str, nodes: frozenset[int], flags: Iterable[str] = ()) -
         nodes: 0 to HIGHEST_NODE.
     Raises:
         KernelError: EINVAL for nodes that do not exist or are not allowed, or that the mode does
-            not
-            use; ENOSYS if the kernel has no memory nodes.
+            not use; ENOSYS if the kernel has no memory nodes.
     """
     number = MODES[mode] | sum(FLAGS[flag] for flag in set(flags))
     mask = sum(1 << node for node in nodes)

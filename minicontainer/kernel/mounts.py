@@ -225,8 +225,7 @@ def new_filesystem(
         A descriptor for `move_mount`.
     Raises:
         KernelError: ENODEV (no such filesystem), EINVAL (an unknown option), EPERM (not permitted
-            in
-            this user namespace).
+            in this user namespace).
     See: fsopen(2), fsconfig(2), fsmount(2).
     """
     context = libc.call("fsopen", fstype, FSOPEN_CLOEXEC)

@@ -51,9 +51,8 @@ def pidfd_getfd(pidfd: int, fd: int) -> int:
 
     Raises:
         KernelError: EBADF if it has no such descriptor, ESRCH when it has ended, EPERM for a
-            process
-            that this one may not trace: a non-dumpable one (PR_SET_DUMPABLE) without
-                CAP_SYS_PTRACE.
+            process that this one may not trace: a non-dumpable one (PR_SET_DUMPABLE) without
+            CAP_SYS_PTRACE.
     See: pidfd_getfd(2).
     """
     from minicontainer.kernel import libc  # rarely needed, and 1 ms

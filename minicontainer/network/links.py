@@ -122,8 +122,7 @@ class Links:
 
         Args:
             mac: a fixed one; otherwise a bridge takes the lowest of its ports', which changes when
-                a
-                container comes or goes.
+                a container comes or goes.
         Raises:
             KernelError: EPERM, EEXIST.
             Unsupported: the kernel has no bridges.

@@ -103,8 +103,7 @@ def let_localhost_in(bridge: str) -> None:
     """Let a program of the host reach a published port at 127.0.0.1.
 
     The kernel would drop such a packet on its way to the bridge; see ip-sysctl.rst
-    "route_localnet". The
-    setting is the bridge's, and is removed with it.
+    "route_localnet". The setting is the bridge's, and is removed with it.
     """
     path = f"/proc/sys/net/ipv4/conf/{bridge}/route_localnet"
     if files.read_file(path).strip() != "1":

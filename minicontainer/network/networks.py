@@ -36,9 +36,8 @@ class Network(Record):
         name: for messages.
         bridge: the bridge's link; at most 15 bytes.
         subnets: candidates, in order, when the bridge is made: the first one in which the host has
-            no
-            address and to which it has no route. An existing bridge keeps the subnet of its
-                address.
+            no address and to which it has no route. An existing bridge keeps the subnet of its
+            address.
         gateway: the bridge's address; "" for the first of the subnet.
         ip_range: the part of the subnet that containers get addresses from; "" for all of it.
         reserved: addresses that a container gets only on request.
@@ -81,8 +80,7 @@ class Endpoint(Record):
         address: its IPv4 address;  prefix: the number of bits of the network part.
         gateway: the bridge's address: the next hop to everywhere else.
         mac: the interface's, made from the address. A container that gets the same address again
-            has
-            the same MAC, so that no neighbour's ARP cache is wrong.
+            has the same MAC, so that no neighbour's ARP cache is wrong.
         host_interface: the veth pair's other end, a port of the bridge.
         published: the container's ports that ports of the host lead to.
     """

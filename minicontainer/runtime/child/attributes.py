@@ -62,8 +62,7 @@ def set_final_affinity(init: Init) -> None:
     """Set the processors of a program for `exec`, now that its cgroup's cpuset has taken effect.
 
     If the specification names none, the program gets all processors of the cgroup, as the
-    container's
-    first program does.
+    container's first program does.
     """
     if init.spec.process.exec_cpu_affinity:
         _set_affinity(init, "final")

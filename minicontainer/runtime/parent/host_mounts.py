@@ -64,8 +64,7 @@ def _in_mounts_of(pidfd: int) -> Iterator[None]:
     """Enter a process's mount namespace for the block, and return afterwards: setns(2).
 
     The namespace's root becomes this process's root. It was that before: a process in a chroot
-    can't
-    make a user namespace, clone(2) EPERM.
+    can't make a user namespace, clone(2) EPERM.
     """
     kind = namespaces.BY_TYPE["mount"]
     with (
