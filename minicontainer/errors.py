@@ -4,6 +4,7 @@
     ├── InvalidArgument   the request makes no sense: change it
     ├── NotFound          a named thing does not exist: name another, or make it
     ├── Conflict          it exists, or is in a state that forbids this: change that first
+    │   └── Aborted       whoever held the steps has given them up: everything was undone
     ├── NotModified       it is already as requested: nothing to do
     ├── Forbidden         this caller may not do that, or not with this thing
     ├── Unauthorized      the credentials are wrong or missing: log in
@@ -55,6 +56,10 @@ class NotFound(Error):
 
 class Conflict(Error):
     """A thing exists already, or its state forbids the request."""
+
+
+class Aborted(Conflict):
+    """The reader of a story, for whom each step waits, has given it up."""
 
 
 class NotModified(Error):

@@ -74,6 +74,7 @@ class _Trace(_local):
     begun_wall = 0
     seq = 0
     step: Callable[..., Any] | None = None
+    holder: Callable[[Event], None] | None = None
 
 
 class _Warnings:
@@ -106,6 +107,27 @@ def listen(listener: Callable[[Event], None] | None, actor: str, begun_wall_ns: 
     _trace.begun = now - (wall - _trace.begun_wall)
 
 
+def hold(holder: Callable[[Event], None] | None) -> None:
+    """Call *holder* before every step from now on; None ends that.
+
+    Args:
+        holder: gets the event with which the step is going to begin. It returns when the step may
+            be taken; what it raises makes the step fail.
+    """
+    _trace.holder = holder
+
+
+def held() -> bool:
+    """Report whether steps wait for a holder."""
+    return _trace.holder is not None
+
+
+def wait_to_begin(event: Event) -> None:
+    """Wait until the holder, if there is one, lets a step of this process or of a child begin."""
+    if _trace.holder is not None:
+        _trace.holder(event)
+
+
 def tell_warnings_to(warner: Callable[[str], None]) -> None:
     """Pass every warning from now on to *warner*, which prints it."""
     _warnings.warner = warner
@@ -134,25 +156,35 @@ def note(
     shell: str | None = None,
 ) -> None:
     """Send the listener an event about one call; the arguments are the fields of `Event`."""
-    if _trace.listener is None:
-        return
+    if _trace.listener is not None:
+        deliver(_event(call, args, result, errno, object, before, after, shell))
+
+
+def _event(
+    call: str = "",
+    args: tuple[object, ...] = (),
+    result: int | None = 0,
+    errno: int = 0,
+    object: str | None = None,
+    before: str | None = None,
+    after: str | None = None,
+    shell: str | None = None,
+) -> Event:
     step = _trace.step
-    deliver(
-        Event(
-            t=time.monotonic_ns() - _trace.begun,
-            actor=_trace.actor,
-            pid=_trace.pid,
-            step=step_name(step) if step else "",
-            source=step_source(step) if step else "",
-            call=call,
-            args=args,
-            result=result,
-            errno=errno,
-            object=object,
-            before=before,
-            after=after,
-            shell=shell,
-        )
+    return Event(
+        t=time.monotonic_ns() - _trace.begun,
+        actor=_trace.actor,
+        pid=_trace.pid,
+        step=step_name(step) if step else "",
+        source=step_source(step) if step else "",
+        call=call,
+        args=args,
+        result=result,
+        errno=errno,
+        object=object,
+        before=before,
+        after=after,
+        shell=shell,
     )
 
 
@@ -214,15 +246,23 @@ def current_step() -> str:
 
 
 def take(step: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Take one step: call it; every event meanwhile has its name.
+    """Take one step, when its holder lets it: call it; every event meanwhile has its name.
 
     If it fails, it stays the current step, so that the error report can name it.
     """
     outer, _trace.step = _trace.step, step
+    if _trace.holder is not None:
+        wait_to_begin(_event())
     note("")
     result = step(*args, **kwargs)
     _trace.step = outer
     return result
+
+
+def take_back(step: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Take a step that undoes others: it waits for no holder, who may have ended the recipe."""
+    hold(None)
+    return take(step, *args, **kwargs)
 
 
 def needed_if(asked: Callable[[Any], object]) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -64,6 +64,12 @@ class Container(Config, names=pascal):
     networking_config: Networking = Networking()
 
 
+class Continue(Record, names=pascal):
+    """What becomes of the step of a story that waits."""
+
+    abort: bool = False
+
+
 class Update(Record, names=pascal):
     """POST /containers/{name}/update."""
 

@@ -110,6 +110,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     # ours: the kernel events of requests, as they happen
     ("GET", "/minicontainer/traces/{name}", system.trace),
     ("DELETE", "/minicontainer/traces/{name}", system.end_trace),
+    ("POST", "/minicontainer/traces/{name}/continue", system.proceed),
     #
     ("POST", "/build", build.build),
     ("POST", "/build/cancel", build.cancel),

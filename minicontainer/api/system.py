@@ -5,7 +5,7 @@ See: Docker Engine API, "System".
 
 from __future__ import annotations
 
-from minicontainer.api import streams
+from minicontainer.api import bodies, streams
 from minicontainer.api.calls import JSON_TYPE, NO_CONTENT, Answer, json_answer
 from minicontainer.record import Record
 
@@ -55,11 +55,21 @@ def events(call: Call) -> Answer:
 
 
 def trace(call: Call) -> Answer:
-    """GET /minicontainer/traces/NAME: the kernel events of a story, as they happen."""
-    story = call.engine.traces.read(call.name)
+    """GET /minicontainer/traces/NAME: the kernel events of a story, as they happen.
+
+    With step=1, each step waits until `proceed`.
+    """
+    story = call.engine.traces.read(call.name, call.flag("step"))
     begun = (("Minicontainer-Begun-Ns", str(call.engine.traces.begun_ns(call.name))),)
     parts = streams.object_lines(iter(story))
     return Answer(200, parts, JSON_TYPE, begun, early=True, cleanup=story)
+
+
+def proceed(call: Call) -> Answer:
+    """POST /minicontainer/traces/NAME/continue: let the step begin that waits, or undo all."""
+    body = call.json_object(bodies.Continue, required=False)
+    call.engine.traces.proceed(call.name, bool(body.get("Abort")))
+    return NO_CONTENT
 
 
 def end_trace(call: Call) -> Answer:

@@ -115,6 +115,7 @@ class Container:
         removed: it is gone.
         restarting_by_user: its end is part of `restart`: --rm does not remove it.
         story: the name of the story that its start, and its end, are part of: `traces`.
+        made_in: the name of the story that its creation is part of; "" for none.
         restart_delay_s: that the next restart by policy waits.
     """
 
@@ -142,6 +143,7 @@ class Container:
         self.restarting_by_user = False
         self.restart_delay_s = 0.0
         self.story = ""
+        self.made_in = ""
         self.set_body(body)
 
     def set_body(self, body: Json) -> None:

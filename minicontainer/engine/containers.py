@@ -99,6 +99,7 @@ class Containers:
         asked_name = names.check(name) if name else ""
         self._check_free(asked_name)
         container = creation.prepare(self._engine, config, asked_name, platform)
+        container.made_in = self._engine.traces.current
         try:
             with self._lock:
                 container.name = asked_name or names.generate(self._ids)
@@ -210,6 +211,8 @@ class Containers:
             raise InvalidArgument("links are not supported: connect both containers to a network")
         if container.state.status == "removing":
             raise Conflict(f"removal of container {container.name} is already in progress")
+        if hold := self._engine.traces.hold_of(container.story):
+            hold.make_way(container.name, force)
         with container.operating:  # so that nobody starts it meanwhile
             if container.removed:
                 raise NotFound(f"No such container: {ref}")

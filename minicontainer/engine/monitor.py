@@ -20,7 +20,7 @@ from minicontainer.engine.log_files import LogFile
 from minicontainer.engine.protocol import Connection
 from minicontainer.engine.relay import Relay
 from minicontainer.engine.stdio import Stdio
-from minicontainer.errors import Error
+from minicontainer.errors import Aborted, Error
 from minicontainer.kernel import process
 from minicontainer.runtime.config.spec import Bundle, Spec
 from minicontainer.runtime.container.state import Store
@@ -49,6 +49,8 @@ def main(asked: protocol.StartContainer, engine: Connection, clients: list[int])
     os.chdir("/")
     if asked.explain:
         _explain(engine, asked.explain)
+    if asked.hold:
+        steps.hold(lambda event: _wait_for_engine(engine, event))
     stdio = Stdio(tty=asked.tty, stdin=asked.open_stdin)
     try:
         container = _create(asked, stdio)
@@ -62,6 +64,18 @@ def main(asked: protocol.StartContainer, engine: Connection, clients: list[int])
 def _explain(engine: Connection, begun_ns: int) -> None:
     """Send every event from now on to the engine."""
     steps.listen(lambda event: _report(engine, protocol.Happened(event=event)), "monitor", begun_ns)
+
+
+def _wait_for_engine(engine: Connection, event: steps.Event) -> None:
+    """Wait until the engine lets the step begin.
+
+    Raises:
+        Aborted: it does not; or it is gone, and nobody could ever go on.
+    """
+    _report(engine, protocol.Waiting(event=event))
+    received = engine.receive()
+    if received is None or not isinstance(received[0], protocol.Proceed):
+        raise Aborted(f"aborted before {event.step}: everything was undone")
 
 
 def _create(asked: protocol.StartContainer, stdio: Stdio) -> Container:
@@ -136,6 +150,7 @@ class _Monitor:
             self._clear_away()
             _report(engine, failure(error))
             return
+        steps.hold(None)
         self._started_ns = time.time_ns()
         _report(engine, protocol.Started(pid=self._container.pid, at_ns=self._started_ns))
         with suppress(Error, OSError):  # without a memory controller

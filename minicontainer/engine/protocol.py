@@ -12,6 +12,8 @@ of file, also when it was killed.
       │   [+ the monitor's end of  │                            │ reads config.json        │
       │      the pair, clients]    │                            │ lifecycle.create ──────► │
       │ ◄───────────────────────────── Happened … (if asked) ── │                          │
+      │ ◄────────────────────────────── Waiting … (if asked) ── │  before each step        │
+      │ Proceed, or Abort ────────────────────────────────────► │  takes it, or undoes all │
       │ ◄─────────────────────────────────────────── Created ── │                          │
       │ connects the network                                    │                          │
       │ Proceed ──────────────────────────────────────────────► │ container.start ───────► │ execve
@@ -113,6 +115,7 @@ class StartContainer(Record):
         open_stdin: keep a standard input;  stdin_once: close it after the first client.
         explain: when a story began, by the wall clock in nanoseconds: send the events of the start;
             0 where nobody listens.
+        hold: wait before each step of the start for Proceed.
     """
 
     id: str
@@ -125,6 +128,7 @@ class StartContainer(Record):
     log: LogOptions
     attached: tuple[AttachStreams, ...] = ()
     explain: int = 0
+    hold: bool = False
 
 
 class StartExec(Record):
@@ -150,8 +154,18 @@ class Created(Record):
     pid: int
 
 
+class Waiting(Record):
+    """From the monitor: it, or init, will begin a step with this event, after Proceed."""
+
+    event: Event
+
+
 class Proceed(Record):
-    """To the monitor: let the program run."""
+    """To the monitor: let the program run; or take the step that waits."""
+
+
+class Abort(Record):
+    """To the monitor: do not take the step that waits, and undo those before it."""
 
 
 class Started(Record):
@@ -254,8 +268,8 @@ class Exited(Record):
 _TYPES: dict[str, type[Record]] = {
     kind.__name__: kind
     for kind in (
-        StartContainer, StartExec, Created, Proceed, Started, Failed, Happened, Hello, Attach,
-        Resize, Signal, Explain, ReopenLog, Detached, OutOfMemory, Exited,
+        StartContainer, StartExec, Created, Waiting, Proceed, Abort, Started, Failed, Happened,
+        Hello, Attach, Resize, Signal, Explain, ReopenLog, Detached, OutOfMemory, Exited,
     )
 }  # fmt: skip
 
@@ -317,6 +331,14 @@ class Connection:
     def close(self) -> None:
         """Close it."""
         self.sock.close()
+
+    def end(self) -> None:
+        """Say that nothing more comes; close it when the other side has ended, too."""
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
+            while self.receive() is not None:
+                pass
+        self.close()
 
 
 def pair() -> tuple[Connection, Connection]:

@@ -20,7 +20,7 @@ from minicontainer.engine import bundles, endpoints, health, probes, protocol, r
 from minicontainer.engine.errors_of_starts import explained
 from minicontainer.engine.monitor import read_exit
 from minicontainer.engine.spawning import Spawner
-from minicontainer.errors import Conflict, Error, InitError, NotModified
+from minicontainer.errors import Aborted, Conflict, Error, InitError, NotModified
 from minicontainer.runtime.container import operations
 from minicontainer.runtime.container.state import Store
 
@@ -82,7 +82,8 @@ class Supervisor:
                 self._start(container, clients)
             except (Error, OSError) as error:
                 self._failed(container, error)
-                if container.config.host_config.auto_remove:
+                undone = isinstance(error, Aborted) and container.made_in == container.story
+                if undone or container.config.host_config.auto_remove:
                     self._engine.containers.remove_quietly(container)
                 raise explained(error, container.program()) from None
             finally:
@@ -133,6 +134,7 @@ class Supervisor:
             log=engine.log_options(container),
             attached=tuple(streams for streams, _ in clients),
             explain=engine.traces.begun_ns(),
+            hold=engine.traces.hold_of(container.story) is not None,
         )
         monitor = steps.take(self.fork_monitor, message, [descriptor for _, descriptor in clients])
         try:
@@ -146,7 +148,9 @@ class Supervisor:
             monitor.send(protocol.Proceed())
             started = self.expect(monitor, protocol.Started, container)
         except (Error, OSError):
-            monitor.close()
+            monitor.end()
+            if self.state_store.has(container.id):  # it was killed
+                self.clear_away(container)
             engine.networks.disconnect_container(container)
             raise
         self._running(container, monitor, started)
@@ -183,9 +187,26 @@ class Supervisor:
                 return message
             if isinstance(message, protocol.Happened):
                 self._engine.explain(container, message.event)
+            elif isinstance(message, protocol.Waiting):
+                self._hold(container, monitor, message)
             elif isinstance(message, protocol.Failed):
+                if message.kind == Aborted.__name__:
+                    raise Aborted(message.message)
                 raise InitError(message.message, message.step, "", message.errno)
         raise InitError("the container's monitor was killed before its program ran")
+
+    def _hold(self, container: Container, monitor: Connection, waiting: protocol.Waiting) -> None:
+        """Let the reader of the story decide when a step of monitor or init begins, and whether."""
+        answer: protocol.Proceed | protocol.Abort = protocol.Proceed()
+        if hold := self._engine.traces.hold_of(container.story):
+            try:
+                hold.wait(waiting.event, container.id, monitor.fileno())
+            except Aborted:
+                answer = protocol.Abort()
+        else:  # the reader has just left
+            answer = protocol.Abort()
+        with suppress(OSError):  # it was killed: the next look at the connection says so
+            monitor.send(answer)
 
     def _running(
         self, container: Container, monitor: Connection, started: protocol.Started

@@ -11,6 +11,8 @@ story's events from `GET /minicontainer/traces/NAME`. Each event is one JSON obj
       │ POST /containers/ID/start [Minicontainer-Trace] │  and so do monitor and init
       │ ◄─────────────────────────────── Event … ────   │
 
+A reader that asks for it (`?step=1`) also lets each step begin: see `holds`.
+
 The story named `all` has the events of every container from when somebody listens to it.
 
 See: `steps` for the events; DESIGN "Events".
@@ -24,6 +26,8 @@ import time
 from contextlib import contextmanager
 
 from minicontainer import steps
+from minicontainer.engine.holds import Hold
+from minicontainer.errors import InvalidArgument, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,13 +95,24 @@ class Traces:
     def __init__(self) -> None:
         self._readers: dict[str, list[Story]] = {}
         self._begun: dict[str, int] = {}
+        self._holds: dict[str, Hold] = {}
         self._lock = threading.Lock()
         self._here = threading.local()
 
-    def read(self, name: str) -> Story:
-        """Begin to listen to a story."""
+    def read(self, name: str, step: bool = False) -> Story:
+        """Begin to listen to a story.
+
+        Args:
+            step: each of its steps waits for `proceed`.
+        Raises:
+            InvalidArgument: the story is everybody's.
+        """
+        if step and name == ALL:
+            raise InvalidArgument(f"the story {ALL} is everybody's: its steps wait for nobody")
         story = Story(self, name)
         with self._lock:
+            if step:
+                self._holds[name] = Hold(story.put)
             self._readers.setdefault(name, []).append(story)
             self._begun.setdefault(name, time.time_ns())
         return story
@@ -111,6 +126,26 @@ class Traces:
             if not readers:
                 self._readers.pop(name, None)
                 self._begun.pop(name, None)
+                if hold := self._holds.pop(name, None):
+                    hold.abort()
+
+    def hold_of(self, name: str) -> Hold | None:
+        """Give the hold of a story; None where its steps do not wait."""
+        return self._holds.get(name)
+
+    def proceed(self, name: str, abort: bool) -> None:
+        """Let the step of a story begin that waits; or give the story up.
+
+        Raises:
+            NotFound: no such story waits for its reader;  Conflict: none of its steps waits.
+        """
+        hold = self._holds.get(name)
+        if hold is None:
+            raise NotFound(f"no story {name} whose steps wait")
+        if abort:
+            hold.abort()
+        else:
+            hold.proceed()
 
     def end(self, name: str) -> None:
         """End a story for all its readers, behind the events that they have not read yet."""
@@ -127,9 +162,12 @@ class Traces:
             return
         self._here.name = name
         steps.listen(lambda event: self.tell(name, event), "engine", begun)
+        if hold := self._holds.get(name):
+            steps.hold(hold.wait)
         try:
             yield
         finally:
+            steps.hold(None)
             steps.listen(None, "engine")
             self._here.name = ""
 

@@ -7,6 +7,8 @@
       │ writes its id maps                        │
       │ Go ─────────────────────────────────────► │  sets itself up
       │ ◄──────────────────────────── Happened …  │  an event, when the parent listens
+      │ ◄───────────────────────────── Waiting …  │  before each step, when the parent holds them;
+      │ Go … ───────────────────────────────────► │  takes the step
       │ ◄─────────────────────────────── Mounted  │  the root is still the host's
       │ runs hooks (if there are any)             │
       │ Go ─────────────────────────────────────► │
@@ -82,6 +84,12 @@ class Happened(Record):
     event: Event
 
 
+class Waiting(Record):
+    """From init or the joiner: it takes the step that this event begins after the parent's Go."""
+
+    event: Event
+
+
 class Mounted(Record):
     """From init: all mounts are made, and the root is still the host's, as the runtime's hooks need
     it.
@@ -141,8 +149,10 @@ class Failed(Record):
 
 _TYPES: dict[str, type[Record]] = {
     kind.__name__: kind
-    for kind in (Go, Forked, Happened, Mounted, Ready, Start, Leaving, Hooking, Filtering, Failed)
-}
+    for kind in (
+        Go, Forked, Happened, Waiting, Mounted, Ready, Start, Leaving, Hooking, Filtering, Failed,
+    )
+}  # fmt: skip
 
 
 class Channel:
@@ -195,9 +205,30 @@ class Channel:
 
 
 def pass_events_on(channel: Channel, actor: str) -> None:
-    """Send this process's events to the parent from now on, if the parent listens to events."""
+    """Send this process's events to the parent from now on, if the parent listens to events.
+
+    Likewise, if the parent holds its steps, each step of this process waits for the parent's Go.
+    """
     if steps.listening():
         steps.listen(lambda event: channel.send(Happened(event=event)), actor)
+    if steps.held():
+        steps.hold(lambda event: _wait_for_go(channel, event))
+
+
+def _wait_for_go(channel: Channel, event: Event) -> None:
+    channel.send(Waiting(event=event))
+    if not isinstance(channel.receive(), Go):
+        raise InitError("the parent has given the start up")  # and does not hear this
+
+
+def let_wait(channel: Channel, pid: int) -> None:
+    """Let init, which has sent Ready, take the step in which it waits for Start.
+
+    Start would otherwise arrive before the Go that this step waits for.
+    """
+    if (message := _receive(channel)) is None:
+        raise InitError(_why_it_ended(pid))
+    _handle(channel, message, pid)
 
 
 def failure(error: BaseException) -> Failed:
@@ -314,11 +345,11 @@ def _receive(channel: Channel) -> Record | None:
 def _handle(channel: Channel, message: Record, pid: int) -> bool:
     """Handle an event, a failure or a filter; report whether the message is a different one."""
     if isinstance(message, Happened):
-        # Some events are passed on for another process: for the program, if init stays beside it,
-        # or for a hook. Such a process only knows its number inside the container.
-        event = message.event
-        known = event.pid == pid or event.actor not in ("program", "hook")
-        steps.deliver(event.replace(pid=pid if known else 0))
+        steps.deliver(_numbered(message.event, pid))
+        return False
+    if isinstance(message, Waiting):
+        steps.wait_to_begin(_numbered(message.event, pid))
+        go(channel)
         return False
     if isinstance(message, Failed):
         raise message.error()
@@ -326,6 +357,13 @@ def _handle(channel: Channel, message: Record, pid: int) -> bool:
         channel.on_filtering(message, pid)
         return False
     return True
+
+
+def _numbered(event: Event, pid: int) -> Event:
+    # Some events are passed on for another process: for the program, if init stays beside it,
+    # or for a hook. Such a process only knows its number inside the container.
+    known = event.pid == pid or event.actor not in ("program", "hook")
+    return event.replace(pid=pid if known else 0)
 
 
 # SIGSYS, and SIGSEGV where not even exit_group(2) was allowed.

@@ -42,8 +42,8 @@ class Engine:
             return True
         return False
 
-    def _monitors(self) -> list[str]:
-        """List the monitors of this engine's containers: they have sockets below its directory."""
+    def monitors(self) -> list[str]:
+        """List this engine's processes: they have sockets or files below its directory."""
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
@@ -77,7 +77,7 @@ class Engine:
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(PATIENCE_S) == 0, self.log.read_text()[-3000:]
         # by their directory: other engines may come and go meanwhile
-        wait_until(lambda: not self._monitors(), "the end of the monitors")
+        wait_until(lambda: not self.monitors(), "the end of the monitors")
         assert str(self.base) not in Path("/proc/self/mountinfo").read_text()
         shutil.rmtree(self.base)
 

@@ -269,7 +269,7 @@ def _remove(name: str, state: State | None, store: Store) -> None:
         _remove_cgroup(state, ours=store.has_config(name))
     with suppress(Error):  # its config.json may be broken or missing
         if hooks := _hooks_of(state, store):
-            steps.take(run_poststop_hooks, state, hooks)
+            steps.take_back(run_poststop_hooks, state, hooks)
     store.forget(name)
 
 

@@ -39,6 +39,7 @@ from minicontainer.runtime.sync import (
     Ready,
     channel_pair,
     go,
+    let_wait,
     make_gate,
     next_message,
     start_program,
@@ -142,7 +143,9 @@ def create_container(
         profile = spec.linux.seccomp
         seccomp_filter = steps.take(compile_filter, profile, store) if profile else b""
         if spec.hooks.poststop:
-            undo.callback(_while_claimed, claim, steps.take, run_poststop_hooks, state, spec.hooks)
+            undo.callback(
+                _while_claimed, claim, steps.take_back, run_poststop_hooks, state, spec.hooks
+            )
         steps.take(create_cgroup, cgroup, spec, undo, claim)
         # not earlier: if this file is there, `delete --force` knows that the cgroup is the
         # container's own
@@ -153,7 +156,7 @@ def create_container(
         child = _prepare_init(bundle, state, cgroup, theirs, seccomp_filter, store, options, undo)
         pid, pidfd = steps.take(fork_init, child, ours, cgroup)
         undo.callback(os.close, pidfd)
-        undo.callback(steps.take, end_init, pid, pidfd)
+        undo.callback(steps.take_back, end_init, pid, pidfd)
         child.close()
         if scope is not None:
             # systemd makes the cgroup only now: until then, `delete` needs the number to kill the
@@ -193,6 +196,8 @@ def _let_set_up(channel: Channel, state: State, spec: Spec) -> None:
         steps.take(run_runtime_hooks, state, spec.hooks)
         go(channel)
     wait_for(Ready, channel, state.pid)
+    if steps.held():
+        let_wait(channel, state.pid)
     profile = spec.linux.seccomp
     if profile and spec.process.no_new_privileges and seccomp.has_listener(profile):
         steps.take(find_agent, profile)
@@ -297,11 +302,11 @@ def offer_notify_socket(bundle: Bundle, directory: str) -> Bundle:
 def create_cgroup(cgroup: Cgroup, spec: Spec, undo: ExitStack, claim: int) -> None:
     """Make the container's cgroup and set its limits, before any process is in it."""
     cgroup.create()
-    undo.callback(_while_claimed, claim, steps.take, remove_cgroup, cgroup)
+    undo.callback(_while_claimed, claim, steps.take_back, remove_cgroup, cgroup)
     resources = spec.linux.resources
     cgroup.limit(resources.as_of(spec.oci_version))
     cgroup.allow_devices((DENY_ALL_DEVICES, *resources.devices, *DEVICE_RULES))
-    undo.callback(_while_claimed, claim, steps.take, end_processes, cgroup)
+    undo.callback(_while_claimed, claim, steps.take_back, end_processes, cgroup)
 
 
 def adopt_init(pid: int, scope: SystemdCgroup, spec: Spec) -> None:

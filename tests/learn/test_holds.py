@@ -1,0 +1,272 @@
+"""A story whose steps wait: each goes on, or the start is given up there and leaves nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from minicontainer.cli import hosts
+from minicontainer.cli.client import Client, EngineError
+from tests.conftest import PATIENCE_S
+
+if TYPE_CHECKING:
+    from tests.learn.conftest import Engine
+
+PARENT = f"/step-{os.getpid()}"  # the cgroup of these tests' containers
+BODY: dict[str, Any] = {
+    "Image": "busybox",
+    "Cmd": ["true"],
+    "HostConfig": {"NetworkMode": "none", "CgroupParent": PARENT},
+}
+Decide = Callable[[dict[str, Any]], str]  # for a step that waits: go, abort, leave, look on
+
+
+class Reader:
+    """The reader of a story, who decides about each of its steps.
+
+    Attributes:
+        waited: the events of the steps that have waited.
+    """
+
+    def __init__(self, engine: Engine, decide: Decide) -> None:
+        self.client = client_of(engine)
+        self.client.headers["Minicontainer-Trace"] = self.name = os.urandom(4).hex()
+        self.path = f"/minicontainer/traces/{self.name}"
+        self.waited: list[dict[str, Any]] = []
+        self._decide = decide
+        self._other = client_of(engine)
+        self._response = self._other.request("GET", self.path, {"step": True})
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError, EngineError):
+            for event in self._response.messages():
+                if not event.get("waiting"):
+                    continue
+                self.waited.append(event)
+                decision = self._decide(event)
+                if decision == "leave":
+                    break
+                if decision == "look on":
+                    continue
+                self._other.post(f"{self.path}/continue", None, {"Abort": decision == "abort"})
+        self._response.close()
+
+    def finish(self) -> list[str]:
+        """End the story; name the steps that have waited."""
+        self.client.headers.clear()
+        self.client.delete(self.path)
+        self._thread.join(PATIENCE_S)
+        assert not self._thread.is_alive()
+        return [event["step"] for event in self.waited]
+
+
+def client_of(engine: Engine) -> Client:
+    """Connect to the engine."""
+    return Client(hosts.parse(f"unix://{engine.socket}"))
+
+
+def run(engine: Engine, decide: Decide, body: dict[str, Any] = BODY) -> list[str]:
+    """Create, start and remove a container; name the steps that have waited.
+
+    Raises:
+        EngineError: it was given up.
+    """
+    reader = Reader(engine, decide)
+    try:
+        made = reader.client.post("/containers/create", None, body)["Id"]
+        reader.client.post(f"/containers/{made}/start")
+        reader.client.post(f"/containers/{made}/wait")
+    finally:
+        steps = reader.finish()
+    reader.client.delete(f"/containers/{made}", {"force": True})
+    return steps
+
+
+def left_by(engine: Engine) -> set[str]:
+    """List what containers of an engine have on the host: processes, mounts, cgroups, files."""
+    base = str(engine.base)
+    found = {line for line in Path("/proc/self/mountinfo").read_text().splitlines() if base in line}
+    # the cgroup too shows that a process is left: it could not be removed
+    found |= {f"process {pid}" for pid in engine.monitors()}
+    for place in ("data/containers", "exec/containers", "exec/monitors"):
+        names = os.listdir(engine.base / place)
+        found |= {f"{place}/{name}" for name in names if not name.startswith(".")}
+    found |= {str(path) for path in Path("/sys/fs/cgroup").glob(f"**{PARENT}/*/")}
+    return found | set(engine("ps", "-aq").output.split())
+
+
+def at(step: str, decision: str) -> Decide:
+    """Let every step begin but one."""
+    return lambda event: decision if event["step"] == step else "go"
+
+
+@pytest.fixture(scope="module")
+def order(engine: Engine) -> list[str]:
+    """Name the steps of a start, in the order in which they wait."""
+    return run(engine, lambda event: "go")
+
+
+def test_every_step_waits(engine: Engine, order: list[str]) -> None:
+    """Those of engine, monitor and init, each once, and none of the undo."""
+    assert len(set(order)) == len(order)
+    told = engine("run", "--rm", "--net", "none", "--json", "busybox", "true").errors
+    begun = [event["step"] for event in map(json.loads, told.splitlines()) if not event.get("call")]
+    undo = {"send-request", "end-init", "end-processes", "remove-cgroup"}
+    assert set(order) == set(begun) - undo
+    for earlier, later in (
+        ("resolve-image", "fork-monitor"),
+        ("fork-monitor", "create-cgroup"),
+        ("fork-init", "isolate-mounts"),
+        ("enter-rootfs", "become-user"),
+        ("wait-for-start", "connect-container"),
+        ("connect-container", "start-program"),
+        ("start-program", "run-program"),
+    ):
+        assert order.index(earlier) < order.index(later)
+
+
+def test_a_start_given_up_at_any_step_leaves_nothing(engine: Engine, order: list[str]) -> None:
+    """Neither process, mount, cgroup nor container: everything that the story made is undone."""
+    before = left_by(engine)
+    for step in order:
+        with pytest.raises(EngineError, match=f"aborted before {step}: everything was undone"):
+            run(engine, at(step, "abort"))
+        assert left_by(engine) == before, step
+
+
+@pytest.mark.parametrize("step", ["make-directory", "enter-rootfs", "connect-container"])
+def test_a_reader_who_leaves_gives_the_start_up(engine: Engine, step: str) -> None:
+    """As a client does that is killed, or whose terminal is closed."""
+    before = left_by(engine)
+    with pytest.raises(EngineError, match="aborted before"):
+        run(engine, at(step, "leave"))
+    assert left_by(engine) == before
+
+
+def test_what_is_left_is_found(engine: Engine) -> None:
+    """The control: `left_by` sees a container that is held at a step."""
+    seen: set[str] = set()
+
+    def look(event: dict[str, Any]) -> str:
+        if event["step"] == "enter-rootfs":
+            seen.update(left_by(engine))
+        return "go"
+
+    run(engine, look)
+    assert any(one.startswith("process ") for one in seen)
+    assert any(PARENT in one for one in seen)
+    assert any(one.startswith("exec/containers/") for one in seen)
+
+
+def test_others_look_in_while_a_step_waits(engine: Engine) -> None:
+    """The half-made container is listed and inspected; its process is where the event says."""
+    seen: dict[str, Any] = {}
+
+    def look(event: dict[str, Any]) -> str:
+        if event["step"] == "set-hostname":
+            seen["listed"] = engine("ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.State}}")
+            seen["inspected"] = engine("inspect", "-f", "{{.State.Status}}", event["container"])
+            seen["container"] = event["container"]
+            seen["namespace"] = os.readlink(f"/proc/{event['pid']}/ns/uts")
+            seen["root"] = os.listdir(f"/proc/{event['pid']}/root")
+        return "go"
+
+    run(engine, look)
+    assert f"{seen['container']} created" in seen["listed"].output
+    assert seen["inspected"].output == "created\n"
+    assert seen["namespace"] != os.readlink("/proc/self/ns/uts")
+    assert "bin" in seen["root"]
+
+
+def test_a_container_whose_start_waits_is_removed_by_force_alone(engine: Engine) -> None:
+    """Without force, the refusal says who is in the way; with it, the start is given up."""
+    before = left_by(engine)
+    refused: list[str] = []
+
+    def remove(event: dict[str, Any]) -> str:
+        if event["step"] == "mount-filesystems":
+            refused.append(engine("rm", event["container"], status=1).errors)
+            engine("rm", "-f", event["container"])
+            return "leave"
+        return "go"
+
+    with pytest.raises(EngineError, match="aborted before mount-filesystems"):
+        run(engine, remove)
+    assert "its start waits for a reader (--step): continue there, or force remove" in refused[0]
+    assert left_by(engine) == before
+
+
+def test_a_start_given_up_keeps_a_container_of_another_story(engine: Engine) -> None:
+    """`start --step` undoes the start alone: the container stays, and can be started again."""
+    made = engine("create", "--net", "none", "busybox", "true").output.strip()
+    reader = Reader(engine, at("enter-rootfs", "abort"))
+    with pytest.raises(EngineError, match="aborted before enter-rootfs"):
+        reader.client.post(f"/containers/{made}/start")
+    reader.finish()
+    assert engine("start", "-a", made).output == ""
+    engine("rm", made)
+
+
+def test_a_monitor_that_is_killed_ends_the_wait(engine: Engine) -> None:
+    """Nobody continues; the engine sees the end by itself, and clears away."""
+    before = left_by(engine)
+
+    def kill(event: dict[str, Any]) -> str:
+        if event["step"] != "create-cgroup":
+            return "go"
+        os.kill(event["pid"], 9)
+        return "look on"
+
+    with pytest.raises(EngineError, match="monitor was killed before its program ran"):
+        run(engine, kill)
+    engine("rm", *engine("ps", "-aq").output.split())
+    assert left_by(engine) == before
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "no new privileges": {"SecurityOpt": ["no-new-privileges"]},
+    "--init": {"Init": True},
+    "a user namespace": {"UsernsMode": "private"},
+    "the host's namespaces": {"PidMode": "host", "IpcMode": "host", "CgroupnsMode": "host"},
+    "a network": {"NetworkMode": "bridge"},
+    "a part left out": {"Without": ["seccomp"]},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_other_recipes_wait_as_well(engine: Engine, name: str) -> None:
+    """With a filter that comes last, a process 1 that stays, a joiner, ids that are mapped."""
+    host = {**BODY["HostConfig"], **VARIANTS[name]}
+    waited = run(engine, lambda event: "go", {**BODY, "HostConfig": host})
+    assert waited[-1] == "run-program"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "says"),
+    [
+        ("/minicontainer/traces/none/continue", {}, "no story none whose steps wait"),
+        ("/minicontainer/traces/{story}/continue", {}, "no step of this story waits"),
+        ("/minicontainer/traces/{story}/continue", {"Abort": 1}, "expected true or false"),
+    ],
+)
+def test_what_continue_refuses(engine: Engine, path: str, body: object, says: str) -> None:
+    """In one line: no such story, nothing that waits, nonsense."""
+    reader = Reader(engine, lambda event: "go")
+    with pytest.raises(EngineError, match=says):
+        reader.client.post(path.format(story=reader.name), None, body)
+    reader.finish()
+
+
+def test_everybodys_story_waits_for_nobody(engine: Engine) -> None:
+    """A reader of `all` could otherwise stop every start of the host."""
+    with pytest.raises(EngineError, match="everybody's"):
+        client_of(engine).request("GET", "/minicontainer/traces/all", {"step": True})
