@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from typing import Literal
 
 USUAL_PLACE = "/sys/fs/cgroup"
+# The last texts, and what `parse` found in them.
+_PARSED: dict[tuple[str, str], Hierarchies] = {}
 
 
 class View(Record):
@@ -135,7 +137,20 @@ def mounted() -> Hierarchies:
 
 
 def parse(mountinfo: str, own_groups: str) -> Hierarchies:
-    """Find the hierarchies in the text of /proc/PID/mountinfo and /proc/PID/cgroup."""
+    """Find the hierarchies in the text of /proc/PID/mountinfo and /proc/PID/cgroup.
+
+    The same texts give the same result, which is kept: a process that starts many containers, or
+    its fork, parses them once.
+    """
+    found = _PARSED.get((mountinfo, own_groups))
+    if found is None:
+        found = _parsed(mountinfo, own_groups)
+        _PARSED.clear()
+        _PARSED[mountinfo, own_groups] = found
+    return found
+
+
+def _parsed(mountinfo: str, own_groups: str) -> Hierarchies:
     groups = {}  # this process's group, by controllers joined by commas; "" for v2
     for line in own_groups.splitlines():
         _, controllers, group = line.split(":", 2)

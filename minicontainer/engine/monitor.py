@@ -15,14 +15,13 @@ import time
 
 from minicontainer import jsontext, steps
 from minicontainer.contexts import ExitStack, suppress
-from minicontainer.engine import protocol
+from minicontainer.engine import bundle_reader, protocol
 from minicontainer.engine.log_files import LogFile
 from minicontainer.engine.protocol import Connection
 from minicontainer.engine.relay import Relay
 from minicontainer.engine.stdio import Stdio
 from minicontainer.errors import Aborted, Error
 from minicontainer.kernel import process
-from minicontainer.runtime.config.spec import Bundle, Spec
 from minicontainer.runtime.container.state import Store
 from minicontainer.runtime.inputs import Options
 from minicontainer.runtime.parent import lifecycle
@@ -79,19 +78,13 @@ def _wait_for_engine(engine: Connection, event: steps.Event) -> None:
 
 
 def _create(asked: protocol.StartContainer, stdio: Stdio) -> Container:
-    bundle = _read_bundle(asked.directory)
+    bundle = bundle_reader.read(asked.directory)
     with suppress(FileNotFoundError):
         os.unlink(f"{asked.directory}/{EXIT_FILE}")
     with stdio.given():
         # Not detached: a container whose monitor is killed could not be waited for, nor read from.
         options = Options(console=stdio.console)
         return lifecycle.create_container(asked.id, bundle, Store(asked.state_root), options)
-
-
-def _read_bundle(directory: str) -> Bundle:
-    with open(f"{directory}/config.json", encoding="utf-8") as file:
-        text = file.read()
-    return Bundle(path=directory, spec=Spec.from_json(jsontext.parse(text)), text=text)
 
 
 def failure(error: Error | OSError) -> protocol.Failed:

@@ -20,7 +20,7 @@ import sys
 
 from minicontainer import jsontext
 from minicontainer.cgroups.cgroup import open_cgroup
-from minicontainer.engine import exec_process, monitor
+from minicontainer.engine import bundle_reader, exec_process, monitor
 from minicontainer.engine.protocol import Connection, StartContainer, StartExec
 from minicontainer.kernel import process, signals
 from minicontainer.runtime.config.defaults import default_spec
@@ -82,6 +82,7 @@ def _rehearse() -> None:
     spec = spec.replace(linux=spec.linux.replace(seccomp=profile))
     text = jsontext.dump(spec.to_json())
     check(Spec.from_json(jsontext.parse(text)))
+    bundle_reader.parse(text)
     state = State(id="x", bundle="/", cgroup=open_cgroup("/minicontainer").path)
     State.from_json(jsontext.parse(jsontext.dump(state.to_json())))
 

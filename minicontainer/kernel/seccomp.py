@@ -24,6 +24,7 @@ from minicontainer.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
 SECCOMP_SET_MODE_FILTER = 1
 SECCOMP_FILTER_FLAG_TSYNC = 1
@@ -97,6 +98,20 @@ class Seccomp(Record):
     listener_metadata: str | None = None
     syscalls: tuple[SyscallRule, ...] = ()
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the value as JSON holds it; made once, since it names 400 system calls."""
+        kept: dict[str, Any] | None = self.__dict__.get("_json")
+        if kept is None:
+            kept = self.__dict__["_json"] = super().to_json()
+        return kept
+
+    def key(self) -> bytes:
+        """Name the program by all that determines it: rules, order, machine; computed once."""
+        kept: bytes | None = self.__dict__.get("_key")
+        if kept is None:
+            kept = self.__dict__["_key"] = _key(self)
+        return kept
+
 
 def filter_flags(profile: Seccomp) -> int:
     """Return the flags that `load` needs for a profile.
@@ -157,7 +172,7 @@ def cached_program(profile: Seccomp, directory: str) -> bytes:
     Raises:
         InvalidArgument, Unsupported: of `seccomp_compiler.compile_apart`.
     """
-    key = _key(profile)
+    key = profile.key()
     path = f"{directory}/{key.hex()}.bpf"
     program = _kept(path, key)
     if program is None:
@@ -169,7 +184,6 @@ def cached_program(profile: Seccomp, directory: str) -> bytes:
 
 
 def _key(profile: Seccomp) -> bytes:
-    """Name the program by everything that determines it: the rules, their order, the machine."""
     rules = (
         (
             rule.names,

@@ -211,17 +211,31 @@ MACHINES: dict[str, tuple[str, str]] = {
     "loongarch64": ("SCMP_ARCH_LOONGARCH64", ""),
 }
 
+# Profiles that were made. A profile does not change, so containers can share one.
+_MADE: dict[tuple[frozenset[str], str, tuple[int, int] | None], Seccomp] = {}
+_MOST_MADE = 64
+
 
 def default_profile(
     capabilities: Collection[str], machine: str = "", kernel: tuple[int, int] | None = None
 ) -> Seccomp:
-    """Make the default profile for one container.
+    """Give the default profile for one container; made once for each set of capabilities.
 
     Args:
         capabilities: the container's bounding set: all that a program in it could ever have.
         machine: as uname(2) names it; "" for this one.
         kernel: major and minor version; None for the running one.
     """
+    asked = frozenset(WITH_CAPABILITY).intersection(capabilities), machine, kernel
+    profile = _MADE.get(asked)
+    if profile is None:
+        if len(_MADE) >= _MOST_MADE:
+            _MADE.clear()
+        profile = _MADE[asked] = _made(*asked)
+    return profile
+
+
+def _made(capabilities: Collection[str], machine: str, kernel: tuple[int, int] | None) -> Seccomp:
     machine = machine or os.uname().machine
     architectures, own_calls = MACHINES.get(machine, ("", ""))
     return Seccomp(
