@@ -98,6 +98,7 @@ def listen(listener: Callable[[Event], None] | None, actor: str, begun_wall_ns: 
     _trace.listener = listener
     _trace.actor = actor
     _trace.pid = posix.getpid()
+    _trace.seq = 0
     # By the wall clock too: a child in another time namespace has another monotonic clock.
     now, wall = time.monotonic_ns(), time.time_ns()
     if begun_wall_ns:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from minicontainer.engine.config import ContainerConfig
     from minicontainer.engine.container import Container
+    from minicontainer.engine.trash import Trash
     from minicontainer.runtime.config.spec import Mount, Spec
 
 _LAYER = ("rootfs", "upper", "work")
@@ -104,6 +105,15 @@ def remove_directory(directory: str) -> None:
         pass
     except OSError as error:
         raise KernelError(error.errno, error.strerror, f"remove {directory}") from None
+
+
+def discard_directory(container: Container, trash: Trash) -> None:
+    """Move the container's directory away: its bundle, its log, and all that its program wrote.
+
+    rename(2) takes the directory away at once, however large it is. A thread of the engine then
+    removes the files.
+    """
+    trash.throw(container.directory)
 
 
 def sweep(data_root: str, known: set[str]) -> None:

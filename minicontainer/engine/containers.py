@@ -12,6 +12,7 @@ import contextlib
 import os
 import threading
 
+from minicontainer import steps
 from minicontainer.engine import (
     bundles,
     creation,
@@ -245,7 +246,7 @@ class Containers:
                 container.state.status = "removing"
                 container.state.stopped = True
             try:
-                self._engine.trash.throw(container.directory)
+                steps.take(bundles.discard_directory, container, self._engine.trash)
             except Error:
                 with container.changed:
                     container.state.status = "dead" if before == "dead" else before

@@ -172,6 +172,9 @@ class Engine:
         for container in self.containers.all():
             if container.story == name and not container.state.is_running():
                 self.supervisor.wait_for_monitor(container, _LAST_WORDS_S)
+                if container.config.host_config.auto_remove:
+                    with container.changed:
+                        container.changed.wait_for(lambda c=container: c.removed, _LAST_WORDS_S)  # type: ignore[misc]  # the default fixes the variable
         self.traces.end(name)
 
     def resolve_image(self, text: str, platform: str) -> Image:

@@ -35,13 +35,12 @@ _SLOW_CLIENT_S = 10
 
 def main(asked: protocol.StartExec, engine: Connection, clients: list[int]) -> int:
     """Start the program, copy its streams, say how it ended."""
-    process.set_name("minic:exec")
-    process.new_session()
-    os.chdir("/")
     if asked.explain:
         steps.listen(
             lambda event: _report(engine, protocol.Happened(event=event)), "exec", asked.explain
         )
+    steps.take(become_exec_parent)
+    os.chdir("/")
     program = Process.from_json(asked.process, "process")
     stdio = Stdio(tty=program.terminal, stdin=asked.stdin)
     try:
@@ -59,6 +58,16 @@ def main(asked: protocol.StartExec, engine: Connection, clients: list[int]) -> i
         relay.add(descriptor, streams)
     _follow(running, relay, engine)
     return 0
+
+
+def become_exec_parent() -> None:
+    """Take a name for ps(1), and leave the engine's session.
+
+    This process stays beside the program, copies its streams, and reports its exit status. In a
+    session of its own it hears no Ctrl-C of the terminal where the engine was started.
+    """
+    process.set_name("minic:exec")
+    process.new_session()
 
 
 def _start(asked: protocol.StartExec, program: Process, stdio: Stdio) -> Running:

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 
+from minicontainer import steps
 from minicontainer.engine import detach_keys, protocol, specs
 from minicontainer.engine.errors_of_starts import EXECUTING, NoProgram, explained
 from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound
@@ -157,12 +158,20 @@ class Execs:
         )
         clients = [connection.socket.fileno()] if connection else []
         one.container.story = self._engine.traces.current
-        process = self._engine.supervisor.spawner.spawn(message, clients)
+        process = steps.take(self.fork_exec_parent, message, clients)
         self._publish(one, f"exec_start: {' '.join(one.program)}")
         started = self._engine.supervisor.expect(process, protocol.Started, one.container)
         one.pid = started.pid
         one.process = process
         self._engine.supervisor.watch(process, lambda message: self._hear(one, message))
+
+    def fork_exec_parent(self, message: protocol.StartExec, clients: list[int]) -> Connection:
+        """Have the spawner fork a parent for the program, which stays as long as the program.
+
+        The program's parent can't be the container's monitor: that one serves the first process,
+        and would have to fork with its streams open.
+        """
+        return self._engine.supervisor.spawner.spawn(message, clients)
 
     def _with_size(self, process: Json, body: Json) -> Json:
         size: list[int] = body.get("ConsoleSize") or []

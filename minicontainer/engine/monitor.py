@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import socket
     from typing import NoReturn
 
+    from minicontainer.cgroups.cgroup import Cgroup
     from minicontainer.cgroups.oom import OomWatch
     from minicontainer.record import Record
     from minicontainer.runtime.parent.lifecycle import Container
@@ -42,14 +43,12 @@ _SLOW_CLIENT_S = 10
 
 def main(asked: protocol.StartContainer, engine: Connection, clients: list[int]) -> int:
     """Be the monitor of a container, from its creation to its end."""
-    process.set_name("minic:monitor")
-    process.new_session()
-    process.become_subreaper()
-    os.chdir("/")
     if asked.explain:
         _explain(engine, asked.explain)
     if asked.hold:
         steps.hold(lambda event: _wait_for_engine(engine, event))
+    steps.take(become_monitor)
+    os.chdir("/")
     stdio = Stdio(tty=asked.tty, stdin=asked.open_stdin)
     try:
         container = _create(asked, stdio)
@@ -58,6 +57,18 @@ def main(asked: protocol.StartContainer, engine: Connection, clients: list[int])
         return 1
     _Monitor(asked, engine, container, stdio, clients).run()
     return 0
+
+
+def become_monitor() -> None:
+    """Take a name for ps(1), leave the engine's session, and become the parent of orphans.
+
+    In a session of its own the monitor hears no Ctrl-C of the terminal where the engine was
+    started. A process of the container whose parent has ended becomes the monitor's child, so
+    that somebody waits for it.
+    """
+    process.set_name("minic:monitor")
+    process.new_session()
+    process.become_subreaper()
 
 
 def _explain(engine: Connection, begun_ns: int) -> None:
@@ -134,6 +145,9 @@ class _Monitor:
         _report(engine, protocol.Created(pid=self._container.pid))
         # listening before the program runs: an engine that is killed now finds the container
         self._listener = protocol.listen_at(self._asked.socket)
+        # while the engine connects the network: it costs the start nothing, and misses nothing
+        with suppress(Error, OSError):  # without a memory controller
+            self._oom = steps.take(watch_memory, self._container.cgroup)
         try:
             received = engine.receive()
             if received is None or not isinstance(received[0], protocol.Proceed):
@@ -146,8 +160,6 @@ class _Monitor:
         steps.hold(None)
         self._started_ns = time.time_ns()
         _report(engine, protocol.Started(pid=self._container.pid, at_ns=self._started_ns))
-        with suppress(Error, OSError):  # without a memory controller
-            self._oom = self._container.cgroup.watch_oom()
         self._watch()
         self._end()
 
@@ -263,6 +275,15 @@ class _Monitor:
         except (Error, OSError):
             return 0, 0
         return kills, peak
+
+
+def watch_memory(cgroup: Cgroup) -> OomWatch:
+    """Ask the kernel to say when the container has used up its memory limit.
+
+    The kernel then kills a process of the container. The monitor notes it for the exit status,
+    and the engine publishes an `oom` event.
+    """
+    return cgroup.watch_oom()
 
 
 def write_exit(directory: str, exited: protocol.Exited) -> None:

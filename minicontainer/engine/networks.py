@@ -152,7 +152,10 @@ class Networks:
             undo.pop_all()
 
     def disconnect_container(self, container: Member) -> None:
-        """Take back what `connect_container` made; nothing happens when there is nothing."""
+        """Delete the container's link; with a network's last container, its bridge and rules.
+
+        Often the kernel was faster: it deletes a veth pair with the network namespace of one end.
+        """
         for name, settings in dict(container.endpoints).items():
             with contextlib.suppress(NotFound):  # the network was removed by force
                 self._leave(container, self.find(name), settings)
@@ -212,9 +215,7 @@ class Networks:
         )
         self._tell("connect", body, container=container.id)
 
-    def _connected(
-        self, network: Any, container: Member, fd: int, place: Place
-    ) -> Endpoint:  # fmt: skip
+    def _connected(self, network: Any, container: Member, fd: int, place: Place) -> Endpoint:
         from minicontainer.network import networks
 
         try:

@@ -18,10 +18,11 @@ import os
 import socket
 import sys
 
-from minicontainer import jsontext
+from minicontainer import jsontext, steps
 from minicontainer.cgroups.cgroup import open_cgroup
+from minicontainer.contexts import suppress
 from minicontainer.engine import bundle_reader, exec_process, monitor
-from minicontainer.engine.protocol import Connection, StartContainer, StartExec
+from minicontainer.engine.protocol import Connection, Happened, StartContainer, StartExec
 from minicontainer.kernel import process, signals
 from minicontainer.runtime.config.defaults import default_spec
 from minicontainer.runtime.config.seccomp_profile import default_profile
@@ -33,6 +34,9 @@ from minicontainer.runtime.parent import interpreter
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
+
+    from minicontainer.record import Record
+    from minicontainer.steps import Event
 
 # What a start would import late; here it is imported before the first one.
 _WARM = (
@@ -66,12 +70,45 @@ def serve(engine: Connection) -> int:
     gc.freeze()
     while (received := engine.receive()) is not None:
         message, descriptors = received
-        if os.fork() == 0:
+        if _fork(message, descriptors[0]) == 0:
             engine.close()
             _become(message, descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
     return 0
+
+
+def _fork(message: Record, descriptor: int) -> int:
+    """Fork; if the message belongs to a story, tell of that on the new process's connection."""
+    begun_ns = message.explain if isinstance(message, (StartContainer, StartExec)) else 0
+    if not begun_ns:
+        return os.fork()
+    told = Connection(socket.socket(fileno=os.dup(descriptor)))
+    # The new process waits until this one has told of the fork: the story keeps its order.
+    reads, writes = os.pipe()
+    steps.listen(lambda event: _tell(told, event), "spawner", begun_ns)
+    pid = steps.take(fork_child)
+    steps.listen(None, "spawner")
+    os.close(writes)
+    if pid == 0:
+        os.read(reads, 1)
+    os.close(reads)
+    told.close()
+    return pid
+
+
+def fork_child() -> int:
+    """Fork the process that will be the container's monitor, or the parent of an exec's program.
+
+    The spawner has one thread, and has imported everything already: the new process can work a
+    millisecond after the request.
+    """
+    return process.fork()
+
+
+def _tell(connection: Connection, event: Event) -> None:
+    with suppress(OSError):  # the engine is gone
+        connection.send(Happened(event=event))
 
 
 def _rehearse() -> None:

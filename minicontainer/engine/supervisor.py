@@ -298,12 +298,16 @@ class Supervisor:
 
     def _gone(self, container: Container, monitor: Connection) -> None:
         """Do what follows the end of a monitor, which has taken back all that it had made."""
+        with self._engine.traces.telling(container.story):
+            self._after_end(container, monitor)
+
+    def _after_end(self, container: Container, monitor: Connection) -> None:
         monitor.close()
         if container.state.is_running():  # it was killed, and its container with it
             self.clear_away(container)
             exited = read_exit(container.directory)
             self._exited(container, exited or protocol.Exited(status=_KILLED, at_ns=time.time_ns()))
-        self._engine.networks.disconnect_container(container)
+        steps.take(self._engine.networks.disconnect_container, container)
         with container.changed:
             container.monitor = None
             container.changed.notify_all()

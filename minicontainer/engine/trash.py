@@ -6,10 +6,12 @@ one rename(2); a thread then removes the files. What a killed engine left, the n
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import threading
 
+from minicontainer import steps
 from minicontainer.errors import KernelError
 from minicontainer.kernel import trees
 
@@ -44,10 +46,13 @@ class Trash:
         """
         place = os.path.join(self._directory, os.path.basename(directory))
         try:
-            os.rename(directory, place)
-        except FileNotFoundError:
-            return
-        except OSError as error:
+            steps.noted(
+                "rename", (directory, place), lambda: os.rename(directory, place),
+                object=f"file:{directory}", shell=f"mv {directory} {place}",
+            )  # fmt: skip
+        except KernelError as error:
+            if error.errno == errno.ENOENT:
+                return
             raise KernelError(error.errno, error.strerror, f"remove {directory}") from None
         self._waiting.put(place)
 

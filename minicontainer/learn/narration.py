@@ -15,8 +15,9 @@ import os
 import re
 
 from minicontainer import steps
-from minicontainer.engine import bundles, probes, sandbox
+from minicontainer.engine import bundles, exec_process, monitor, probes, sandbox, spawner
 from minicontainer.engine.engine import Engine
+from minicontainer.engine.execs import Execs
 from minicontainer.engine.networks import Networks
 from minicontainer.engine.supervisor import Supervisor
 from minicontainer.runtime.child import init
@@ -34,9 +35,16 @@ _ENGINE: tuple[Step, ...] = (
     bundles.make_directory,
     bundles.write_bundle,
     Supervisor.fork_monitor,
+    Execs.fork_exec_parent,
+    spawner.fork_child,
+    monitor.become_monitor,
+    exec_process.become_exec_parent,
     Networks.connect_container,
     probes.look_for_leaks,
+    monitor.watch_memory,
     operations.kill,
+    Networks.disconnect_container,
+    bundles.discard_directory,
 )
 _RECIPES: tuple[Step, ...] = (
     *_ENGINE,

@@ -189,7 +189,7 @@ class Links:
             KernelError: EPERM, EOPNOTSUPP (the link is no port of a bridge).
         """
         self._change(
-            "RTM_SETLINK", ("set", link.name, "hairpin=on"), link.name,
+            "RTM_NEWLINK", ("set", link.name, "hairpin=on"), link.name,
             f"bridge link set dev {link.name} hairpin on",
             lambda: self._socket.brport("set", index=link.index, mode=1),
         )  # fmt: skip

@@ -2,7 +2,7 @@
 
 strace knows nothing of minicontainer: it stops the processes at each system call and writes down
 what the kernel was asked and what it answered. Here a call is read from that text, sorted out if it
-changes no kernel state, and shaped as `steps.note` would tell of it.
+changes no kernel state, and shaped as `steps.note` would tell of it. `call_of` shapes an event so.
 
 What counts as kernel state: namespaces, mounts, ids, capabilities, limits, filters, sessions,
 signals, links, processes, and what is made or written in /proc, in a cgroup file system or in the
@@ -20,6 +20,9 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from minicontainer import steps
+from minicontainer.kernel import namespaces
+
 # Every system call by which the kernel's state can change, as said above, on any path through the
 # engine that one could think of: also those that it does not make today.
 TRACED = (
@@ -29,7 +32,7 @@ TRACED = (
     "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups", "capset", "prctl", "seccomp",
     "prlimit64", "setrlimit", "setpriority", "sched_setaffinity", "sched_setscheduler",
     "sched_setattr", "ioprio_set", "set_mempolicy", "personality", "bpf", "ioctl", "keyctl",
-    "setsid", "setpgid", "kill", "tkill", "tgkill", "pidfd_send_signal",
+    "setsid", "setpgid", "syncfs", "kill", "tkill", "tgkill", "pidfd_send_signal",
     "mknod", "mknodat", "mkdir", "mkdirat", "rmdir", "unlink",
     "unlinkat", "symlink", "symlinkat", "link", "linkat", "rename", "renameat", "renameat2",
     "chmod", "fchmod", "fchmodat", "chown", "fchown", "lchown", "fchownat", "setxattr",
@@ -88,7 +91,11 @@ def read(trace: str, pid: int, *, inside: bool) -> Iterator[Call]:
         trace: what `strace -ff -y -X verbose` wrote for the process *pid*.
         inside: it is a process of the container: then all files that it makes are in its root.
     """
-    lines = trace.splitlines()
+    return (call for _, call in read_numbered(trace.splitlines(), pid, inside=inside))
+
+
+def read_numbered(lines: list[str], pid: int, *, inside: bool) -> Iterator[tuple[int, Call]]:
+    """Yield such calls with the numbers of their lines."""
     for i, line in enumerate(lines):
         found = _LINE.match(line)
         if found is None:
@@ -105,10 +112,10 @@ def read(trace: str, pid: int, *, inside: bool) -> Iterator[Call]:
                 shaped = (_proc_self(shaped[0], pid, inside), *shaped[1:])
             if name in ("sendto", "sendmsg"):
                 code = _netlink_answer(text, lines[i + 1 :])
-                yield Call(_netlink_type(text), shaped, -1 if code else 0, code)
+                yield i, Call(_netlink_type(text), shaped, -1 if code else 0, code)
             else:
                 code = getattr(errno, error) if error else 0
-                yield Call(_RENAMED.get(name, name), shaped, int(result), code)
+                yield i, Call(_RENAMED.get(name, name), shaped, int(result), code)
 
 
 def _values(tokens: list[str], end: str) -> Iterator[Any]:
@@ -295,3 +302,33 @@ _SHAPES: dict[str, Callable[[list[Any]], tuple[Any, ...]]] = {
     "sendto": lambda args: (),
     "sendmsg": lambda args: (),
 }
+
+
+# -- events --------------------------------------------------------------------------------------
+
+
+def call_of(event: steps.Event) -> Call:
+    """Put an event into the same form."""
+    args: list[Any] = [_plain(arg) for arg in event.args]
+    if event.call == "clone3":
+        args = [sum(getattr(namespaces, name) for name in str(args[0]).split("|"))]
+    elif event.call == "prlimit64":
+        args[2:] = [value % 2**64 for value in args[2:]]
+    elif event.call == "sched_setaffinity":
+        args = args[:1]  # a mask there, a list here
+    elif event.call == "prctl":
+        while args[-1] == 0:
+            args.pop()
+    elif event.call == "bpf":
+        args[1].pop("license", None)  # an address here, the text there
+    elif event.call.startswith("RTM_"):
+        args = []  # told in iproute2's words; tests/network looks at what they do
+    return Call(event.call, tuple(args), event.result or 0, event.errno)
+
+
+def _plain(value: Any) -> Any:
+    """Read the text of a structure, as an event has it; leave other values."""
+    if isinstance(value, str) and value.startswith("{") and value.endswith("}"):
+        pairs = (pair.split("=") for pair in value[1:-1].split(", ") if pair)
+        return {name: int(number) for name, number in pairs}
+    return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value

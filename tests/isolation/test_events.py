@@ -121,7 +121,7 @@ class Comparison:
             if event.result is None and again == [(event.call, event.pid)]:
                 continue  # it came back after all: the next event tells how
             if event.call != "nft":
-                found.setdefault(event.pid, []).append(_as_call(event))
+                found.setdefault(event.pid, []).append(strace.call_of(event))
         return found
 
     def check(self) -> None:
@@ -134,32 +134,6 @@ class Comparison:
         assert told.keys() == seen.keys()
         for pid, calls in seen.items():
             assert told[pid] == calls
-
-
-def _as_call(event: steps.Event) -> Call:
-    args: list[Any] = [_plain(arg) for arg in event.args]
-    if event.call == "clone3":
-        args = [sum(getattr(namespaces, name) for name in str(args[0]).split("|"))]
-    elif event.call == "prlimit64":
-        args[2:] = [value % 2**64 for value in args[2:]]
-    elif event.call == "sched_setaffinity":
-        args = args[:1]  # a mask there, a list here
-    elif event.call == "prctl":
-        while args[-1] == 0:
-            args.pop()
-    elif event.call == "bpf":
-        args[1].pop("license", None)  # an address here, the text there
-    elif event.call.startswith("RTM_"):
-        args = []  # told in iproute2's words; tests/network looks at what they do
-    return Call(event.call, tuple(args), event.result or 0, event.errno)
-
-
-def _plain(value: Any) -> Any:
-    """Read the text of a structure, as an event has it; leave other values."""
-    if isinstance(value, str) and value.startswith("{") and value.endswith("}"):
-        pairs = (pair.split("=") for pair in value[1:-1].split(", ") if pair)
-        return {name: int(number) for name, number in pairs}
-    return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value
 
 
 @pytest.fixture

@@ -16,17 +16,25 @@ import pytest
 
 from tests.conftest import PATIENCE_S, Result, command, wait_until
 
+pytest.register_assert_rewrite("tests.learn.traced")
+
 
 class Engine:
-    """`minicontainer daemon`, and commands that are typed against it."""
+    """`minicontainer daemon`, and commands that are typed against it.
 
-    def __init__(self) -> None:
+    Args:
+        around: words before the daemon's command line, such as those of strace.
+        daemon: the command whose first word is `daemon`; the installed one by default.
+    """
+
+    def __init__(self, around: tuple[str, ...] = (), daemon: tuple[str, ...] = ()) -> None:
         self.base = Path(tempfile.mkdtemp(prefix="minicontainer-learn-"))
         self.base.chmod(0o755)
         self.socket = self.base / "api.sock"
         inside = 'ip link set lo up; exec "$@"'
         words = [
-            "unshare", "--net", "sh", "-c", inside, "sh", *command("minicontainer"), "daemon",
+            "unshare", "--net", "sh", "-c", inside, "sh", *around,
+            *(daemon or command("minicontainer")), "daemon",
             "--data-root", str(self.base / "data"), "--exec-root", str(self.base / "exec"),
             "--host", f"unix://{self.socket}",
         ]  # fmt: skip
@@ -34,6 +42,11 @@ class Engine:
         with self.log.open("w") as log:
             self.process = subprocess.Popen(words, stdout=log, stderr=log)
         wait_until(self._answers, "the engine to answer")
+
+    @property
+    def pid(self) -> int:
+        """The engine's process."""
+        return self.process.pid
 
     def _answers(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
@@ -74,7 +87,7 @@ class Engine:
         """Remove all containers and the engine."""
         if ids := self("ps", "-aq").output.split():
             self("rm", "-fv", *ids)
-        self.process.send_signal(signal.SIGTERM)
+        os.kill(self.pid, signal.SIGTERM)
         assert self.process.wait(PATIENCE_S) == 0, self.log.read_text()[-3000:]
         # by their directory: other engines may come and go meanwhile
         wait_until(lambda: not self.monitors(), "the end of the monitors")

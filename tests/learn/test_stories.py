@@ -36,7 +36,7 @@ def test_a_run_is_one_story_from_the_client_to_init(engine: Engine) -> None:
     assert result.output == "hi\n"
     told = events_of(result.errors)
     order = list(dict.fromkeys(event["actor"] for event in told))
-    assert order == ["client", "engine", "monitor", "init"]
+    assert order == ["client", "engine", "spawner", "monitor", "init"]
     assert begun(told, "engine")[:4] == [
         "resolve-image", "make-directory", "write-bundle", "fork-monitor",
     ]  # fmt: skip
@@ -106,7 +106,8 @@ def test_a_recording_of_a_run_is_replayed(engine: Engine, tmp_path: Path) -> Non
     assert engine(*RUN, "--record", str(kept), "busybox", "echo", "hi").output == "hi\n"
     found = recording.read(str(kept))
     assert found.command.startswith("run --rm")
-    assert {"client", "engine", "monitor", "init"} == {e.event.actor for e in found.entries}
+    actors = {entry.event.actor for entry in found.entries}
+    assert actors == {"client", "engine", "spawner", "monitor", "init"}
     told = engine("replay", str(kept)).output
     assert "send-request   [client" in told
     assert "run-program   [init" in told
