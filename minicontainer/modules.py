@@ -81,9 +81,12 @@ class BundleFinder:
 
     def _read(self, number: int) -> "Part":
         distance, length = self._places[number]
-        with open(self._path, "rb", buffering=0) as file:
-            file.seek(-distance, 2)
-            part: Part = marshal.loads(file.read(length))
+        fd = posix.open(self._path, posix.O_RDONLY | posix.O_CLOEXEC)  # a third of open()'s calls
+        try:
+            posix.lseek(fd, -distance, 2)  # 2: from the end
+            part: Part = marshal.loads(posix.read(fd, length))
+        finally:
+            posix.close(fd)
         return part
 
     def _run(self, part: "Part", name: str) -> None:

@@ -7,6 +7,8 @@ See: kernel cgroup-v1/freezer-subsystem.rst; cgroup-v2.rst "cgroup.freeze".
 
 from __future__ import annotations
 
+from minicontainer.kernel import files
+
 
 def is_frozen(file: str) -> bool:
     """Report whether a group's processes are frozen, or about to be.
@@ -15,7 +17,6 @@ def is_frozen(file: str) -> bool:
         file: from `Cgroup.freezer`; the group may be gone. "" if there is no freezer.
     """
     try:
-        with open(file, encoding="utf-8") as opened:
-            return opened.read().strip() in ("FROZEN", "FREEZING", "1")
+        return files.read_file(file).strip() in ("FROZEN", "FREEZING", "1")
     except OSError:
         return False

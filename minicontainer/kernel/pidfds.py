@@ -16,6 +16,8 @@ from errno import EINVAL, ESRCH
 from minicontainer import steps
 from minicontainer.errors import KernelError
 
+_MOST_OF_STAT = 4096  # bytes: 52 numbers and a name of at most 64
+
 
 def pidfd_open(pid: int) -> int:
     """Open a process: the descriptor refers to it even when another process has its number.
@@ -67,12 +69,16 @@ def start_time(pid: int) -> int | None:
     has ended: it only waits until its parent reads its status. See: proc_pid_stat(5).
     """
     try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            # after the name, which is in brackets and may contain anything
-            fields = file.read().rpartition(")")[2].split()
+        fd = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
+        try:
+            text = posix.read(fd, _MOST_OF_STAT)
+        finally:
+            posix.close(fd)
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    # after the name, which is in brackets and may contain anything
+    fields = text.rpartition(b")")[2].split()
+    return None if fields[0] in b"ZX" else int(fields[19])
 
 
 def open_same(pid: int, started: int) -> int | None:

@@ -144,14 +144,14 @@ def read_bundle(path: str, config: str = "config.json") -> Bundle:
         raise NotFound(f"{config} does not exist: make one with `minicontainer-oci spec`") from None
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidArgument(f"{config} can't be read as JSON: {error}") from None
-    if '"user"' in text:  # perhaps a user namespace, and perhaps without its ids
+    spec = Spec.from_json(document)
+    if spec.new_namespace("user") and not (spec.linux.uid_mappings or spec.linux.gid_mappings):
         from minicontainer.runtime.config import id_maps
 
-        complete = id_maps.completed(document) if isinstance(document, dict) else document
-        if complete is not document:
-            document, text = complete, jsontext.dump(complete) + "\n"
-    bundle = Bundle(path=path, spec=Spec.from_json(document), text=text)
-    spec_check.check(bundle.spec)
+        document = id_maps.completed(document)
+        spec, text = Spec.from_json(document), jsontext.dump(document) + "\n"
+    bundle = Bundle(path=path, spec=spec, text=text)
+    spec_check.check(spec)
     if not os.path.isdir(bundle.rootfs):
         raise NotFound(f"root.path: {bundle.rootfs} is not a directory")
     return bundle

@@ -20,6 +20,7 @@ import posix
 from minicontainer import jsontext
 from minicontainer.contexts import contextmanager, suppress
 from minicontainer.errors import Conflict, InvalidArgument, KernelError, NotFound, Unsupported
+from minicontainer.kernel import files
 from minicontainer.record import NO_ENTRIES, Record
 
 TYPE_CHECKING = False
@@ -32,7 +33,9 @@ OCI_VERSION = "1.3.0"  # of the specification
 _NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+.-")
 _LONGEST_NAME = 255  # the longest path component
 _LOCK = "lock"
+_NEW = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC
 _DESCRIPTORS = 24  # that making a container takes at most, on v1 with its many hierarchies
+_PLENTY = 256  # numbers: so many are never all in use but for a few
 
 
 class State(Record):
@@ -177,8 +180,10 @@ class Store:
         path = f"{self.directory(name)}/{file_name}"
         draft = path + ".new"
         try:
-            with open(draft, "w", encoding="utf-8", opener=for_its_owner) as file:
-                file.write(text)
+            with files.opened(for_its_owner(draft, _NEW)) as fd:
+                rest = text.encode()
+                while rest:
+                    rest = rest[posix.write(fd, rest) :]
             posix.rename(draft, path)
         except OSError as error:
             raise KernelError(error.errno, error.strerror, f"write {path}") from None
@@ -351,6 +356,9 @@ def _check_descriptors() -> None:
     fds: list[int] = []
     try:
         fds.append(posix.open("/", posix.O_PATH | posix.O_CLOEXEC))
+        with suppress(OSError):  # EINVAL: the limit is lower, so count
+            fds.append(fcntl.fcntl(fds[0], fcntl.F_DUPFD_CLOEXEC, _PLENTY))
+            return
         while len(fds) < _DESCRIPTORS:
             fds.append(posix.dup(fds[0]))
     except OSError as error:
@@ -407,7 +415,7 @@ def _lock(directory: str, how: int) -> int:
 
 
 def for_its_owner(path: str, flags: int) -> int:
-    """Open a file; a new one is readable by its owner alone. This is the *opener* of open()."""
+    """Open a file; a new one is readable by its owner alone."""
     return posix.open(path, flags, 0o600)
 
 
