@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -88,11 +89,11 @@ class Running:
         self.process.communicate(timeout=PATIENCE_S)
 
 
-def start_in_background(arguments: list[str], state: Path) -> Running:
+def start_in_background(arguments: list[str], state: Callable[[], Path]) -> Running:
     """Start a command; return when its container's program has printed a line.
 
     Args:
-        state: where the command keeps the container's state.json.
+        state: finds the directory where the container's state.json is kept, once it runs.
     """
     process = subprocess.Popen(
         arguments,
@@ -104,7 +105,7 @@ def start_in_background(arguments: list[str], state: Path) -> Running:
     assert process.stdout is not None
     if not process.stdout.readline():
         raise AssertionError(process.communicate()[1])
-    known = json.loads((state / "state.json").read_text())
+    known = json.loads((state() / "state.json").read_text())
     return Running(process, known["pid"], known)
 
 
@@ -126,14 +127,65 @@ class NetworkNamespace:
         self.holder.communicate()
 
 
+class Engine:
+    """An engine as a process of its own.
+
+    Args:
+        base: a directory for its roots and its socket, which every user gets to.
+        cgroup: the cgroup that those of its containers are made in.
+    """
+
+    def __init__(self, base: Path, cgroup: str) -> None:
+        self.data_root = base / "data"
+        self.exec_root = base / "exec"
+        self.cgroup = cgroup
+        self.host = f"unix://{base}/engine.sock"
+        self._log = base / "engine.log"
+        words = [
+            *command("minicontainer"), "daemon", "--data-root", str(self.data_root),
+            "--exec-root", str(self.exec_root), "--host", self.host, "--cgroup-parent", cgroup,
+        ]  # fmt: skip
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=log)
+        wait_until(self._answers, "the engine to answer")
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, self._log.read_text()
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+            client.connect(self.host.removeprefix("unix://"))
+            return True
+        return False
+
+    def command(self, *words: object) -> list[str]:
+        """Write a command line for this engine."""
+        return [*command("minicontainer"), "--host", self.host, *map(str, words)]
+
+    def close(self) -> None:
+        """End it; all its containers have been removed."""
+        self.process.terminate()
+        self.process.wait(PATIENCE_S)
+        for directory, _, _ in os.walk("/sys/fs/cgroup", topdown=False):
+            if directory.endswith(self.cgroup):
+                Path(directory).rmdir()
+
+
 @dataclass
 class Run:
     """Runs containers: `run(script, *options)`."""
 
     rootfs: Path
-    data_root: Path
-    exec_root: Path
+    engine: Engine
     background: list[Running] = field(default_factory=list)
+
+    @property
+    def data_root(self) -> Path:
+        """What the engine keeps over a reboot."""
+        return self.engine.data_root
+
+    @property
+    def exec_root(self) -> Path:
+        """What it does not."""
+        return self.engine.exec_root
 
     def arguments(
         self, words: tuple[str, ...], options: tuple[str, ...], without: str = ""
@@ -143,15 +195,8 @@ class Run:
             options = ("--net", "none", *options)
         if "--rootfs" not in options:
             options = ("--rootfs", str(self.rootfs), *options)
-        roots = ("--data-root", str(self.data_root), "--exec-root", str(self.exec_root))
-        return [
-            *command("minicontainer"),
-            "run",
-            *roots,
-            *BACK_TO_THE_HOST.get(without, ()),
-            *options,
-            *words,
-        ]
+        back = BACK_TO_THE_HOST.get(without, ())
+        return self.engine.command("run", "--rm", *back, *options, *words)
 
     def __call__(
         self,
@@ -178,9 +223,14 @@ class Run:
 
     def start(self, script: str, *options: str, without: str = "") -> Running:
         """Run a script in the background; return when it has printed a line, `ready` or another."""
-        name = f"test-{os.getpid()}-{time.monotonic_ns()}"
-        arguments = self.arguments(("/bin/sh", "-c", script), ("--name", name, *options), without)
-        running = start_in_background(arguments, self.exec_root / "sandboxes" / name)
+        noted = self.data_root.parent / f"{time.monotonic_ns()}.cid"
+        options = ("--cidfile", str(noted), *options)
+
+        def state() -> Path:
+            return self.exec_root / "containers" / noted.read_text()
+
+        arguments = self.arguments(("/bin/sh", "-c", script), options, without)
+        running = start_in_background(arguments, state)
         self.background.append(running)
         return running
 
@@ -234,12 +284,25 @@ def roots(everyones: Path) -> Iterator[tuple[Path, Path]]:
     shutil.rmtree(base)
 
 
-@pytest.fixture
-def run(busybox: Path, roots: tuple[Path, Path], nothing_left: None) -> Iterator[Run]:
-    """A way to run containers; those in the background end with the test."""
+@pytest.fixture(scope="session")
+def shared_engine(busybox: Path, everyones: Path) -> Iterator[Engine]:
+    """One engine for all tests that run containers by a command."""
     if os.geteuid() != 0:
         pytest.skip("containers need root")
-    runner = Run(busybox, *roots)
+    base = everyones / "engine"
+    base.mkdir(mode=0o711)
+    engine = Engine(base, f"/minicontainer-tests-{os.getpid()}")
+    # what stays from the first container on is none that a test leaves behind
+    first = engine.command("run", "--rm", "--net", "none", "--rootfs", busybox, "true")
+    subprocess.run(first, check=True, timeout=PATIENCE_S)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def run(busybox: Path, shared_engine: Engine, nothing_left: None) -> Iterator[Run]:
+    """A way to run containers; those in the background end with the test."""
+    runner = Run(busybox, shared_engine)
     yield runner
     for running in runner.background:
         running.stop()

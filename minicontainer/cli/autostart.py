@@ -10,6 +10,7 @@ import time
 from minicontainer.cli import client
 from minicontainer.cli.exits import EXIT_FAILED, Exit
 from minicontainer.cli.output import say
+from minicontainer.kernel import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _spawn(words: list[str], environ: Mapping[str, str], log: str) -> int:
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         return os.posix_spawn(
-            words[0], words, environ, setsid=True,
+            words[0], words, environ, setsid=True, setsigmask=(), setsigdef=signals.CATCHABLE,
             file_actions=[(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, output, 1),
                           (os.POSIX_SPAWN_DUP2, output, 2)],
         )  # fmt: skip

@@ -25,6 +25,7 @@ _HEALTH = {
     "health_interval": "Interval", "health_timeout": "Timeout", "health_retries": "Retries",
     "health_start_period": "StartPeriod", "health_start_interval": "StartInterval",
 }  # fmt: skip
+_SHELL = "/bin/sh"
 _AS_OBJECT = ("annotation", "storage-opt", "sysctl", "tmpfs")
 
 
@@ -50,9 +51,12 @@ def _body(asked: Asked) -> dict[str, Any]:
             place = host if option.member.startswith("HostConfig.") else body
             known = dict(value) if flag.name in _AS_OBJECT else value
             place[option.member.removeprefix("HostConfig.")] = known
-    image, *command = asked.args if not asked.rootfs else ["", *asked.args]
-    if image:
-        body["Image"] = image
+    if "rootfs" in asked.given:
+        body["Rootfs"], command = directory(asked.rootfs), asked.args
+        if not command and not asked.entrypoint:
+            command = [_SHELL]  # an image would name its program
+    else:
+        body["Image"], *command = asked.args
     if command:
         body["Cmd"] = command
     if "entrypoint" in asked.given:
@@ -74,6 +78,16 @@ def _body(asked: Asked) -> dict[str, Any]:
     if asked.rm and host.get("RestartPolicy", {}).get("Name", "no") not in ("", "no"):
         raise InvalidArgument("conflicting options: cannot specify both --restart and --rm")
     return body
+
+
+def directory(text: str) -> str:
+    """Give the root file system as the engine finds it: a path from /, or a built one's name.
+
+    The engine works in another directory than this process.
+    """
+    if not text:
+        raise InvalidArgument("--rootfs: name a directory, or what rootfs/NAME built: busybox")
+    return os.path.abspath(text) if "/" in text or os.path.isdir(text) else text
 
 
 def _set_streams(body: dict[str, Any], asked: Asked) -> None:

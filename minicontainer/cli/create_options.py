@@ -204,7 +204,7 @@ OPTIONS = (
 # What is this project's own, and no option of Docker's.
 _ROOTFS = Option(
     flag=Flag(name="rootfs", metavar="DIR", help="start from a directory, and not from an image"),
-    member="Rootfs",
+    member="",
 )
 _WITHOUT = _list(
     "without", _HOST + "Without",

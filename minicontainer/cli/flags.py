@@ -195,10 +195,8 @@ class Command:
                 session.options[flag.dest] = value
         self._check_number(name, len(args))
         asked = Asked(values, args, given, session, argv)
-        # it has no engine: `local_run`
-        local = getattr(asked, "rootfs", "") and session.address.own
         without = getattr(asked, "without", None)
-        if tells and not local and (asked.explain or asked.json or asked.record or without):
+        if tells and (asked.explain or asked.json or asked.record or without):
             from minicontainer.cli import stories  # only who asks for it pays for it
 
             with stories.told(asked, name):

@@ -15,7 +15,8 @@ import _socket
 import os
 import select
 
-from minicontainer.cli.exits import Exit
+from minicontainer.cli import interrupts
+from minicontainer.cli.exits import EXIT_FAILED, Exit
 from minicontainer.contexts import contextmanager, suppress
 from minicontainer.kernel import signals
 
@@ -30,10 +31,7 @@ _BLOCK = 65536
 _TLS_WAITS = ("SSLWantWriteError", "SSLWantReadError")  # by name: ssl is imported where TLS is used
 _STDERR, _SYSTEM = 2, 3  # a frame's first byte; 0 and 1 are stdin and stdout
 DETACH_KEYS = "ctrl-p,ctrl-q"
-# Of the signals that this process can catch, those that say nothing about the program.
-_OWN = frozenset((signals.SIGCHLD, signals.SIGPIPE, signals.SIGWINCH, signals.NUMBERS["SIGURG"],
-                  signals.SIGTTOU, signals.NUMBERS["SIGTTIN"]))  # fmt: skip
-_FATAL = (signals.SIGHUP, signals.SIGINT, signals.SIGQUIT, signals.SIGTERM)
+_PATIENCE = 3  # interrupts that a program may ignore
 
 
 class Detached(Exception):
@@ -150,6 +148,7 @@ class Session:
         self._forward = None if tty else forward
         self._pending = b""
         self._ended = not stdin  # nothing more comes from stdin
+        self._interrupts = 0
 
     def talk(self) -> None:
         """Pass input and output on until the output ends.
@@ -229,8 +228,15 @@ class Session:
             elif self._forward is not None:
                 names = {value: name for name, value in signals.NUMBERS.items()}
                 self._forward(names.get(number, str(number)))
+                self._count(number)
             else:
                 raise Exit("", 128 + number)
+
+    def _count(self, number: int) -> None:
+        """Leave a program that takes no notice, as Docker's client does: the user is stuck."""
+        self._interrupts += number in (signals.SIGINT, signals.SIGTERM)
+        if self._interrupts == _PATIENCE:
+            raise Exit(f"\ngot {_PATIENCE} SIGTERM/SIGINTs, forcefully exiting", EXIT_FAILED)
 
     def follow_window(self) -> None:
         """Tell the engine how large this terminal is."""
@@ -255,14 +261,16 @@ def _wakeups(proxied: bool, tty: bool) -> Iterator[int]:
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     caught = {signals.SIGWINCH}
     if proxied:
-        caught = {number for number in signals.CATCHABLE if number < 32} - _OWN
+        caught = set(interrupts.FOR_PROGRAM)
     elif tty:
-        caught |= set(_FATAL)
+        caught |= interrupts.ENDING
     before = {number: signals.handle(number, lambda *_: None) for number in caught}
     former = _signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    mask = signals.unblock(caught | interrupts.ENDING)  # those that came before the program ran
     try:
         yield reading
     finally:
+        signals.set_mask(mask)
         _signal.set_wakeup_fd(former)
         for number, handler in before.items():
             signals.handle(number, handler)

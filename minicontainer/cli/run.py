@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 
-from minicontainer.cli import hijack
+from minicontainer.cli import hijack, interrupts
 from minicontainer.cli.client import EngineError, Lost
 from minicontainer.cli.create_body import body_of
 from minicontainer.cli.create_options import CREATE_FLAGS, RUN_FLAGS
@@ -22,25 +22,23 @@ from minicontainer.cli.exits import (
     EXIT_NOT_FOUND,
     Exit,
 )
-from minicontainer.cli.flags import PROGRAM, ROOT_FLAGS, Asked, Command, HelpWanted, command, parse
+from minicontainer.cli.flags import PROGRAM, Asked, command
 from minicontainer.cli.lifecycle import path_of
-from minicontainer.cli.output import tell
-from minicontainer.contexts import suppress
-from minicontainer.errors import InvalidArgument
+from minicontainer.cli.output import say, tell
+from minicontainer.contexts import ExitStack, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from minicontainer.cli.client import Client, Connection, Response
-    from minicontainer.cli.session import Session
 
 _TAKES = "IMAGE [COMMAND] [ARG...]"
 # What an engine says of a program that can't be run, and the status that a shell would give.
 _STATUSES = (
     (EXIT_NOT_FOUND, ("executable file not found", "no such file or directory",
                       "system cannot find the file specified")),
-    (EXIT_NOT_EXECUTABLE, ("permission denied", "is a directory", "exec format error")),
+    (EXIT_NOT_EXECUTABLE, ("permission denied", "is a directory", "xec format error")),
 )  # fmt: skip
 
 
@@ -56,40 +54,8 @@ def create(asked: Asked) -> int:
     return 0
 
 
-class _Run(Command):
-    """run: by an engine; but from a directory, in this very process."""
-
-    def __call__(self, name: str, argv: list[str], session: Session) -> int:
-        """Run the container where its options say."""
-        if session.address.own and (words := _words_of_here(argv)) is not None:
-            return _run_here(words, session)
-        return super().__call__(name, argv, session)
-
-
-def _words_of_here(argv: list[str]) -> list[str] | None:
-    """Give the command line for a run in this process; None where an engine shall do it."""
-    try:
-        _, _, given = parse((*RUN_FLAGS, *ROOT_FLAGS), argv, options_first=True)
-    except HelpWanted:
-        return None
-    except InvalidArgument:
-        named = any(word == "--rootfs" or word.startswith("--rootfs=") for word in argv)
-        return argv if named else None
-    return argv if "rootfs" in given else None
-
-
-def _run_here(words: list[str], session: Session) -> int:
-    from minicontainer.cli import local_run
-    from minicontainer.runtime.parent import interpreter
-
-    for name in ("data-root", "exec-root"):
-        if value := session.options.get(name.replace("-", "_")):
-            words = [f"--{name}", value, *words]
-    interpreter.protect(sys.orig_argv, session.environ)
-    return local_run.run(words, session.environ)
-
-
-def _run(asked: Asked) -> int:
+@command(_TAKES, *RUN_FLAGS, options_first=True)
+def run(asked: Asked) -> int:
     """Create and run a new container from an image."""
     _check_arguments(asked, "run")
     if asked.detach and asked.attach:
@@ -105,23 +71,53 @@ def _run(asked: Asked) -> int:
     else:
         hijack.check_terminal(body["AttachStdin"], asked.tty)
     try:
-        identity = make(asked, body)
-        if asked.detach:
-            sys.stdout.write(f"{identity}\n")  # first: it is there, even if its start fails
-            asked.session.client.post(path_of(identity, "start"))
-            return 0
-        return _Foreground(asked, body, identity).run()
+        with interrupts.kept(asked.sig_proxy and not asked.tty and not asked.detach):
+            return _run(asked, body)
     except EngineError as error:
         raise Exit(str(error), status_of(error), prefix=True) from None
     except Lost as error:
         raise Exit(str(error), EXIT_ENGINE, prefix=True) from None
 
 
-run = _Run(_run, _TAKES, RUN_FLAGS, 0, None, options_first=True)
+def _run(asked: Asked, body: dict[str, Any]) -> int:
+    """Create and start the container, and stay with it if that is asked for."""
+    made: list[str] = []
+    stays = _Foreground(asked, body)
+    with ExitStack() as terminal:
+        try:
+            with interrupts.noticed() as notice:
+                with notice.held():
+                    made.append(make(asked, body))
+                if asked.detach:
+                    sys.stdout.write(f"{made[0]}\n")  # first: it is there, even if its start fails
+                    asked.session.client.post(path_of(made[0], "start"))
+                    return 0
+                is_typed_in = asked.tty and body["AttachStdin"]
+                terminal.enter_context(hijack.raw_terminal(is_typed_in))
+                stays.start(made[0])
+        except interrupts.Interrupted as interrupt:
+            terminal.close()
+            _take_back(asked, made)
+            return 128 + interrupt.number
+        if stays.follow():
+            return 0  # the user pressed the detach keys: the container goes on
+    return stays.result()
+
+
+def _take_back(asked: Asked, made: list[str]) -> None:
+    """Remove what was made before a signal came, if it was to be removed in the end."""
+    left = "nothing was left behind"
+    for identity in made:
+        if asked.rm:
+            with suppress(EngineError, Lost):  # it has removed itself
+                asked.session.client.delete(path_of(identity), {"force": True, "v": True})
+        else:
+            left = f"container {identity[:12]} is left"
+    say(f"interrupted before the container ran: {left}")
 
 
 def _check_arguments(asked: Asked, name: str) -> None:
-    if not asked.args and not asked.rootfs:
+    if not asked.args and "rootfs" not in asked.given:
         raise Exit(
             f"'minicontainer {name}' requires at least 1 argument: "
             f"minicontainer {name} [OPTIONS] {_TAKES}",
@@ -137,7 +133,7 @@ def _check_arguments(asked: Asked, name: str) -> None:
 
 def status_of(error: EngineError) -> int:
     """Give the exit status for a container that could not be started, by the engine's words."""
-    words = error.message.lower()
+    words = error.message
     return next(
         (status for status, texts in _STATUSES if any(t in words for t in texts)), EXIT_ENGINE
     )
@@ -206,32 +202,54 @@ def is_program(word: str) -> bool:
 class _Foreground:
     """A container that this client stays with."""
 
-    def __init__(self, asked: Asked, body: dict[str, Any], identity: str) -> None:
+    def __init__(self, asked: Asked, body: dict[str, Any]) -> None:
         self._asked = asked
         self._body = body
-        self._id = identity
         self._client: Client = asked.session.client
+        self._id = ""
+        self._waiting: Response | None = None
+        self._session: hijack.Session | None = None
 
-    def run(self) -> int:
-        """Attach, start, pass streams on, and give the program's exit status."""
+    def start(self, identity: str) -> None:
+        """Attach, and start; the wait for the end begins before there can be one."""
+        self._id = identity
         stream = self._attach()
         condition = "removed" if self._asked.rm else "next-exit"
-        waiting = self._client.request("POST", path_of(self._id, "wait"), {"condition": condition})
-        session = None
+        self._waiting = self._client.request(
+            "POST", path_of(identity, "wait"), {"condition": condition}
+        )
         if stream is not None:
-            session = self._session(stream)
+            self._session = self._connected(stream)
         else:
-            sys.stdout.write(f"{self._id}\n")
-        with hijack.raw_terminal(self._asked.tty and self._body["AttachStdin"]):
-            try:
-                self._client.post(path_of(self._id, "start"))
-            except EngineError:
-                if self._asked.rm:
-                    waiting.read()
-                raise
-            if session is not None and self._talk(session):
-                return 0  # the user pressed the detach keys: the container goes on
-        return _result(waiting)
+            sys.stdout.write(f"{identity}\n")
+        try:
+            self._client.post(path_of(identity, "start"))
+        except EngineError:
+            if self._asked.rm:
+                self._waiting.read()
+            raise
+
+    def follow(self) -> bool:
+        """Pass streams on to the end; say whether the user left by the detach keys."""
+        if self._session is None:
+            return False
+        self._session.follow_window()
+        try:
+            self._session.talk()
+        except hijack.Detached:
+            return True
+        return False
+
+    def result(self) -> int:
+        """Give the program's exit status; say why, where the kernel killed it."""
+        ended = self._waiting.json() if self._waiting else None
+        if ended is None:
+            raise Lost("the engine ended before the container did")
+        if message := (ended.get("Error") or {}).get("Message"):
+            raise Exit(f"Error waiting for container: {message}", EXIT_ENGINE)
+        if reason := ended.get("Reason"):  # this project's own engine knows
+            say(reason)
+        return int(ended["StatusCode"])
 
     def _attach(self) -> Connection | None:
         wanted = {
@@ -242,7 +260,7 @@ class _Foreground:
         query = {**wanted, "stream": True, "detachKeys": self._asked.detach_keys}
         return self._client.upgrade(path_of(self._id, "attach"), query)
 
-    def _session(self, stream: Connection) -> hijack.Session:
+    def _connected(self, stream: Connection) -> hijack.Session:
         def resize(rows: int, columns: int) -> None:
             with suppress(EngineError):  # it has ended meanwhile
                 self._client.post(path_of(self._id, "resize"), {"h": rows, "w": columns})
@@ -257,25 +275,6 @@ class _Foreground:
             resize=resize, forward=forward if asked.sig_proxy else None,
         )  # fmt: skip
 
-    def _talk(self, session: hijack.Session) -> bool:
-        """Pass streams on; say whether the user left."""
-        session.follow_window()
-        try:
-            session.talk()
-        except hijack.Detached:
-            return True
-        return False
-
 
 def _keys(asked: Asked) -> str:
     return str(asked.detach_keys or asked.session.config.get("detachKeys", ""))
-
-
-def _result(waiting: Response) -> int:
-    """Read how the program ended."""
-    ended = waiting.json()
-    if ended is None:
-        raise Lost("the engine ended before the container did")
-    if message := (ended.get("Error") or {}).get("Message"):
-        raise Exit(f"Error waiting for container: {message}", EXIT_ENGINE)
-    return int(ended["StatusCode"])

@@ -81,17 +81,17 @@ def address(text: str) -> str:
     for family in (_socket.AF_INET, _socket.AF_INET6):
         try:
             _socket.inet_pton(family, trimmed)
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a character that no C text holds
             continue
         return trimmed
     raise InvalidArgument(f"{text} is not an ip address")
 
 
 def mode(option: str, *known: str) -> Callable[[str], str]:
-    """Make a reader of one of several words."""
+    """Make a reader of one of several words, or of whose namespace is joined."""
 
     def read(text: str) -> str:
-        if text not in ("", *known):
+        if text not in ("", *known) and not text.startswith(("container:", "ns:")):
             raise InvalidArgument(f"--{option}: invalid mode '{text}': use {' or '.join(known)}")
         return text
 
@@ -99,12 +99,11 @@ def mode(option: str, *known: str) -> Callable[[str], str]:
 
 
 def namespace(name: str, option: str) -> Callable[[str], str]:
-    """Make a reader of a namespace's mode: private, host or container:NAME."""
+    """Make a reader of a namespace's mode: private, host, container:NAME or ns:PATH."""
 
     def read(text: str) -> str:
         kind, _, other = text.partition(":")
-        joins = option == "pid" and kind == "container" and bool(other)
-        if text in ("", "private", "host") or kind == "ns" or joins:
+        if text in ("", "private", "host") or (kind in ("container", "ns") and other):
             return text
         raise InvalidArgument(f"--{option}: invalid {name} mode")
 

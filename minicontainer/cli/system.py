@@ -7,16 +7,18 @@ import os
 import sys
 
 from minicontainer.cli.flags import Asked, command, toggle
-from minicontainer.cli.run_options import DATA_ROOT, run_parser
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minicontainer.engine.host_probes import Finding
 
+_ROOTFS = "busybox"  # what the embedded image is made of, where it was built
+
 
 @command("", toggle("json", "", "for programs: a list of objects"), most=0)
 def check(asked: Asked) -> int:
     """Tell what this host offers to containers; fail when a container can't run."""
+    from minicontainer.cli.daemon_options import DATA_ROOT
     from minicontainer.engine import host  # here: it brings all that can be tried
 
     environ = asked.session.environ
@@ -24,7 +26,7 @@ def check(asked: Asked) -> int:
     told = environ.get("SUDO_UID", "") if os.geteuid() == 0 else ""
     uid = int(told) if told.isdecimal() else os.getuid()
     data_root = asked.session.options.get("data_root") or DATA_ROOT
-    findings = host.examine(data_root, run_parser().get_default("rootfs"), uid)
+    findings = host.examine(os.path.abspath(data_root), _ROOTFS, uid)
     if asked.json:
         sys.stdout.write(json.dumps([finding.to_json() for finding in findings], indent=2) + "\n")
     else:

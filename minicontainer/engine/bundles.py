@@ -38,16 +38,27 @@ def find_rootfs(asked: str, data_root: str) -> str:
     """Find a root file system: a directory, or the name of one that rootfs/NAME built.
 
     Raises:
-        NotFound: there is none.
+        NotFound: saying how to build it.
         InvalidArgument: it is no directory, or can't be read.
     """
-    path = asked if asked.startswith("/") else os.path.join(data_root, "rootfs", asked)
+    is_name = "/" not in asked
+    if not is_name and not asked.startswith("/"):
+        raise InvalidArgument(
+            f"root file system {asked}: it must be an absolute path, or the name of what "
+            "rootfs/NAME built"
+        )
+    path = os.path.join(data_root, "rootfs", asked) if is_name else asked
     try:
         os.listdir(path)
     except FileNotFoundError:
-        raise NotFound(f"no root file system at {path}: build it with rootfs/{asked}") from None
+        how = f"build it with rootfs/{asked}" if is_name else "name another directory"
+        raise NotFound(f"no root file system at {path}: {how}") from None
+    except NotADirectoryError:
+        raise InvalidArgument(
+            f"root file system {path} is not a directory: unpack it into one first"
+        ) from None
     except OSError as error:
-        raise InvalidArgument(f"root file system {path}: {error.strerror}") from None
+        raise InvalidArgument(f"root file system {path} can't be read: {error.strerror}") from None
     return os.path.realpath(path)
 
 

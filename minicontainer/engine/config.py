@@ -85,8 +85,6 @@ class MountRequest(Record, names=pascal):
         source: a path of the host for a bind, a name for a volume.
         target: a path in the container.
         read_only: whether writing is refused.
-        propagation: rprivate, rslave and so on, for a bind.
-        tmpfs_options: words for mount(8), for a tmpfs.
     """
 
     type: str
@@ -97,8 +95,6 @@ class MountRequest(Record, names=pascal):
     bind_options: BindOptions | None = None
     volume_options: VolumeOptions | None = None
     tmpfs_options: TmpfsOptions | None = None
-    propagation: str = ""  # this and the next are of `minicontainer run`, not of the API
-    mount_words: str = ""
 
 
 class LogConfig(Record, names=pascal):
@@ -146,7 +142,6 @@ class HostConfig(Record, names=pascal, json=_HOST_NAMES):
     """How the container stands on its host; numbers are bytes, and 0 means no limit.
 
     Args:
-        no_new_privileges: ours; in Docker's API it is one of security_opt.
         without: ours: the parts of the isolation that are left out: `probes`.
     """
 
@@ -206,7 +201,6 @@ class HostConfig(Record, names=pascal, json=_HOST_NAMES):
     group_add: tuple[str, ...] = ()
     privileged: bool = False
     security_opt: tuple[str, ...] = ()
-    no_new_privileges: bool = False
     masked_paths: tuple[str, ...] | None = None
     readonly_paths: tuple[str, ...] | None = None
     devices: tuple[DeviceMapping, ...] = ()
@@ -233,7 +227,6 @@ class ContainerConfig(Record, names=pascal):
 
     Args:
         rootfs: ours: a directory, or the name of one that rootfs/NAME built.
-        name: of the sandbox; the API has it beside the body.
         entrypoint: None: the image's.
     """
 
@@ -241,7 +234,6 @@ class ContainerConfig(Record, names=pascal):
     image: str = ""
     cmd: tuple[str, ...] = ()
     entrypoint: tuple[str, ...] | None = None
-    name: str = ""
     hostname: str = ""
     domainname: str = ""
     user: str = ""

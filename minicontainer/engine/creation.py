@@ -80,8 +80,9 @@ def prepare(engine: Engine, asked: Json, name: str, platform: str) -> Container:
 def _hostname(body: Json, identifier: str) -> str:
     """Give the hostname that `inspect` shows: with the host's, Docker shows the host's."""
     host = body["HostConfig"]
-    if host.get("UTSMode") == "host" or str(host.get("NetworkMode")).startswith("container:"):
-        return ""
+    uts = str(host.get("UTSMode") or "private")
+    if uts != "private" or str(host.get("NetworkMode")).startswith("container:"):
+        return ""  # another one's name is not changed
     return os.uname().nodename if host.get("NetworkMode") == "host" else identifier[:12]
 
 

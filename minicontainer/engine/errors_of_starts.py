@@ -48,9 +48,7 @@ def explained(error: Error | OSError, program: tuple[str, ...], doing: str = _ST
     if isinstance(error, InitError) and error.step in _STARTS_PROGRAM and error.errno:
         name = program[0] if program else ""
         if error.errno in _MISSING:
-            in_path = "executable file not found in $PATH"
-            why = in_path if "/" not in name else f"stat {name}: no such file or directory"
-            return NoProgram(_told(doing, name, why), EXIT_NOT_FOUND)
+            return NoProgram(_told(doing, name, _missing(error, name)), EXIT_NOT_FOUND)
         why = "permission denied" if error.errno == errno.EACCES else str(error)
         if "is a directory" in str(error):
             why = "is a directory"
@@ -58,6 +56,16 @@ def explained(error: Error | OSError, program: tuple[str, ...], doing: str = _ST
     if isinstance(error, Error):
         return error
     return KernelError(error.errno, error.strerror, str(error.filename or ""))
+
+
+def _missing(error: InitError, name: str) -> str:
+    """Say what is missing, and end with the words that clients look for."""
+    if "/" not in name:
+        return "executable file not found in $PATH"
+    if error.step != "find-program":  # it was found, but execve(2) did not find what runs it
+        return f"exec {name}: its interpreter is missing: no such file or directory"
+    part = "not a directory: " if error.errno == errno.ENOTDIR else ""
+    return f"stat {name}: {part}no such file or directory"
 
 
 def _told(doing: str, name: str, why: str) -> str:

@@ -10,9 +10,8 @@ import os
 from contextlib import suppress
 
 from minicontainer.cgroups import hierarchies
-from minicontainer.engine import host_probes, host_rootless
+from minicontainer.engine import bundles, host_probes, host_rootless
 from minicontainer.engine.host_probes import Finding
-from minicontainer.engine.sandbox import Sandbox
 from minicontainer.errors import Error, KernelError
 from minicontainer.kernel import capabilities, files
 from minicontainer.record import Record
@@ -185,8 +184,7 @@ def _default_rootfs(data_root: str, rootfs: str) -> Finding:
         found = f"{data_root} is closed to this user"
         return Finding(name=name, ok=False, found=found, fix="run the command with sudo")
     try:
-        # of its two directories, this looks into the first alone
-        place = Sandbox(data_root, data_root).find_rootfs(rootfs)
+        place = bundles.find_rootfs(rootfs, data_root)
     except Error as error:
         found, _, fix = str(error).rpartition(": ")
         return Finding(name=name, ok=False, found=found, fix=fix)

@@ -66,7 +66,10 @@ def completed(asked: Json, image: Json | None) -> Json:
     asked_host = asked.get("HostConfig") or {}
     if not isinstance(asked_host, dict):
         raise InvalidArgument("HostConfig: expected an object")
-    body["HostConfig"] = _completed_host({**HOST_DEFAULTS, **asked_host}, body)
+    host = {**HOST_DEFAULTS, **asked_host}
+    if image is None and not host["CgroupnsMode"]:
+        host["CgroupnsMode"] = "private"  # no client of Docker's asks for this: the safer one
+    body["HostConfig"] = _completed_host(host, body)
     return body
 
 

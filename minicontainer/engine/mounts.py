@@ -104,26 +104,6 @@ def plans_for(host: HostConfig, volumes: Iterable[str] = ()) -> tuple[MountPlan,
     return tuple(sorted(found, key=lambda plan: plan.target.count("/")))
 
 
-def mounts_for(host: HostConfig) -> tuple[Mount, ...]:
-    """Turn all that was asked for into mounts, where there is no engine and so no volume.
-
-    Raises:
-        InvalidArgument: naming the option's text and what is wrong with it.
-    """
-    return tuple(_mount_without_engine(plan) for plan in plans_for(host))
-
-
-def _mount_without_engine(plan: MountPlan) -> Mount:
-    if plan.type == "volume":
-        raise InvalidArgument(
-            f"invalid volume specification: '{plan.source}:{plan.target}': {plan.source} is not an "
-            "absolute path (named volumes need the engine)"
-        )
-    if plan.type == "bind":
-        check_source(plan)
-    return mount_of(plan, plan.source)
-
-
 def mount_of(plan: MountPlan, source: str) -> Mount:
     """Turn a plan into the runtime's mount.
 
@@ -213,7 +193,7 @@ def _from_request(request: MountRequest) -> MountPlan:
     if not request.source.startswith("/"):
         raise InvalidArgument(f"invalid mount source: '{request.source}': must be an absolute path")
     options = request.bind_options
-    propagation = request.propagation or (options.propagation if options else "")
+    propagation = options.propagation if options else ""
     if propagation not in ("", *_PROPAGATION):
         raise InvalidArgument(
             f"invalid propagation '{propagation}' of mount {request.target}: "
@@ -255,7 +235,7 @@ def _volume_of_request(request: MountRequest, target: str, words: tuple[str, ...
 
 def _tmpfs_of_request(request: MountRequest, words: tuple[str, ...]) -> MountPlan:
     options = request.tmpfs_options
-    own = [request.mount_words]
+    own = []
     if options and options.size_bytes:
         own.append(f"size={options.size_bytes}")
     if options and options.mode:

@@ -44,7 +44,7 @@ def options_of(host: HostConfig) -> Options:
     Raises:
         InvalidArgument: in Docker's words.
     """
-    found = Options(no_new_privileges=host.no_new_privileges)
+    found = Options()
     for text in host.security_opt:
         separator = "=" if "=" in text else ":"
         name, given, value = text.partition(separator)

@@ -9,7 +9,6 @@ import os
 
 from minicontainer.engine import limits, security, users
 from minicontainer.engine.devices import devices_for
-from minicontainer.engine.mounts import mounts_for
 from minicontainer.errors import InvalidArgument
 from minicontainer.kernel import capabilities
 from minicontainer.kernel.namespaces import BY_TYPE, IdMap
@@ -73,24 +72,24 @@ def make_spec(
     identifier: str,
     directory: str,
     pid_of: Callable[[str], int],
-    lowers: tuple[str, ...] = (),
-    mounts: tuple[Mount, ...] | None = None,
+    lowers: tuple[str, ...],
+    mounts: tuple[Mount, ...] = (),
 ) -> Spec:
     """Write the specification of a container.
 
     Args:
         config: what was asked for.
-        lowers: the directories below the writable layer, uppermost first; () for `config.rootfs`.
+        lowers: the directories below the writable layer, uppermost first.
         identifier: the container's ID.
         directory: the container's own, with the overlay's upper and work directories and etc files.
         pid_of: finds the first process of another container, for `container:NAME`.
-        mounts: what the user wants mounted; None: read from *config*.
+        mounts: what the user wants mounted.
     Raises:
         InvalidArgument: naming the option and what it should be.
     """
     host = config.host_config
     namespaces = namespaces_for(host, pid_of)
-    lowers, upper = lowers or (config.rootfs,), f"{directory}/upper"
+    upper = f"{directory}/upper"
     layers = (upper, *lowers) if os.path.isdir(upper) else lowers
     identity = users.find(config.user, layers, host.group_add)
     caps = security.capabilities_for(host)
@@ -109,7 +108,7 @@ def make_spec(
         mounts=(
             *_root_mounts(lowers, directory, mapped),
             *_system_mounts(host, isolated),
-            *_with_etc(mounts_for(host) if mounts is None else mounts, directory),
+            *_with_etc(mounts, directory),
         ),
         annotations={
             **host.annotations,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     Json = dict[str, Any]
 
+_KILLED = 137
 _RUNS = ("running", "paused", "restarting")
 
 
@@ -37,6 +38,8 @@ class Waiting:
         with container.changed:
             container.changed.wait_for(self._is_over)
             found: Json = {"StatusCode": container.state.exit_code}
+            if reason := _reason(container):
+                found["Reason"] = reason  # ours: Docker's clients pass it over
             never_ran = container.state.status == "created" and self._condition == "not-running"
             if never_ran and container.state.error:  # for the other waits, `start` has told it
                 found["Error"] = {"Message": container.state.error}
@@ -57,3 +60,14 @@ class Waiting:
         with self._container.changed:
             self._closed = True
             self._container.changed.notify_all()
+
+
+def _reason(container: Container) -> str:
+    """Say why the kernel killed a container's program; "" where it did not."""
+    state = container.state
+    if not state.oom_killed or state.exit_code != _KILLED:
+        return ""
+    peak = f", peak {state.peak_memory >> 20} MiB" if state.peak_memory else ""
+    limit = container.config.host_config.memory
+    told = f"limit {limit >> 20} MiB" if limit else "no limit of its own"
+    return f"killed by the kernel: out of memory ({told}{peak})"

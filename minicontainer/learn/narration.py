@@ -15,7 +15,7 @@ import os
 import re
 
 from minicontainer import steps
-from minicontainer.engine import bundles, exec_process, monitor, probes, sandbox, spawner
+from minicontainer.engine import bundles, exec_process, monitor, probes, spawner
 from minicontainer.engine.engine import Engine
 from minicontainer.engine.execs import Execs
 from minicontainer.engine.networks import Networks
@@ -48,7 +48,6 @@ _ENGINE: tuple[Step, ...] = (
 )
 _RECIPES: tuple[Step, ...] = (
     *_ENGINE,
-    *sandbox.STEPS,
     *lifecycle.STEPS,
     *init.RECIPE,
     *execs.RECIPE,

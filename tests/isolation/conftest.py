@@ -205,7 +205,7 @@ class Bundles:
         """Run a bundle in the background; return when its program has printed a line."""
         arguments = self.write(script, change, *options)
         state = self.directory / "state" / arguments[-1]
-        self.background.append(start_in_background(arguments, state))
+        self.background.append(start_in_background(arguments, lambda: state))
         return self.background[-1]
 
 

@@ -177,7 +177,7 @@ RUNS = {
     ),
     "read-only": ("--read-only", "--tmpfs", "/scratch:size=1m,noexec"),
     "volumes": ("-v", "/usr/share:/data:ro", "-v", "/etc/passwd:/passwd", "--workdir", "/new/made"),
-    "ordinary user": ("--user", "1000:1000", "--no-new-privileges"),
+    "ordinary user": ("--user", "1000:1000", "--security-opt", "no-new-privileges"),
     "capabilities": ("--cap-drop", "ALL", "--cap-add", "NET_RAW"),
     "privileged": ("--privileged",),
     "host's namespaces": (

@@ -75,7 +75,7 @@ def start(bundles: Bundles, host: Host, devices: dict[str, Any]) -> Running:
     """Start a container that gets interfaces of *host*."""
     words = bundles.write(WAIT, lambda spec: spec["linux"].update(netDevices=devices))
     state = bundles.directory / "state" / words[-1]
-    running = start_in_background([*host.prefix, *words], state)
+    running = start_in_background([*host.prefix, *words], lambda: state)
     bundles.background.append(running)
     return running
 

@@ -5,6 +5,7 @@ See: kernel filesystems/overlayfs.rst.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import CHECKOUT, Run
+from tests.conftest import CHECKOUT, Engine, Run
 
 from .conftest import Bundles, Spec, mounts_of
 
@@ -64,7 +65,7 @@ def test_what_a_container_writes_ends_with_it(run: Run) -> None:
     """The next one starts from the image again."""
     assert run("echo x > /etc/passwd; cat /etc/passwd").output == "x\n"
     assert run("cat /etc/passwd").output.startswith("root:")
-    assert list((run.data_root / "sandboxes").iterdir()) == []
+    assert list((run.data_root / "containers").iterdir()) == []
 
 
 def test_two_containers_write_side_by_side(run: Run) -> None:
@@ -187,14 +188,15 @@ def test_no_mounts_are_needed(bundles: Bundles) -> None:
 
 @pytest.mark.parametrize("options", [(), ("--userns", "private")])
 def test_any_name_of_a_root_file_system_and_a_data_root(
-    run: Run, busybox: Path, options: tuple[str, ...]
+    run: Run, busybox: Path, roots: tuple[Path, Path], options: tuple[str, ...]
 ) -> None:
     """With the characters that stand between an overlay's options."""
-    place = run.data_root.parent / "a:b,c\\d"
-    place.mkdir()
+    place = roots[0].parent / "a:b,c\\d"
+    place.mkdir(mode=0o711)
     shutil.copytree(busybox, place / "root", symlinks=True)
-    run.data_root = place / "data"
-    done = run("echo new >/file; cat /file", "--rootfs", str(place / "root"), *options)
+    with contextlib.closing(Engine(place, f"{run.engine.cgroup}-elsewhere")) as engine:
+        elsewhere = Run(busybox, engine)
+        done = elsewhere("echo new >/file; cat /file", "--rootfs", str(place / "root"), *options)
     assert (done.status, done.output) == (0, "new\n"), done.errors
     assert not (place / "root/file").exists()
 

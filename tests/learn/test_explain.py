@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 
 from minicontainer import steps
-from minicontainer.engine import sandbox
+from minicontainer.cli.client import send_request
+from minicontainer.engine import bundles, monitor, spawning
+from minicontainer.engine.engine import Engine
+from minicontainer.engine.networks import Networks
+from minicontainer.engine.supervisor import Supervisor
 from minicontainer.kernel import mounts
 from minicontainer.learn import calls, explain, folding, narration
 from minicontainer.runtime.child import init
 from minicontainer.runtime.parent import lifecycle
 from minicontainer.steps import Event
-from tests.conftest import CHECKOUT, PATIENCE_S, Run, command
+from tests.conftest import Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-ALL_STEPS: tuple[Callable[..., object], ...] = (*sandbox.STEPS, *lifecycle.STEPS, *init.RECIPE)
+# Around the runtime's own.
+ENGINES_STEPS: tuple[Callable[..., object], ...] = (
+    send_request,
+    bundles.make_directory,
+    bundles.write_bundle,
+    Supervisor.fork_monitor,
+    Networks.connect_container,
+    monitor.watch_memory,
+)
+narration.know(send_request)
+ALL_STEPS = (*ENGINES_STEPS, *lifecycle.STEPS, *init.RECIPE)
 HEADING = re.compile(r"^(\d+)\. ([a-z-]+)   \[(\w+), (\w+\.py:\d+), at [\d.]+ ms\]$", re.M)
 
 
@@ -66,7 +78,7 @@ def test_a_run_is_told_step_by_step(run: Run) -> None:
     headings = HEADING.findall(result.errors)
     assert [int(number) for number, *_ in headings] == list(range(1, len(headings) + 1))
     recipes: tuple[Iterable[Callable[..., object]], ...] = (
-        sandbox.STEPS,
+        ENGINES_STEPS,
         lifecycle.STEPS,
         init.RECIPE,
     )
@@ -146,20 +158,27 @@ def test_the_program_under_a_reaper(run: Run) -> None:
 
 
 def test_without_it_nothing_is_told(run: Run) -> None:
-    """Nothing printed; and no event is even made, in no process of the start."""
+    """Not a word."""
     assert run("true").errors == ""
-    arguments = run.arguments(("/bin/true",), ())[len(command("minicontainer")) + 1 :]
-    code = (
-        "import json, sys; sys.path[:] = json.loads(sys.argv[1])\n"
-        "from minicontainer import steps; from minicontainer.cli import local_run as containers\n"
-        "steps.Event = None\n"  # whoever makes one, fails
-        "sys.exit(containers.run(sys.argv[2:], {}))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, json.dumps([str(CHECKOUT), *sys.path]), *arguments],
-        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_without_it_no_event_is_made(
+    busybox: Path, roots: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, nothing_left: None
+) -> None:
+    """In no process of the start: whoever makes one, fails."""
+    monkeypatch.setattr(steps, "Event", None)
+    monkeypatch.setattr(spawning, "_MODULE", "tests.learn.quiet_spawner")
+    engine = Engine(str(roots[0]), str(roots[1]))
+    try:
+        host = {"NetworkMode": "none"}
+        body = {"Rootfs": str(busybox), "Cmd": ["/bin/true"], "HostConfig": host}
+        name = engine.containers.create(body, "")["Id"]
+        waiting = engine.containers.wait(name, "next-exit")
+        engine.containers.start(name)
+        assert waiting.result() == {"StatusCode": 0}
+        engine.containers.remove(name)
+    finally:
+        engine.close()
 
 
 # -- the words -----------------------------------------------------------------------------------

@@ -11,7 +11,13 @@ import pytest
 from minicontainer.cgroups.limits import DeviceRule
 from minicontainer.engine import devices as host_devices
 from minicontainer.engine import mounts
-from minicontainer.engine.config import DeviceMapping, HostConfig, MountRequest
+from minicontainer.engine.config import (
+    BindOptions,
+    DeviceMapping,
+    HostConfig,
+    MountRequest,
+    TmpfsOptions,
+)
 from minicontainer.errors import InvalidArgument
 from minicontainer.runtime.config.spec import Mount
 from minicontainer.runtime.config.spec_linux import Device
@@ -19,7 +25,11 @@ from minicontainer.runtime.config.spec_linux import Device
 
 def mounts_of(**asked: Any) -> list[Mount]:
     """Give the mounts for some fields of the host's configuration."""
-    return list(mounts.mounts_for(HostConfig(**asked)))
+    plans = mounts.plans_for(HostConfig(**asked))
+    for plan in plans:
+        if plan.type == "bind":
+            mounts.check_source(plan)
+    return [mounts.mount_of(plan, plan.source) for plan in plans]
 
 
 def test_a_bind_is_recursive_and_writable(tmp_path: Path) -> None:
@@ -53,7 +63,7 @@ def test_the_modes_of_a_bind(tmp_path: Path, modes: str, options: tuple[str, ...
         (":/x", "use HOST-PATH:CONTAINER-PATH"),
         ("HERE:/x:ro:rw", "use HOST-PATH:CONTAINER-PATH"),
         ("HERE:/x:", "use HOST-PATH:CONTAINER-PATH"),
-        ("rel:/x", "rel is not an absolute path"),
+        ("re/l:/x", '"re/l" includes invalid characters for a local volume name'),
         ("HERE/nosuch:/x", "bind source path does not exist: HERE/nosuch"),
         ("HERE:x", "invalid mount path: 'x'"),
         ("HERE:/", "invalid mount path: '/'"),
@@ -78,7 +88,9 @@ def test_a_bind_that_makes_no_sense(tmp_path: Path, bind: str, says: str) -> Non
         (MountRequest(type="bind", source="/nosuch", target="/x"), "does not exist: /nosuch"),
         (MountRequest(type="bind", source="/", target=""), "invalid mount path: ''"),
         (
-            MountRequest(type="bind", source="/", target="/x", propagation="what"),
+            MountRequest(
+                type="bind", source="/", target="/x", bind_options=BindOptions(propagation="what")
+            ),
             "invalid propagation 'what' of mount /x: use private",
         ),
     ],
@@ -94,7 +106,9 @@ def test_a_tmpfs_holds_no_programs_and_no_devices() -> None:
     """Unless it is told to: a later word wins."""
     expected = ("nosuid", "nodev", "noexec", "exec", "size=1m")
     assert mounts_of(tmpfs={"/t": "exec,size=1m"})[0].options == expected
-    request = MountRequest(type="tmpfs", target="/t", read_only=True, mount_words="mode=700")
+    request = MountRequest(
+        type="tmpfs", target="/t", read_only=True, tmpfs_options=TmpfsOptions(mode=0o700)
+    )
     assert mounts_of(mounts=(request,))[0].options == (*expected[:3], "mode=700", "ro")
 
 

@@ -10,8 +10,13 @@ from typing import Any
 import pytest
 
 from minicontainer import jsontext
-from minicontainer.cli.run_options import config_from, run_parser
-from minicontainer.engine import specs
+from minicontainer.cli.create_body import body_of
+from minicontainer.cli.create_options import RUN_FLAGS
+from minicontainer.cli.flags import Asked, parse
+from minicontainer.cli.session import Session
+from minicontainer.engine import merging, specs
+from minicontainer.engine.config import ContainerConfig
+from minicontainer.engine.mounts import mount_of, plans_for
 from minicontainer.errors import InvalidArgument, NotFound
 from minicontainer.kernel import overlay
 from minicontainer.runtime.config import defaults
@@ -20,6 +25,7 @@ from minicontainer.runtime.config.spec import Spec
 from minicontainer.runtime.config.spec_check import check
 
 IDENTIFIER = "0123456789abcdef" * 4
+IMAGE = "/proc/self/fdinfo"  # no users, no groups
 
 
 def pid_of(name: str) -> int:
@@ -29,11 +35,19 @@ def pid_of(name: str) -> int:
     return 77
 
 
-def spec_of(*options: str, command: tuple[str, ...] = ("true",)) -> Spec:
-    """Give what `minicontainer run` would run."""
-    asked = run_parser().parse_args(["--rootfs", "/nosuch/image", *options, *command])
-    config = config_from(asked, {}).replace(rootfs="/proc/self/fdinfo")  # no users, no groups
-    return specs.make_spec(config, IDENTIFIER, "/nosuch/directory", pid_of)
+def config_of(*words: str) -> ContainerConfig:
+    """Give what the engine reads in the request of `minicontainer run --rootfs`."""
+    values, args, given = parse(RUN_FLAGS, ["--rootfs", IMAGE, *words], options_first=True)
+    asked = Asked(values, args, given, Session({"HOME": "/nosuch"}, "", {}), list(words))
+    body = merging.completed(body_of(asked), None)
+    return ContainerConfig.from_json(body)
+
+
+def spec_of(*options: str, command: tuple[str, ...] = ("true",), image: str = IMAGE) -> Spec:
+    """Give what `minicontainer run --rootfs` would run."""
+    config = config_of(*options, *command)
+    mounts = tuple(mount_of(plan, plan.source) for plan in plans_for(config.host_config))
+    return specs.make_spec(config, IDENTIFIER, "/nosuch/directory", pid_of, (image,), mounts)
 
 
 # Sets of options that between them reach every part of a specification.
@@ -44,7 +58,7 @@ COMMAND_LINES = (
     ("--cpuset-cpus", "0", "--ulimit", "nofile=5:6", "--ulimit", "core=-1", "--read-only"),
     ("--net", "host", "--pid", "host", "--ipc", "host", "--uts", "host", "--cgroupns", "host"),
     ("--net", "container:other", "--pid", "ns:/proc/1/ns/pid", "--userns", "private"),
-    ("--privileged", "--no-new-privileges"),
+    ("--privileged", "--security-opt", "no-new-privileges"),
     ("-v", "/:/host:ro,rslave", "--mount", "type=tmpfs,dst=/t,tmpfs-size=1m", "--tmpfs", "/u:ro"),
     ("--device", "/dev/null:/dev/x:rw", "--cap-add", "ALL", "--cap-drop", "net_raw"),
 )
@@ -198,10 +212,13 @@ CPUS = os.cpu_count() or 1
         (("--cpu-shares", "262145"), "use 2 to 262144"),
         (("--ulimit", "what=1"), "invalid ulimit type: what: use one of as, "),
         (("--ulimit", "=1"), "invalid ulimit type"),
-        (("--ulimit", "nofile=10:5"), "soft limit must be at most the hard limit: 10 > 5"),
-        (("--ulimit", "nofile=-1:5"), "soft limit must be at most the hard limit"),
-        (("--cap-add", "what"), 'invalid capability: "what"'),
-        (("--cap-drop", ""), 'invalid capability: ""'),
+        (
+            ("--ulimit", "nofile=10:5"),
+            "soft limit must be less than or equal to hard limit: 10 > 5",
+        ),
+        (("--ulimit", "nofile=-1:5"), "soft limit must be less than or equal to hard limit"),
+        (("--cap-add", "what"), 'invalid capability: "CAP_WHAT"'),
+        (("--cap-drop", ""), 'invalid capability: "CAP_"'),
         (("--hostname", "a b"), "invalid hostname 'a b'"),
         (("--hostname", "a" * 65), "at most 64"),
         (("--hostname", "é"), "invalid hostname"),
@@ -209,12 +226,11 @@ CPUS = os.cpu_count() or 1
         (("--workdir", "rel"), "the working directory 'rel' is invalid"),
         (("--user", "nosuch"), "unable to find user nosuch"),
         (("--net", "what"), "invalid value 'what' for --net: use none, bridge"),
-        (("--pid", "container:"), "invalid value 'container:' for --pid"),
+        (("--pid", "container:"), "--pid: invalid PID mode"),
         (("--ipc", "ns:rel"), "invalid value 'ns:rel' for --ipc"),
-        (("--uts", "ns:"), "invalid value 'ns:' for --uts"),
+        (("--uts", "ns:"), "--uts: invalid UTS mode"),
         (("--userns", "keep-id"), "invalid value 'keep-id' for --userns"),
-        (("--cgroupns", "x"), "invalid value 'x' for --cgroupns"),
-        (("--net", ""), "invalid value '' for --net"),
+        (("--cgroupns", "x"), "--cgroupns: invalid mode 'x': use host or private"),
     ],
 )
 def test_options_that_make_no_sense(options: tuple[str, ...], says: str) -> None:
@@ -236,14 +252,25 @@ def test_an_overlay_names_any_path(tmp_path: Path, name: str) -> None:
     """Its options are one text, with these between them: they are escaped."""
     image = tmp_path / name
     image.mkdir()
-    config = config_from(run_parser().parse_args(["true"]), {}).replace(rootfs=str(image))
-    spec = specs.make_spec(config, IDENTIFIER, "/nosuch", pid_of)
+    spec = spec_of(image=str(image))
     found = overlay.parse(spec.mounts[0].options)
     assert found is not None
     assert found.lowers == (str(image),)
 
 
-@pytest.mark.parametrize("words", [["--", "true", "-x"], ["true", "-x"]])
-def test_two_dashes_end_the_options(words: list[str]) -> None:
+@pytest.mark.parametrize("words", [("--", "true", "-x"), ("true", "-x")])
+def test_two_dashes_end_the_options(words: tuple[str, ...]) -> None:
     """They are not the program, as with Docker."""
-    assert config_from(run_parser().parse_args(words), {}).cmd == ("true", "-x")
+    assert config_of(*words).cmd == ("true", "-x")
+
+
+def test_a_shell_is_run_where_nothing_is_said() -> None:
+    """An image would name its program; a directory can't."""
+    assert config_of().cmd == ("/bin/sh",)
+    assert config_of("--entrypoint", "/bin/true").cmd == ()
+
+
+def test_the_view_of_cgroups_is_private() -> None:
+    """Also where Docker's default for an image is the host's."""
+    assert config_of("true").host_config.cgroupns_mode == "private"
+    assert config_of("--cgroupns", "host", "true").host_config.cgroupns_mode == "host"
