@@ -2,10 +2,12 @@
 
     python scripts/narration.py [--check] [LANG…]
 
-Adds an entry for each step that a catalog lacks, with an empty translation; marks an entry as
-fuzzy whose English text has changed, and keeps the text that was translated beside it; removes
-entries of steps that are gone. With --check nothing is written: what is missing or stale is
-listed, and the exit status is 1 if there is any.
+There are two kinds of catalogs: of the steps' docstrings, and of what the scripts of
+`explain --script` say beside them (`learn/script_words.py`). Adds an entry for each text that a
+catalog lacks, with an empty translation; marks an entry as fuzzy whose English text has changed,
+and keeps the text that was translated beside it; removes entries of texts that are gone. With
+--check nothing is written: what is missing or stale is listed, and the exit status is 1 if there is
+any.
 
 See: https://www.gnu.org/software/gettext/manual/ "The Format of PO Files", "Fuzzy Entries".
 """
@@ -22,9 +24,9 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from minicontainer.cli.client import send_request  # noqa: E402  (the path is set above)
-from minicontainer.learn import narration  # noqa: E402
+from minicontainer.learn import narration, script_words  # noqa: E402
 
-CATALOGS = ROOT / "minicontainer" / "learn" / "languages"
+LEARN = ROOT / "minicontainer" / "learn"
 HEADER = {"MIME-Version": "1.0", "Content-Type": "text/plain; charset=UTF-8",
           "Content-Transfer-Encoding": "8bit"}  # fmt: skip
 
@@ -35,11 +37,18 @@ def texts() -> dict[str, str]:
     return {name: "\n".join(narration.reason_of(name)) for name in narration.known_steps()}
 
 
-def wrong(catalog: Any) -> tuple[str, ...]:
-    """List what is missing in a catalog, and what is stale, by step."""
+KINDS = ((LEARN / "languages", texts), (LEARN / "script_languages", script_words.texts))
+
+
+def wrong(catalog: Any, known: dict[str, str]) -> tuple[str, ...]:
+    """List what is missing in a catalog, and what is stale, by name.
+
+    Args:
+        known: the English texts by their names.
+    """
     entries = {entry.msgctxt: entry for entry in catalog}
     found = []
-    for name, text in texts().items():
+    for name, text in known.items():
         entry = entries.pop(name, None)
         if entry is None or not entry.msgstr:
             found.append(f"{name}: no translation")
@@ -48,12 +57,12 @@ def wrong(catalog: Any) -> tuple[str, ...]:
     return (*found, *(f"{name}: there is no such step" for name in entries))
 
 
-def updated(catalog: Any) -> Any:
-    """Make a catalog that has all steps, in the order of the recipes."""
+def updated(catalog: Any, known: dict[str, str]) -> Any:
+    """Make a catalog that has all of the texts, in their order."""
     entries = {entry.msgctxt: entry for entry in catalog}
     made = polib.POFile(wrapwidth=100)
     made.metadata = {**HEADER, **catalog.metadata}
-    for name, text in texts().items():
+    for name, text in known.items():
         entry = entries.get(name) or polib.POEntry(msgctxt=name, msgid=text)
         if entry.msgid != text:
             if entry.msgstr and not entry.fuzzy:
@@ -69,16 +78,16 @@ def main(words: list[str]) -> int:
     check = "--check" in words
     langs = [word for word in words if word != "--check"] or list(narration.languages()[1:])
     status = 0
-    for lang in langs:
-        path = CATALOGS / f"{lang}.po"
+    for lang, (directory, texts_of) in ((lang, kind) for lang in langs for kind in KINDS):
+        path, known = directory / f"{lang}.po", texts_of()
         catalog = polib.pofile(str(path)) if path.exists() else polib.POFile()
         if not check:
             path.parent.mkdir(exist_ok=True)
-            catalog = updated(catalog)
+            catalog = updated(catalog, known)
             catalog.metadata.setdefault("Language", lang)
             catalog.save(str(path))
-        for line in wrong(catalog):
-            sys.stderr.write(f"{path.name}: {line}\n")
+        for line in wrong(catalog, known):
+            sys.stderr.write(f"{directory.name}/{path.name}: {line}\n")
             status = 1
     return status if check else 0
 

@@ -49,6 +49,11 @@ def inspect(call: Call) -> Answer:
     return json_answer(call.engine.containers.inspect(call.name, call.flag("size")))
 
 
+def plan(call: Call) -> Answer:
+    """GET /minicontainer/plans/{name}: what a start would be made from; nothing is changed."""
+    return json_answer(call.engine.containers.plan(call.name))
+
+
 def top(call: Call) -> Answer:
     """GET /containers/{name}/top."""
     return json_answer(call.engine.containers.top(call.name, call.text("ps_args") or "-ef"))

@@ -111,6 +111,8 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/minicontainer/traces/{name}", system.trace),
     ("DELETE", "/minicontainer/traces/{name}", system.end_trace),
     ("POST", "/minicontainer/traces/{name}/continue", system.proceed),
+    # ours: what a start of a container would be made from
+    ("GET", "/minicontainer/plans/{name}", containers.plan),
     #
     ("POST", "/build", build.build),
     ("POST", "/build/cancel", build.cancel),

@@ -43,6 +43,10 @@ class AbsentCgroup:
     def limit(self, resources: Resources) -> None:
         """Set no limit, as crun does."""
 
+    def planned(self, resources: Resources) -> list[tuple[str, str]]:
+        """Give no writes: there are no limits."""
+        return []
+
     def allow_devices(self, rules: Iterable[DeviceRule]) -> None:
         """Keep no device away, as crun does."""
 

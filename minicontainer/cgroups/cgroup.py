@@ -77,6 +77,9 @@ class Cgroup(Protocol):
             Conflict: more is in use already, and can't be reclaimed.
         """
 
+    def planned(self, resources: Resources) -> list[tuple[str, str]]:
+        """Give the writes by which `limit` would limit a new group: the file, and its text."""
+
     def allow_devices(self, rules: Iterable[DeviceRule]) -> None:
         """Let the group's processes use these devices and no others; later rules win.
 

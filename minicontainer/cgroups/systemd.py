@@ -159,6 +159,10 @@ class SystemdCgroup:
                 shell=f"systemctl set-property --runtime {self._unit.name} …",
             )  # fmt: skip
 
+    def planned(self, resources: Resources) -> list[tuple[str, str]]:
+        """Give the writes by which `limit` would limit a new group: the file, and its text."""
+        return self._files.planned(resources)
+
     def allow_devices(self, rules: Iterable[DeviceRule]) -> None:
         """Let these devices be used and no others."""
         if self._awaited:

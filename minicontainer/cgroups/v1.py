@@ -237,6 +237,18 @@ class V1Cgroup:
         control_files.check_use(resources, self.read("memory.usage_in_bytes"))
         control_files.apply(resources, self.path, self._is_v2, self._write_limit, self.read, agree)
 
+    def planned(self, resources: Resources) -> list[tuple[str, str]]:
+        """Give the writes by which `limit` would limit a new group: the file, and its text."""
+        found: list[tuple[str, str]] = []
+
+        def keep(_: str, file: str, text: str) -> None:
+            controller = self.controller(_controller_of(file))
+            directory = self.unified_path() if controller is None else controller.node.full_path
+            found.append((f"{directory}/{file}", text))
+
+        control_files.apply(resources, self.path, self._is_v2, keep, self.read)
+        return found
+
     def _is_v2(self, row: Limit) -> bool:
         """Report whether only the v2 hierarchy has a row's controller, as hugetlb on some hosts."""
         if any(_controller_of(file) in self._mount_points for file, _ in row.v1):

@@ -265,6 +265,16 @@ class V2Cgroup:
             resources, self.path, lambda row: True, self.write_limit, self.read, agree
         )
 
+    def planned(self, resources: Resources) -> list[tuple[str, str]]:
+        """Give the writes by which `limit` would limit a new group: the file, and its text."""
+        found: list[tuple[str, str]] = []
+
+        def keep(_: str, file: str, text: str) -> None:
+            found.append((f"{self.directory}/{file}", text))
+
+        control_files.apply(resources, self.path, lambda row: True, keep, self.read)
+        return found
+
     def has(self, controller: str) -> bool:
         """Report whether this hierarchy has a controller at all."""
         return controller in files.read_file(f"{self.top}/cgroup.controllers").split()

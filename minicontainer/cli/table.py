@@ -129,6 +129,7 @@ COMMANDS = (
     *_rows(
         "",
         ("", "daemon", "daemon", "Run the engine and its API in the foreground"),
+        ("", "explain", "explain", "Show how to make a container by hand, as a shell script"),
         ("", "check", "system", "Tell what this host offers to containers"),
         ("", "inspect", "inspect", "Show all that is known of an object"),
         ("", "login", "login", "Store the credentials for a registry"),

@@ -25,6 +25,7 @@ from minicontainer.runtime.container.state import for_its_owner
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
     from minicontainer.engine.config import ContainerConfig
     from minicontainer.engine.container import Container
@@ -147,19 +148,31 @@ def write_etc(container: Container, linked: Iterable[str] = ()) -> None:
     Args:
         linked: lines of /etc/hosts for the containers that it is linked to.
     """
+    for name, text in etc_texts(container, linked).items():
+        write_file(f"{container.directory}/{name}", text)
+
+
+def etc_texts(
+    container: Container, linked: Iterable[str] = (), places: Iterable[dict[str, Any]] | None = None
+) -> dict[str, str]:
+    """Give the texts of the files that `write_etc` writes, by their names in /etc.
+
+    Args:
+        places: the container's places in networks, if they are not those that it has.
+    """
     config = container.config
     hostname = specs.hostname_for(config, container.id)
-    ends = [end for end in container.endpoints.values() if end.get("IPAddress")]
+    known = container.endpoints.values() if places is None else places
+    ends = [end for end in known if end.get("IPAddress")]
     own = ends[0]["IPAddress"] if ends else "127.0.1.1"
     gateway = ends[0]["Gateway"] if ends else "127.0.0.1"
     extra = "".join(_host_line(entry, gateway) for entry in config.host_config.extra_hosts)
-    write_file(f"{container.directory}/hostname", hostname + "\n")
-    write_file(
-        f"{container.directory}/hosts",
-        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+    return {
+        "hostname": hostname + "\n",
+        "hosts": "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
         f"{extra}{''.join(linked)}{own}\t{hostname}\n",
-    )
-    write_file(f"{container.directory}/resolv.conf", _resolv_conf(config))
+        "resolv.conf": _resolv_conf(config),
+    }
 
 
 def _host_line(entry: str, gateway: str) -> str:

@@ -20,6 +20,7 @@ from minicontainer.engine import (
     inspection,
     listing,
     names,
+    plans,
     processes,
     protocol,
     restarts,
@@ -323,6 +324,10 @@ class Containers:
     def inspect(self, ref: str, size: bool = False) -> Json:
         """Show all of a container; see `inspection`."""
         return inspection.inspect(self._engine, self.find(ref), size)
+
+    def plan(self, ref: str) -> Json:
+        """Say what a container's start would be made from; see `plans`."""
+        return plans.plan_of(self._engine, self.find(ref))
 
     def logs(self, ref: str, options: LogOptions) -> Iterator[bytes]:
         """Give the lines of a container's log; see `logs`."""

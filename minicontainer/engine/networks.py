@@ -141,7 +141,7 @@ class Networks:
             undo.callback(self.disconnect_container, container)
             container.endpoints = wanted
             bodies = {name: self._found_at_start(name) for name in wanted}
-            route = self._default_route(wanted, bodies)
+            route = self.default_route(wanted, bodies)
             for name, settings in wanted.items():
                 if bodies[name]["Driver"] != "bridge":
                     shown = endpoints.disconnected(settings) | {"NetworkID": bodies[name]["Id"]}
@@ -244,7 +244,7 @@ class Networks:
     def _networks_of(self, container: Member) -> Json:
         return dict(container.endpoints) or self.requested(container.config)
 
-    def _default_route(self, wanted: Json, bodies: dict[str, Json]) -> str:
+    def default_route(self, wanted: Json, bodies: dict[str, Json]) -> str:
         """Choose the network by which a container reaches everything else; "" for none."""
         able = [name for name, body in bodies.items() if body["Driver"] == "bridge"]
         able = [name for name in able if not bodies[name]["Internal"]]

@@ -15,6 +15,7 @@ from minicontainer.cgroups import hierarchies
 from minicontainer.engine import probes
 from minicontainer.errors import NotFound
 from minicontainer.kernel import capabilities
+from minicontainer.learn import attributes
 from minicontainer.record import Record
 
 TYPE_CHECKING = False
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     Values = dict[str, str]
+    Tables = dict[str, Values]
 
 _SETS = {"CapEff": "effective", "CapPrm": "permitted", "CapInh": "inheritable",
          "CapBnd": "bounding", "CapAmb": "ambient"}  # fmt: skip
@@ -60,19 +62,27 @@ def compare(left: int, right: int) -> tuple[Difference, ...]:
         NotFound: a process has ended.
         PermissionError: this user may not look at it.
     """
-    found = []
-    for table, look in TABLES.items():
-        ones, others = _looked(look, left), _looked(look, right)
-        found += [
-            Difference(table=table, name=name, left=ones.get(name, ""), right=others.get(name, ""))
-            for name in dict.fromkeys((*ones, *others))
-        ]
-    return tuple(found)
+    return between(look_at(left), look_at(right))
 
 
-def _looked(look: Callable[[int], Values], pid: int) -> Values:
+def between(ones: Tables, others: Tables) -> tuple[Difference, ...]:
+    """Lay the tables of two processes side by side: everything that either has, the same or not."""
+    return tuple(
+        Difference(table=table, name=name, left=mine.get(name, ""), right=yours.get(name, ""))
+        for table, mine, yours in ((table, ones[table], others[table]) for table in ones)
+        for name in dict.fromkeys((*mine, *yours))
+    )
+
+
+def look_at(pid: int) -> Tables:
+    """Look at a process: every table of TABLES, by its name.
+
+    Raises:
+        NotFound: the process has ended.
+        PermissionError: this user may not look at it.
+    """
     try:
-        return look(pid)
+        return {table: look(pid) for table, look in TABLES.items()}
     except (FileNotFoundError, ProcessLookupError):
         raise NotFound(f"process {pid} has ended: nothing is left to be compared") from None
 
@@ -151,7 +161,7 @@ def _ids(pid: int) -> Values:
         name: " ".join(status[field].split())
         for name, field in (("users", "Uid"), ("groups", "Gid"), ("more groups", "Groups"))
     }
-    return ids | maps | {"process IDs": " ".join(status.get("NSpid", "").split())}
+    return ids | maps
 
 
 def _links(pid: int) -> Values:
@@ -186,6 +196,10 @@ TABLES: dict[str, Callable[[int], Values]] = {
     "ids": _ids,
     "links": _links,
     "environment": _environment,
+    "resource limits": attributes.resource_limits,
+    "process": attributes.process,
+    "devices": attributes.devices,
+    "kernel parameters": attributes.parameters,
 }
 
 

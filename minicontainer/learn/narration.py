@@ -99,28 +99,34 @@ def reason_of(name: str, lang: str = "en") -> list[str]:
     lines = (inspect.getdoc(step) or "").splitlines()
     end = next((i for i, line in enumerate(lines) if _SECTION.match(line)), len(lines))
     text = "\n".join(lines[:end]).rstrip()
-    return (_translated(name, text, lang) if lang != "en" else text).splitlines()
+    return (translated(name, text, lang) if lang != "en" else text).splitlines()
 
 
-def _translated(name: str, text: str, lang: str) -> str:
-    msgid, msgstr = _catalog(lang).get(name, ("", ""))
+def translated(name: str, text: str, lang: str, catalogs: str = _CATALOGS) -> str:
+    """Give the translation of a text; the text itself where the catalog has none of it.
+
+    Args:
+        name: of the text, in the catalog.
+        catalogs: the directory of the catalogs.
+    """
+    msgid, msgstr = _catalog(lang, catalogs).get(name, ("", ""))
     return msgstr if msgid == text and msgstr else text
 
 
 _loaded: dict[str, dict[str, tuple[str, str]]] = {}
 
 
-def _catalog(lang: str) -> dict[str, tuple[str, str]]:
-    """Read a catalog once: by step, the text that was translated and its translation."""
-    if lang not in _loaded:
+def _catalog(lang: str, directory: str) -> dict[str, tuple[str, str]]:
+    """Read a catalog once: by name, the text that was translated and its translation."""
+    path = os.path.join(directory, f"{lang}.po")
+    if path not in _loaded:
         import polib  # only where another language is read
 
-        path = os.path.join(_CATALOGS, f"{lang}.po")
         entries = polib.pofile(path) if os.path.exists(path) else ()
-        _loaded[lang] = {
+        _loaded[path] = {
             entry.msgctxt: (entry.msgid, entry.msgstr) for entry in entries if not entry.fuzzy
         }
-    return _loaded[lang]
+    return _loaded[path]
 
 
 def summary_of(name: str, lang: str = "en") -> str:

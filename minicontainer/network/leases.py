@@ -82,7 +82,25 @@ class Leases:
         within: IPv4Network | None = None,
         reserved: tuple[str, ...] = (),
     ) -> str:
-        """Lease an address of the gateway's subnet: the lowest free one, or the one that is wanted.
+        """Lease an address of the gateway's subnet: see `free` for the arguments.
+
+        Raises:
+            Conflict: all are taken, or the wanted one is.
+        """
+        address = self.free(gateway, wanted=wanted, within=within, reserved=reserved)
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        os.symlink(container_id, f"{self._directory}/{address}")
+        return address
+
+    def free(
+        self,
+        gateway: IPv4Interface,
+        *,
+        wanted: str = "",
+        within: IPv4Network | None = None,
+        reserved: tuple[str, ...] = (),
+    ) -> str:
+        """Find the lowest free address of the gateway's subnet, or check the one that is wanted.
 
         Args:
             gateway: the bridge's own address, with the subnet's prefix; it is never leased, and
@@ -96,20 +114,15 @@ class Leases:
         if wanted:
             if wanted in taken or wanted == str(gateway.ip):
                 raise Conflict(f"Address already in use: {wanted}")
-            return self._lease(container_id, wanted)
+            return wanted
         for host in (within or gateway.network).hosts():
             address = str(host)
             if host != gateway.ip and address not in taken and address not in reserved:
-                return self._lease(container_id, address)
+                return address
         raise Conflict(
             f"no address left in {within or gateway.network}: {len(taken)} containers have one: "
             "stop some"
         )
-
-    def _lease(self, container_id: str, address: str) -> str:
-        os.makedirs(self._directory, mode=0o700, exist_ok=True)
-        os.symlink(container_id, f"{self._directory}/{address}")
-        return address
 
     def release(self, container_id: str) -> None:
         """Release what a container has leased, if anything."""

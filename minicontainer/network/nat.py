@@ -53,14 +53,33 @@ def write_rules(
     Raises:
         Unsupported: nft is not installed, or the kernel refuses the rules.
     """
-    postrouting, forward = f"{_TABLE} {bridge}-postrouting", f"{_TABLE} {bridge}-forward"
-    rules = _without_chains(bridge)
-    rules += f"add chain {postrouting} {{ type nat hook postrouting priority srcnat; }}\n"
+    rules = ruleset(
+        bridge, subnet, published=published, internal=internal, masquerade=masquerade
+    )  # fmt: skip
+    _nft(_without_chains(bridge) + rules)
+
+
+def ruleset(
+    bridge: str,
+    subnet: IPv4Network,
+    *,
+    published: list[PublishedPort] | None = None,
+    internal: bool = False,
+    masquerade: bool = True,
+    table: str = _TABLE,
+) -> str:
+    """Write the rules of one bridge as text for nft(8); the arguments are those of `write_rules`.
+
+    Args:
+        table: the family and the name of a table that exists.
+    """
+    postrouting, forward = f"{table} {bridge}-postrouting", f"{table} {bridge}-forward"
+    rules = f"add chain {postrouting} {{ type nat hook postrouting priority srcnat; }}\n"
     if masquerade and not internal:
         rules += f'add rule {postrouting} ip saddr {subnet} oifname != "{bridge}" masquerade\n'
     rules += f"add chain {forward} {{ type filter hook forward priority filter; }}\n"
     if published:
-        rules += _publishing(bridge, subnet, published)
+        rules += _publishing(bridge, subnet, published, table)
         rules += f'add rule {forward} oifname "{bridge}" ct status dnat accept\n'
     rules += (
         f'add rule {forward} iifname != "{bridge}" oifname "{bridge}" '
@@ -68,10 +87,12 @@ def write_rules(
     )
     if internal:
         rules += f'add rule {forward} iifname "{bridge}" oifname != "{bridge}" drop\n'
-    _nft(rules)
+    return rules
 
 
-def _publishing(bridge: str, subnet: IPv4Network, published: list[PublishedPort]) -> str:
+def _publishing(
+    bridge: str, subnet: IPv4Network, published: list[PublishedPort], table: str
+) -> str:
     """Write the rules that send packets for published ports to their containers.
 
     A packet from another host, or from a container, passes `prerouting`; one of the host's own
@@ -80,8 +101,8 @@ def _publishing(bridge: str, subnet: IPv4Network, published: list[PublishedPort]
     the bridge as the sender. `route_localnet` would also let in a container's packet for 127.0.0.1;
     it is dropped, since the host's own services listen there.
     """
-    before, out = f"{_TABLE} {bridge}-prerouting", f"{_TABLE} {bridge}-output"
-    guard, after = f"{_TABLE} {bridge}-guard", f"{_TABLE} {bridge}-postrouting"
+    before, out = f"{table} {bridge}-prerouting", f"{table} {bridge}-output"
+    guard, after = f"{table} {bridge}-guard", f"{table} {bridge}-postrouting"
     lines = [
         f"add chain {before} {{ type nat hook prerouting priority dstnat; }}",
         f"add chain {out} {{ type nat hook output priority -100; }}",

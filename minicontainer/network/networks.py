@@ -142,6 +142,24 @@ def connect(
     return endpoint
 
 
+def planned(
+    network: Network, container_id: str, state_dir: str, place: Place
+) -> tuple[Endpoint, IPv4Interface]:
+    """Say what `connect` would give a container now, and the bridge's address; change nothing.
+
+    Raises:
+        Conflict: no address or subnet is left, or a port of the host is taken.
+    """
+    gateway = subnet_of(network, [])
+    held, ports = leases.Leases(state_dir, network.bridge), Ports(state_dir, network.bridge)
+    with leases.locked(state_dir), ExitStack() as back:
+        back.callback(held.release, container_id)
+        back.callback(ports.release, container_id)
+        # its undo would write rules, and none are made: so it gets a stack that nobody closes
+        found = _lease(network, container_id, gateway, held, ports, place, ExitStack())
+    return found, gateway
+
+
 def _lease(
     network: Network, container_id: str, gateway: IPv4Interface, held: leases.Leases,
     ports: Ports, place: Place, undo: ExitStack,
@@ -162,7 +180,7 @@ def _lease(
         address=address,
         prefix=gateway.network.prefixlen,
         gateway=str(gateway.ip),
-        mac=place.mac or _mac(address),
+        mac=place.mac or mac_of(address),
         host_interface=host_interface(container_id, network.bridge),
         published=published,
     )
@@ -268,7 +286,7 @@ def _ensure_bridge(network: Network, host: Links) -> tuple[Link, IPv4Interface]:
     if gateway is None:
         gateway = _choose_gateway(network, addresses, host, [])
     if bridge is None:
-        host.add_bridge(network.bridge, _mac(str(gateway.ip)))
+        host.add_bridge(network.bridge, mac_of(str(gateway.ip)))
         bridge = _found(network.bridge, host)
     if missing_address:
         host.add_address(bridge, gateway)
@@ -376,6 +394,6 @@ def _found(name: str, links: Links) -> Link:
     return link
 
 
-def _mac(address: str) -> str:
+def mac_of(address: str) -> str:
     """Make a MAC from an IPv4 address: 02 says locally administered, 6d is "m"."""
     return ":".join(f"{byte:02x}" for byte in (0x02, 0x6D, *map(int, address.split("."))))

@@ -57,13 +57,13 @@ def test_missing_and_stale_entries_are_found() -> None:
         "mount-rootfs: no translation",
         "no-step: there is no such step",
     }
-    assert set(script.wrong(catalog)) == expected
-    made = {entry.msgctxt: entry for entry in script.updated(catalog)}
+    assert set(script.wrong(catalog, script.texts())) == expected
+    made = {entry.msgctxt: entry for entry in script.updated(catalog, script.texts())}
     assert made["set-hostname"].fuzzy
     assert made["set-hostname"].previous_msgid == "Something older."
     assert made["mount-rootfs"].msgstr == ""
     assert "no-step" not in made
-    again = script.updated(script.updated(catalog))
+    again = script.updated(script.updated(catalog, script.texts()), script.texts())
     assert [str(entry) for entry in again] == [str(entry) for entry in made.values()]
 
 

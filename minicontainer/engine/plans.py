@@ -1,0 +1,107 @@
+"""What a container's start would be made from, when nothing is started.
+
+It is the engine's own plan: the OCI specification that the monitor would get, the files of /etc,
+and the container's places in networks. `minicontainer explain --script` is written from it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from minicontainer.engine import bundles, endpoints, network_plans
+from minicontainer.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from minicontainer.engine.container import Container
+    from minicontainer.engine.engine import Engine
+    from minicontainer.network.networks import Endpoint
+
+    Json = dict[str, Any]
+
+
+class NetworkPlan(Record):
+    """A container's place in one bridge network, and that network.
+
+    Args:
+        network: its name.
+        bridge: the bridge's link;  bridge_mac: its hardware address.
+        gateway: the bridge's address with the bits of its subnet: 172.29.0.1/16.
+        internal, masquerade: as `network.networks.Network` has them.
+        default_route: packets for all other networks go this way.
+        endpoint: the container's place.
+    """
+
+    network: str
+    bridge: str
+    bridge_mac: str
+    gateway: str
+    internal: bool
+    masquerade: bool
+    default_route: bool
+    endpoint: Endpoint
+
+
+def plan_of(engine: Engine, container: Container) -> Json:
+    """Plan a container's start.
+
+    Raises:
+        NotFound: one of its networks, or a container whose namespaces it shares, is gone.
+        Conflict: such a container does not run; a port of the host is taken; no address is left.
+    """
+    places = _networks(engine, container)
+    shown = [
+        {"IPAddress": place.endpoint.address, "Gateway": place.endpoint.gateway} for place in places
+    ]
+    links = container.config.host_config.links
+    linked = endpoints.linked(links, engine.containers.find) if links else ()
+    spec = bundles.make_spec(
+        container, engine.lowers_of(container), engine.pid_of,
+        engine.volumes.mounts_of(container), engine.options.cgroup_parent,
+    )  # fmt: skip
+    return {
+        "Id": container.id,
+        "Directory": container.directory,
+        "Spec": spec.to_json(),
+        "Files": bundles.etc_texts(container, linked, shown),
+        "Networks": [place.to_json() for place in places],
+        "Volumes": container.mounts,
+    }
+
+
+def _networks(engine: Engine, container: Container) -> list[NetworkPlan]:
+    from minicontainer.network import networks  # pyroute2: 100 ms
+
+    known = engine.networks
+    wanted = dict(container.endpoints) or known.requested(container.config)
+    bodies = {name: known.find(name) for name in wanted}
+    route = known.default_route(wanted, bodies)
+    requests = endpoints.port_requests(container.config)
+    found: list[NetworkPlan] = []
+    for name, settings in wanted.items():
+        if bodies[name]["Driver"] != "bridge":
+            continue
+        network = network_plans.network_of(bodies[name])
+        place = networks.Place(
+            interface=f"eth{len(found)}",
+            address=endpoints.chosen_address(settings),
+            mac=settings.get("MacAddress") or container.config.mac_address,
+            ports=requests if name == route else (),
+        )
+        state_dir = os.path.join(engine.exec_root, "network")
+        endpoint, gateway = networks.planned(network, container.id, state_dir, place)
+        found.append(
+            NetworkPlan(
+                network=name,
+                bridge=network.bridge,
+                bridge_mac=networks.mac_of(str(gateway.ip)),
+                gateway=str(gateway),
+                internal=network.internal,
+                masquerade=network.masquerade,
+                default_route=name == route and not network.internal,
+                endpoint=endpoint,
+            )
+        )
+    return found

@@ -1,0 +1,277 @@
+"""`explain --script`: the script, run by dash, makes the container that the engine makes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from minicontainer import steps
+from minicontainer.learn import differences, script, script_process, script_words
+from minicontainer.runtime.child import init
+from tests.conftest import CHECKOUT, PATIENCE_S, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.learn.conftest import Engine
+
+PROGRAM = ("busybox", "sleep", "1000")
+SETS = {
+    "no network": ("--net", "none"),
+    "bridge and ports": ("-p", "18080:80", "-p", "127.0.0.1:18081:81/udp"),
+    "limits": ("--net", "none", "--memory", "64m", "--cpus", "0.5", "--pids-limit", "50",
+               "--ulimit", "nofile=100:200", "--oom-score-adj", "500"),
+    "user": ("--net", "none", "--user", "33:44", "--group-add", "55", "--workdir", "/new/place",
+             "--security-opt", "no-new-privileges", "--cap-drop", "ALL", "--cap-add", "KILL"),
+    "read-only": ("--net", "none", "--read-only", "--tmpfs", "/tmp:size=1m", "--tmpfs", "/run:ro",
+                  "-e", "TEXT=it's $HOME", "--hostname", "by-hand", "--shm-size", "2m"),
+    "volumes": ("--net", "none", "-v", "/srv:/srv:ro", "-v", "by-hand-volume:/etc", "-v", "/none",
+                "--device", "/dev/null:/dev/nothing", "--sysctl", "net.ipv4.ip_forward=1"),
+    "the host's": ("--net", "host", "--pid", "host", "--ipc", "host", "--uts", "host",
+                   "--cap-add", "NET_ADMIN"),
+    "privileged": ("--net", "none", "--privileged"),
+}  # fmt: skip
+
+
+def seen(pid: int, identity: str, *paths: str) -> dict[str, dict[str, str]]:
+    """Look at a container's process; its name, number and directories are replaced by words.
+
+    Args:
+        identity: the container's ID, perhaps shortened.
+        paths: directories of its own.
+    """
+    tables = differences.look_at(pid)
+    tables["namespaces"] = {
+        kind: "the host's" if number in os.readlink(f"/proc/self/ns/{kind}") else "own"
+        for kind, number in tables["namespaces"].items()
+    }
+    lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
+    # "lowerdir+=": the engine gave the kernel the layers one by one
+    parts = [line.replace("lowerdir+", "lowerdir").split() for line in lines]
+    tables["mountinfo"] = {part[4]: " ".join([part[3], *part[5:]]) for part in parts}
+    assert len(tables["mountinfo"]) == len(lines)
+    words = ["nsenter", "-t", str(pid), "-n", "ip", "-o", "address"]
+    tables["addresses"] = {
+        f"{line.split()[1]} {line.split()[2]}": line.split(" ", 3)[3]
+        for line in subprocess.check_output(words, text=True).splitlines()
+        if "inet6" not in line  # the kernel's own, from the hardware address
+    }
+    if tables["process"]["process IDs"] == str(pid):  # in the host's namespace
+        tables["process"].update({"process IDs": "", "session": "", "process group": ""})
+    return {
+        table: {
+            replaced(name, identity, *paths): replaced(value, identity, *paths)
+            for name, value in values.items()
+        }
+        for table, values in tables.items()
+    }
+
+
+def replaced(text: str, identity: str, *paths: str) -> str:
+    """Take a container's own names out of a text."""
+    for path in paths:
+        text = text.replace(path, "DIRECTORY")
+    return re.sub(f"{identity[:12]}[0-9a-f]*", "ID", text)
+
+
+class ByHand:
+    """A script that runs, and the container that it has made.
+
+    Args:
+        engine: in whose network namespace it runs.
+        text: of the script.
+    """
+
+    def __init__(self, engine: Engine, text: str) -> None:
+        self.base = Path(tempfile.mkdtemp(prefix="by-hand-"))
+        file = self.base / "script"
+        file.write_text(text)
+        found = re.search("^id=(.*)$", text, re.MULTILINE)
+        assert found is not None
+        self.id = found[1]
+        with (self.base / "said").open("w") as said:
+            words = ["nsenter", f"--net=/proc/{engine.process.pid}/ns/net", "sh", str(file)]
+            self.process = subprocess.Popen(
+                words, stdin=subprocess.PIPE, stdout=said, stderr=said, cwd="/"
+            )
+        self.pid = 0
+        wait_until(self._runs, "the script's container to run")
+
+    def said(self) -> str:
+        """Read what it wrote."""
+        return (self.base / "said").read_text()
+
+    def _runs(self) -> bool:
+        assert self.process.poll() is None, self.said()
+        for group in Path("/sys/fs/cgroup").glob(f"*/*/{self.id}"):
+            with contextlib.suppress(OSError):
+                for pid in (group / "cgroup.procs").read_text().split():
+                    if (Path("/proc") / pid / "comm").read_text() == "sleep\n":
+                        self.pid = int(pid)
+                        return True
+        return False
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Interrupt it; give its exit status."""
+        self.process.send_signal(number)
+        status = self.process.wait(PATIENCE_S)
+        assert self.said() == ""
+        shutil.rmtree(self.base)
+        return status
+
+
+def left(engine: Engine, identity: str) -> list[str]:
+    """List what is left of a script's container on the host."""
+    inside = ["nsenter", f"--net=/proc/{engine.process.pid}/ns/net"]
+    links = subprocess.check_output([*inside, "ip", "-br", "link"], text=True).split()
+    tables = subprocess.check_output([*inside, "nft", "list", "tables"], text=True)
+    return [
+        *(str(path) for path in Path("/sys/fs/cgroup").glob(f"*/*/{identity}")),
+        *(str(path) for path in (engine.base / "data").glob("by-hand.*")),
+        *(name for name in links if identity in name or name == "minic0"),
+        *re.findall("by_hand.*", tables),
+        *re.findall(".*by-hand[.].*", Path("/proc/self/mountinfo").read_text()),
+    ]
+
+
+@pytest.fixture
+def scripts(engine: Engine) -> Iterator[list[ByHand]]:
+    """Give a list for scripts that run; what a failed test leaves there is ended."""
+    running: list[ByHand] = []
+    yield running
+    for one in running:
+        if one.process.poll() is None:
+            one.end()
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_it_is_the_engines_container(engine: Engine, scripts: list[ByHand], name: str) -> None:
+    """Namespaces, mounts, limits, links, ids, capabilities, …: all but DIFFERENCES is the same."""
+    options = SETS[name]
+    text = engine("explain", "--script", *options, *PROGRAM).output
+    if "-v" in options:  # a volume that the script fills is not the engine's
+        assert "by-hand-volume" not in engine("volume", "ls", "-q").output
+    by_hand = ByHand(engine, text)
+    scripts.append(by_hand)
+    (work,) = (engine.base / "data").glob("by-hand.*")
+    volumes = [str(path) for path in work.glob("volume*")]
+    mine = seen(by_hand.pid, by_hand.id, *volumes, str(work))
+    assert by_hand.end() == 143
+    assert left(engine, by_hand.id) == []
+    identity = engine("run", "-d", *options, *PROGRAM).output.strip()
+    pid = int(engine("inspect", "-f", "{{.State.Pid}}", identity).output)
+    places = re.findall(r"\S+/volumes/[^/ ]+/_data", Path(f"/proc/{pid}/mountinfo").read_text())
+    engines = seen(pid, identity, *places, str(engine.base / "data/containers" / identity))
+    engine("rm", "-fv", identity)
+    found = {
+        (one.table, one.name): (one.left, one.right)
+        for one in differences.between(engines, mine)
+        if one.left != one.right
+    }
+    assert {key: found[key] for key in found if key not in script.DIFFERENCES} == {}
+    if name != "privileged":  # the control: a difference is seen
+        assert found["seccomp", "system call filter"] == ("filter", "off")
+
+
+def test_the_reference_lists_the_differences() -> None:
+    """docs/reference/learn.md has the same table."""
+    page = (CHECKOUT / "docs/reference/learn.md").read_text()
+    for (table, name), why in script.DIFFERENCES.items():
+        assert f"| {table}: {name} | {why} |" in page
+
+
+def test_every_step_has_its_place() -> None:
+    """A new step of the recipe needs commands, or a word why there are none."""
+    known = {*script.INSIDE, *script.ELSEWHERE, *script_process.LAST, *script_words.CANNOT}
+    assert {steps.step_name(step) for step in init.RECIPE} - known == set()
+
+
+def test_ctrl_c_and_the_programs_end(engine: Engine, scripts: list[ByHand]) -> None:
+    """Both take everything back; the program's exit status is the script's."""
+    scripts.append(ByHand(engine, engine("explain", "--script", *PROGRAM).output))
+    assert scripts[0].end(signal.SIGINT) == 130
+    assert left(engine, scripts[0].id) == []
+    text = engine("explain", "--script", "busybox", "sh", "-c", "cat; exit 7").output
+    file = engine.base / "script"
+    file.write_text(text)
+    done = subprocess.run(
+        ["nsenter", f"--net=/proc/{engine.process.pid}/ns/net", "sh", str(file)],
+        input="said\n", capture_output=True, text=True, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (7, "said\n", "")
+    assert (engine.base / "data").glob("by-hand.*") is not None
+    found = re.search("^id=(.*)$", text, re.MULTILINE)
+    assert found is not None
+    assert left(engine, found[1]) == []
+
+
+def test_a_failure_takes_all_back(engine: Engine) -> None:
+    """A layer that is gone: the script says so, fails, and leaves nothing."""
+    text = engine("explain", "--script", *PROGRAM).output
+    broken = re.sub("^layers=.*", "layers=/no/such/layer", text, flags=re.MULTILINE)
+    file = engine.base / "broken"
+    file.write_text(broken.replace('chmod --reference="${layers%%:*}"', "chmod 755"))
+    done = subprocess.run(
+        ["nsenter", f"--net=/proc/{engine.process.pid}/ns/net", "sh", str(file)],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "/no/such/layer" in done.stderr
+    found = re.search("^id=(.*)$", text, re.MULTILINE)
+    assert found is not None
+    assert left(engine, found[1]) == []
+
+
+def test_nothing_stays_in_the_engine(engine: Engine) -> None:
+    """The plan's container and volumes are gone, and nothing was started."""
+    before = engine("ps", "-aq").output, engine("volume", "ls", "-q").output
+    engine("explain", "--script", "-v", "named:/data", "-v", "/nameless", *PROGRAM)
+    assert (engine("ps", "-aq").output, engine("volume", "ls", "-q").output) == before
+
+
+def test_both_languages(engine: Engine) -> None:
+    """The comments are translated, the commands are the same."""
+    english = engine("explain", "--script", "--net", "none", *PROGRAM).output
+    russian = engine("explain", "--script", "--lang", "ru", "--net", "none", *PROGRAM).output
+    assert "Контейнер вручную" in russian
+    commands = [
+        [re.sub("[0-9a-f]{12,}", "ID", line) for line in text.splitlines() if "# " not in line]
+        for text in (english, russian)
+    ]
+    assert [line for line in commands[0] if line.strip() != "#"] == [
+        line for line in commands[1] if line.strip() != "#"
+    ]
+    assert max(len(line) for line in english.splitlines() if line.startswith("    # ")) <= 80
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_shellcheck_finds_nothing(engine: Engine, name: str) -> None:
+    """The script is clean, as a lesson should be."""
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not installed")
+    text = engine("explain", "--script", *SETS[name], *PROGRAM).output
+    done = subprocess.run(["shellcheck", "-"], input=text, capture_output=True, text=True)
+    assert done.stdout == ""
+
+
+def test_what_is_refused(engine: Engine) -> None:
+    """One clear line each."""
+    assert "run --explain" in engine("explain", *PROGRAM, status=125).errors
+    errors = engine("explain", "--script", "--userns", "private", *PROGRAM, status=125).errors
+    assert "leave --userns out" in errors
+    assert (
+        "there are en, ru" in engine("explain", "--script", "--lang", "x", "y", status=125).errors
+    )
+    assert "at least 1 argument" in engine("explain", "--script", status=1).errors
+    errors = engine("explain", "--script", "--pull", "never", "no-such", status=125).errors
+    assert "No such image: no-such" in errors
+    assert len(errors.splitlines()) == 1
