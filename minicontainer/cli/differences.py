@@ -32,7 +32,7 @@ def show(asked: Asked) -> int:
         sys.stdout.write("".join(jsontext.dump(one.to_json()) + "\n" for one in wanted))
         return 0
     names = (asked.args[0], asked.args[1])
-    for line in differences.lines(found, names, _columns(), asked.all):
+    for line in differences.lines(found, names, columns(), asked.all):
         sys.stdout.write(f"{line}\n")
     return 0
 
@@ -51,7 +51,8 @@ def _pid(asked: Asked, name: str) -> int:
     return int(state["Pid"])
 
 
-def _columns() -> int:
+def columns() -> int:
+    """Give the width of the terminal; 100 without one."""
     try:
         return os.get_terminal_size(1).columns
     except OSError:

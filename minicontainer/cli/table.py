@@ -130,6 +130,7 @@ COMMANDS = (
         "",
         ("", "daemon", "daemon", "Run the engine and its API in the foreground"),
         ("", "explain", "explain", "Show how to make a container by hand, as a shell script"),
+        ("", "compare", "compare", "Run a bundle with two OCI runtimes, and show what differs"),
         ("", "check", "system", "Tell what this host offers to containers"),
         ("", "inspect", "inspect", "Show all that is known of an object"),
         ("", "login", "login", "Store the credentials for a registry"),

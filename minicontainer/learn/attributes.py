@@ -11,6 +11,7 @@ import stat
 import threading
 from functools import partial
 
+from minicontainer.cgroups import hierarchies
 from minicontainer.kernel import namespaces
 from minicontainer.kernel.files import opened
 
@@ -63,6 +64,21 @@ def process(pid: int) -> Values:
     found["personality"] = _read(pid, "personality").strip()
     found["descriptors"] = " ".join(sorted(os.listdir(f"/proc/{pid}/fd"), key=int))
     return found
+
+
+def filesystems(pid: int) -> Values:
+    """Give, by mount point, the options of the filesystem itself, and how its mounts propagate.
+
+    Layers of an overlay that the kernel got one by one are listed as `lowerdir+`; here they are not
+    told apart from others.
+    """
+    found = {}
+    for line in _read(pid, "mountinfo").splitlines():
+        before, _, after = line.partition(" - ")
+        peers = [word.partition(":")[0] for word in before.split(" ")[6:]]
+        options = after.split(" ", 2)[2].replace("lowerdir+=", "lowerdir=")
+        found[hierarchies.unescaped(before.split(" ")[4])] = " ".join([options, *peers])
+    return dict(sorted(found.items()))
 
 
 def devices(pid: int) -> Values:
@@ -127,6 +143,10 @@ def _in_namespace(pid: int, kind: str, look: Callable[[], Values]) -> Values:
     if isinstance(found, OSError):
         raise found
     return found
+
+
+# For a closer look than `diff` takes: each row would be there twice.
+MORE: dict[str, Callable[[int], Values]] = {"filesystems": filesystems}
 
 
 def _read(pid: int, name: str) -> str:

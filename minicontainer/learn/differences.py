@@ -74,17 +74,51 @@ def between(ones: Tables, others: Tables) -> tuple[Difference, ...]:
     )
 
 
-def look_at(pid: int) -> Tables:
-    """Look at a process: every table of TABLES, by its name.
+def look_at(pid: int, tables: dict[str, Callable[[int], Values]] | None = None) -> Tables:
+    """Look at a process.
 
+    Args:
+        tables: those that are made; TABLES if none are named.
     Raises:
         NotFound: the process has ended.
         PermissionError: this user may not look at it.
     """
     try:
-        return {table: look(pid) for table, look in TABLES.items()}
+        return {table: look(pid) for table, look in (tables or TABLES).items()}
     except (FileNotFoundError, ProcessLookupError):
         raise NotFound(f"process {pid} has ended: nothing is left to be compared") from None
+
+
+def portable(tables: Tables, names: dict[str, str]) -> Tables:
+    """Replace what two containers can't have in common, so that what they could have remains.
+
+    A namespace is the host's or the container's own. A number in the host's PID namespace goes.
+
+    Args:
+        names: texts that are a container's own, and what stands for each: its ID, directories.
+    """
+    hosts = {
+        os.readlink(f"/proc/self/ns/{link}").partition("[")[2].rstrip("]")
+        for link in tables["namespaces"]
+    }
+    found = {
+        table: {_replaced(name, names): _replaced(value, names) for name, value in values.items()}
+        for table, values in tables.items()
+    }
+    found["namespaces"] = {
+        link: "the host's" if number in hosts else "own"
+        for link, number in tables["namespaces"].items()
+    }
+    if found["namespaces"].get("pid") == "the host's":
+        for name in ("process IDs", "session", "process group"):
+            found["process"].pop(name, None)
+    return found
+
+
+def _replaced(text: str, names: dict[str, str]) -> str:
+    for name, word in names.items():
+        text = text.replace(name, word)
+    return text
 
 
 def _read(pid: int, name: str) -> str:
@@ -125,7 +159,10 @@ def _limits(pid: int) -> Values:
     groups = (line.split(":", 2) for line in _read(pid, "cgroup").splitlines())
     return {
         **{f"cgroup {names or 'unified'}": group for _, names, group in groups},
-        **probes.limits_of(pid, _LIMITS),
+        **{
+            name: "; ".join(sorted(text.split("; "))) if name == "devices.list" else text
+            for name, text in probes.limits_of(pid, _LIMITS).items()
+        },
     }
 
 
@@ -204,7 +241,11 @@ TABLES: dict[str, Callable[[int], Values]] = {
 
 
 def lines(
-    found: tuple[Difference, ...], names: tuple[str, str], width: int, everything: bool = False
+    found: tuple[Difference, ...],
+    names: tuple[str, str],
+    width: int,
+    everything: bool = False,
+    notes: dict[Difference, str] | None = None,
 ) -> Iterator[str]:
     """Write what was found, side by side.
 
@@ -212,7 +253,9 @@ def lines(
         names: of the two processes, for the heading.
         width: columns of a line; longer values go on below.
         everything: show also what is the same.
+        notes: what is written below a difference, or below several that follow each other.
     """
+    known = notes or {}
     name_width = min(max((len(one.name) for one in found), default=0), 28)
     column = max((width - name_width - 4) // 2, 16)
     for table in dict.fromkeys(one.table for one in found):
@@ -222,10 +265,14 @@ def lines(
         yield f"{table.upper()}{f'   ({same} the same)' if same else ''}"
         if shown:
             yield from _row(("", *names), (name_width, column, column))
-        for one in shown:
+        for number, one in enumerate(shown):
             yield from _row(
                 (one.name, one.left or "-", one.right or "-"), (name_width, column, column)
             )
+            note = known.get(one, "")
+            if note and not any(known.get(after) == note for after in shown[number + 1 :][:1]):
+                yield from textwrap.wrap(f"({note})", width - 8, initial_indent="      ",
+                                         subsequent_indent="      ")  # fmt: skip
         yield ""
 
 
