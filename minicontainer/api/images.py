@@ -12,12 +12,14 @@ from minicontainer.api.calls import Answer, json_answer
 from minicontainer.api.containers import TAR
 from minicontainer.api.streams import progress_answer
 from minicontainer.errors import InvalidArgument
+from minicontainer.images import platforms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from minicontainer.api.calls import Call
+    from minicontainer.images.platforms import Platform
 
 _AUTH_HEADER = "x-registry-auth"
 
@@ -29,19 +31,25 @@ def list_images(call: Call) -> Answer:
         call.filters(),
         digests=call.flag("digests"),
         shared_size=call.flag("shared-size"),
-        manifests=call.flag("manifests"),
+        manifests=call.version >= (1, 47) and call.flag("manifests"),
     )
     return json_answer(images)
 
 
 def inspect(call: Call) -> Answer:
     """GET /images/{name}/json."""
-    return json_answer(call.engine.images.inspect(call.name))
+    platform = _platform(call, (1, 49))
+    manifests = call.version >= (1, 48) and call.flag("manifests")
+    if platform and manifests:
+        raise InvalidArgument(
+            "conflicting options: manifests and platform options cannot both be set"
+        )
+    return json_answer(call.engine.images.inspect(call.name, platform, manifests))
 
 
 def history(call: Call) -> Answer:
     """GET /images/{name}/history."""
-    return json_answer(call.engine.images.history(call.name))
+    return json_answer(call.engine.images.history(call.name, _platform(call, (1, 48))))
 
 
 def tag(call: Call) -> Answer:
@@ -52,8 +60,10 @@ def tag(call: Call) -> Answer:
 
 def remove(call: Call) -> Answer:
     """DELETE /images/{name}."""
+    told = call.texts("platforms") if call.version >= (1, 50) else []
+    wanted = tuple(map(platforms.from_json, told))
     removed = call.engine.images.remove(
-        call.name, call.flag("force"), prune=not call.flag("noprune")
+        call.name, call.flag("force"), not call.flag("noprune"), wanted
     )
     return json_answer(removed)
 
@@ -84,31 +94,40 @@ def create(call: Call) -> Answer:
 
 def push(call: Call) -> Answer:
     """POST /images/{name}/push."""
-    credentials = registry_credentials(call)
-    return progress_answer(call.engine.images.push(call.name, call.text("tag"), credentials))
+    credentials, platform = registry_credentials(call), _platform(call, (1, 46))
+    return progress_answer(
+        call.engine.images.push(call.name, call.text("tag"), credentials, platform)
+    )
 
 
 def save(call: Call) -> Answer:
     """GET /images/{name}/get and GET /images/get."""
     names = [call.names["name"]] if "name" in call.names else call.texts("names")
-    return Answer(200, call.engine.images.save(names), TAR)
+    return Answer(200, call.engine.images.save(names, _platform(call, (1, 48))), TAR)
 
 
 def load(call: Call) -> Answer:
     """POST /images/load."""
-    body = call.stream()
-    return progress_answer(call.engine.images.load(body, call.flag("quiet")))
+    body, platform = call.stream(), _platform(call, (1, 48))
+    return progress_answer(call.engine.images.load(body, call.flag("quiet"), platform))
 
 
 def search(call: Call) -> Answer:
     """GET /images/search."""
-    limit = call.whole("limit", 25)
-    return json_answer(call.engine.images.search(call.text("term"), limit, call.filters()))
+    term, limit = call.text("term"), call.whole("limit")
+    credentials = registry_credentials(call)
+    return json_answer(call.engine.images.search(term, limit, call.filters(), credentials))
 
 
 def distribution(call: Call) -> Answer:
     """GET /distribution/{name}/json: what a registry knows of an image."""
     return json_answer(call.engine.images.distribution(call.name, registry_credentials(call)))
+
+
+def _platform(call: Call, since: tuple[int, int]) -> Platform | None:
+    """Read the parameter `platform`, a JSON object; older versions of the API have none."""
+    text = call.text("platform")
+    return platforms.from_json(text) if text and call.version >= since else None
 
 
 def registry_credentials(call: Call) -> dict[str, Any]:

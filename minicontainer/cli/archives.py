@@ -8,6 +8,8 @@ import sys
 from minicontainer.cli.exits import Exit
 from minicontainer.cli.flags import Asked, Flag, command, toggle
 from minicontainer.cli.images import split_tag
+from minicontainer.cli.platforms import PLATFORM
+from minicontainer.cli.platforms import as_json as platform_json
 from minicontainer.cli.progress import show_progress
 from minicontainer.cli.snapshots import check_output, write_archive
 
@@ -17,19 +19,21 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 _BLOCK = 1 << 18
-_PLATFORM = Flag(name="platform", help="of an image for several platforms: os[/arch[/variant]]")
 
 
 @command(
     "IMAGE [IMAGE...]",
     Flag(name="output", letter="o", help="write to a file, and not to standard output"),
-    _PLATFORM,
+    PLATFORM,
     least=1,
 )
 def save(asked: Asked) -> int:
     """Save one or more images to a tar archive (streamed to STDOUT by default)."""
     check_output(asked.output)
-    found = asked.session.client.request("GET", "/images/get", {"names": asked.args})
+    wanted = platform_json(asked.platform)
+    found = asked.session.client.request(
+        "GET", "/images/get", {"names": asked.args, "platform": wanted}
+    )
     write_archive(found, asked.output)
     return 0
 
@@ -37,7 +41,7 @@ def save(asked: Asked) -> int:
 @command(
     "",
     Flag(name="input", letter="i", help="read from a file, and not from standard input"),
-    _PLATFORM,
+    PLATFORM,
     toggle("quiet", "q", "do not show progress"),
     most=0,
 )
@@ -46,11 +50,10 @@ def load(asked: Asked) -> int:
     if not asked.input and os.isatty(0):
         raise Exit("requested load from stdin, but stdin is empty")
     quiet = asked.quiet or not os.isatty(1)
+    query = {"quiet": "1" if quiet else "0", "platform": platform_json(asked.platform)}
     headers = {"Content-Type": "application/x-tar"}
     with _opened(asked.input) as file:
-        answer = asked.session.client.request(
-            "POST", "/images/load", {"quiet": "1" if quiet else "0"}, _blocks(file), headers
-        )
+        answer = asked.session.client.request("POST", "/images/load", query, _blocks(file), headers)
         show_progress(answer.messages(), sys.stdout)
     return 0
 
@@ -74,7 +77,7 @@ def _blocks(file: BinaryIO) -> Iterator[bytes]:
     Flag(name="change", letter="c", many=True, metavar="list",
          help="an instruction of a Dockerfile for the image: 'CMD top'"),
     Flag(name="message", letter="m", help="what it is, for the history"),
-    _PLATFORM,
+    Flag(name="platform", help="what the image is for: os[/arch[/variant]]"),
     least=1, most=2,
 )  # fmt: skip
 def import_(asked: Asked) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from minicontainer.cli import filters, units
+from minicontainer.cli import filters, platforms, units
 from minicontainer.cli.client import EngineError, quoted
 from minicontainer.cli.exits import Exit
 from minicontainer.cli.flags import FILTER, FORMAT, NO_TRUNC, Asked, Flag, command, toggle
@@ -23,7 +23,6 @@ _HEADERS = {
     "UniqueSize": "UNIQUE SIZE",
 }  # fmt: skip
 _COLUMNS = ("Repository", "Tag", "ID", "CreatedSince", "Size")
-_PLATFORM = Flag(name="platform", help="of an image for several platforms: os[/arch[/variant]]")
 
 
 @command(
@@ -130,12 +129,17 @@ def split_tag(name: str) -> tuple[str, str]:
     "IMAGE [IMAGE...]",
     toggle("force", "f", "remove an image with several names, or one that a container uses"),
     toggle("no-prune", "", "keep the images that it was made of"),
-    _PLATFORM,
+    Flag(name="platform", many=True, metavar="strings",
+         help="remove an image only if it is for this platform"),
     least=1,
-)
+)  # fmt: skip
 def rmi(asked: Asked) -> int:
     """Remove one or more images."""
-    query = {"force": asked.force, "noprune": asked.no_prune}
+    wanted = [part for text in asked.platform for part in text.split(",")]
+    query = {
+        "force": asked.force, "noprune": asked.no_prune,
+        "platforms": [platforms.as_json(text) for text in wanted],
+    }  # fmt: skip
     errors, missing_only = [], asked.force
     for name in asked.args:
         try:
@@ -162,13 +166,14 @@ _HISTORY_HEADERS = {
     toggle("human", "H", "write sizes and dates as people say them", default=True),
     NO_TRUNC,
     toggle("quiet", "q", "show only image IDs"),
-    _PLATFORM,
+    platforms.PLATFORM,
     least=1,
     most=1,
 )
 def history(asked: Asked) -> int:
     """Show the history of an image."""
-    found = asked.session.client.get(f"/images/{quoted(asked.args[0])}/history")
+    query = {"platform": platforms.as_json(asked.platform)}
+    found = asked.session.client.get(f"/images/{quoted(asked.args[0])}/history", query)
     entries = [_history_fields(entry, asked.no_trunc, asked.human) for entry in found]
     if asked.quiet and asked.format in ("", "table"):
         sys.stdout.write("".join(f"{entry['ID']}\n" for entry in entries))

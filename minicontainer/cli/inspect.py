@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from minicontainer.cli import platforms
 from minicontainer.cli.client import EngineError, quoted
 from minicontainer.cli.exits import Exit
 from minicontainer.cli.flags import Asked, Flag, command, toggle
@@ -67,12 +68,13 @@ def container_inspect(asked: Asked) -> int:
 @command(
     "IMAGE [IMAGE...]",
     _FORMAT,
-    Flag(name="platform", help="the image for this platform: os[/arch[/variant]]"),
+    platforms.PLATFORM,
     least=1,
 )
 def image_inspect(asked: Asked) -> int:
     """Display detailed information on one or more images."""
-    return _show(asked, lambda c, name: c.get(_path("image", name)))
+    query = {"platform": platforms.as_json(asked.platform)}
+    return _show(asked, lambda c, name: c.get(_path("image", name), query))
 
 
 @command("NETWORK [NETWORK...]", _FORMAT, toggle("verbose", "v", "show more"), least=1)

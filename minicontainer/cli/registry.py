@@ -9,9 +9,11 @@ from minicontainer.cli.client import quoted
 from minicontainer.cli.exits import Exit
 from minicontainer.cli.flags import FILTER, NO_TRUNC, Asked, Flag, command, number, toggle
 from minicontainer.cli.output import show_list
+from minicontainer.cli.platforms import PLATFORM
+from minicontainer.cli.platforms import as_json as platform_json
 from minicontainer.cli.progress import show_progress
 from minicontainer.errors import InvalidArgument
-from minicontainer.images.references import Reference, parse
+from minicontainer.images.references import Reference, parse, split_search
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,7 +104,7 @@ def pull(asked: Asked) -> int:
     "NAME[:TAG]",
     toggle("all-tags", "a", "send all tags of the image"),
     _TRUST,
-    _PLATFORM,
+    PLATFORM,
     toggle("quiet", "q", "show only the name"),
     least=1,
     most=1,
@@ -118,7 +120,8 @@ def push(asked: Asked) -> int:
     if not asked.all_tags and ":" not in last and not asked.quiet:
         sys.stdout.write("Using default tag: latest\n")
     answer = asked.session.client.request(
-        "POST", f"/images/{quoted(wanted.familiar_repository)}/push", {"tag": tag},
+        "POST", f"/images/{quoted(wanted.familiar_repository)}/push",
+        {"tag": tag, "platform": platform_json(asked.platform)},
         headers=auth_header(asked.session, wanted.domain),
     )  # fmt: skip
     show_progress(answer.messages(), sys.stdout, asked.quiet)
@@ -148,7 +151,8 @@ def search(asked: Asked) -> int:
         "term": asked.args[0], "limit": asked.limit or None,
         "filters": filters.as_json(asked.filter),
     }  # fmt: skip
-    found = asked.session.client.get("/images/search", query)
+    headers = auth_header(asked.session, split_search(asked.args[0])[0])
+    found = asked.session.client.request("GET", "/images/search", query, headers=headers).json()
     entries = [_search_fields(entry, asked.no_trunc) for entry in found]
     columns = ("Name", "Description", "StarCount", "IsOfficial")
     show_list(entries, _SEARCH_HEADERS, columns, asked.format, "search")

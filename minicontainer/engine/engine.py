@@ -226,9 +226,9 @@ class Engine:
         return self.containers.find(ref).state.pid or 1
 
     def _users_of(self, image_id: str) -> tuple[tuple[str, bool], ...]:
-        """Give the containers of an image: short ID, and whether it runs."""
+        """Give the containers of an image: ID, and whether it runs."""
         return tuple(
-            (container.short_id, container.state.is_running())
+            (container.id, container.state.is_running())
             for container in self.containers.all()
             if container.image_id == image_id
         )

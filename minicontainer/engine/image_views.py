@@ -5,6 +5,7 @@ See: Docker Engine API, ImageSummary, ImageInspect, HistoryResponseItem.
 
 from __future__ import annotations
 
+from minicontainer.images import platforms
 from minicontainer.images.config import NO_TIME, nanoseconds, parse_json, rfc3339
 from minicontainer.images.references import parse
 
@@ -55,6 +56,40 @@ def summary(image: Image, names: Iterable[str] | None = None) -> Json:
         "RepoTags": familiar(x for x in image.names if shown is None or x in shown),
         "SharedSize": _NOT_COUNTED,
         "Size": image.size,
+    }
+
+
+def manifest(image: Image, size: int, containers: list[str]) -> Json:
+    """Show an image's manifest, for those that ask for manifests.
+
+    Docker's other image store keeps indexes, with manifests for several platforms; here each image
+    has one, its own.
+
+    Args:
+        size: bytes of the manifest.
+        containers: the IDs of those that use the image.
+    See: Docker Engine API, ImageManifestSummary.
+    """
+    descriptor = {"mediaType": image.media_type, "digest": image.manifest, "size": size}
+    own = platforms.of(image.config)
+    content = size + len(image.config_json.encode()) + sum(x.size for x in image.layers)
+    unpacked = sum(max(x.unpacked_size, 0) for x in image.layers)
+    return {
+        "Descriptor": descriptor,
+        "Manifests": [
+            {
+                "ID": image.manifest,
+                "Descriptor": descriptor,
+                "Available": True,
+                "Size": {"Content": content, "Total": content + unpacked},
+                "Kind": "image",
+                "ImageData": {
+                    "Platform": {key: text for key, text in own.to_json().items() if text},
+                    "Containers": containers,
+                    "Size": {"Unpacked": unpacked},
+                },
+            }
+        ],
     }
 
 

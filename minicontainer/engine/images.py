@@ -12,7 +12,7 @@ import itertools
 
 from minicontainer.engine import image_views
 from minicontainer.engine.progress import streamed
-from minicontainer.errors import InvalidArgument, NotFound, Unsupported
+from minicontainer.errors import InvalidArgument, NotFound
 from minicontainer.images import archives, filters, imports, loading, platforms
 from minicontainer.images.builtin import Builtin
 from minicontainer.images.layers import LayerStore
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from minicontainer.images.blobs import Readable
     from minicontainer.images.image import Image
+    from minicontainer.images.platforms import Platform
     from minicontainer.images.references import Reference
     from minicontainer.images.registry import Settings
     from minicontainer.images.store_removal import InUse
@@ -45,7 +46,7 @@ class Images:
     Args:
         data_root: what is kept over a reboot: `/var/lib/minicontainer`.
         publish: tells everybody of an event.
-        in_use: gives the containers of an image by its ID: short ID, and whether it runs.
+        in_use: gives the containers of an image by its ID: their IDs, and whether it runs.
         settings: of registries; None for the usual ones.
     """
 
@@ -86,7 +87,14 @@ class Images:
                 raise
             image = self._builtin.make()
         if platform:
-            _check_platform(image, text, platform)
+            platforms.require(image.config, text, platforms.parse(platform))
+        return image
+
+    def _found(self, ref: str, platform: Platform | None) -> Image:
+        """Find an image that must be here, and for *platform* if one is named."""
+        image = self.store.resolve(ref)
+        if platform:
+            platforms.require(image.config, ref, platform)
         return image
 
     def list(self, all: bool, filters: Filters, **more: bool) -> Objects:
@@ -95,9 +103,18 @@ class Images:
         Args:
             all: also those without a name that others were made from.
             filters: see `minicontainer.images.filters`.
-            more: `digests` and `manifests` change nothing; `shared_size` counts what is shared.
+            more: `shared_size` counts what is shared, `manifests` shows each image's manifest;
+                `digests` changes nothing.
         """
-        return _list(self.store, all, filters, more.get("shared_size", False))
+        images = _list(self.store, all, filters, more.get("shared_size", False))
+        if more.get("manifests"):
+            for one in images:
+                one |= self._manifest(self.store.known(one["Id"]))
+        return images
+
+    def _manifest(self, image: Image) -> Json:
+        size = self.store.blobs.size(image.manifest)
+        return image_views.manifest(image, size, [name for name, _ in self._in_use(image.id)])
 
     def usage(self) -> Json:
         """Count the disk space, for `docker system df`."""
@@ -110,18 +127,24 @@ class Images:
             shown.append(one | {"SharedSize": shared, "Containers": len(self._in_use(image.id))})
         return {"LayersSize": sum(sizes.values()), "Images": shown}
 
-    def inspect(self, ref: str) -> Json:
-        """Show all of an image."""
-        image = self.store.resolve(ref)
+    def inspect(self, ref: str, platform: Platform | None = None, manifests: bool = False) -> Json:
+        """Show all of an image.
+
+        Args:
+            platform: what it must be for; None for any.
+            manifests: its manifest too.
+        """
+        image = self._found(ref, platform)
         try:
             directories = self.layers.lower_directories(image.chain_ids)
         except NotFound:
             directories = ()
-        return image_views.inspected(image, directories)
+        shown = image_views.inspected(image, directories)
+        return shown | self._manifest(image) if manifests else shown
 
-    def history(self, ref: str) -> Objects:
+    def history(self, ref: str, platform: Platform | None = None) -> Objects:
         """Show the steps that made an image, the last one first."""
-        return image_views.history(self.store.resolve(ref))
+        return image_views.history(self._found(ref, platform))
 
     # names and removal
 
@@ -132,10 +155,23 @@ class Images:
         self.store.tag(image.id, name)
         self._tell("tag", image.id, name.familiar, image.labels)
 
-    def remove(self, ref: str, force: bool = False, prune: bool = True) -> Objects:
-        """Remove a name, or an image with its last one."""
+    def remove(
+        self,
+        ref: str,
+        force: bool = False,
+        prune: bool = True,
+        wanted: Sequence[Platform] = (),
+    ) -> Objects:
+        """Remove a name, or an image with its last one.
+
+        Args:
+            wanted: only if it is for one of these platforms; () for any.
+        """
         before = self.store.list()
         image = self.store.resolve(ref)
+        if not any(platforms.fits(platforms.of(image.config), each) for each in wanted):
+            for each in wanted:
+                platforms.require(image.config, ref, each)
         records = self.store.remove(ref, force, prune, self._in_use)
         self._tell_removed(records, before, image.id)
         return [*records]
@@ -196,13 +232,18 @@ class Images:
 
         return streamed(work)
 
-    def push(self, name: str, tag: str, credentials: Json) -> Iterator[Json]:
-        """Push an image; yield how far it got."""
+    def push(
+        self, name: str, tag: str, credentials: Json, platform: Platform | None = None
+    ) -> Iterator[Json]:
+        """Push an image, which must be for *platform* if one is named; yield how far it got."""
         from minicontainer.images import push as pushes  # here: it brings httpx, 100 ms
         from minicontainer.images.credentials import from_auth
         from minicontainer.images.registry import Settings
 
         references = self._pushed(name, tag)
+        if platform:
+            for reference in references:
+                self._found(reference.familiar, platform)
         who = from_auth(credentials)
 
         def work(tell: Tell) -> None:
@@ -248,25 +289,35 @@ class Images:
             ],
         }
 
-    def search(self, term: str, limit: int, filters: Filters) -> Objects:
-        """Refuse: Docker Hub alone can be searched, in a way that no specification has."""
-        raise Unsupported("search is not supported: look at https://hub.docker.com")
+    def search(self, term: str, limit: int, filters: Filters, credentials: Json) -> Objects:
+        """Search a registry for repositories, by Docker Hub's own protocol."""
+        from minicontainer.images import search  # here: it brings httpx, 100 ms
+        from minicontainer.images.credentials import from_auth
+
+        found = search.search(term, limit, filters, from_auth(credentials), self._settings)
+        return [one.to_json() for one in found]
 
     # archives
 
-    def save(self, names: Sequence[str]) -> Iterator[bytes]:
+    def save(self, names: Sequence[str], platform: Platform | None = None) -> Iterator[bytes]:
         """Give a tar of images, for Docker's `load` and for OCI's tools."""
-        chunks = archives.saved(self.store, names)
+        chunks = archives.saved(self.store, names, platform)
         for chosen in archives.choose(self.store, names):
             self._tell("save", chosen.image.id, chosen.image.id)
         return chunks
 
-    def load(self, stream: Readable, quiet: bool = False) -> Iterator[Json]:
-        """Load a tar of images; yield how far it got, and what was loaded."""
+    def load(
+        self, stream: Readable, quiet: bool = False, platform: Platform | None = None
+    ) -> Iterator[Json]:
+        """Load a tar of images; yield how far it got, and what was loaded.
+
+        Args:
+            platform: leave out images for other platforms; None takes this machine's.
+        """
 
         def work(tell: Tell) -> None:
             progress: Tell = (lambda message: None) if quiet else tell
-            for name in loading.load(self.store, self.layers, stream, progress):
+            for name in loading.load(self.store, self.layers, stream, progress, platform):
                 what = "Loaded image ID" if is_digest(name) else "Loaded image"
                 tell({"stream": f"{what}: {name}\n"})
                 image_id = self.store.resolve(name).id
@@ -294,20 +345,6 @@ class Images:
             self._tell("import", image.id, image.id)
 
         return streamed(work)
-
-
-def _check_platform(image: Image, text: str, platform: str) -> None:
-    wanted = platforms.parse(platform)
-    own = platforms.of(image.config)
-    # a variant that nobody named fits
-    if not own.same(wanted) and not (
-        "" in (own.variant, wanted.variant)
-        and (own.os, own.architecture) == (wanted.os, wanted.architecture)
-    ):
-        raise NotFound(
-            f"image with reference {text} was found but its platform ({own}) does not match the "
-            f"specified platform ({wanted})"
-        )
 
 
 def read_name(repository: str, tag: str, all_tags: bool = False) -> Reference:

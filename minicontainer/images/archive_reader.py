@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from minicontainer.images.archive_files import Content, File
     from minicontainer.images.blobs import Readable
     from minicontainer.images.indexes import Index
+    from minicontainer.images.platforms import Platform
     from minicontainer.images.store import ImageStore
     from minicontainer.images.store_leases import Lease
 
@@ -103,13 +104,27 @@ class Archive:
             self._lease.commit(part)
         return part.digest
 
-    def images(self) -> list[Found]:
+    def images(self, platform: Platform | None = None) -> list[Found]:
         """List the images.
 
+        Args:
+            platform: leave out images for others; None takes this machine's from an index.
         Raises:
             InvalidArgument: there are none, or a file of them is missing.
         """
-        in_index = self._from_index()
+        found = self._all(platform)
+        if platform is None:
+            return found
+        fitting = [image for image in found if platforms.fits(self._platform_of(image), platform)]
+        if not fitting:
+            raise InvalidArgument(f"the archive has no image for the platform {platform}")
+        return fitting
+
+    def _platform_of(self, image: Found) -> Platform:
+        return platforms.of(config.parse(self._store.blobs.read(image.config, _CONFIG_LIMIT)))
+
+    def _all(self, platform: Platform | None) -> list[Found]:
+        in_index = self._from_index(platform)
         if "manifest.json" in self._documents:
             return self._from_manifest_json({image.config: image for image in in_index})
         if "index.json" not in self._documents:
@@ -123,7 +138,8 @@ class Archive:
                 "(a root file system is imported)"
             )
         if not in_index:
-            raise InvalidArgument("the archive has no image for this machine's platform")
+            wanted = f"the platform {platform}" if platform else "this machine's platform"
+            raise InvalidArgument(f"the archive has no image for {wanted}")
         return in_index
 
     def _from_manifest_json(self, in_index: dict[str, Found]) -> list[Found]:
@@ -154,7 +170,7 @@ class Archive:
             path = self._links.get(path, "")
         raise InvalidArgument(f"the archive has no file {shown(name)}, which manifest.json names")
 
-    def _from_index(self) -> list[Found]:
+    def _from_index(self, platform: Platform | None) -> list[Found]:
         raw = self._documents.get("index.json")
         if raw is None:
             return []
@@ -164,7 +180,7 @@ class Archive:
         by_digest: dict[str, Found] = {}
         for number, item in enumerate(items):
             entry = IndexEntry.from_json(item, f"index.json: manifests[{number}]")
-            image = self._image_of(entry.digest, entry.media_type, _MOST_NESTED)
+            image = self._image_of(entry.digest, entry.media_type, _MOST_NESTED, platform)
             if image is not None:
                 name = _annotated(entry.annotations)
                 known = by_digest.setdefault(image.manifest, image)
@@ -172,7 +188,9 @@ class Archive:
                     by_digest[image.manifest] = known.replace(names=(*known.names, name))
         return list(by_digest.values())
 
-    def _image_of(self, digest: str, media_type: str, depth: int) -> Found | None:
+    def _image_of(
+        self, digest: str, media_type: str, depth: int, platform: Platform | None
+    ) -> Found | None:
         """Read a manifest, or choose one from an index; None for what is no image."""
         if not self._store.blobs.has(digest):
             return None  # an index lists platforms that were left out
@@ -183,18 +201,19 @@ class Archive:
             return None
         if isinstance(document, manifests.Manifest):
             return self._described(digest, document)
-        return self._chosen(document, depth) if depth else None
+        return self._chosen(document, depth, platform) if depth else None
 
-    def _chosen(self, index: Index, depth: int) -> Found | None:
-        """Choose this machine's image; else the first one that is here."""
+    def _chosen(self, index: Index, depth: int, platform: Platform | None) -> Found | None:
+        """Choose the image for *platform*; for None, this machine's, else the first one here."""
         best = [
             entry
-            for platform in platforms.acceptable(platforms.host(), False)
+            for one in platforms.acceptable(platform or platforms.host(), platform is not None)
             for entry in index.manifests
-            if entry.platform and entry.platform.same(platform)
+            if entry.platform and entry.platform.same(one)
         ]
-        for entry in (*best, *index.manifests):
-            if image := self._image_of(entry.digest, entry.media_type, depth - 1):
+        unnamed = index.manifests if platform is None else ()
+        for entry in (*best, *unnamed):
+            if image := self._image_of(entry.digest, entry.media_type, depth - 1, platform):
                 return image
         return None
 

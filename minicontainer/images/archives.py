@@ -20,6 +20,7 @@ import json
 import tarfile
 
 from minicontainer.errors import InvalidArgument, NotFound
+from minicontainer.images import platforms
 from minicontainer.images.blobs import CHUNK, LAYOUT
 from minicontainer.images.image import Image
 from minicontainer.images.layout import index_entry, make_index
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import BinaryIO
 
+    from minicontainer.images.platforms import Platform
     from minicontainer.images.store import ImageStore
 
 _BLOCK = tarfile.BLOCKSIZE
@@ -49,18 +51,25 @@ def save(store: ImageStore, names: Iterable[str], out: BinaryIO) -> None:
         out.write(chunk)
 
 
-def saved(store: ImageStore, names: Iterable[str]) -> Iterator[bytes]:
+def saved(
+    store: ImageStore, names: Iterable[str], platform: Platform | None = None
+) -> Iterator[bytes]:
     """Give the tar of images, chunk by chunk.
 
     Args:
         store: where they are.
         names: names or IDs. A name without a tag means all tags of its repository.
+        platform: what all of them must be for; None for any.
     Raises:
-        NotFound: before the first chunk: there is no such image.
+        NotFound: before the first chunk: there is no such image, or it is for another platform.
     """
     with contextlib.ExitStack() as undo:
         lease = undo.enter_context(store.lease("save", is_resumable=False))
         chosen = choose(store, names)
+        if platform:
+            for one in chosen:
+                name = one.names[0].familiar if one.names else one.image.id
+                platforms.require(one.image.config, name, platform)
         digests = _blobs_of(store, chosen)
         for digest in digests:
             if not lease.keep(digest):

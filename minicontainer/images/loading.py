@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from minicontainer.images.blobs import Readable
     from minicontainer.images.image import Image
     from minicontainer.images.layers import LayerStore
+    from minicontainer.images.platforms import Platform
     from minicontainer.images.store import ImageStore
     from minicontainer.images.store_leases import Lease
 
@@ -38,6 +39,7 @@ def load(
     layers: LayerStore,
     stream: Readable,
     progress: Progress = lambda message: None,
+    platform: Platform | None = None,
 ) -> list[str]:
     """Load the images of an archive.
 
@@ -46,6 +48,7 @@ def load(
         layers: where their files go.
         stream: the archive: Docker's or OCI's, plain or compressed.
         progress: takes Docker's messages.
+        platform: leave out images for others; None takes this machine's where there is a choice.
     Returns:
         Their names as users read them, or their IDs where they have none.
     Raises:
@@ -55,7 +58,7 @@ def load(
     loaded: list[str] = []
     with store.lease("load", is_resumable=False) as lease:
         loading = _Loading(store, layers, lease, progress)
-        ready = [loading.prepare(found) for found in Archive(store, lease, stream).images()]
+        ready = [loading.prepare(found) for found in Archive(store, lease, stream).images(platform)]
         with store.change():  # all images of the archive, or none
             for each in ready:
                 image = loading.add(each)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 
-from minicontainer.errors import InvalidArgument
+from minicontainer import jsontext
+from minicontainer.errors import InvalidArgument, NotFound
 from minicontainer.images.references import shown
 from minicontainer.record import Record
 
@@ -78,6 +79,45 @@ def parse(text: str) -> Platform:
             "use OS/ARCHITECTURE[/VARIANT], such as linux/arm64"
         )
     return Platform(os=system, architecture=architecture, variant=variant or usual)
+
+
+def from_json(text: str) -> Platform:
+    """Read a platform as Docker's API has it: `{"os": "linux", "architecture": "arm64"}`.
+
+    Raises:
+        InvalidArgument: it is no such object, in Docker's words.
+    """
+    try:
+        found = Platform.from_json(jsontext.parse(text))
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgument(f"failed to parse platform: {error}") from None
+    if not found.os or not found.architecture:
+        raise InvalidArgument("both OS and Architecture must be provided")
+    return found
+
+
+def fits(own: Platform, wanted: Platform) -> bool:
+    """Report whether an image's platform is the one wanted; a variant left out fits any."""
+    return own.same(wanted) or (
+        "" in (own.variant, wanted.variant)
+        and own.replace(variant="").same(wanted.replace(variant=""))
+    )
+
+
+def require(config: ImageConfig, name: str, wanted: Platform) -> None:
+    """Check that an image is for a platform.
+
+    Args:
+        name: the image, as the user wrote it.
+    Raises:
+        NotFound: it is for another one, in Docker's words.
+    """
+    own = of(config)
+    if not fits(own, wanted):
+        raise NotFound(
+            f"image with reference {name} was found but its platform ({own}) does not match the "
+            f"specified platform ({wanted})"
+        )
 
 
 def of(config: ImageConfig) -> Platform:

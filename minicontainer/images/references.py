@@ -137,6 +137,14 @@ def _is_domain(first: str) -> bool:
     return first == "localhost" or bool(set(".:") & set(first)) or first.lower() != first
 
 
+def split_search(term: str) -> tuple[str, str]:
+    """Split what is searched for into a registry and a word; Docker Hub's where it names none."""
+    first, slash, rest = term.partition("/")
+    if slash and (first == "localhost" or set(".:") & set(first)):
+        return (DEFAULT_DOMAIN if first == "index.docker.io" else first), rest
+    return DEFAULT_DOMAIN, term
+
+
 def shown(text: str) -> str:
     """Give a text from outside in a form that fits into a message."""
     return shortened(printable(text))

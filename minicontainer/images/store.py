@@ -271,7 +271,7 @@ class ImageStore(Lookup):
             text: a name, an ID, or the beginning of one.
             force: remove it although it has several names or a stopped container.
             prune: remove parents without a name, too.
-            in_use: gives the containers of an image: short ID, and whether it runs.
+            in_use: gives the containers of an image: ID, and whether it runs.
         Returns:
             What was done, as Docker's API says it: `{"Untagged": …}`, `{"Deleted": …}`.
         Raises:

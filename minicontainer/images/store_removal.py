@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from minicontainer.images.store_schema import Database
 
     Records = list[dict[str, str]]
-    # an image's containers: short ID, and whether it runs
+    # an image's containers: ID, and whether it runs
     InUse = Callable[[str], tuple[tuple[str, bool], ...]]
 
 

@@ -167,7 +167,7 @@ class Images:
         """Give none."""
         return []
 
-    def inspect(self, ref: str) -> Json:
+    def inspect(self, ref: str, platform: Any, manifests: bool) -> Json:
         """Give any."""
         return {"Id": ref}
 
@@ -185,7 +185,7 @@ class Images:
             raise InvalidArgument("the layer is broken")
         yield {"status": "Status: Downloaded"}
 
-    def load(self, stream: BinaryIO, quiet: bool) -> Iterator[Json]:
+    def load(self, stream: BinaryIO, quiet: bool, platform: Any) -> Iterator[Json]:
         """Count the bytes."""
         self.received = 0
         while data := stream.read(65536):

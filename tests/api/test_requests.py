@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import urllib.parse
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,28 @@ from tests.api.conftest import Reply, Wire, receive_until
 from tests.api.fake_engine import FakeEngine
 
 CREATE = {"Image": "busybox", "Cmd": ["true"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("linux", "failed to parse platform: "),
+        ("{}", "both OS and Architecture must be provided"),
+        ('{"os":"linux"}', "both OS and Architecture must be provided"),
+        ('{"os":1,"architecture":"arm64"}', "os: "),
+    ],
+)
+def test_a_platform_is_an_object(wire: Wire, text: str, words: str) -> None:
+    """As Docker reads it; a version of the API that has none passes over it."""
+    query = urllib.parse.quote(text)
+    for method, path in (("GET", "web/json"), ("POST", "load")):
+        reply = wire.ask(method, f"/v1.50/images/{path}?platform={query}")
+        assert (reply.status, words in reply.message) == (400, True), reply.message
+    assert wire.ask("GET", f"/v1.47/images/web/json?platform={query}").status == 200
+    good = urllib.parse.quote('{"os":"linux","architecture":"arm","variant":"v7"}')
+    assert wire.ask("GET", f"/v1.50/images/web/json?platform={good}").status == 200
+    both = wire.ask("GET", f"/v1.50/images/web/json?platform={good}&manifests=1")
+    assert both.message.endswith("manifests and platform options cannot both be set")
 
 
 def test_a_ping_tells_the_version_in_its_headers(wire: Wire) -> None:

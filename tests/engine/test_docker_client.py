@@ -42,6 +42,8 @@ def engine() -> Iterator[EngineProcess]:
 
 # command, what its output must hold (a regular expression). Each is typed on its own.
 COMMANDS = (
+    ("image inspect --platform linux/amd64 --format {{.Os}} busybox", r"^linux$"),
+    ("image ls --tree", r"busybox:latest +[0-9a-f]{12}.*\n.*linux/amd64 +[0-9a-f]{12}"),
     ("version", r"Server: minicontainer .*[\s\S]* API version: +1\.50 \(minimum version 1\.24\)"),
     ("info", r"Storage Driver: overlay2[\s\S]* Swarm: inactive[\s\S]* Runtimes: "),
     ("ps", r"CONTAINER ID +IMAGE +COMMAND[\s\S]*busybox.* Up .*0\.0\.0\.0:8080->80/tcp.* web"),
@@ -106,6 +108,17 @@ def test_a_command_says_what_docker_says(
 
 # command, exit status, what standard error must hold.
 FAILURES = (
+    (
+        "image inspect --platform linux/arm64 busybox",
+        1,
+        "image with reference busybox was found but its platform (linux/amd64) does not match the "
+        "specified platform (linux/arm64)",
+    ),
+    ("history --platform linux/arm64 busybox", 1, "does not match the specified platform"),
+    ("save --platform linux/arm64 busybox", 1, "does not match the specified"),
+    ("rmi --platform linux/arm64 busybox", 1, "does not match the specified platform"),
+    ("search --limit 101 redis", 1, "outside the range of [1, 100]"),
+    ("search --filter nonsense=1 redis", 1, "invalid filter 'nonsense'"),
     ("start nosuch", 1, "Error response from daemon: No such container: nosuch"),
     ("inspect nosuch", 1, "No such object: nosuch"),
     ("stop nosuch", 1, "No such container: nosuch"),

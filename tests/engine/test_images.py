@@ -11,6 +11,7 @@ import pytest
 from minicontainer.engine.images import Images
 from minicontainer.engine.progress import Left, streamed
 from minicontainer.errors import Conflict, InvalidArgument, NotFound
+from minicontainer.images.platforms import Platform
 from tests.images.conftest import add_image, sha256, tar_of
 
 TYPE_CHECKING = False
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 BASE, TOP = tar_of({"base": b"base"}), tar_of({"top": b"top"})
 DIGEST = sha256(b"an index")
+INTEL = Platform(os="linux", architecture="amd64")
 CONFIG = {
     "Env": ["PATH=/bin"], "Cmd": ["redis-server"], "WorkingDir": "/data", "Labels": {"a": "b"},
     "ExposedPorts": {"6379/tcp": {}}, "Volumes": {"/data": {}}, "StopSignal": "SIGINT",
@@ -125,6 +127,50 @@ def test_history_tells_the_steps_from_the_last_on(engine: Engine) -> None:
         ("<missing>", "ADD base /", 1577836800, None),
     ]
     assert steps[0]["Comment"] == "the top"
+
+
+def test_a_platform_that_the_image_is_not_for(engine: Engine) -> None:
+    """The image counts as missing, in Docker's words, for whatever it was named; else it does."""
+    image = add_image(engine.images.store, "x", architecture="arm64")
+    images, arm, intel = engine.images, Platform(os="linux", architecture="arm64"), INTEL
+    for wanted in (arm, arm.replace(variant="v8")):
+        assert images.inspect("x", wanted)["Id"] == image.id
+        assert images.history("x", wanted)[0]["Id"] == image.id
+        assert b"".join(images.save(["x"], wanted)) == b"".join(images.save(["x"]))
+    words = (
+        r"image with reference x(:latest)? was found but its platform \(linux/arm64\) does not "
+        r"match the specified platform \(linux/amd64\)"
+    )
+    refused: list[Callable[[], object]] = [
+        lambda: images.inspect("x", intel), lambda: images.history("x", intel),
+        lambda: images.save(["x"], intel), lambda: images.push("x", "latest", {}, intel),
+        lambda: images.remove("x", wanted=(intel, intel.replace(architecture="386"))),
+    ]  # fmt: skip
+    for refuse in refused:
+        with pytest.raises(NotFound, match=words):
+            refuse()
+    assert images.remove("x", wanted=(intel, arm))[-1]["Deleted"] == image.chain_ids[0]
+
+
+def test_manifests_are_shown_on_request(engine: Engine) -> None:
+    """Each image has one, its own, with what it takes and the containers that use it."""
+    image = redis(engine)
+    engine.containers[image.id] = (("f" * 64, True),)
+    assert "Manifests" not in engine.images.list(False, {})[0]
+    (listed,) = engine.images.list(False, {}, manifests=True)
+    inspected = engine.images.inspect("redis:7", manifests=True)
+    for shown in (listed, inspected):
+        (manifest,) = shown["Manifests"]
+        assert (manifest["ID"], manifest["Kind"]) == (image.manifest, "image")
+        assert manifest["Descriptor"] == shown["Descriptor"]
+        raw = engine.images.store.blobs.read(shown["Descriptor"]["digest"])
+        assert shown["Descriptor"]["size"] == len(raw)
+        blobs = len(raw) + len(image.config_json) + sum(layer.size for layer in image.layers)
+        assert manifest["Size"]["Content"] == blobs
+        data = manifest["ImageData"]
+        assert data["Platform"] == {"os": "linux", "architecture": "amd64"}
+        assert data["Containers"] == ["f" * 64]
+        assert manifest["Size"]["Total"] == blobs + data["Size"]["Unpacked"]
 
 
 def test_names_come_and_go_with_events(engine: Engine) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from minicontainer.images.image import Image
+    from minicontainer.images.platforms import Platform
     from minicontainer.images.store_leases import Lease
 
     MakeImage = Callable[..., Image]
@@ -79,12 +80,13 @@ def add_image(
     history: list[dict[str, Any]] | None = None,
     unpacked_size: int = -1,
     lease: Lease | None = None,
+    architecture: str = "amd64",
 ) -> Image:
     """Put an image into the store: its blobs, manifest and names."""
     layers = layers or (tar_of({"file": "+".join(names).encode()}),)
     manifest_type, config_type, layer_type = TYPES["docker" if docker else "oci"]
     document = {
-        "architecture": "amd64",
+        "architecture": architecture,
         "os": "linux",
         "created": created,
         "config": config or {},
@@ -138,9 +140,9 @@ class Place:
         self.layers = LayerStore(str(root))
         self.store = ImageStore(str(root), self.layers)
 
-    def load(self, content: bytes) -> list[str]:
+    def load(self, content: bytes, platform: Platform | None = None) -> list[str]:
         """Load an archive."""
-        return loading.load(self.store, self.layers, io.BytesIO(content))
+        return loading.load(self.store, self.layers, io.BytesIO(content), platform=platform)
 
     def save(self, *names: str) -> bytes:
         """Save images."""

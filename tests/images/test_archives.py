@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from minicontainer.errors import Error, InvalidArgument, KernelError, NotFound, Unsupported
-from minicontainer.images import archives, loading
+from minicontainer.images import archives, loading, platforms
 from tests.images.conftest import Place, add_image, sha256, small_disk, tar_of
 
 TYPE_CHECKING = False
@@ -171,6 +171,52 @@ def test_a_layer_may_be_a_link_to_another(source: Place, target: Place) -> None:
             with pytest.raises(InvalidArgument, match=r"no file aa/layer\.tar"):
                 target.load(made.getvalue())
         assert target.is_empty()
+
+
+def index_of(source: Place, *names: str) -> bytes:
+    """Make an archive with an index of images for several platforms, called `many:1`."""
+    files = members(source.save(*names))
+    entries = []
+    for name in names:
+        image = source.store.resolve(name)
+        digest, size = source.store.layout_manifest(image.id)
+        own = {"os": "linux", "architecture": image.config.architecture}
+        kind = "application/vnd.oci.image.manifest.v1+json"
+        entries.append({"mediaType": kind, "digest": digest, "size": size, "platform": own})
+    kind = "application/vnd.oci.image.index.v1+json"
+    index = json.dumps({"schemaVersion": 2, "mediaType": kind, "manifests": entries}).encode()
+    named = {"io.containerd.image.name": "docker.io/library/many:1"}
+    top = {"mediaType": kind, "digest": sha256(index), "size": len(index), "annotations": named}
+    del files["manifest.json"]
+    files["blobs/sha256/" + sha256(index)[7:]] = index
+    files["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [top]}).encode()
+    return tar_of(files)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "chosen"), [("", "amd64"), ("linux/arm64", "arm64"), ("linux/amd64", "amd64")]
+)
+def test_a_platform_is_chosen_from_an_index(
+    source: Place, target: Place, wanted: str, chosen: str
+) -> None:
+    """This machine's, where none is named; that the index says it is not enough."""
+    for architecture in ("arm64", "amd64"):
+        add_image(source.store, f"for:{architecture}", layers=(BASE,), architecture=architecture)
+    content = index_of(source, "for:arm64", "for:amd64")
+    assert target.load(content, platforms.parse(wanted) if wanted else None) == ["many:1"]
+    image = target.store.resolve("many:1")
+    assert image.config.architecture == chosen
+    assert image.id == source.store.resolve(f"for:{chosen}").id
+
+
+def test_an_archive_without_the_platform_loads_nothing(source: Place, target: Place) -> None:
+    """Neither one with an index, nor Docker's old one."""
+    riscv = platforms.parse("linux/riscv64")
+    for content in (index_of(source, "one:1"), source.save("one"), tar_of(old_archive(source))):
+        with pytest.raises(InvalidArgument, match="no image for the platform linux/riscv64"):
+            target.load(content, riscv)
+        assert target.is_empty()
+    assert target.load(source.save("one:1"), platforms.parse("linux/amd64")) == ["one:1"]
 
 
 def changed(files: dict[str, bytes], **changes: object) -> dict[str, bytes]:

@@ -80,6 +80,7 @@ class StrictRegistry:
         realm: where tokens come from; "" asks for none.
         tokens: the scopes that each token is good for.
         requests: method, path and headers of all that came.
+        results: what a search finds, as JSON; None where the registry can't be searched.
         proxied: what clients that take it for a proxy put before the path.
     """
 
@@ -92,6 +93,7 @@ class StrictRegistry:
         self.manifests: dict[tuple[str, str], tuple[bytes, str]] = {}
         self.uploads: dict[str, bytearray] = {}
         self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.results: list[dict[str, Any]] | None = None
         self.closing = threading.Event()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.registry = self
@@ -247,6 +249,9 @@ class _Handler(_Base):
             if match := pattern.fullmatch(path):
                 handle(match[1], match[2], values)
                 return
+        if path == "/v1/search" and registry.results is not None:
+            self.answer(200, json.dumps({"results": registry.results}).encode())
+            return
         self.answer(200 if path == "/v2/" else 404, b"{}")
 
     def _drain(self) -> None:
