@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from minicontainer.engine.trash import Trash
     from minicontainer.runtime.config.spec import Mount, Spec
 
+# The lines of /etc/hosts that every container has.
+_HOSTS = (
+    "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"
+    "ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
+)
 _LAYER = ("rootfs", "upper", "work")
 
 
@@ -162,15 +167,19 @@ def etc_texts(
     """
     config = container.config
     hostname = specs.hostname_for(config, container.id)
+    full = f"{hostname}.{config.domainname} {hostname}" if config.domainname else hostname
     known = container.endpoints.values() if places is None else places
     ends = [end for end in known if end.get("IPAddress")]
-    own = ends[0]["IPAddress"] if ends else "127.0.1.1"
+    own = "".join(f"{end['IPAddress']}\t{full}\n" for end in ends)
     gateway = ends[0]["Gateway"] if ends else "127.0.0.1"
     extra = "".join(_host_line(entry, gateway) for entry in config.host_config.extra_hosts)
+    hosts = _HOSTS
+    if config.host_config.network_mode == "host":  # the host's names hold there
+        with contextlib.suppress(OSError, KernelError):
+            hosts = files.read_file("/etc/hosts").rstrip("\n") + "\n"
     return {
         "hostname": hostname + "\n",
-        "hosts": "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-        f"{extra}{''.join(linked)}{own}\t{hostname}\n",
+        "hosts": f"{hosts}{extra}{''.join(linked)}{own}",
         "resolv.conf": _resolv_conf(config),
     }
 
@@ -217,6 +226,7 @@ def make_spec(
     pid_of: Callable[[str], int],
     mounts: tuple[Mount, ...],
     cgroup_parent: str = "",
+    etc: str = "",
 ) -> Spec:
     """Write the specification of the container's next start, and check it.
 
@@ -225,6 +235,7 @@ def make_spec(
         pid_of: finds the first process of another container, whose namespaces it shares.
         mounts: binds, volumes and tmpfs that the user wants.
         cgroup_parent: the engine's own; the container's goes before it.
+        etc: the directory with its files for /etc; "": the container's own.
     """
     config = container.config
     if not config.host_config.cgroup_parent:
@@ -234,7 +245,7 @@ def make_spec(
         config = config.replace(host_config=config.host_config.replace(network_mode="bridge"))
     if container.copied:
         lowers = (f"{container.directory}/upper",)
-    spec = specs.make_spec(config, container.id, container.directory, pid_of, lowers, mounts)
+    spec = specs.make_spec(config, container.id, container.directory, pid_of, lowers, mounts, etc)
     check(spec)
     return spec
 

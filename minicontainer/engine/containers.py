@@ -187,7 +187,10 @@ class Containers:
         container = self.find(ref)
         if not name:
             raise InvalidArgument("Neither old nor new names may be empty")
-        name = names.check(name)
+        try:
+            name = names.check(name)
+        except InvalidArgument as error:
+            raise InvalidArgument(f"Error when allocating new name: {error}") from None
         if name == container.name:
             raise InvalidArgument("Renaming a container with the same name as its current name")
         with self._lock, container.changed:

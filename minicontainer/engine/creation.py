@@ -10,9 +10,18 @@ import os
 import time
 
 from minicontainer import steps
-from minicontainer.engine import bundles, endpoints, log_drivers, merging, probes, restarts
+from minicontainer.engine import (
+    bundles,
+    endpoints,
+    health,
+    log_drivers,
+    merging,
+    probes,
+    restarts,
+    stops,
+)
 from minicontainer.engine.container import Container
-from minicontainer.errors import InvalidArgument
+from minicontainer.errors import InvalidArgument, NotFound
 from minicontainer.images.config import parse_json
 from minicontainer.images.copies import copy_layers
 
@@ -52,7 +61,7 @@ def prepare(engine: Engine, asked: Json, name: str, platform: str) -> Container:
     body = merging.completed(asked, image_config)
     identifier = os.urandom(32).hex()
     directory = os.path.join(engine.data_root, "containers", identifier)
-    body["Hostname"] = body["Hostname"] or _hostname(body, identifier)
+    _name_host(engine, body, identifier)
     body["MacAddress"] = body.get("MacAddress") or endpoints.chosen_mac(body)
     container = Container(identifier, name, body, directory)
     container.image_id, container.layers, container.rootfs = image_id, layers, rootfs
@@ -77,13 +86,25 @@ def prepare(engine: Engine, asked: Json, name: str, platform: str) -> Container:
     return container
 
 
-def _hostname(body: Json, identifier: str) -> str:
-    """Give the hostname that `inspect` shows: with the host's, Docker shows the host's."""
+def _name_host(engine: Engine, body: Json, identifier: str) -> None:
+    """Decide the hostname: with another's network it is that one's, with the host's the host's.
+
+    Raises:
+        InvalidArgument: the user chose one that can't be had; or there is no such container.
+    """
     host = body["HostConfig"]
-    uts = str(host.get("UTSMode") or "private")
-    if uts != "private" or str(host.get("NetworkMode")).startswith("container:"):
-        return ""  # another one's name is not changed
-    return os.uname().nodename if host.get("NetworkMode") == "host" else identifier[:12]
+    kind, _, ref = str(host.get("NetworkMode")).partition(":")
+    if kind == "container" and ref:
+        if body["Hostname"]:
+            raise InvalidArgument("conflicting options: hostname and the network mode")
+        try:
+            other = engine.containers.find(ref).config
+        except NotFound as error:  # 404 is for the image: clients then pull it
+            raise InvalidArgument(f"joining network namespace of container: {error}") from None
+        body["Hostname"], body["Domainname"] = other.hostname, other.domainname
+    if body["Hostname"] or (host.get("UTSMode") or "private") != "private":
+        return  # another one's name is not changed
+    body["Hostname"] = os.uname().nodename if kind == "host" else identifier[:12]
 
 
 def check(engine: Engine, container: Container) -> None:
@@ -98,6 +119,12 @@ def check(engine: Engine, container: Container) -> None:
         raise InvalidArgument(f"unknown or invalid runtime name: {config.host_config.runtime}")
     log_drivers.check(config.host_config.log_config)
     _check_unsupported(config)
+    stops.signal_number(config.stop_signal)
+    if config.healthcheck:
+        health.check(config.healthcheck)
+    isolation = container.body["HostConfig"].get("Isolation") or "default"
+    if isolation != "default":
+        raise InvalidArgument(f"invalid isolation ({isolation}): linux only supports 'default'")
     if config.stop_timeout is not None and config.stop_timeout < -1:
         raise InvalidArgument(f"invalid stop timeout {config.stop_timeout}: use -1 or more seconds")
     engine.networks.check(config)

@@ -53,7 +53,8 @@ def _device_at(path: str, inside: str, permissions: str) -> tuple[Device, Device
         found = os.stat(path)
     except OSError as error:
         raise InvalidArgument(
-            f"error gathering device information for {path}: {error.strerror}"
+            f'error gathering device information while adding custom device "{path}": '
+            f"{(error.strerror or '').lower()}"
         ) from None
     kind = _DEVICE_TYPES.get(stat.S_IFMT(found.st_mode))
     if kind is None:

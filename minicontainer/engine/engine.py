@@ -198,6 +198,17 @@ class Engine:
         upper = f"{container.directory}/upper"
         return (upper,) if container.copied else (upper, *self.lowers_of(container))
 
+    def etc_directory(self, container: Container) -> str:
+        """Give the directory of the hosts, hostname and resolv.conf that a container shows.
+
+        One that shares another's network has that one's.
+        """
+        kind, _, ref = container.config.host_config.network_mode.partition(":")
+        if kind == "container":
+            with contextlib.suppress(NotFound):  # removed meanwhile: it can't start any more
+                return self.etc_directory(self.containers.find(ref))
+        return container.directory
+
     def image_size(self, container: Container) -> int:
         """Give the bytes of a container's image."""
         try:
@@ -223,7 +234,10 @@ class Engine:
 
     def check_joinable(self, ref: str) -> int:
         """Check that a container exists whose namespaces shall be shared; it need not run yet."""
-        return self.containers.find(ref).state.pid or 1
+        try:
+            return self.containers.find(ref).state.pid or 1
+        except NotFound as error:  # 404 is for the image: clients then pull it
+            raise InvalidArgument(str(error)) from None
 
     def _users_of(self, image_id: str) -> tuple[tuple[str, bool], ...]:
         """Give the containers of an image: ID, and whether it runs."""

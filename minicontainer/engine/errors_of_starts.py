@@ -18,8 +18,8 @@ EXIT_NOT_STARTED = 128
 _STARTS_PROGRAM = ("find-program", "run-program", "stay-as-reaper")
 _MISSING = (errno.ENOENT, errno.ENOTDIR)
 _STARTING = (
-    "failed to create task for container: unable to start container process: "
-    "error during container init: "
+    "failed to create task for container: failed to create shim task: OCI runtime create failed: "
+    "unable to start container process: error during container init: "
 )
 EXECUTING = "OCI runtime exec failed: exec failed: unable to start container process: "
 

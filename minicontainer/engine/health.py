@@ -16,7 +16,7 @@ import threading
 import time
 
 from minicontainer.engine.log_files import timestamp
-from minicontainer.errors import Error
+from minicontainer.errors import Error, InvalidArgument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,8 +35,23 @@ _DEFAULTS = {  # nanoseconds, and a count
     "start_interval": 5 * _SECOND,
     "retries": 3,
 }
+_SHORTEST_NS = 10**6
 _KEPT = 5  # results in the log
 _LONGEST_OUTPUT = 4096  # bytes of each
+
+
+def check(asked: Healthcheck) -> None:
+    """Check the numbers of a health check.
+
+    Raises:
+        InvalidArgument: in Docker's words.
+    """
+    for name in ("interval", "timeout", "start_period", "start_interval"):
+        if 0 != getattr(asked, name) < _SHORTEST_NS:
+            word = "".join(part.title() for part in name.split("_"))
+            raise InvalidArgument(f"{word} in Healthcheck cannot be less than 1ms")
+    if asked.retries < 0:
+        raise InvalidArgument("Retries in Healthcheck cannot be negative")
 
 
 def is_checked(container: Container) -> bool:

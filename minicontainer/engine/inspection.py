@@ -44,7 +44,7 @@ def inspect(engine: Engine, container: Container, size: bool = False) -> Json:
     host.setdefault("MaskedPaths", None if privileged else _MASKED)
     host.setdefault("ReadonlyPaths", None if privileged else _READONLY)
     program = container.program()
-    directory = container.directory
+    etc = engine.etc_directory(container)
     found: Json = {
         "Id": container.id,
         "Created": moment(container.created_ns),
@@ -52,9 +52,9 @@ def inspect(engine: Engine, container: Container, size: bool = False) -> Json:
         "Args": list(program[1:]),
         "State": state,
         "Image": container.image_id,
-        "ResolvConfPath": f"{directory}/resolv.conf",
-        "HostnamePath": f"{directory}/hostname",
-        "HostsPath": f"{directory}/hosts",
+        "ResolvConfPath": f"{etc}/resolv.conf",
+        "HostnamePath": f"{etc}/hostname",
+        "HostsPath": f"{etc}/hosts",
         "LogPath": container.log_path if os.path.exists(container.log_path) else "",
         "Name": f"/{container.name}",
         "RestartCount": container.state.restart_count,

@@ -18,7 +18,8 @@ from minicontainer.cgroups.limits import (
     Pids,
     Resources,
 )
-from minicontainer.errors import InvalidArgument
+from minicontainer.errors import InvalidArgument, KernelError
+from minicontainer.kernel import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ def _cpu(host: HostConfig) -> Cpu | None:
         raise InvalidArgument("CPU cfs quota can not be less than 1ms (i.e. 1000)")
     if host.cpu_shares and not 2 <= host.cpu_shares <= 262_144:
         raise InvalidArgument(f"invalid CPU shares {host.cpu_shares}: use 2 to 262144")
+    _check_list(host.cpuset_cpus, "cpus", "CPUs", "cpu")
+    _check_list(host.cpuset_mems, "mems", "memory nodes", "node")
     quota = host.nano_cpus * _PERIOD_US // 10**9 if host.nano_cpus else host.cpu_quota
     period = _PERIOD_US if host.nano_cpus else host.cpu_period
     found = Cpu(
@@ -115,6 +118,38 @@ def _cpu(host: HostConfig) -> Cpu | None:
         mems=host.cpuset_mems or None,
     )
     return None if found == Cpu() else found
+
+
+def _check_list(text: str, field: str, what: str, device: str) -> None:
+    """Check a list of processors or memory nodes, such as 0-2,7, by what the host has.
+
+    What a group above may use is for the kernel to say.
+    """
+    if not text:
+        return
+    try:
+        wanted = _numbers(text)
+    except ValueError:
+        raise InvalidArgument(
+            f"Invalid value {text} for cpuset {field}: invalid format: {text}"
+        ) from None
+    try:
+        online = files.read_file(f"/sys/devices/system/{device}/online").strip()
+    except KernelError:  # a kernel without memory nodes
+        return
+    if not wanted <= _numbers(online):
+        raise InvalidArgument(
+            f"Requested {what} are not available - requested {text}, available: {online}"
+        )
+
+
+def _numbers(text: str) -> set[int]:
+    """Read a list as cpuset(7) describes it: ranges and single numbers."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        found.update(range(int(first), int(last if dash else first) + 1))
+    return found
 
 
 def _block_io(host: HostConfig) -> BlockIO | None:

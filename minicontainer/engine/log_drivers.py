@@ -20,7 +20,12 @@ _OPTIONS = {
     "local": ("max-size", "max-file", "compress", "mode", "max-buffer-size"),
     "none": (),
 }
-_DEFAULTS = {"json-file": ("-1", "1"), "local": ("20m", "5"), "none": ("-1", "1")}
+_DEFAULTS = {
+    "json-file": ("-1", "1", "false"),
+    "local": ("20m", "5", "true"),
+    "none": ("-1", "1", "false"),
+}
+_TRUTHS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "kb": 1 << 10, "m": 1 << 20, "mb": 1 << 20, "g": 1 << 30,
           "gb": 1 << 30}  # fmt: skip
 
@@ -33,24 +38,44 @@ def check(config: LogConfig) -> None:
     """
     driver = config.type or "json-file"
     if driver not in _OPTIONS:
-        raise InvalidArgument(f"logger: no log driver named '{driver}' is registered")
+        raise InvalidArgument(
+            f'error looking up logging plugin {driver}: plugin "{driver}" not found'
+        )
     for name in config.config:
         if name not in _OPTIONS[driver]:
             raise InvalidArgument(f"unknown log opt '{name}' for {driver} log driver")
-    size, files = _limits(config)
+    mode = config.config.get("mode", "blocking")
+    if mode not in ("blocking", "non-blocking"):
+        raise InvalidArgument(f"logger: logging mode not supported: {mode}")
+    size, files, compress = _limits(config)
     if files < 1:
-        raise InvalidArgument("max-file cannot be less than 1")
+        raise _refused("max-file cannot be less than 1")
     if files > 1 and size == 0:
-        raise InvalidArgument("max-file cannot be set without max-size")
+        raise _refused("max-file cannot be set without max-size")
+    if compress and (files < 2 or size == 0):
+        raise _refused(
+            "compress cannot be true when max-file is less than 2 or max-size is not set"
+        )
 
 
-def _limits(config: LogConfig) -> tuple[int, int]:
-    default_size, default_files = _DEFAULTS[config.type or "json-file"]
+def _refused(why: str) -> InvalidArgument:
+    """Give the error for a value; Docker says so only when the container starts."""
+    return InvalidArgument(
+        f"failed to create task for container: failed to initialize logging driver: {why}"
+    )
+
+
+def _limits(config: LogConfig) -> tuple[int, int, bool]:
+    """Give the bytes of a file (0: no limit), the number of files, and whether old ones shrink."""
+    default_size, default_files, default_compress = _DEFAULTS[config.type or "json-file"]
     size_text = config.config.get("max-size", default_size)
     files_text = config.config.get("max-file", default_files)
     if not files_text.isdecimal():
-        raise InvalidArgument(f"invalid value for max-file: {files_text!r}: use a number")
-    return _size(size_text), int(files_text)
+        raise _refused(f'strconv.Atoi: parsing "{files_text}": invalid syntax')
+    compress = config.config.get("compress", default_compress)
+    if compress.lower() not in _TRUTHS:
+        raise _refused(f'strconv.ParseBool: parsing "{compress}": invalid syntax')
+    return _size(size_text), int(files_text), _TRUTHS[compress.lower()]
 
 
 def _size(text: str) -> int:
@@ -60,19 +85,20 @@ def _size(text: str) -> int:
     number = text.rstrip("bkmgBKMG")
     unit = text[len(number) :].lower()
     if not number.isdecimal() or unit not in _UNITS:
-        raise InvalidArgument(f"invalid value for max-size: {text!r}: use a number with k, m or g")
+        raise _refused(f"invalid size: '{text}'")
     return int(number) * _UNITS[unit]
 
 
 def options_for(container: Container) -> LogOptions:
     """Say how the monitor of a container writes its log."""
     config = container.config.host_config.log_config
-    size, files = _limits(config)
+    size, files, compress = _limits(config)
     return LogOptions(
         driver=config.type or "json-file",
         path=container.log_path,
         max_size=size,
         max_file=files,
+        compress=compress and files > 1 and size > 0,
         attributes=_attributes(container, config),
     )
 

@@ -103,15 +103,40 @@ class LogFile:
             return
         for number in range(most - 1, 0, -1):
             older = f"{path}.{number - 1}" if number > 1 else path
-            with suppress(FileNotFoundError):
-                os.rename(older, f"{path}.{number}")
+            for ending in ("", ".gz"):
+                with suppress(FileNotFoundError):
+                    os.rename(f"{older}{ending}", f"{path}.{number}{ending}")
         self.reopen()
+        if self._options.compress:
+            with suppress(OSError):  # a full disk: it stays as it is
+                compress(f"{path}.1")
 
     def reopen(self) -> None:
         """Begin a new file, where the old one was moved away."""
         if self._writes:
             os.close(self._fd)
             self._open()
+
+
+def compress(path: str) -> None:
+    """Replace a file by one in gzip's format, PATH.gz.
+
+    The container waits meanwhile, so that no second file can become full. Whoever reads finds
+    either file, or for a moment both.
+    """
+    import zlib  # only a log that is compressed pays for it
+
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31)  # 31: with gzip's head
+    with open(path, "rb") as source, open(f"{path}.tmp", "wb", opener=_for_owner) as target:
+        while block := source.read(1 << 20):
+            target.write(packer.compress(block))
+        target.write(packer.flush())
+    os.rename(f"{path}.tmp", f"{path}.gz")
+    os.unlink(path)
+
+
+def _for_owner(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o640)
 
 
 def timestamp(at_ns: int) -> str:

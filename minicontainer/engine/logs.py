@@ -67,7 +67,7 @@ class LogStream:
         options = self._options
         if options.tail == 0 and not options.follow:
             return
-        entries = _Follower(self._container, self._closed, follow=options.follow)
+        entries = _Follower(self._container, self._closed, options)
         chosen = entries.last(options.tail, self._is_wanted_stream)
         partial: dict[str, bytes] = {}
         ready: list[bytes] = []
@@ -114,10 +114,11 @@ class LogStream:
 class _Follower:
     """Reads the entries of a log file, and goes on with a new one when it is rotated."""
 
-    def __init__(self, container: Container, closed: threading.Event, *, follow: bool) -> None:
+    def __init__(self, container: Container, closed: threading.Event, options: LogOptions) -> None:
         self._container = container
         self._closed = closed
-        self._follow = follow
+        self._follow = options.follow
+        self._until_ns = options.until_ns
 
     def last(self, tail: int, wanted: Any) -> Iterator[Entry]:
         """Yield the last *tail* lines that are wanted, or all (-1), then what follows."""
@@ -125,7 +126,7 @@ class _Follower:
         opened = _open(self._container.log_path)
         if tail >= 0:
             size = os.fstat(opened.fileno()).st_size if opened is not None else 0
-            found = [*self._older(), *(_complete(opened, size) if opened is not None else ())]
+            found = [*self._older(), *(_beginning(opened, size) if opened is not None else ())]
             lines = _lines_from_end(found, tail, wanted)
             yield from lines
         else:
@@ -139,10 +140,11 @@ class _Follower:
         """Yield the entries of rotated files, the oldest first."""
         most = log_drivers.options_for(self._container).max_file
         for number in range(most - 1, 0, -1):
-            rotated = _open(f"{self._container.log_path}.{number}")
+            path = f"{self._container.log_path}.{number}"
+            rotated = _open(path) or _open_packed(f"{path}.gz")
             if rotated is not None:
                 with rotated:
-                    yield from _complete(rotated, None)
+                    yield from _complete(rotated.read())
 
     def _once_there(self) -> Iterator[Entry]:
         while not self._closed.is_set():
@@ -150,14 +152,16 @@ class _Follower:
             if opened is not None:
                 yield from self._newer(opened)
                 return
-            if self._has_ended():
+            if self._has_ended() or self._is_over():
                 return
             self._closed.wait(_LOOK_AGAIN_S)
 
     def _newer(self, opened: BinaryIO) -> Iterator[Entry]:
         rest = b""
         while not self._closed.is_set():
-            ended = self._has_ended()  # looked at before the file, so that nothing is missed
+            ended = (
+                self._has_ended() or self._is_over()
+            )  # looked at before the file, so that nothing is missed
             data = opened.read(_BLOCK)
             if data:
                 *lines, rest = (rest + data).split(b"\n")
@@ -184,6 +188,10 @@ class _Follower:
             yield _PAUSE
             self._closed.wait(_LOOK_AGAIN_S)
 
+    def _is_over(self) -> bool:
+        """Say whether the moment has come that the client wants to read until."""
+        return bool(self._until_ns) and time.time_ns() > self._until_ns
+
     def _has_ended(self) -> bool:
         container = self._container
         return not container.state.is_running() and container.state.status != "restarting"
@@ -196,10 +204,27 @@ def _open(path: str) -> BinaryIO | None:
         return None
 
 
-def _complete(opened: BinaryIO, size: int | None) -> Iterator[Entry]:
-    data = opened.read() if size is None else opened.read(size)
+def _open_packed(path: str) -> BinaryIO | None:
+    if not os.path.exists(path):
+        return None
+    from gzip import GzipFile  # 10 ms, for a log that was compressed
+
+    try:
+        return GzipFile(path)  # type: ignore[return-value]  # it reads like any other
+    except FileNotFoundError:  # moved on just now
+        return None
+
+
+def _beginning(opened: BinaryIO, size: int) -> Iterator[Entry]:
+    """Yield the entries of the first *size* bytes; what follows them is read next."""
+    data = opened.read(size)
     end = data.rfind(b"\n") + 1
     opened.seek(end - len(data), os.SEEK_CUR)
+    yield from _complete(data[:end])
+
+
+def _complete(data: bytes) -> Iterator[Entry]:
+    end = data.rfind(b"\n") + 1
     yield from map(_parsed, data[:end].splitlines())
 
 

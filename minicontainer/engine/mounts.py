@@ -142,7 +142,7 @@ def check_volume_name(name: str) -> None:
     """
     if not _VOLUME_NAME.fullmatch(name):
         raise InvalidArgument(
-            f'"{name}" includes invalid characters for a local volume name, only '
+            f'create {name}: "{name}" includes invalid characters for a local volume name, only '
             '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, '
             "use absolute path"
         )
@@ -163,7 +163,7 @@ def _from_bind(text: str) -> MountPlan:
     modes = mode.split(",") if mode else []
     for word in modes:
         if word not in _MODES:
-            raise InvalidArgument(f"invalid volume specification: '{text}': invalid mode: {word}")
+            raise InvalidArgument(f"invalid mode: {mode}")
     words = tuple(word for word in modes if word in ("ro", *_PROPAGATION))
     if source.startswith("/"):
         return MountPlan(
@@ -189,7 +189,7 @@ def _from_request(request: MountRequest) -> MountPlan:
     if request.type == "volume":
         return _volume_of_request(request, target, read_only)
     if request.type != "bind":
-        raise InvalidArgument(f"invalid mount type '{request.type}': use bind, volume or tmpfs")
+        raise InvalidArgument(f'invalid mount config for type "{request.type}": mount type unknown')
     if not request.source.startswith("/"):
         raise InvalidArgument(f"invalid mount source: '{request.source}': must be an absolute path")
     options = request.bind_options
@@ -252,18 +252,18 @@ def _tmpfs(target: str, options: str, *, listed: bool = True) -> MountPlan:
     place = _place(target)
     words = tuple(word for word in options.split(",") if word)
     for word in words:
-        _check_tmpfs_option(target, word)
+        _check_tmpfs_option(word)
     return MountPlan(type="tmpfs", target=place, words=words, listed=listed)
 
 
-def _check_tmpfs_option(target: str, word: str) -> None:
+def _check_tmpfs_option(word: str) -> None:
     name, equals, value = word.partition("=")
     if equals and name in _TMPFS_VALUES:
         good = value and not set(value) - set(_TMPFS_VALUES[name])
     else:
         good = word in OPTIONS and not OPTIONS[word].bind
     if not good:
-        raise InvalidArgument(f"invalid tmpfs option '{word}' of {target}: see tmpfs(5)")
+        raise InvalidArgument(f'invalid tmpfs option "{name}"')
 
 
 def _place(target: str) -> str:

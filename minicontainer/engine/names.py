@@ -41,10 +41,10 @@ def check(name: str) -> str:
     Raises:
         InvalidArgument: saying which characters are allowed.
     """
-    name = name.removeprefix("/")
+    asked, name = name, name.removeprefix("/")
     if len(name) < 2 or name[0] not in _FIRST or set(name) - _OTHERS:
         raise InvalidArgument(
-            f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+            f"Invalid container name ({asked}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
         )
     return name
 

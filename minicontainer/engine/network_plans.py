@@ -199,11 +199,23 @@ def _inside(text: object, subnet: IPv4Network, what: str) -> str:
 
 
 def check_address(text: str, body: Json) -> None:
-    """Check an address that a user chose for a container.
+    """Check an address that a user chose for a container; "" is no choice.
 
     Raises:
-        InvalidArgument: the network's subnet does not contain it.
+        InvalidArgument: the network's subnet does not contain it, or the engine chooses there.
     """
+    if not text:
+        return
+    if not body.get("ChosenSubnet"):
+        where = f"invalid config for network {body['Name']}: invalid endpoint settings:\n"
+        why = (
+            "user specified IP address is supported only when connecting to networks with user "
+            "configured subnets"
+        )
+        if body["Name"] in PREDEFINED:
+            first = "user specified IP address is supported on user defined networks only"
+            why = f"* {first}\n* {why}"
+        raise InvalidArgument(f"{where}{why}")
     try:
         address = IPv4Address(text)
     except AddressValueError:

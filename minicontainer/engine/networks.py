@@ -115,7 +115,7 @@ class Networks:
                 )
             if body["Driver"] == "host" and len(wanted) > 1:
                 raise InvalidArgument(endpoints.HOSTS)
-            self._check_address(body, endpoints.chosen_address(settings))
+            network_plans.check_address(endpoints.chosen_address(settings), body)
 
     def requested(self, config: ContainerConfig) -> Json:
         """Give the endpoints of a new container, by the name of each network."""
@@ -349,7 +349,7 @@ class Networks:
         }
         known = self._networks_of(container)
         endpoints.check_connectable(container.name, container.config, network, known)
-        self._check_address(network, endpoints.chosen_address(settings))
+        network_plans.check_address(endpoints.chosen_address(settings), network)
         known.pop("none", None)
         container.endpoints = {**known, network["Name"]: settings}
         if container.state.pid:
@@ -424,20 +424,6 @@ class Networks:
         except Error:  # no subnet is free, or we may not ask: there is none to show
             return []
         return [{"Subnet": str(gateway.network), "Gateway": str(gateway.ip)}]
-
-    def _check_address(self, body: Json, address: str) -> None:
-        if not address:
-            return
-        if body["Name"] in network_plans.PREDEFINED:
-            raise InvalidArgument(
-                "user specified IP address is supported on user defined networks only"
-            )
-        if not body.get("ChosenSubnet"):
-            raise InvalidArgument(
-                "user specified IP address is supported only when connecting to networks with user "
-                "configured subnets"
-            )
-        network_plans.check_address(address, body)
 
     def _container(self, ref: object) -> Member:
         if self._find is None or not ref:

@@ -74,6 +74,7 @@ class LogOptions(Record):
         path: of the file.
         max_size: bytes before the file is rotated; 0 for no limit.
         max_file: how many files are kept, the current one included.
+        compress: older files are kept as gzip.
         attributes: written with each entry (`--log-opt labels`, `env`).
     """
 
@@ -81,6 +82,7 @@ class LogOptions(Record):
     path: str = ""
     max_size: int = 0
     max_file: int = 1
+    compress: bool = False
     attributes: dict[str, str]
 
 

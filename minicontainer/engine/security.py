@@ -63,7 +63,7 @@ def options_of(host: HostConfig) -> Options:
         elif name in ("label", "writable-cgroups") and value:
             raise InvalidArgument(f"invalid --security-opt: {text}: not supported on this host")
         else:
-            raise InvalidArgument(f"invalid --security-opt 2: {text!r}")
+            raise InvalidArgument(f'invalid --security-opt 2: "{text}"')
     return found
 
 
@@ -95,8 +95,8 @@ def capabilities_for(host: HostConfig) -> tuple[str, ...]:
     Raises:
         InvalidArgument: a name that capabilities(7) does not have.
     """
-    added = [_capability(name) for name in host.cap_add]
-    dropped = [_capability(name) for name in host.cap_drop]
+    added = [_capability(name, "CapAdd") for name in host.cap_add]
+    dropped = [_capability(name, "CapDrop") for name in host.cap_drop]
     if host.privileged:
         return capabilities.NAMES
     wanted = set(defaults.CAPABILITIES)
@@ -109,13 +109,13 @@ def capabilities_for(host: HostConfig) -> tuple[str, ...]:
     return tuple(name for name in capabilities.NAMES if name in wanted)
 
 
-def _capability(text: str) -> str:
+def _capability(text: str, field: str) -> str:
     name = text.upper()
     if name == "ALL":
         return name
     name = name if name.startswith("CAP_") else f"CAP_{name}"
     if name not in capabilities.BITS:
-        raise InvalidArgument(f'invalid capability: "{text}": see capabilities(7) for the names')
+        raise InvalidArgument(f'invalid {field}: unknown capability: "{name}"')
     return name
 
 

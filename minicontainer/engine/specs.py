@@ -74,6 +74,7 @@ def make_spec(
     pid_of: Callable[[str], int],
     lowers: tuple[str, ...],
     mounts: tuple[Mount, ...] = (),
+    etc: str = "",
 ) -> Spec:
     """Write the specification of a container.
 
@@ -84,6 +85,7 @@ def make_spec(
         directory: the container's own, with the overlay's upper and work directories and etc files.
         pid_of: finds the first process of another container, for `container:NAME`.
         mounts: what the user wants mounted.
+        etc: the directory with the files for /etc; "": the container's own.
     Raises:
         InvalidArgument: naming the option and what it should be.
     """
@@ -108,7 +110,7 @@ def make_spec(
         mounts=(
             *_root_mounts(lowers, directory, mapped),
             *_system_mounts(host, isolated),
-            *_with_etc(mounts, directory),
+            *_with_etc(mounts, etc or directory),
         ),
         annotations={
             **host.annotations,
@@ -175,6 +177,12 @@ def namespaces_for(host: HostConfig, pid_of: Callable[[str], int]) -> tuple[Name
             found.append(NamespaceSpec(type=kind, path=path))
         elif colon and word == "ns" and rest.startswith("/"):
             found.append(NamespaceSpec(type=kind, path=rest))
+        elif word == "container" and kind == "network":
+            raise InvalidArgument(
+                "invalid network mode: invalid container format container:<name|id>"
+            )
+        elif kind == "ipc":
+            raise InvalidArgument(f"invalid IPC mode: {mode}")
         else:
             words = ", ".join(filter(None, (*_NEW[kind], "host")))
             raise InvalidArgument(
@@ -193,19 +201,22 @@ def _process(
             "path"
         )
     options = security.options_of(host)
+    # With the primary group among them, as Docker: without it, a set-group-ID program could leave
+    # that group, and with it a file mode that keeps the group out (CVE-2022-36109).
+    groups = tuple(dict.fromkeys((identity.gid, *identity.groups)))
     own = caps if identity.uid == 0 else ()  # another user has what its programs' files grant
     return Process(
         args=(*(config.entrypoint or ()), *config.cmd),
         cwd=config.working_dir or "/",
         env=environment_for(config, identifier),
-        user=User(uid=identity.uid, gid=identity.gid, additional_gids=identity.groups),
+        user=User(uid=identity.uid, gid=identity.gid, additional_gids=groups),
         terminal=config.tty,
         console_size=_console_size(host),
         capabilities=Capabilities(bounding=caps, effective=own, permitted=own),
         rlimits=tuple(_rlimit(limit.name, limit.soft, limit.hard) for limit in host.ulimits),
         no_new_privileges=options.no_new_privileges,
         apparmor_profile=options.apparmor or None,
-        oom_score_adj=host.oom_score_adj or None,
+        oom_score_adj=_oom_score(host.oom_score_adj),
     )
 
 
@@ -236,6 +247,12 @@ def exec_process(
         host_config=config.host_config.replace(console_size=()),
     )
     return _process(changed, identity, caps, identifier)
+
+
+def _oom_score(score: int) -> int | None:
+    if not -1000 <= score <= 1000:
+        raise InvalidArgument(f"Invalid value {score}, range for oom score adj is [-1000, 1000]")
+    return score or None
 
 
 def _console_size(host: HostConfig) -> ConsoleSize | None:

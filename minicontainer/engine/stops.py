@@ -37,6 +37,8 @@ def signal_number(text: str, default: int = signals.SIGKILL) -> int:
             number += int(offset)
         elif name.startswith("RTMAX-") and name[6:].isdecimal():
             number = signals.NUMBERS["SIGRTMAX"] - int(name[6:])
+    if name.isdecimal() and number > signals.NUMBERS["SIGRTMAX"]:
+        raise InvalidArgument(f"the linux daemon does not support signal {number}")
     if number not in signals.VALID:
         raise InvalidArgument(f"invalid signal: {text}")
     return number
@@ -48,7 +50,10 @@ def kill(engine: Engine, container: Container, signal: str) -> None:
     Raises:
         Conflict: it does not run.
     """
-    number = signal_number(signal)
+    try:
+        number = signal_number(signal)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"cannot kill container: {container.name}: {error}") from None
     stops = (signals.SIGKILL, signal_number(container.config.stop_signal, signals.SIGTERM))
     with container.changed:
         if container.state.status == "restarting" and number in stops:
@@ -132,13 +137,13 @@ def pause(engine: Engine, container: Container) -> None:
     with container.operating:
         status = container.state.status
         if status == "paused":
-            raise Conflict(f"container {container.id} is already paused")
+            raise Conflict(f"Container {container.id} is already paused")
         if status == "restarting":
             raise Conflict(
-                f"container {container.id} is restarting, wait until the container is running"
+                f"Container {container.id} is restarting, wait until the container is running"
             )
         if status != "running":
-            raise Conflict(f"container {container.id} is not running")
+            raise Conflict(f"Container {container.id} is not running")
         operations.pause(container.id, engine.supervisor.state_store)
         _change_status(engine, container, "running", "paused")
     engine.publish(container, "pause")
@@ -152,7 +157,7 @@ def resume(engine: Engine, container: Container) -> None:
     """
     with container.operating:
         if container.state.status != "paused":
-            raise Conflict(f"container {container.id} is not paused")
+            raise Conflict(f"Container {container.id} is not paused")
         operations.resume(container.id, engine.supervisor.state_store)
         _change_status(engine, container, "paused", "running")
     engine.publish(container, "unpause")

@@ -119,7 +119,7 @@ class Supervisor:
         mounts = engine.volumes.mounts_of(container)
         spec = bundles.make_spec(
             container, engine.lowers_of(container), engine.pid_of, mounts,
-            engine.options.cgroup_parent,
+            engine.options.cgroup_parent, engine.etc_directory(container),
         )  # fmt: skip
         steps.take(bundles.write_bundle, container, spec)
         config = container.config

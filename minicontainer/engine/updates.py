@@ -5,7 +5,7 @@ See: Docker Engine API, ContainerUpdate.
 
 from __future__ import annotations
 
-from minicontainer.engine import limits
+from minicontainer.engine import limits, restarts
 from minicontainer.engine.config import ContainerConfig
 from minicontainer.errors import Conflict, InvalidArgument
 from minicontainer.runtime.container import updates
@@ -48,6 +48,7 @@ def update(engine: Engine, container: Container, asked: Json) -> Json:
         host["RestartPolicy"] = {"MaximumRetryCount": 0, **policy}
     body = {**container.body, "HostConfig": {**host, **changed}}
     config = ContainerConfig.from_json(body)
+    restarts.check(config.host_config)
     with container.operating:
         if container.state.status in ("removing", "dead"):
             raise Conflict(f"Container {container.id} is marked for removal and cannot be updated")

@@ -209,8 +209,12 @@ class Volumes:
             if mode not in ("", "ro", "rw", "z", "Z"):
                 raise InvalidArgument(f"invalid mode for volumes-from: {mode}")
             if self._find is None:
-                raise NotFound(f"No such container: {ref}")
-            for mount in self._find(ref).mounts:
+                raise InvalidArgument(f"No such container: {ref}")
+            try:
+                other = self._find(ref)
+            except NotFound as error:  # 404 is for the image: clients then pull it
+                raise InvalidArgument(str(error)) from None
+            for mount in other.mounts:
                 if mount["Type"] != "tmpfs":
                     writable = mount["RW"] and mode != "ro"
                     found[mount["Destination"]] = mount | {"RW": writable, "Mode": mode}

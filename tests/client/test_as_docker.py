@@ -25,6 +25,7 @@ MASKS = (
     (r"\b[0-9a-f]{12}\b", "<short id>"),
     (r"\b(Less than a|About an?|\d+) (second|minute|hour)s?( ago)?", "<age>"),
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[\d.]*(Z| \+0000 UTC)", "<time>"),
+    (r"runc create failed: ", ""),
     (r"\b172\.\d+\.0\.", "<network>."),
     (r"\b[\d.]+([kMG]i?)?B\b", "<size>"),
 )  # fmt: skip

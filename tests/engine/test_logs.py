@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 import time
@@ -88,6 +89,48 @@ def test_rotation_keeps_so_many_files(lab: Lab) -> None:
     assert lines == [b"line %d" % number for number in range(3000 - len(lines), 3000)]
 
 
+def test_older_files_are_compressed(lab: Lab) -> None:
+    """With gzip, which other programs read; reading goes over them like over the others."""
+    script = "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done"
+    options = log_config(max_size="20k", max_file="20", compress="true")
+    made, _ = lab.run("sh", "-c", script, host=options)
+    path = path_of(lab, made)
+    files = path.parent.glob(f"{path.name}.*.gz")
+    oldest = max(files, key=lambda file: int(file.name.split(".")[-2]))
+    assert json.loads(gzip.decompress(oldest.read_bytes()).splitlines()[0])["log"] == "line 0\n"
+    assert {file.suffix for file in path.parent.glob(f"{path.name}.*")} == {".gz"}
+    assert payload(lab.logs(made)) == b"".join(b"line %d\n" % number for number in range(2000))
+    assert payload(lab.logs(made, tail=1500)).startswith(b"line 500\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"compress": "true"}, "compress cannot be true when max-file is less than 2"),
+        ({"compress": "what"}, 'strconv.ParseBool: parsing "what": invalid syntax'),
+        ({"max_size": "what"}, "invalid size: 'what'"),
+        ({"max_file": "0", "max_size": "1m"}, "max-file cannot be less than 1"),
+        ({"mode": "what"}, "logging mode not supported: what"),
+    ],
+)
+def test_options_that_make_no_sense(lab: Lab, options: dict[str, str], says: str) -> None:
+    """In Docker's words, before there is a container."""
+    with pytest.raises(InvalidArgument, match=says):
+        lab.create("true", host=log_config(**options))
+
+
+def test_following_ends_at_a_moment(lab: Lab) -> None:
+    """Though the container runs on, and says nothing then."""
+    made = lab.start("sh", "-c", "echo a; exec sleep 1000")
+    until_ns = time.time_ns() + 10**9
+    followed = lab.engine.containers.logs(
+        made, LogOptions(stdout=True, follow=True, until_ns=until_ns)
+    )
+    assert payload(b"".join(followed)) == b"a\n"
+    assert time.time_ns() >= until_ns
+    assert lab.state(made)["Running"]
+
+
 def test_following_goes_over_rotations(lab: Lab) -> None:
     """Every line, while the file is moved away again and again; then it ends."""
     script = "i=0; while [ $i -lt 400 ]; do echo line $i; i=$((i+1)); sleep 0.002; done"
@@ -126,7 +169,7 @@ def test_other_drivers(lab: Lab) -> None:
     assert payload(client.received()) == b"seen\n"
     with pytest.raises(Conflict, match="does not support reading"):
         lab.logs(none)
-    with pytest.raises(InvalidArgument, match="no log driver named 'paper' is registered"):
+    with pytest.raises(InvalidArgument, match='plugin "paper" not found'):
         lab.create("true", host=log_config("paper"))
     with pytest.raises(InvalidArgument, match="unknown log opt 'color' for json-file log driver"):
         lab.create("true", host=log_config(color="red"))

@@ -273,7 +273,7 @@ def test_volumes_from_another_container(place: Place) -> None:
     assert shown["/srv/web"]["Name"] == "data"
     assert (shown["/srv/web"]["RW"], shown["/u"]["Name"]) == (False, "mine")
     assert "ro" in place.mounts(one)["/cache"].options
-    with pytest.raises(NotFound, match="No such container: nosuch"):
+    with pytest.raises(InvalidArgument, match="No such container: nosuch"):
         place.make("two", VolumesFrom=["nosuch"])
     with pytest.raises(InvalidArgument, match="invalid mode for volumes-from: x"):
         place.make("two", VolumesFrom=["web:x"])

@@ -70,7 +70,7 @@ def test_the_modes_of_a_bind(tmp_path: Path, modes: str, options: tuple[str, ...
         ("HERE:/x/..", "invalid mount path: '/x/..'"),
         ("HERE://", "invalid mount path: '//'"),
         ("HERE:/x:what", "invalid mode: what"),
-        ("HERE:/x:ro,what", "invalid mode: what"),
+        ("HERE:/x:ro,what", "invalid mode: ro,what"),
     ],
 )
 def test_a_bind_that_makes_no_sense(tmp_path: Path, bind: str, says: str) -> None:
@@ -130,7 +130,8 @@ def test_a_tmpfs_with_words_that_it_does_not_know(word: str) -> None:
     """The kernel would only say EINVAL."""
     with pytest.raises(InvalidArgument) as caught:
         mounts_of(tmpfs={"/t": f"exec,{word}"})
-    assert str(caught.value) == f"invalid tmpfs option '{word}' of /t: see tmpfs(5)"
+    name = word.partition("=")[0]
+    assert str(caught.value) == f'invalid tmpfs option "{name}"'
 
 
 def test_outer_directories_come_first(tmp_path: Path) -> None:
@@ -167,7 +168,7 @@ def test_a_device_is_the_hosts_at_another_place() -> None:
 @pytest.mark.parametrize(
     ("path", "inside", "permissions", "says"),
     [
-        ("/dev/nosuch", "/dev/x", "rwm", "device information for /dev/nosuch: No such file"),
+        ("/dev/nosuch", "/dev/x", "rwm", 'adding custom device "/dev/nosuch": no such file'),
         ("/etc/passwd", "/dev/x", "rwm", "/etc/passwd is not a device: use -v"),
         ("/dev", "/dev/x", "rwm", "/dev is not a device: use -v"),
         ("/dev/null", "/dev/x", "", "invalid device permissions '' of /dev/null: use r, w, m"),
