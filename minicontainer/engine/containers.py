@@ -118,13 +118,7 @@ class Containers:
             self._engine.volumes.release(container, anonymous=True)
             raise
         self._engine.publish(container, "create")
-        refused = self._engine.overlay_refused
-        told = f"overlay is refused here ({refused}): the image's files are copied instead"
-        warnings = [told] if container.copied else []
-        host = container.config.host_config
-        if host.network_mode == "host" and (host.port_bindings or host.publish_all_ports):
-            warnings.append("Published ports are discarded when using host network mode")
-        return {"Id": container.id, "Warnings": warnings}
+        return {"Id": container.id, "Warnings": creation.warnings_for(self._engine, container)}
 
     def _check_free(self, name: str) -> None:
         if identifier := self._ids.get(name):

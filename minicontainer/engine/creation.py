@@ -107,6 +107,17 @@ def _name_host(engine: Engine, body: Json, identifier: str) -> None:
     body["Hostname"] = os.uname().nodename if kind == "host" else identifier[:12]
 
 
+def warnings_for(engine: Engine, container: Container) -> list[str]:
+    """Say what a new container will not be as it was asked for."""
+    refused = engine.overlay_refused
+    told = f"overlay is refused here ({refused}): the image's files are copied instead"
+    warnings = [told] if container.copied else []
+    host = container.config.host_config
+    if host.network_mode == "host" and (host.port_bindings or host.publish_all_ports):
+        warnings.append("Published ports are discarded when using host network mode")
+    return warnings
+
+
 def check(engine: Engine, container: Container) -> None:
     """Check all that can be checked before the first start.
 
