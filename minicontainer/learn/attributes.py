@@ -35,6 +35,8 @@ _STATUS = {
     "SigIgn": "ignored signals", "SigBlk": "blocked signals", "SigCgt": "caught signals",
     "Cpus_allowed_list": "processors", "Mems_allowed_list": "memory nodes", "Threads": "threads",
 }  # fmt: skip
+# Signals 32 and 33, as bits: glibc uses them for threads, and lets no program decide about them.
+_INTERNAL = 0b11 << 31
 
 
 def resource_limits(pid: int) -> Values:
@@ -57,6 +59,8 @@ def process(pid: int) -> Values:
         for field, name in _STATUS.items()
         if field in status
     }
+    for name in ("ignored signals", "caught signals"):
+        found[name] = f"{int(found[name], 16) & ~_INTERNAL:016x}"
     found["directory"] = os.readlink(f"/proc/{pid}/cwd")
     found["program"] = os.readlink(f"/proc/{pid}/exe")
     found["command line"] = _read(pid, "cmdline").rstrip("\0").replace("\0", " ")

@@ -41,7 +41,6 @@ DIFFERENCES = {
     ("seccomp", "system call filter"): "no command of Debian 12 loads one",
     ("seccomp", "number of filters"): "likewise",
     ("process", "descriptors"): "the shell's, if it has more than the three streams",
-    ("process", "ignored signals"): "32 and 33, which the engine's C library ignores for itself",
 }
 _FLAGS = {"mount": "--mount", "uts": "--uts", "ipc": "--ipc", "network": "--net", "pid": "--pid",
           "time": "--time"}  # fmt: skip
