@@ -267,13 +267,11 @@ class Exited(Record):
     peak: int = 0
 
 
-_TYPES: dict[str, type[Record]] = {
-    kind.__name__: kind
-    for kind in (
-        StartContainer, StartExec, Created, Waiting, Proceed, Abort, Started, Failed, Happened,
-        Hello, Attach, Resize, Signal, Explain, ReopenLog, Detached, OutOfMemory, Exited,
-    )
-}  # fmt: skip
+MESSAGES: tuple[type[Record], ...] = (
+    StartContainer, StartExec, Created, Waiting, Proceed, Abort, Started, Failed, Happened,
+    Hello, Attach, Resize, Signal, Explain, ReopenLog, Detached, OutOfMemory, Exited,
+)  # fmt: skip
+_TYPES = {kind.__name__: kind for kind in MESSAGES}
 
 
 class Connection:

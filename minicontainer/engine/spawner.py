@@ -22,7 +22,13 @@ from minicontainer import jsontext, steps
 from minicontainer.cgroups.cgroup import open_cgroup
 from minicontainer.contexts import suppress
 from minicontainer.engine import bundle_reader, exec_process, monitor
-from minicontainer.engine.protocol import Connection, Happened, StartContainer, StartExec
+from minicontainer.engine.protocol import (
+    MESSAGES,
+    Connection,
+    Happened,
+    StartContainer,
+    StartExec,
+)
 from minicontainer.kernel import process, signals
 from minicontainer.runtime.config.defaults import default_spec
 from minicontainer.runtime.config.seccomp_profile import default_profile
@@ -30,6 +36,7 @@ from minicontainer.runtime.config.spec import Spec
 from minicontainer.runtime.config.spec_check import check
 from minicontainer.runtime.container.state import State
 from minicontainer.runtime.parent import interpreter
+from minicontainer.runtime.preload import preload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,9 +51,16 @@ _WARM = (
     "minicontainer.cgroups.v2",
     "minicontainer.cgroups.device_filter",
     "minicontainer.cgroups.oom",
+    "minicontainer.kernel.memory_policy",
+    "minicontainer.kernel.overlay",
+    "minicontainer.kernel.scheduling",
+    "minicontainer.kernel.security",
+    "minicontainer.kernel.sysctls",
     "minicontainer.kernel.terminal",
     "minicontainer.runtime.child.console",
+    "minicontainer.runtime.config.attribute_check",
     "minicontainer.runtime.mounts.copyup",
+    "minicontainer.runtime.mounts.mount_labels",
     "minicontainer.runtime.hook_process",
     "minicontainer.runtime.parent.listener",
     "minicontainer.runtime.parent.net_devices",
@@ -58,9 +72,7 @@ _WARM = (
 def serve(engine: Connection) -> int:
     """Fork for every message, until the engine is gone."""
     process.set_name("minic:spawner")
-    for name in _WARM:
-        __import__(name)
-    _rehearse()
+    warm_up()
     # The kernel takes the exit status of each child; a monitor gives it its usual meaning again.
     signals.handle(signals.SIGCHLD, signals.SIG_IGN)
     for number in (signals.SIGINT, signals.SIGTERM):  # of the engine's terminal
@@ -111,6 +123,13 @@ def _tell(connection: Connection, event: Event) -> None:
         connection.send(Happened(event=event))
 
 
+def warm_up() -> None:
+    """Do once, before the first fork, what every monitor would do again."""
+    for name in _WARM:
+        __import__(name)
+    _rehearse()
+
+
 def _rehearse() -> None:
     """Do once what every monitor does first: a Record learns to read JSON at its first use."""
     spec = default_spec()
@@ -119,9 +138,11 @@ def _rehearse() -> None:
     spec = spec.replace(linux=spec.linux.replace(seccomp=profile))
     text = jsontext.dump(spec.to_json())
     check(Spec.from_json(jsontext.parse(text)))
-    bundle_reader.parse(text)
+    preload(bundle_reader.parse(text))
     state = State(id="x", bundle="/", cgroup=open_cgroup("/minicontainer").path)
     State.from_json(jsontext.parse(jsontext.dump(state.to_json())))
+    for kind in MESSAGES:
+        kind.json_names()
 
 
 def _become(message: object, descriptors: list[int]) -> NoReturn:
