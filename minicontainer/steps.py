@@ -75,6 +75,7 @@ class _Trace(_local):
     seq = 0
     step: Callable[..., Any] | None = None
     holder: Callable[[Event], None] | None = None
+    left_out: tuple[str, ...] = ()
 
 
 class _Warnings:
@@ -287,4 +288,23 @@ def chosen(recipe: Iterable[Callable[..., Any]], spec: object) -> Iterator[Calla
 def follow(recipe: Iterable[Callable[[Any], None]], spec: object, container: object) -> None:
     """Take the steps of *recipe* that *spec* asks for, each with *container*."""
     for step in chosen(recipe, spec):
-        take(step, container)
+        if step_name(step) in _trace.left_out:
+            _pass_over(step)
+        else:
+            take(step, container)
+
+
+def leave_out(names: tuple[str, ...]) -> None:
+    """Pass over the steps of these names, in the recipes of this process and its children.
+
+    Args:
+        names: checked by who asks: without some steps there is no container.
+    """
+    _trace.left_out = names
+
+
+def _pass_over(step: Callable[..., Any]) -> None:
+    outer, _trace.step = _trace.step, step
+    note("")
+    note("left out, as --without asks")
+    _trace.step = outer

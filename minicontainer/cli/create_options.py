@@ -208,10 +208,14 @@ _ROOTFS = Option(
 )
 _WITHOUT = _list(
     "without", _HOST + "Without",
-    "leave a part of the isolation out, and show what leaks: pid, network, memory, seccomp, …",
+    "leave a part out, and show what leaks: pid, memory, seccomp, a step's name, …",
     metavar="PART",
 )  # fmt: skip
-CREATE_OPTIONS = (*OPTIONS, _ROOTFS, _WITHOUT)
+_WITHOUT_FORCE = _option(
+    "without-force", _HOST + "WithoutForce",
+    "leave also out what keeps the host from being changed", read=switch,
+)  # fmt: skip
+CREATE_OPTIONS = (*OPTIONS, _ROOTFS, _WITHOUT, _WITHOUT_FORCE)
 
 CREATE_FLAGS = tuple(option.flag for option in CREATE_OPTIONS)
 RUN_FLAGS = (

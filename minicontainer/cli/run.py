@@ -224,6 +224,7 @@ class _Foreground:
             sys.stdout.write(f"{identity}\n")
         try:
             self._client.post(path_of(identity, "start"))
+            self._asked.session.started()
         except EngineError:
             if self._asked.rm:
                 self._waiting.read()

@@ -38,6 +38,8 @@ class Session:
         self.environ = environ
         self.program = program
         self.options = options
+        # Called when a container has started, before its output is shown: a story is told first.
+        self.started: Callable[[], None] = lambda: None
         self._client: Client | None = None
         self._config: dict[str, Any] | None = None
 

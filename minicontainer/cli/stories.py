@@ -67,6 +67,8 @@ def told(asked: Asked, name: str) -> Iterator[None]:
         steps.listen(hear, "client", reader.begun_ns)
         stack.callback(steps.listen, None, "client")
         session.client.headers[HEADER] = story
+        if getattr(asked, "without", None):  # the report comes before what the program prints
+            session.started = lambda: reader.wait_for("start-program")
         yield
 
 
@@ -98,7 +100,7 @@ class _LeakReport:
         if event.step == "look-for-leaks" and not event.call:
             say(f"without {self._without}: this container is for learning, and not for use")
         part, _, what = (event.object or "").removeprefix("leak:").partition(": ")
-        if event.step != "look-for-leaks" or not what:
+        if event.step not in ("look-for-leaks", "take-mounts-back") or not what:
             return
         for line in textwrap.wrap(f"{part}: {what}: {event.after}", 74, initial_indent="  ",
                                   subsequent_indent="    ", break_long_words=False):  # fmt: skip
@@ -133,6 +135,9 @@ class _Reader:
                 "minicontainer's",
                 EXIT_ENGINE, prefix=True,
             ) from None  # fmt: skip
+        self._begun: set[str] = set()  # the steps
+        self._over = False
+        self._news = threading.Condition()
         self.begun_ns = int(response.headers.get("minicontainer-begun-ns", "0"))
         self._thread = threading.Thread(target=self._read, args=(response,), daemon=True)
         self._thread.start()
@@ -141,6 +146,17 @@ class _Reader:
         with suppress(Lost, OSError):  # the engine is gone: the command itself says so
             for message in response.messages():
                 self._hear(_event(message))
+                with self._news:
+                    self._begun.add(message.get("step", ""))
+                    self._news.notify_all()
+        with self._news:
+            self._over = True
+            self._news.notify_all()
+
+    def wait_for(self, step: str) -> None:
+        """Wait until a step's begin has been told."""
+        with self._news:
+            self._news.wait_for(lambda: step in self._begun or self._over, _PATIENCE_S)
 
     def finish(self) -> None:
         """Wait for the events that are still on their way."""

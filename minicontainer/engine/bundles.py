@@ -15,7 +15,7 @@ import contextlib
 import os
 
 from minicontainer import jsontext
-from minicontainer.engine import resolvers, specs
+from minicontainer.engine import parts, resolvers, specs
 from minicontainer.errors import InvalidArgument, KernelError, NotFound
 from minicontainer.images.directories import copy_attributes
 from minicontainer.kernel import files, trees
@@ -246,6 +246,7 @@ def make_spec(
     if container.copied:
         lowers = (f"{container.directory}/upper",)
     spec = specs.make_spec(config, container.id, container.directory, pid_of, lowers, mounts, etc)
+    spec = parts.without_mounts(spec, config.host_config.without)
     check(spec)
     return spec
 

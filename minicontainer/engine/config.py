@@ -142,7 +142,8 @@ class HostConfig(Record, names=pascal, json=_HOST_NAMES):
     """How the container stands on its host; numbers are bytes, and 0 means no limit.
 
     Args:
-        without: ours: the parts of the isolation that are left out: `probes`.
+        without: ours: the parts of the isolation that are left out: `parts`.
+        without_force: ours: also those without which the host changes.
     """
 
     binds: tuple[str, ...] = ()
@@ -214,6 +215,7 @@ class HostConfig(Record, names=pascal, json=_HOST_NAMES):
     auto_remove: bool = False
     runtime: str = ""
     without: tuple[str, ...] = ()
+    without_force: bool = False
 
 
 class NetworkingConfig(Record, names=pascal):

@@ -16,7 +16,7 @@ from minicontainer.engine import (
     health,
     log_drivers,
     merging,
-    probes,
+    parts,
     restarts,
     stops,
 )
@@ -49,7 +49,7 @@ def prepare(engine: Engine, asked: Json, name: str, platform: str) -> Container:
         NotFound: `No such image: …`.
         InvalidArgument: a field makes no sense.
     """
-    asked = probes.left_out(asked)
+    asked = parts.left_out(asked)
     image_id, rootfs, image_config = "", "", None
     layers: tuple[str, ...] = ()
     if asked.get("Rootfs"):

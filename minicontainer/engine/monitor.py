@@ -47,6 +47,7 @@ def main(asked: protocol.StartContainer, engine: Connection, clients: list[int])
         _explain(engine, asked.explain)
     if asked.hold:
         steps.hold(lambda event: _wait_for_engine(engine, event))
+    steps.leave_out(asked.without)
     steps.take(become_monitor)
     os.chdir("/")
     stdio = Stdio(tty=asked.tty, stdin=asked.open_stdin)

@@ -117,6 +117,7 @@ class StartContainer(Record):
         open_stdin: keep a standard input;  stdin_once: close it after the first client.
         explain: when a story began, by the wall clock in nanoseconds: send the events of the start;
             0 where nobody listens.
+        without: the steps to pass over.
         hold: wait before each step of the start for Proceed.
     """
 
@@ -130,6 +131,7 @@ class StartContainer(Record):
     log: LogOptions
     attached: tuple[AttachStreams, ...] = ()
     explain: int = 0
+    without: tuple[str, ...] = ()
     hold: bool = False
 
 

@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 
 from minicontainer import steps
-from minicontainer.engine import bundles, endpoints, health, probes, protocol, restarts
+from minicontainer.engine import bundles, endpoints, health, parts, probes, protocol, restarts
 from minicontainer.engine.errors_of_starts import explained
 from minicontainer.engine.monitor import read_exit
 from minicontainer.engine.spawning import Spawner
@@ -134,6 +134,7 @@ class Supervisor:
             log=engine.log_options(container),
             attached=tuple(streams for streams, _ in clients),
             explain=engine.traces.begun_ns(),
+            without=parts.steps_of(config.host_config.without),
             hold=engine.traces.hold_of(container.story) is not None,
         )
         monitor = steps.take(self.fork_monitor, message, [descriptor for _, descriptor in clients])
@@ -152,6 +153,8 @@ class Supervisor:
             if self.state_store.has(container.id):  # it was killed
                 self.clear_away(container)
             engine.networks.disconnect_container(container)
+            if "isolate-mounts" in config.host_config.without:
+                steps.take(probes.take_mounts_back, container.directory)
             raise
         self._running(container, monitor, started)
 

@@ -206,25 +206,37 @@ def held(flags: int) -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def in_network(netns_fd: int) -> Iterator[None]:
-    """Enter another network namespace for the block; only the calling thread moves.
+def in_namespace(fd: int, kind: Namespace) -> Iterator[None]:
+    """Enter another namespace for the block; only the calling thread moves.
 
     Args:
-        netns_fd: a descriptor of /proc/PID/ns/net.
+        fd: a descriptor of /proc/PID/ns/LINK.
+        kind: one that a thread may change by itself: network, uts, ipc, cgroup.
     Raises:
         KernelError: EPERM without CAP_SYS_ADMIN over it.
-    See: setns(2), network_namespaces(7).
+    See: setns(2).
     """
-    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    own = os.open(f"/proc/thread-self/ns/{kind.link}", os.O_RDONLY | os.O_CLOEXEC)
     try:
         # Inside the `try`, so that an interrupt right after it can't leave the thread there.
-        setns(netns_fd, BY_TYPE["network"])
+        setns(fd, kind)
         yield
     finally:
         try:
-            setns(own, BY_TYPE["network"])
+            setns(own, kind)
         finally:
             os.close(own)
+
+
+@contextmanager
+def in_network(netns_fd: int) -> Iterator[None]:
+    """Enter another network namespace for the block: see network_namespaces(7).
+
+    Args:
+        netns_fd: a descriptor of /proc/PID/ns/net.
+    """
+    with in_namespace(netns_fd, BY_TYPE["network"]):
+        yield
 
 
 def _objects(flags: int) -> str:

@@ -12,7 +12,7 @@ import sys
 import textwrap
 
 from minicontainer.cgroups import hierarchies
-from minicontainer.engine import probes
+from minicontainer.engine import measures
 from minicontainer.errors import NotFound
 from minicontainer.kernel import capabilities
 from minicontainer.learn import attributes
@@ -161,7 +161,7 @@ def _limits(pid: int) -> Values:
         **{f"cgroup {names or 'unified'}": group for _, names, group in groups},
         **{
             name: "; ".join(sorted(text.split("; "))) if name == "devices.list" else text
-            for name, text in probes.limits_of(pid, _LIMITS).items()
+            for name, text in measures.limits_of(pid, _LIMITS).items()
         },
     }
 

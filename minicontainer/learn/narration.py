@@ -41,6 +41,7 @@ _ENGINE: tuple[Step, ...] = (
     exec_process.become_exec_parent,
     Networks.connect_container,
     probes.look_for_leaks,
+    probes.take_mounts_back,
     monitor.watch_memory,
     operations.kill,
     Networks.disconnect_container,

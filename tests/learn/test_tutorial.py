@@ -26,7 +26,7 @@ SEEN = {
     "replay --lang en start.rec": r"1/\d+\. send-request",
     "replay --lang ru start.rec": r"1/\d+\. send-request",
     "diff host web": r"NAMESPACES[\s\S]*LIMITS[\s\S]*67108864[\s\S]*CAPABILITIES",
-    "--without pid": r"PID +USER[\s\S]* minicontainer [\s\S]*\d+ processes of the host: ",
+    "--without pid": r"PID +USER[\s\S]* minicontainer [\s\S]*processes of the\s+host\s+\(\d+\)",
     "--without memory": r"no limit but the host's own",
     "--without seccomp": r"Seccomp:\s+0",
     "--without user": r"0 +0 +4294967295",

@@ -267,7 +267,9 @@ def protect_paths(init: Init) -> None:
         os.close(filled)
     protect.make_readonly(init.root_fd, init.spec.linux.readonly_paths)
     if init.spec.linux.masked_paths:
-        protect.mask(init.root_fd, init.spec.linux.masked_paths, init.null_fd)
+        # without `enter-rootfs`, the host's is still there
+        null = init.null_fd if init.null_fd >= 0 else devices.open_null()
+        protect.mask(init.root_fd, init.spec.linux.masked_paths, null)
 
 
 @steps.needed_if(lambda spec: spec.root.readonly)
