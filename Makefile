@@ -57,7 +57,7 @@ check: setup ## Tell what this machine offers to containers, and how to get what
 lint: setup ## Run what checks the source alone: ruff, mypy, the house rules
 	@.venv/bin/python -m pytest tests/repository/test_lint.py tests/test_house_rules.py
 
-bench: rootfs ## Measure how fast containers start, beside runc and crun
+bench: rootfs ## Measure starts and the engine, beside runc, crun, dockerd and Podman
 	@$(say_sudo)
 	$(give_back)
 	for bench in tests/bench/bench_*.py; do $(SUDO) .venv/bin/python "$$bench"; done

@@ -89,11 +89,11 @@ class Machine:
         assert self._holder.stdout is not None
         assert self._holder.stdout.readline() == b"ready\n"
         children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children")
-        self._first = int(children.read_text())  # the host's number of its process 1
+        self.first = int(children.read_text())  # the host's number of its process 1
 
     def words(self, *command: str) -> list[str]:
         """Give the command line that runs a command in the machine."""
-        return ["nsenter", f"--target={self._first}", "--mount", "--net", "--pid", "--", *command]
+        return ["nsenter", f"--target={self.first}", "--mount", "--net", "--pid", "--", *command]
 
     def __call__(self, *command: str, stdin: str | None = None) -> Result:
         """Run a command to its end."""
@@ -118,7 +118,7 @@ class Machine:
 
     def path(self, path: str) -> Path:
         """Give a path of the machine as the host reaches it: its /run, and its /proc/PID."""
-        return Path(f"/proc/{self._first}/root{path}")
+        return Path(f"/proc/{self.first}/root{path}")
 
     def namespace(self, pid: int, kind: str) -> str:
         """Name the namespace of one of its processes, as the kernel does: pid:[4026531836]."""
