@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from minicontainer.engine.container import Container
     from minicontainer.engine.protocol import LogOptions
     from minicontainer.images.image import Image
+    from minicontainer.runtime.config.spec import Spec
     from minicontainer.steps import Event
 
 
@@ -197,6 +198,18 @@ class Engine:
         """Give the directories that hold a container's files, uppermost first."""
         upper = f"{container.directory}/upper"
         return (upper,) if container.copied else (upper, *self.lowers_of(container))
+
+    def spec_of(self, container: Container) -> Spec:
+        """Write the specification of a container's next start.
+
+        Raises:
+            InvalidArgument: a field makes no sense.
+            NotFound, Conflict: a container whose namespaces it shares is gone, or does not run.
+        """
+        return bundles.make_spec(
+            container, self.lowers_of(container), self.pid_of, self.volumes.mounts_of(container),
+            self.options.cgroup_parent, self.etc_directory(container),
+        )  # fmt: skip
 
     def etc_directory(self, container: Container) -> str:
         """Give the directory of the hosts, hostname and resolv.conf that a container shows.

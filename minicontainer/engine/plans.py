@@ -57,14 +57,10 @@ def plan_of(engine: Engine, container: Container) -> Json:
     ]
     links = container.config.host_config.links
     linked = endpoints.linked(links, engine.containers.find) if links else ()
-    spec = bundles.make_spec(
-        container, engine.lowers_of(container), engine.pid_of,
-        engine.volumes.mounts_of(container), engine.options.cgroup_parent,
-    )  # fmt: skip
     return {
         "Id": container.id,
         "Directory": container.directory,
-        "Spec": spec.to_json(),
+        "Spec": engine.spec_of(container).to_json(),
         "Files": bundles.etc_texts(container, linked, shown),
         "Networks": [place.to_json() for place in places],
         "Volumes": container.mounts,

@@ -116,12 +116,7 @@ class Supervisor:
             self.clear_away(container)
         container.story = engine.traces.current
         bundles.write_etc(container)
-        mounts = engine.volumes.mounts_of(container)
-        spec = bundles.make_spec(
-            container, engine.lowers_of(container), engine.pid_of, mounts,
-            engine.options.cgroup_parent, engine.etc_directory(container),
-        )  # fmt: skip
-        steps.take(bundles.write_bundle, container, spec)
+        steps.take(bundles.write_bundle, container, engine.spec_of(container))
         config = container.config
         message = protocol.StartContainer(
             id=container.id,

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from minicontainer import steps
-from minicontainer.learn import differences, script, script_process, script_words
+from minicontainer.learn import attributes, differences, script, script_process, script_words
 from minicontainer.runtime.child import init
 from tests.conftest import CHECKOUT, PATIENCE_S, wait_until
+from tests.learn.conftest import Engine as LearnEngine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,45 +43,31 @@ SETS = {
 }  # fmt: skip
 
 
+def within(engine: Engine) -> list[str]:
+    """Give the command that runs another on the engine's host: its network, its mounts."""
+    of = f"/proc/{engine.process.pid}/ns"
+    return ["nsenter", f"--net={of}/net", f"--mount={of}/mnt"]
+
+
 def seen(pid: int, identity: str, *paths: str) -> dict[str, dict[str, str]]:
-    """Look at a container's process; its name, number and directories are replaced by words.
+    """Look at a container's process; its names, numbers and directories are replaced by words.
 
     Args:
         identity: the container's ID, perhaps shortened.
         paths: directories of its own.
     """
-    tables = differences.look_at(pid)
-    tables["namespaces"] = {
-        kind: "the host's" if number in os.readlink(f"/proc/self/ns/{kind}") else "own"
-        for kind, number in tables["namespaces"].items()
-    }
-    lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
-    # "lowerdir+=": the engine gave the kernel the layers one by one
-    parts = [line.replace("lowerdir+", "lowerdir").split() for line in lines]
-    tables["mountinfo"] = {part[4]: " ".join([part[3], *part[5:]]) for part in parts}
-    assert len(tables["mountinfo"]) == len(lines)
+    tables = differences.look_at(pid, {**differences.TABLES, **attributes.MORE})
     words = ["nsenter", "-t", str(pid), "-n", "ip", "-o", "address"]
     tables["addresses"] = {
         f"{line.split()[1]} {line.split()[2]}": line.split(" ", 3)[3]
         for line in subprocess.check_output(words, text=True).splitlines()
         if "inet6" not in line  # the kernel's own, from the hardware address
     }
-    if tables["process"]["process IDs"] == str(pid):  # in the host's namespace
-        tables["process"].update({"process IDs": "", "session": "", "process group": ""})
-    return {
-        table: {
-            replaced(name, identity, *paths): replaced(value, identity, *paths)
-            for name, value in values.items()
-        }
-        for table, values in tables.items()
-    }
-
-
-def replaced(text: str, identity: str, *paths: str) -> str:
-    """Take a container's own names out of a text."""
-    for path in paths:
-        text = text.replace(path, "DIRECTORY")
-    return re.sub(f"{identity[:12]}[0-9a-f]*", "ID", text)
+    places = dict.fromkeys(paths, "DIRECTORY")
+    found = differences.portable(tables, {**places, identity: "ID", identity[:12]: "ID"})
+    lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
+    assert len(found["filesystems"]) == len(lines)  # no mount hides another
+    return found
 
 
 class ByHand:
@@ -99,7 +86,7 @@ class ByHand:
         assert found is not None
         self.id = found[1]
         with (self.base / "said").open("w") as said:
-            words = ["nsenter", f"--net=/proc/{engine.process.pid}/ns/net", "sh", str(file)]
+            words = [*within(engine), "sh", str(file)]
             self.process = subprocess.Popen(
                 words, stdin=subprocess.PIPE, stdout=said, stderr=said, cwd="/"
             )
@@ -131,7 +118,7 @@ class ByHand:
 
 def left(engine: Engine, identity: str) -> list[str]:
     """List what is left of a script's container on the host."""
-    inside = ["nsenter", f"--net=/proc/{engine.process.pid}/ns/net"]
+    inside = within(engine)
     links = subprocess.check_output([*inside, "ip", "-br", "link"], text=True).split()
     tables = subprocess.check_output([*inside, "nft", "list", "tables"], text=True)
     return [
@@ -153,14 +140,14 @@ def scripts(engine: Engine) -> Iterator[list[ByHand]]:
             one.end()
 
 
-@pytest.mark.parametrize("name", SETS)
-def test_it_is_the_engines_container(engine: Engine, scripts: list[ByHand], name: str) -> None:
-    """Namespaces, mounts, limits, links, ids, capabilities, …: all but DIFFERENCES is the same."""
-    options = SETS[name]
-    text = engine("explain", "--script", *options, *PROGRAM).output
-    if "-v" in options:  # a volume that the script fills is not the engine's
-        assert "by-hand-volume" not in engine("volume", "ls", "-q").output
-    by_hand = ByHand(engine, text)
+def compared(engine: Engine, scripts: list[ByHand], *options: str) -> dict[str, tuple[str, str]]:
+    """Make a container by hand, then by the engine; give what differs and should not.
+
+    Args:
+        scripts: gets the script that runs.
+        options: of `run`.
+    """
+    by_hand = ByHand(engine, engine("explain", "--script", *options, *PROGRAM).output)
     scripts.append(by_hand)
     (work,) = (engine.base / "data").glob("by-hand.*")
     volumes = [str(path) for path in work.glob("volume*")]
@@ -177,9 +164,73 @@ def test_it_is_the_engines_container(engine: Engine, scripts: list[ByHand], name
         for one in differences.between(engines, mine)
         if one.left != one.right
     }
-    assert {key: found[key] for key in found if key not in script.DIFFERENCES} == {}
-    if name != "privileged":  # the control: a difference is seen
+    if "--privileged" not in options:  # the control: a difference is seen
         assert found["seccomp", "system call filter"] == ("filter", "off")
+    return {": ".join(key): found[key] for key in found if key not in script.DIFFERENCES}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_it_is_the_engines_container(engine: Engine, scripts: list[ByHand], name: str) -> None:
+    """Namespaces, mounts, limits, links, ids, capabilities, …: all but DIFFERENCES is the same."""
+    assert compared(engine, scripts, *SETS[name]) == {}
+
+
+def test_networks_of_users_and_of_others(engine: Engine, scripts: list[ByHand]) -> None:
+    """A network with an address of one's own, an internal one; another container's namespaces."""
+    engine("network", "create", "--subnet", "10.77.0.0/24", "own")
+    engine("network", "create", "--internal", "inner")
+    engine("run", "-d", "--name", "other", "--net", "none", *PROGRAM)
+    try:
+        assert compared(engine, scripts, "--net", "own", "--ip", "10.77.0.9") == {}
+        assert compared(engine, scripts, "--net", "inner") == {}
+        assert compared(engine, scripts, "--net", "container:other", "--ipc", "host") == {}
+    finally:
+        engine("rm", "-f", "other")
+        engine("network", "rm", "own", "inner")
+
+
+def test_links_of_the_image_do_not_lead_out(engine: Engine, scripts: list[ByHand]) -> None:
+    """An absolute link, and one that goes up too far: both stay in the root, as in the engine's."""
+    out = f"/{engine.base.name}-out"
+    make = f"ln -s /run/../../..{out}/file /etc/link; ln -s ../../../..{out} /deep"
+    engine("run", "--name", "maker", "--net", "none", "busybox", "sh", "-c", make)
+    engine("commit", "maker", "links")
+    engine("rm", "maker")
+    options = ("--net", "none", "-v", "/etc/hostname:/etc/link", "-v", "/srv:/deep/volume")
+    text = engine("explain", "--script", *options, "links", *PROGRAM[1:]).output
+    by_hand = ByHand(engine, text)
+    scripts.append(by_hand)
+    mounted = differences.look_at(by_hand.pid)["mounts"]
+    assert by_hand.end() == 143
+    assert {f"{out}/file", f"{out}/volume"} <= mounted.keys()
+    assert not Path(out).exists()
+
+
+class OfV2(LearnEngine):
+    """An engine that sees cgroup v2 alone, as most hosts have it; commands see the same."""
+
+    def __init__(self) -> None:
+        alone = 'umount -l /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; exec "$@"'
+        super().__init__(("unshare", "--mount", "sh", "-c", alone, "sh"))
+
+    def words(self, *words: str) -> list[str]:
+        """Write a command line that runs on the engine's host."""
+        return [*within(self), *super().words(*words)]
+
+
+def test_on_cgroup_v2(scripts: list[ByHand]) -> None:
+    """The cgroup is one directory, and the container has a cgroup namespace."""
+    if os.geteuid() != 0:
+        pytest.skip("an engine needs root")
+    engine = OfV2()
+    try:
+        assert compared(engine, scripts, "--net", "none", "--read-only") == {}
+        assert "unshare --cgroup" in engine("explain", "--script", *PROGRAM).output
+    finally:
+        for one in scripts:
+            if one.process.poll() is None:
+                one.end()
+        engine.close()
 
 
 def test_the_reference_lists_the_differences() -> None:
@@ -204,7 +255,7 @@ def test_ctrl_c_and_the_programs_end(engine: Engine, scripts: list[ByHand]) -> N
     file = engine.base / "script"
     file.write_text(text)
     done = subprocess.run(
-        ["nsenter", f"--net=/proc/{engine.process.pid}/ns/net", "sh", str(file)],
+        [*within(engine), "sh", str(file)],
         input="said\n", capture_output=True, text=True, timeout=PATIENCE_S,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (7, "said\n", "")
@@ -221,7 +272,7 @@ def test_a_failure_takes_all_back(engine: Engine) -> None:
     file = engine.base / "broken"
     file.write_text(broken.replace('chmod --reference="${layers%%:*}"', "chmod 755"))
     done = subprocess.run(
-        ["nsenter", f"--net=/proc/{engine.process.pid}/ns/net", "sh", str(file)],
+        [*within(engine), "sh", str(file)],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S,
     )  # fmt: skip
     assert done.returncode == 1
