@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from minicontainer.cli.client import send_request  # noqa: E402  (the path is set above)
-from minicontainer.learn import narration, script_words  # noqa: E402
+from minicontainer.learn import narration, phrases, script_words  # noqa: E402
 
 LEARN = ROOT / "minicontainer" / "learn"
 HEADER = {"MIME-Version": "1.0", "Content-Type": "text/plain; charset=UTF-8",
@@ -32,9 +32,10 @@ HEADER = {"MIME-Version": "1.0", "Content-Type": "text/plain; charset=UTF-8",
 
 
 def texts() -> dict[str, str]:
-    """Give the English text of every step that a story can have, in their order."""
+    """Give the English text of every step that a story can have, in their order, and phrases."""
     narration.know(send_request)
-    return {name: "\n".join(narration.reason_of(name)) for name in narration.known_steps()}
+    told = {name: "\n".join(narration.reason_of(name)) for name in narration.known_steps()}
+    return told | phrases.all_phrases()
 
 
 KINDS = ((LEARN / "languages", texts), (LEARN / "script_languages", script_words.texts))

@@ -109,6 +109,14 @@ STORY_FLAGS = (
     Flag(name="record", metavar="FILE", help="keep the kernel events, for `minicontainer replay`"),
     Flag(name="lang", metavar="LANG", help="the language of --explain: en, ru; by the locale"),
 )  # fmt: skip
+# What makes a start wait before each step, and the commands that have steps of a start.
+STEP_FLAGS = (
+    toggle("step", "", "wait before each step of the start: read, look, go on, or undo all"),
+    Flag(name="until", metavar="STEP", help="--step, but the first one to wait is this"),
+    toggle("predict", "", "--step, and ask what each step will change"),
+)
+_WITH_STEPS = ("run", "create", "start")
+_TELLING = ("explain", "json", "record", "without", "step")
 _WITH_STORY = ("run", "create", "start", "stop", "restart", "kill", "rm", "exec", "pull", "update")
 
 
@@ -175,6 +183,12 @@ class Command:
         parts = (PROGRAM, name, "[OPTIONS]" if self.flags else "", self.takes)
         return " ".join(part for part in parts if part)
 
+    def story_flags(self, name: str) -> tuple[Flag, ...]:
+        """Give the options that have a command tell what it does."""
+        verb = name.rpartition(" ")[2]
+        steps = STEP_FLAGS if verb in _WITH_STEPS else ()
+        return (*STORY_FLAGS, *steps) if verb in _WITH_STORY else ()
+
     def __call__(self, name: str, argv: list[str], session: Session) -> int:
         """Parse the rest of the command line, and do what it says.
 
@@ -184,7 +198,7 @@ class Command:
             session: the environment and the engine.
         """
         tells = name.rpartition(" ")[2] in _WITH_STORY
-        flags = (*self.flags, *(STORY_FLAGS if tells else ()), *ROOT_FLAGS)
+        flags = (*self.flags, *self.story_flags(name), *ROOT_FLAGS)
         try:
             values, args, given = parse(flags, argv, self.options_first)
         except InvalidArgument as error:
@@ -194,9 +208,10 @@ class Command:
             if value := values.pop(flag.dest):
                 session.options[flag.dest] = value
         self._check_number(name, len(args))
+        if "step" in values:  # each of the other two says it as well
+            values["step"] = bool(values["step"] or values["until"] or values["predict"])
         asked = Asked(values, args, given, session, argv)
-        without = getattr(asked, "without", None)
-        if tells and (asked.explain or asked.json or asked.record or without):
+        if tells and any(getattr(asked, name, None) for name in _TELLING):
             from minicontainer.cli import stories  # only who asks for it pays for it
 
             with stories.told(asked, name):

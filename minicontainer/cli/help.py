@@ -29,6 +29,8 @@ def text_of(command: Command, name: str, columns: int) -> str:
         lines += ["", "Aliases:", "  " + ", ".join(f"{PROGRAM} {word}" for word in row.spellings)]
     if command.flags:
         lines += ["", "Options:", *options_text(command.flags, columns)]
+    if story := command.story_flags(name):
+        lines += ["", "What it does to the kernel:", *options_text(story, columns)]
     return "\n".join(lines) + "\n"
 
 

@@ -17,7 +17,7 @@ import select
 
 from minicontainer.cli import interrupts
 from minicontainer.cli.exits import EXIT_FAILED, Exit
-from minicontainer.contexts import contextmanager, suppress
+from minicontainer.contexts import ExitStack, contextmanager, suppress
 from minicontainer.kernel import signals
 
 TYPE_CHECKING = False
@@ -279,14 +279,23 @@ def _wakeups(proxied: bool, tty: bool) -> Iterator[int]:
 
 
 @contextmanager
-def raw_terminal(wanted: bool) -> Iterator[None]:
-    """Pass every key on as it is, meanwhile, if standard input is a terminal."""
-    if not wanted or not os.isatty(0):
-        yield
-        return
-    from minicontainer.kernel import terminal  # only a terminal pays for it
+def raw_terminal(
+    wanted: bool, begin: Callable[[], None] = lambda: None, late: bool = False
+) -> Iterator[None]:
+    """Pass every key on as it is, meanwhile, if standard input is a terminal.
 
-    with terminal.raw_mode(0):
+    Args:
+        begin: called first; *late*: a prompt needs the terminal as it is until that has returned.
+    """
+    if late:
+        begin()
+    with ExitStack() as stack:
+        if wanted and os.isatty(0):
+            from minicontainer.kernel import terminal  # only a terminal pays for it
+
+            stack.enter_context(terminal.raw_mode(0))
+        if not late:
+            begin()
         yield
 
 

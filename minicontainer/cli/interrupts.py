@@ -52,13 +52,15 @@ class Notice:
         raise Interrupted(number)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, wanted: bool = True) -> Iterator[None]:
         """Let no signal in while something is half done.
 
+        Args:
+            wanted: False where the engine undoes by itself what is half done: `--step`.
         Raises:
             Interrupted: one came meanwhile.
         """
-        self._holds = True
+        self._holds = wanted
         try:
             yield
         finally:

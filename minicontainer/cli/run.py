@@ -86,15 +86,16 @@ def _run(asked: Asked, body: dict[str, Any]) -> int:
     with ExitStack() as terminal:
         try:
             with interrupts.noticed() as notice:
-                with notice.held():
+                with notice.held(not asked.step):
                     made.append(make(asked, body))
                 if asked.detach:
                     sys.stdout.write(f"{made[0]}\n")  # first: it is there, even if its start fails
                     asked.session.client.post(path_of(made[0], "start"))
                     return 0
-                is_typed_in = asked.tty and body["AttachStdin"]
-                terminal.enter_context(hijack.raw_terminal(is_typed_in))
-                stays.start(made[0])
+                raw = hijack.raw_terminal(
+                    asked.tty and body["AttachStdin"], lambda: stays.start(made[0]), asked.step
+                )
+                terminal.enter_context(raw)
         except interrupts.Interrupted as interrupt:
             terminal.close()
             _take_back(asked, made)
@@ -108,7 +109,7 @@ def _take_back(asked: Asked, made: list[str]) -> None:
     """Remove what was made before a signal came, if it was to be removed in the end."""
     left = "nothing was left behind"
     for identity in made:
-        if asked.rm:
+        if asked.rm or asked.step:
             with suppress(EngineError, Lost):  # it has removed itself
                 asked.session.client.delete(path_of(identity), {"force": True, "v": True})
         else:

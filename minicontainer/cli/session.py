@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minicontainer.cli.flags import ROOT_FLAGS, Flag, toggle
+from minicontainer.cli.flags import PROGRAM, ROOT_FLAGS, Flag, toggle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +49,14 @@ class Session:
         from minicontainer.cli import hosts
 
         return hosts.find(self.options, self.environ)
+
+    @property
+    def invocation(self) -> str:
+        """Write how another command is typed that shall reach the same engine."""
+        if not self.address.own:
+            return f"{PROGRAM} -H {self.address.url}"
+        given = ((flag.name, self.options.get(flag.dest)) for flag in ROOT_FLAGS)
+        return " ".join((PROGRAM, *(f"--{name} {value}" for name, value in given if value)))
 
     @property
     def client(self) -> Client:

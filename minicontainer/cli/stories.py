@@ -1,4 +1,4 @@
-"""`--explain` and `--record`: what a command makes the kernel do, told while it happens.
+"""`--explain`, `--step` and `--record`: what a command makes the kernel do, told while it happens.
 
 The command names a story in a header of its requests, and a thread reads the story's events from
 the engine: those of engine, monitor and init. The requests themselves are told by this client.
@@ -15,10 +15,13 @@ import threading
 from contextlib import ExitStack, contextmanager
 
 from minicontainer import jsontext, steps
+from minicontainer.cli import stepping
 from minicontainer.cli.client import Client, EngineError, Lost, send_request
 from minicontainer.cli.exits import EXIT_ENGINE, Exit
 from minicontainer.cli.output import say, tell
+from minicontainer.cli.stepping import Stepper
 from minicontainer.contexts import suppress
+from minicontainer.errors import Error
 from minicontainer.learn import narration
 from minicontainer.learn.explain import Explainer
 from minicontainer.learn.recording import Recorder
@@ -50,8 +53,10 @@ def told(asked: Asked, name: str) -> Iterator[None]:
     if asked.lang and asked.lang not in narration.languages():
         known = ", ".join(narration.languages())
         raise Exit(f"--lang {asked.lang}: there are {known}", EXIT_ENGINE, prefix=True)
+    lang = asked.lang or narration.language(asked.session.environ)
     with ExitStack() as stack:
-        listeners = list(_listeners(asked, name, stack))
+        listeners = list(_listeners(asked, name, lang, stack))
+        stepper = next((one for one in listeners if isinstance(one, Stepper)), None)
         lock = threading.Lock()
         narration.know(send_request)
 
@@ -62,19 +67,37 @@ def told(asked: Asked, name: str) -> Iterator[None]:
 
         session = asked.session
         story = os.urandom(8).hex()
-        reader = _Reader(Client(session.address, session.engine_starter), story, hear)
+        reader = _Reader(Client(session.address, session.engine_starter), story, hear, stepper)
         stack.callback(reader.finish)
         steps.listen(hear, "client", reader.begun_ns)
         stack.callback(steps.listen, None, "client")
         session.client.headers[HEADER] = story
         if getattr(asked, "without", None):  # the report comes before what the program prints
             session.started = lambda: reader.wait_for("start-program")
-        yield
+        if stepper is None:
+            yield
+            return
+        session.started = lambda: reader.wait_for("run-program")
+        stepper.interruptible(stack)
+        try:
+            yield
+        except (Error, OSError, KeyboardInterrupt):
+            if stepper.aborted:
+                raise stepper.farewell() from None
+            raise
 
 
-def _listeners(asked: Asked, name: str, stack: ExitStack) -> Iterator[Listener]:
-    lang = asked.lang or narration.language(asked.session.environ)
-    if asked.json:
+def _listeners(asked: Asked, name: str, lang: str, stack: ExitStack) -> Iterator[Listener]:
+    if getattr(asked, "step", False):
+        stepping.check(asked, lang)
+        out = stepping.out_of(stack)
+        level = "full" if asked.explain == "full" else "calls"
+        explainer = Explainer(out, level, lang)
+        stepper = Stepper(asked, explainer, out, lang)
+        stack.callback(stepper.close)
+        stack.callback(explainer.finish)
+        yield stepper
+    elif asked.json:
         yield _print_json
     elif asked.explain:
         explainer = Explainer(sys.stderr, asked.explain, lang)
@@ -123,12 +146,13 @@ def _opened(path: str) -> TextIO:
 class _Reader:
     """Reads a story's events in a thread of its own, until the engine ends it."""
 
-    def __init__(self, client: Client, story: str, hear: Listener) -> None:
-        self._client = client
+    def __init__(self, client: Client, story: str, hear: Listener, stepper: Stepper | None) -> None:
+        self._client = Client(client.address)  # an engine that is gone is not started again
         self._path = f"/minicontainer/traces/{story}"
         self._hear = hear
+        self._stepper = stepper
         try:
-            response = client.request("GET", self._path)
+            response = client.request("GET", self._path, {"step": stepper is not None})
         except EngineError:
             raise Exit(
                 f"the engine at {client.address.url} can't tell what it does: it is not "
@@ -143,8 +167,12 @@ class _Reader:
         self._thread.start()
 
     def _read(self, response: Response) -> None:
-        with suppress(Lost, OSError):  # the engine is gone: the command itself says so
+        with suppress(Lost, EngineError, OSError):  # the command itself says what happened
             for message in response.messages():
+                if self._stepper is not None and message.get("waiting"):
+                    begin = self._stepper.decide(_event(message), message.get("container", ""))
+                    self._client.post(f"{self._path}/continue", None, {"Abort": not begin})
+                    continue
                 self._hear(_event(message))
                 with self._news:
                     self._begun.add(message.get("step", ""))
@@ -159,7 +187,9 @@ class _Reader:
             self._news.wait_for(lambda: step in self._begun or self._over, _PATIENCE_S)
 
     def finish(self) -> None:
-        """Wait for the events that are still on their way."""
+        """Wait for the events that are still on their way; no step waits any more."""
+        if self._stepper is not None:
+            self._stepper.wake()
         with suppress(EngineError, Lost, OSError):
             self._client.delete(self._path)
         self._thread.join(_PATIENCE_S)

@@ -74,10 +74,16 @@ def connected(
     session = hijack.Session(
         stream, tty, stdin, keys, resize, forward if getattr(asked, "sig_proxy", True) else None
     )
-    with hijack.raw_terminal(tty and stdin):
+
+    def start() -> None:
         if begin:
             client.post(f"{path}/start", {"detachKeys": keys})
-        elif tty and sys.stdout.isatty():  # another size first: the program then draws its screen
+
+    late = getattr(asked, "step", False)
+    with hijack.raw_terminal(tty and stdin, start, late):
+        if (
+            not begin and tty and sys.stdout.isatty()
+        ):  # another size first: the program then draws its screen
             rows, columns = hijack.console_size()
             resize(rows + 1, columns + 1)
         session.follow_window()

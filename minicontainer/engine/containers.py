@@ -244,7 +244,7 @@ class Containers:
                 container.state.status = "removing"
                 container.state.stopped = True
             try:
-                steps.take(bundles.discard_directory, container, self._engine.trash)
+                steps.take_back(bundles.discard_directory, container, self._engine.trash)
             except Error:
                 with container.changed:
                     container.state.status = "dead" if before == "dead" else before

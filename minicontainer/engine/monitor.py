@@ -48,10 +48,10 @@ def main(asked: protocol.StartContainer, engine: Connection, clients: list[int])
     if asked.hold:
         steps.hold(lambda event: _wait_for_engine(engine, event))
     steps.leave_out(asked.without)
-    steps.take(become_monitor)
-    os.chdir("/")
-    stdio = Stdio(tty=asked.tty, stdin=asked.open_stdin)
     try:
+        steps.take(become_monitor)
+        os.chdir("/")
+        stdio = Stdio(tty=asked.tty, stdin=asked.open_stdin)
         container = _create(asked, stdio)
     except (Error, OSError) as error:
         _report(engine, failure(error))
@@ -143,13 +143,15 @@ class _Monitor:
     def run(self) -> None:
         """Start the program when the engine says so; stay until it ends."""
         engine = self._engines[0]
-        _report(engine, protocol.Created(pid=self._container.pid))
-        # listening before the program runs: an engine that is killed now finds the container
-        self._listener = protocol.listen_at(self._asked.socket)
-        # while the engine connects the network: it costs the start nothing, and misses nothing
-        with suppress(Error, OSError):  # without a memory controller
-            self._oom = steps.take(watch_memory, self._container.cgroup)
         try:
+            if held := steps.held():  # one step waits at a time
+                self._watch_memory()
+            _report(engine, protocol.Created(pid=self._container.pid))
+            # listening before the program runs: an engine that is killed now finds the container
+            self._listener = protocol.listen_at(self._asked.socket)
+            # while the engine connects the network: it costs the start nothing, and misses nothing
+            if not held:
+                self._watch_memory()
             received = engine.receive()
             if received is None or not isinstance(received[0], protocol.Proceed):
                 self._give_up()
@@ -163,6 +165,14 @@ class _Monitor:
         _report(engine, protocol.Started(pid=self._container.pid, at_ns=self._started_ns))
         self._watch()
         self._end()
+
+    def _watch_memory(self) -> None:
+        try:
+            self._oom = steps.take(watch_memory, self._container.cgroup)
+        except Aborted:
+            raise
+        except (Error, OSError):  # without a memory controller
+            return
 
     def _give_up(self) -> NoReturn:
         """Take all back: the engine is gone, or could not connect the network."""

@@ -149,7 +149,7 @@ class Supervisor:
                 self.clear_away(container)
             engine.networks.disconnect_container(container)
             if "isolate-mounts" in config.host_config.without:
-                steps.take(probes.take_mounts_back, container.directory)
+                steps.take_back(probes.take_mounts_back, container.directory)
             raise
         self._running(container, monitor, started)
 
@@ -305,7 +305,7 @@ class Supervisor:
             self.clear_away(container)
             exited = read_exit(container.directory)
             self._exited(container, exited or protocol.Exited(status=_KILLED, at_ns=time.time_ns()))
-        steps.take(self._engine.networks.disconnect_container, container)
+        steps.take_back(self._engine.networks.disconnect_container, container)
         with container.changed:
             container.monitor = None
             container.changed.notify_all()

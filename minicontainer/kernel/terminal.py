@@ -115,6 +115,30 @@ def raw_mode(fd: int) -> Iterator[None]:
             _steadily(lambda: termios.tcsetattr(fd, termios.TCSADRAIN, before))
 
 
+@contextmanager
+def line_mode(fd: int) -> Iterator[None]:
+    """Read whole lines during the block, as they are edited; Ctrl-C ends a line, as a character.
+
+    So one reader gets both, and no signal interrupts it in the middle of something else.
+
+    Raises:
+        OSError: EIO: the terminal has hung up.
+    """
+    before = _steadily(lambda: termios.tcgetattr(fd))
+    mode = [*before[: tty.CC], [*before[tty.CC]]]
+    mode[tty.IFLAG] |= termios.ICRNL
+    mode[tty.OFLAG] |= termios.OPOST | termios.ONLCR
+    mode[tty.LFLAG] |= termios.ICANON | termios.ECHO | termios.ECHOE | termios.ECHOK
+    mode[tty.LFLAG] &= ~termios.ISIG
+    mode[tty.CC][termios.VEOL2] = mode[tty.CC][termios.VINTR]
+    _steadily(lambda: termios.tcsetattr(fd, termios.TCSADRAIN, mode))
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # it has hung up meanwhile
+            _steadily(lambda: termios.tcsetattr(fd, termios.TCSADRAIN, before))
+
+
 def _steadily(call: Callable[[], T]) -> T:
     """Call a function that works on a terminal, whatever this process and the terminal go through.
 

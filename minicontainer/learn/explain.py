@@ -40,7 +40,8 @@ class Explainer:
     def __init__(self, out: TextIO, level: str = "full", lang: str = "en") -> None:
         self._out = out
         self._lang = lang
-        self._level = level
+        self.level = level  # of what comes
+        self.thorough = False  # whether each reason is told whole, whatever the level
         self._headings: dict[str, int] = {}  # the number of each step
         self._current: Event | None = None  # the first event of the step that is being told
         self._calls = Calls()
@@ -53,7 +54,7 @@ class Explainer:
             self._current = event
             self._calls.forget()
             self._begin_step(event)
-        if event.call and self._level == "full":
+        if event.call and self.level == "full":
             self._print_call(event)
         elif event.call:
             self._held.append(event)
@@ -68,7 +69,7 @@ class Explainer:
 
     def _begin_step(self, event: Event) -> None:
         known = self._headings.get(event.step)
-        if self._level == "steps":
+        if self.level == "steps":
             return  # its line comes when it is known how long it took
         if known is not None:
             self._out.write(f"\n(back in {known}. {event.step})\n")
@@ -81,16 +82,18 @@ class Explainer:
             self._out.write(f"   {line}".rstrip() + "\n")
 
     def _reason(self, step: str) -> list[str]:
-        if self._level == "full":
+        if self.level == "full":
             return reason_of(step, self._lang)
+        if self.thorough:
+            return _wrapped(reason_of(step, self._lang))
         return textwrap.wrap(summary_of(step, self._lang), _WIDTH - 3)
 
     def _end_step(self, now: int) -> None:
         held, self._held = self._held, []
-        if self._level == "calls":
+        if self.level == "calls":
             for act in fold(held):
                 self._print_act(act)
-        elif self._level == "steps" and self._current is not None:
+        elif self.level == "steps" and self._current is not None:
             self._print_step(self._current, now)
 
     def _print_step(self, event: Event, now: int) -> None:
@@ -134,6 +137,16 @@ class Explainer:
         if event.shell:
             command = event.shell.rstrip().replace("\n", "\n       ")
             self._out.write(f"     $ {short_ids(command)}\n")
+
+
+def _wrapped(lines: list[str]) -> list[str]:
+    """Wrap paragraphs; the lines of a list or a drawing, which are indented, stay as they are."""
+    found: list[str] = []
+    for paragraph in "\n".join(lines).split("\n\n"):
+        drawn = any(line.startswith(" ") for line in paragraph.splitlines())
+        found += paragraph.splitlines() if drawn else textwrap.wrap(paragraph, _WIDTH - 3)
+        found.append("")
+    return found[:-1]
 
 
 def _counts(act: Act) -> list[str]:

@@ -100,7 +100,7 @@ def reason_of(name: str, lang: str = "en") -> list[str]:
     lines = (inspect.getdoc(step) or "").splitlines()
     end = next((i for i, line in enumerate(lines) if _SECTION.match(line)), len(lines))
     text = "\n".join(lines[:end]).rstrip()
-    return (translated(name, text, lang) if lang != "en" else text).splitlines()
+    return translated(name, text, lang).splitlines()
 
 
 def translated(name: str, text: str, lang: str, catalogs: str = _CATALOGS) -> str:
@@ -110,6 +110,8 @@ def translated(name: str, text: str, lang: str, catalogs: str = _CATALOGS) -> st
         name: of the text, in the catalog.
         catalogs: the directory of the catalogs.
     """
+    if lang == "en":
+        return text
     msgid, msgstr = _catalog(lang, catalogs).get(name, ("", ""))
     return msgstr if msgid == text and msgstr else text
 
