@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from minicontainer.engine import bundles, endpoints, network_plans
+from minicontainer.engine import bundles, endpoints, network_plans, parts
 from minicontainer.record import Record
 
 TYPE_CHECKING = False
@@ -64,6 +64,7 @@ def plan_of(engine: Engine, container: Container) -> Json:
         "Files": bundles.etc_texts(container, linked, shown),
         "Networks": [place.to_json() for place in places],
         "Volumes": container.mounts,
+        "Without": parts.steps_of(container.config.host_config.without),
     }
 
 

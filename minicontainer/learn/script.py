@@ -126,7 +126,8 @@ def _unshare(plan: Plan) -> Iterator[str]:
     lead = f"nsenter {' '.join(joined)} " if joined else ""
     yield from comment(say("stdin", plan.lang))
     yield "exec 3<&0"
-    yield f"{lead}unshare {' '.join(new)} --propagation unchanged --fork --kill-child \\"
+    end = " --kill-child" if "die-with-parent" in plan.steps else ""
+    yield f"{lead}unshare {' '.join(new)} --propagation unchanged --fork{end} \\"
     yield '    sh "$0" first <&3 3<&- 4>"$work/ready" &'
     yield "child=$!"
     yield "exec 3<&-"
@@ -135,12 +136,11 @@ def _unshare(plan: Plan) -> Iterator[str]:
 def _first(plan: Plan) -> Iterator[str]:
     yield ""
     yield "first() {"
-    yield from heading("join-cgroups", plan.lang)
-    yield from indented(host.join_cgroups(plan))
+    yield from _taken(plan, "join-cgroups", host.join_cgroups)
     yield from comment(say("number", plan.lang), "    ")
     yield "    read -r pid _ </proc/self/stat"
     yield "    export pid"
-    if plan.spec.new_namespace("cgroup"):
+    if "unshare-cgroup" in plan.steps:
         yield from heading("unshare-cgroup", plan.lang)
         yield '    exec unshare --cgroup sh "$0" inside'
     else:
@@ -215,8 +215,7 @@ def _inside(plan: Plan) -> Iterator[str]:
     for step in steps.chosen(init.RECIPE, plan.spec):
         name = steps.step_name(step)
         if name in INSIDE:
-            yield from heading(name, plan.lang)
-            yield from indented(INSIDE[name](plan))
+            yield from _taken(plan, name, INSIDE[name])
         elif name in CANNOT:
             yield from heading(name, plan.lang)
             yield from cannot(name, plan.lang)
@@ -224,6 +223,23 @@ def _inside(plan: Plan) -> Iterator[str]:
     yield from comment(say("last", plan.lang), "    ")
     yield from indented(process.last_line(plan))
     yield "}"
+
+
+def _taken(plan: Plan, name: str, commands: Commands) -> Iterator[str]:
+    """Write a step: its name, its reason, and its commands, unless `--without` leaves them out."""
+    yield from heading(name, plan.lang)
+    if name in plan.left_out:
+        yield from comment(f"{say('left-out', plan.lang)} {name}", "    ")
+    else:
+        yield from indented(commands(plan))
+
+
+def _pivot(plan: Plan) -> Iterator[str]:
+    yield from comment(say("pivot", plan.lang))
+    yield "# shellcheck disable=SC2016 # the inner shell expands it"
+    yield 'nsenter --target "$pid" --mount \\'
+    yield '    sh -c \'cd "$1" && exec pivot_root . .\' sh "$root"'
+    yield 'umount --namespace "$pid" --lazy /'
 
 
 def _enter(plan: Plan) -> Iterator[str]:
@@ -240,12 +256,7 @@ def _enter(plan: Plan) -> Iterator[str]:
         yield from heading("set-oom-score", plan.lang)
         score = plan.spec.process.oom_score_adj
         yield f'    echo {score} >"/proc/$pid/oom_score_adj"'
-    yield from heading("enter-rootfs", plan.lang)
-    yield from comment(say("pivot", plan.lang), "    ")
-    yield "    # shellcheck disable=SC2016 # the inner shell expands it"
-    yield '    nsenter --target "$pid" --mount \\'
-    yield '        sh -c \'cd "$1" && exec pivot_root . .\' sh "$root"'
-    yield '    umount --namespace "$pid" --lazy /'
+    yield from _taken(plan, "enter-rootfs", _pivot)
     yield from heading("start-program", plan.lang)
     yield from comment(say("go", plan.lang), "    ")
     yield '    echo go >"$work/gate"'

@@ -9,11 +9,13 @@ import os
 import shlex
 import textwrap
 
+from minicontainer import steps
 from minicontainer.engine.plans import NetworkPlan
 from minicontainer.errors import InvalidArgument, Unsupported
 from minicontainer.learn import narration
 from minicontainer.learn.script_words import say
 from minicontainer.network.networks import Endpoint
+from minicontainer.runtime.child import init
 from minicontainer.runtime.config.spec import Mount, Spec
 
 TYPE_CHECKING = False
@@ -32,6 +34,9 @@ class Plan:
         answer: the engine's, of GET /minicontainer/plans/NAME.
         gone: directories of volumes that were made for the plan, and are removed with it.
         lang: the language of the comments.
+    Attributes:
+        left_out: the names of steps that `--without` leaves out.
+        steps: the names of those that the first process takes.
     Raises:
         Unsupported: no script can make this container.
     """
@@ -47,6 +52,9 @@ class Plan:
             for one in answer["Networks"]
         ]
         self.gone = tuple(gone)
+        self.left_out: tuple[str, ...] = tuple(answer["Without"])
+        recipe = map(steps.step_name, steps.chosen(init.RECIPE, self.spec))
+        self.steps = {name for name in recipe if name not in self.left_out}
         parent = (self.spec.linux.cgroups_path or "/minicontainer/x").rpartition("/")[0]
         self.group = f"{parent}/{self.id}"
         if self.spec.has_namespace("user"):

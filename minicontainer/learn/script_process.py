@@ -6,18 +6,17 @@ own any more: it waits until the root has changed, and becomes the program.
 
 from __future__ import annotations
 
-from minicontainer import steps
 from minicontainer.learn import narration
 from minicontainer.learn.script_plan import cannot, comment, quoted
-from minicontainer.runtime.child import init, programs
-from minicontainer.runtime.config.spec_process import RLIMIT_INFINITY
+from minicontainer.learn.script_words import say
+from minicontainer.runtime.child import programs
+from minicontainer.runtime.config.spec_process import RLIMIT_INFINITY, Capabilities
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from minicontainer.learn.script_plan import Plan
-    from minicontainer.runtime.config.spec_process import Capabilities
 
 # The steps of the recipe that are words of the last line, in its order, and their commands.
 LAST = {
@@ -45,36 +44,34 @@ def find_home(plan: Plan) -> Iterator[str]:
 def last_line(plan: Plan) -> Iterator[str]:
     """Write the chain, and what its words are for."""
     process = plan.spec.process
-    wanted = [
-        name
-        for name in LAST
-        if not (name == "start-session" and process.terminal)
-        and not ("rlimits" in name and not process.rlimits)
-        and not (name == "forbid-new-privileges" and not process.no_new_privileges)
-    ]
     told: set[str] = set()
-    for name in wanted:
-        if (command := LAST[name]) not in told:
+    for name in LAST:
+        command = LAST[name]
+        if name == "start-session" and process.terminal:
+            continue
+        if name in plan.steps and command not in told:
             told.add(command)
             yield from comment(f"{command}: {narration.summary_of(name, plan.lang)}")
+        elif name in plan.left_out:
+            yield from comment(f"{command}: {say('left-out', plan.lang)} {name}")
     if process.terminal:
         yield from cannot("open-terminal", plan.lang, "")
-    lead = "exec " if process.terminal else "exec setsid "
-    rights = _rights(plan)
-    first, *others = [*_limits(plan), *rights]
+    alone = "start-session" in plan.steps and not process.terminal
+    first, *others = [*_limits(plan), *_rights(plan)]
     yield "# shellcheck disable=SC2016 # the inner shell expands it"
-    yield f"{lead}{first} \\"
+    yield f"exec {'setsid ' if alone else ''}{first} \\"
     yield from (f"    {part} \\" for part in others)
-    yield "    env -i --default-signal \\"
+    yield f"    env -i{' --default-signal' if 'reset-signals' in plan.steps else ''} \\"
     yield from (f"    {quoted(setting)} \\" for setting in _environment(plan))
-    if init.find_home in steps.chosen(init.RECIPE, plan.spec):
+    if "find-home" in plan.steps:
         yield '    "HOME=$home" \\'
     yield "    /bin/sh -c '"
     yield '        echo "$1" >&4; exec 4>&-'
     yield "        read -r _ <&3; exec 3<&-"
     yield '        cd "$2"; unset PWD OLDPWD; shift 2; exec "$@"'
+    directory = process.cwd if "enter-directory" in plan.steps else "/"
     words = " ".join(quoted(word) for word in process.args)
-    yield f'    \' sh "$pid" {quoted(process.cwd)} {words} 3<>"$work/gate"'
+    yield f'    \' sh "$pid" {quoted(directory)} {words} 3<>"$work/gate"'
 
 
 def _environment(plan: Plan) -> list[str]:
@@ -83,12 +80,13 @@ def _environment(plan: Plan) -> list[str]:
 
 
 def _limits(plan: Plan) -> Iterator[str]:
+    if not {"set-rlimits", "set-last-rlimits"} & plan.steps:
+        return
     words = [
         f"--{limit.type.removeprefix('RLIMIT_').lower()}={_number(limit.soft)}:{_number(limit.hard)}"
         for limit in plan.spec.process.rlimits
     ]
-    if words:
-        yield f"prlimit {' '.join(words)}"
+    yield f"prlimit {' '.join(words)}"
 
 
 def _number(limit: int) -> str:
@@ -96,24 +94,23 @@ def _number(limit: int) -> str:
 
 
 def _rights(plan: Plan) -> list[str]:
-    process = plan.spec.process
-    user, asked = process.user, process.capabilities
+    """Write setpriv with the options of the steps that are taken."""
+    process, steps = plan.spec.process, plan.steps
+    user, asked = process.user, process.capabilities or Capabilities()
     groups = ",".join(map(str, user.additional_gids))
-    return [
-        f"setpriv{' --no-new-privs' if process.no_new_privileges else ''} "
-        f"--reuid={user.uid} --regid={user.gid} "
-        f"{f'--groups={groups}' if groups else '--clear-groups'}",
-        *_sets(asked),
-    ]
+    found = ["setpriv --no-new-privs" if "forbid-new-privileges" in steps else "setpriv"]
+    if "become-user" in steps:
+        found[0] += f" --reuid={user.uid} --regid={user.gid}"
+        found[0] += f" --groups={groups}" if groups else " --clear-groups"
+    if "set-capabilities" in steps:
+        found += [_set("--inh-caps", asked.inheritable), _set("--ambient-caps", asked.ambient)]
+    if "drop-bounding-set" in steps:
+        found.append(_set("--bounding-set", asked.bounding))
+    return found
 
 
-def _sets(asked: Capabilities | None) -> Iterator[str]:
-    for option, names in (
-        ("--inh-caps", asked.inheritable if asked else ()),
-        ("--ambient-caps", asked.ambient if asked else ()),
-        ("--bounding-set", asked.bounding if asked else ()),
-    ):
-        yield f"    {option}={','.join(['-all', *_words(names)])}"
+def _set(option: str, names: Iterable[str]) -> str:
+    return f"    {option}={','.join(['-all', *_words(names)])}"
 
 
 def _words(names: Iterable[str]) -> list[str]:

@@ -96,6 +96,7 @@ WORDS = {
         "If the engine has this bridge already, the container joins it: then choose an "
         "address that no container has."
     ),
+    "left-out": "Left out by --without",
     "go": "Let the waiting shell go on.",
     "cleanup": (
         "Taken back in reverse order. What is in the container's namespaces goes with them: "

@@ -39,6 +39,10 @@ SETS = {
                 "--device", "/dev/null:/dev/nothing", "--sysctl", "net.ipv4.ip_forward=1"),
     "the host's": ("--net", "host", "--pid", "host", "--ipc", "host", "--uts", "host",
                    "--cap-add", "NET_ADMIN"),
+    "parts left out": ("--net", "none", "--user", "7", "--ulimit", "nofile=100", *(
+        f"--without={name}" for name in (
+            "set-hostname", "protect-paths", "become-user", "find-home", "drop-bounding-set",
+            "raise-loopback", "set-rlimits", "start-session", "uts", "mount-proc"))),
     "privileged": ("--net", "none", "--privileged"),
 }  # fmt: skip
 
