@@ -14,7 +14,7 @@ import os
 import threading
 from ipaddress import IPv4Network
 
-from minicontainer.engine import endpoints, network_plans
+from minicontainer.engine import endpoints, network_plans, peer_names
 from minicontainer.engine.filters import check_known
 from minicontainer.errors import Conflict, Error, Forbidden, InvalidArgument, KernelError, NotFound
 from minicontainer.kernel import namespaces
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
         id: str
         name: str
+        directory: str
         config: ContainerConfig
         endpoints: Json
         published: Json
@@ -161,6 +162,13 @@ class Networks:
                 self._leave(container, self.find(name), settings)
             container.endpoints[name] = endpoints.disconnected(settings)
         container.published = {}
+        self.tell_names(container)
+
+    def tell_names(self, container: Member) -> None:
+        """Let the containers of each of its networks find one another by name."""
+        with self._lock:
+            for name in set(container.endpoints) - set(network_plans.PREDEFINED):
+                peer_names.write(name, self._members())
 
     def _found_at_start(self, ref: str) -> Json:
         try:
@@ -359,6 +367,7 @@ class Networks:
             except Error:
                 container.endpoints = known
                 raise
+            self.tell_names(container)
         self._save(container)
 
     def disconnect(self, ref: str, body: Json) -> None:
@@ -377,6 +386,8 @@ class Networks:
             )
         settings = known.pop(network["Name"])
         self._leave(container, network, settings)
+        peer_names.forget(network["Name"], container)
+        peer_names.write(network["Name"], [one for one in self._members() if one is not container])
         container.endpoints = known or {"none": endpoints.disconnected(None)}
         if not any(one.get("EndpointID") for one in known.values()):
             container.published = {}

@@ -139,6 +139,7 @@ class Supervisor:
             links = config.host_config.links
             linked = endpoints.linked(links, engine.containers.find) if links else ()
             bundles.write_etc(container, linked)  # with its address
+            engine.networks.tell_names(container)
             if config.host_config.without:
                 steps.take(probes.look_for_leaks, config.host_config.without, created.pid)
             monitor.send(protocol.Proceed())
