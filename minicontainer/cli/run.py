@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 
 _TAKES = "IMAGE [COMMAND] [ARG...]"
 # What an engine says of a program that can't be run, and the status that a shell would give.
+# What an engine says of an image that `run` fetches: it is not here, or not for that platform.
+_MISSING = (
+    "no such image", "does not match the specified platform",
+    "does not provide the specified platform",
+)  # fmt: skip
 _STATUSES = (
     (EXIT_NOT_FOUND, ("executable file not found", "no such file or directory",
                       "system cannot find the file specified")),
@@ -156,7 +161,8 @@ def make(asked: Asked, body: dict[str, Any]) -> str:
     try:
         made = client.post("/containers/create", query, body)
     except EngineError as error:
-        missing = error.status == 404 and "no such image" in error.message.lower()
+        words = error.message.lower()
+        missing = error.status == 404 and any(sign in words for sign in _MISSING)
         if not missing or asked.pull != "missing":
             raise
         if not asked.quiet:
@@ -183,7 +189,7 @@ def _pull(asked: Asked, image: str) -> None:
     try:
         registry.fetch(asked.session, image, asked.platform, asked.quiet, sys.stderr)
     except (EngineError, Exit) as error:
-        if not is_program(image):
+        if asked.platform or not is_program(image):
             raise
         # `run` took a program as its first word before there were images
         raise Exit(

@@ -116,6 +116,7 @@ class Container:
         restarting_by_user: its end is part of `restart`: --rm does not remove it.
         story: the name of the story that its start, and its end, are part of: `traces`.
         made_in: the name of the story that its creation is part of; "" for none.
+        warnings: what its creation found, to be told once.
         restart_delay_s: that the next restart by policy waits.
     """
 
@@ -144,6 +145,7 @@ class Container:
         self.restart_delay_s = 0.0
         self.story = ""
         self.made_in = ""
+        self.warnings: list[str] = []
         self.set_body(body)
 
     def set_body(self, body: Json) -> None:

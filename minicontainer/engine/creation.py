@@ -22,8 +22,10 @@ from minicontainer.engine import (
 )
 from minicontainer.engine.container import Container
 from minicontainer.errors import InvalidArgument, NotFound
+from minicontainer.images import platforms
 from minicontainer.images.config import parse_json
 from minicontainer.images.copies import copy_layers
+from minicontainer.images.platforms import Platform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,14 +52,17 @@ def prepare(engine: Engine, asked: Json, name: str, platform: str) -> Container:
         InvalidArgument: a field makes no sense.
     """
     asked = parts.left_out(asked)
-    image_id, rootfs, image_config = "", "", None
+    image_id, rootfs, image_config, warnings = "", "", None, []
     layers: tuple[str, ...] = ()
     if asked.get("Rootfs"):
         rootfs = bundles.find_rootfs(str(asked["Rootfs"]), engine.data_root)
     else:
         image = steps.take(engine.resolve_image, str(asked.get("Image") or ""), platform)
         image_id, layers = image.id, image.chain_ids
-        image_config = parse_json(image.config_json, "image config").get("config") or {}
+        document = parse_json(image.config_json, "image config")
+        image_config = document.get("config") or {}
+        if not platform and (warning := platforms.warning(Platform.from_json(document))):
+            warnings.append(warning)
     body = merging.completed(asked, image_config)
     identifier = os.urandom(32).hex()
     directory = os.path.join(engine.data_root, "containers", identifier)
@@ -65,7 +70,7 @@ def prepare(engine: Engine, asked: Json, name: str, platform: str) -> Container:
     body["MacAddress"] = body.get("MacAddress") or endpoints.chosen_mac(body)
     container = Container(identifier, name, body, directory)
     container.image_id, container.layers, container.rootfs = image_id, layers, rootfs
-    container.created_ns = time.time_ns()
+    container.created_ns, container.warnings = time.time_ns(), warnings
     with contextlib.ExitStack() as undo:
         if image_id:  # from now on its layers stay, whoever removes the image
             engine.images.store.hold(image_id, identifier)
@@ -111,7 +116,7 @@ def warnings_for(engine: Engine, container: Container) -> list[str]:
     """Say what a new container will not be as it was asked for."""
     refused = engine.overlay_refused
     told = f"overlay is refused here ({refused}): the image's files are copied instead"
-    warnings = [told] if container.copied else []
+    warnings = container.warnings + ([told] if container.copied else [])
     host = container.config.host_config
     if host.network_mode == "host" and (host.port_bindings or host.publish_all_ports):
         warnings.append("Published ports are discarded when using host network mode")

@@ -66,10 +66,9 @@ def saved(
     with contextlib.ExitStack() as undo:
         lease = undo.enter_context(store.lease("save", is_resumable=False))
         chosen = choose(store, names)
-        if platform:
-            for one in chosen:
-                name = one.names[0].familiar if one.names else one.image.id
-                platforms.require(one.image.config, name, platform)
+        for one in chosen:
+            if platform and not platforms.fits(platforms.of(one.image.config), platform):
+                raise NotFound(f"no suitable export target found for platform {platform}")
         digests = _blobs_of(store, chosen)
         for digest in digests:
             if not lease.keep(digest):

@@ -120,6 +120,19 @@ def require(config: ImageConfig, name: str, wanted: Platform) -> None:
         )
 
 
+def warning(own: Platform) -> str:
+    """Say that this machine's processor does not run an image, in Docker's words; "" if it does."""
+    here = host()
+    if not (own.os and own.architecture) or any(
+        fits(own, each) for each in acceptable(here, False)
+    ):
+        return ""
+    return (
+        f"The requested image's platform ({own}) does not match the detected host platform "
+        f"({here}) and no specific platform was requested"
+    )
+
+
 def of(config: ImageConfig) -> Platform:
     """Give the platform that an image's config names."""
     return Platform(os=config.os, architecture=config.architecture, variant=config.variant)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import threading
@@ -13,6 +14,7 @@ import pytest
 
 from minicontainer.errors import Conflict, InvalidArgument, NotFound, NotModified
 from tests.engine.conftest import PATIENCE_S, cgroups_of, eventually, payload
+from tests.images.conftest import tar_of
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Lab
@@ -164,6 +166,24 @@ def test_what_the_hosts_network_discards_is_told(lab: Lab) -> None:
     made = lab.engine.containers.create(body, "")
     assert made["Warnings"] == ["Published ports are discarded when using host network mode"]
     lab.engine.containers.remove(made["Id"], False, False, False)
+
+
+def test_an_image_for_another_processor_is_told(lab: Lab) -> None:
+    """Unless the user named the platform; it may run nevertheless, by an emulator."""
+    images = lab.engine.images
+    for name, platform in (("arm", "linux/arm64"), ("intel", "linux/amd64"), ("old", "linux/386")):
+        list(images.import_(io.BytesIO(tar_of({"x": b""})), name, "", "", [], platform))
+    told: dict[str, list[str]] = {}
+    for name, platform in (("arm", ""), ("arm", "linux/arm64"), ("intel", ""), ("old", "")):
+        made = lab.engine.containers.create({"Image": name, "Cmd": ["x"]}, "", platform)
+        told[f"{name} {platform}"] = made["Warnings"]
+        lab.engine.containers.remove(made["Id"])
+    (warning,) = told.pop("arm ")
+    assert warning == (
+        "The requested image's platform (linux/arm64) does not match the detected host platform "
+        "(linux/amd64) and no specific platform was requested"
+    )
+    assert not any(told.values())
 
 
 def test_names_are_found_and_taken_once(lab: Lab) -> None:
