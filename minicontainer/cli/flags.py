@@ -105,6 +105,7 @@ def _level(value: str) -> str:
 STORY_FLAGS = (
     Flag(name="explain", alone="calls", metavar="LEVEL", read=_level,
          help="print every step, why, and what it changes: =steps, =calls or =full"),
+    toggle("plain", "", "with --explain: one line for each step and each act, however long"),
     toggle("json", "", "print the kernel events, one JSON object a line"),
     Flag(name="record", metavar="FILE", help="keep the kernel events, for `minicontainer replay`"),
     Flag(name="lang", metavar="LANG", help="the language of --explain: en, ru; by the locale"),

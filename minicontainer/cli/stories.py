@@ -92,7 +92,7 @@ def _listeners(asked: Asked, name: str, lang: str, stack: ExitStack) -> Iterator
         stepping.check(asked, lang)
         out = stepping.out_of(stack)
         level = "full" if asked.explain == "full" else "calls"
-        explainer = Explainer(out, level, lang)
+        explainer = Explainer(out, level, lang, asked.plain)
         stepper = Stepper(asked, explainer, out, lang)
         stack.callback(stepper.close)
         stack.callback(explainer.finish)
@@ -100,7 +100,7 @@ def _listeners(asked: Asked, name: str, lang: str, stack: ExitStack) -> Iterator
     elif asked.json:
         yield _print_json
     elif asked.explain:
-        explainer = Explainer(sys.stderr, asked.explain, lang)
+        explainer = Explainer(sys.stderr, asked.explain, lang, asked.plain)
         stack.callback(explainer.finish)
         yield explainer
     if without := getattr(asked, "without", None):

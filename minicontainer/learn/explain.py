@@ -35,9 +35,13 @@ class Explainer:
         out: where the text goes.
         level: one of LEVELS.
         lang: the language of the narration; calls and names are the kernel's own.
+        plain: a line for each step and each act, however long, for other programs to read.
     """
 
-    def __init__(self, out: TextIO, level: str = "full", lang: str = "en") -> None:
+    def __init__(
+        self, out: TextIO, level: str = "full", lang: str = "en", plain: bool = False
+    ) -> None:
+        self._plain = plain
         self._out = out
         self._lang = lang
         self.level = level  # of what comes
@@ -72,11 +76,16 @@ class Explainer:
         if self.level == "steps":
             return  # its line comes when it is known how long it took
         if known is not None:
-            self._out.write(f"\n(back in {known}. {event.step})\n")
+            line = f"(back in {known}. {event.step})\n"
+            self._out.write(line if self._plain else f"\n{line}")
             return
         number = self._headings[event.step] = len(self._headings) + 1
         name = event.step or "between the steps"
         where = ", ".join(filter(None, (event.actor, event.source, f"at {event.t / 1e6:.1f} ms")))
+        if self._plain:
+            reason = summary_of(event.step, self._lang)
+            self._out.write(f"{number}. {name} [{where}] {reason}".rstrip() + "\n")
+            return
         self._out.write(f"\n{number}. {name}   [{where}]\n")
         for line in self._reason(event.step):
             self._out.write(f"   {line}".rstrip() + "\n")
@@ -104,6 +113,10 @@ class Explainer:
             f"{max(now - event.t, 0) / 1e6:.1f} ms"  # two processes have two clocks to be late by
         )
         name = event.step or "between the steps"
+        if self._plain:
+            reason = summary_of(event.step, self._lang)
+            self._out.write(f"{number}. {name} [{event.actor}, {took}] {reason}".rstrip() + "\n")
+            return
         line = f"{number:>3}. {name:<24} "
         room = _WIDTH - len(line) - len(took) - 2
         self._out.write(f"{line}{_cut(summary_of(event.step, self._lang), room):<{room}}  {took}\n")
@@ -112,6 +125,11 @@ class Explainer:
 
     def _print_act(self, act: Act) -> None:
         event = act.event
+        if self._plain:
+            failed = event.errno or event.result is None or not act.shell
+            told = f"> {self._calls.text(event)}" if failed else f"$ {act.shell}"
+            self._write_line(told, *changes(event), *(f"({line})" for line in _counts(act)))
+            return
         if event.errno or event.result is None or not act.shell:
             self._write_wrapped("   > ", self._calls.text(event))
         if act.shell and not event.errno:
@@ -130,7 +148,14 @@ class Explainer:
         ):  # fmt: skip
             self._out.write(f"{line}\n")
 
+    def _write_line(self, *parts: str) -> None:
+        self._out.write("; ".join(" ".join(short_ids(part).split()) for part in parts) + "\n")
+
     def _print_call(self, event: Event) -> None:
+        if self._plain:
+            shell = (f"$ {event.shell}",) if event.shell else ()
+            self._write_line(f"> {self._calls.text(event)}", *changes(event), *shell)
+            return
         self._out.write(f"   > {self._calls.text(event)}\n")
         for line in changes(event):
             self._out.write(f"     {short_ids(line)}\n")

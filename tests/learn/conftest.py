@@ -19,6 +19,13 @@ from tests.conftest import PATIENCE_S, Result, command, wait_until
 pytest.register_assert_rewrite("tests.learn.traced")
 
 
+def _open_files(process: Path) -> Iterator[str]:
+    """Give what a process has open; it may close something meanwhile."""
+    for fd in (process / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            yield os.readlink(fd)
+
+
 class Engine:
     """`minicontainer daemon`, and commands that are typed against it.
 
@@ -60,7 +67,7 @@ class Engine:
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                files = [os.readlink(fd) for fd in (process / "fd").iterdir()]
+                files = [*_open_files(process)]
                 if (process / "comm").read_text().startswith("minic:"):
                     found += [process.name for file in files if str(self.base) in file]
         return found

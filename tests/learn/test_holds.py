@@ -100,7 +100,8 @@ def left_by(engine: Engine) -> set[str]:
     for place in ("data/containers", "exec/containers", "exec/monitors"):
         names = os.listdir(engine.base / place)
         found |= {f"{place}/{name}" for name in names if not name.startswith(".")}
-    found |= {str(path) for path in Path("/sys/fs/cgroup").glob(f"**{PARENT}/*/")}
+    for pattern in (f"{PARENT[1:]}/*/", f"*{PARENT}/*/"):  # v2, v1
+        found |= {str(path) for path in Path("/sys/fs/cgroup").glob(pattern)}
     return found | set(engine("ps", "-aq").output.split())
 
 
@@ -271,3 +272,18 @@ def test_everybodys_story_waits_for_nobody(engine: Engine) -> None:
     """A reader of `all` could otherwise stop every start of the host."""
     with pytest.raises(EngineError, match="everybody's"):
         client_of(engine).request("GET", "/minicontainer/traces/all", {"step": True})
+
+
+@pytest.mark.parametrize(
+    ("call", "last"), [("write", "filter-if-unprivileged"), ("read", "run-program")]
+)
+def test_a_filter_that_forbids_to_wait(engine: Engine, call: str, last: str) -> None:
+    """What comes after it can't wait any more; the program runs as it does without a story."""
+    profile = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": [call], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}],
+    }
+    options = ["no-new-privileges", f"seccomp={json.dumps(profile)}"]
+    host = {**BODY["HostConfig"], "SecurityOpt": options}
+    waited = run(engine, lambda event: "go", {**BODY, "HostConfig": host})
+    assert waited[-1] == last

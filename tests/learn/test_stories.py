@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import subprocess
 from pathlib import Path
@@ -98,6 +99,17 @@ def test_a_story_fits_eighty_columns(engine: Engine) -> None:
         told = engine(*RUN, f"--explain={level}", "busybox", "true").errors
         assert max(map(len, told.splitlines())) <= 80
         assert "enter-rootfs" in told
+
+
+def test_a_plain_story_has_a_line_for_each_step_and_act(engine: Engine) -> None:
+    """In each level: no line goes on in the next one, and nothing is cut off."""
+    for level, act in (("steps", ""), ("calls", "$ mount --make-rprivate /"), ("full", "> mount(")):
+        told = engine(*RUN, f"--explain={level}", "--plain", "busybox", "true").errors
+        lines = told.splitlines()
+        assert all(re.match(r"\d+[.] |[$>] |\(back in ", line) for line in lines), told
+        reason = "Cut the mount namespace off from the host's, before the first mount."
+        assert any("isolate-mounts [init, " in line and reason in line for line in lines)
+        assert any(line.startswith(act) for line in lines)
 
 
 def test_a_recording_of_a_run_is_replayed(engine: Engine, tmp_path: Path) -> None:

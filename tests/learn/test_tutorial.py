@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import CHECKOUT, PATIENCE_S, command
+from tests.terminal import Terminal
 
 if TYPE_CHECKING:
     from tests.learn.conftest import Engine
@@ -36,25 +37,23 @@ SEEN = {
 }  # fmt: skip
 
 
-def commands(lang: str) -> list[str]:
-    """Give the lines of the page's shell blocks."""
-    blocks = re.findall(r"```sh\n(.*?)```", PAGES[lang].read_text(), re.S)
+def commands(lang: str, kind: str = "sh") -> list[str]:
+    """Give the lines of the page's shell blocks; "sh terminal": of those with a prompt."""
+    blocks = re.findall(rf"```{kind}\n(.*?)```", PAGES[lang].read_text(), re.S)
     return [line for block in blocks for line in block.splitlines()]
 
 
 def test_both_pages_have_the_same_commands() -> None:
     """But for the language that they ask for."""
-    russian = [line.replace("--lang ru", "--lang en") for line in commands("ru")]
-    assert russian == commands("en")
+    for kind in ("sh", "sh terminal"):
+        russian = [line.replace("--lang ru", "--lang en") for line in commands("ru", kind)]
+        assert russian == commands("en", kind)
 
 
-@pytest.mark.parametrize("lang", PAGES)
-def test_the_page_holds_what_it_promises(engine: Engine, tmp_path: Path, lang: str) -> None:
-    """Each command ends well, and shows what the text says about it."""
+def programs_of(engine: Engine, tmp_path: Path) -> Path:
+    """Make a directory of the programs that the pages name, for this engine."""
     programs = tmp_path / "bin"
     programs.mkdir()
-    if shutil.which("runc") is None:
-        pytest.skip("runc is not installed: it is compared with")
     for name, line in (
         ("sudo", '"$@"'),
         ("minicontainer", f'{" ".join(engine.words())} "$@"'),
@@ -62,6 +61,47 @@ def test_the_page_holds_what_it_promises(engine: Engine, tmp_path: Path, lang: s
     ):
         (programs / name).write_text(f"#!/bin/sh\nexec {line}\n")
         (programs / name).chmod(0o755)
+    return programs
+
+
+@pytest.mark.parametrize("lang", PAGES)
+def test_the_commands_that_wait_at_a_prompt(engine: Engine, tmp_path: Path, lang: str) -> None:
+    """What the page tells to type and to look at, with a second terminal; then all is undone."""
+    path = f"PATH={programs_of(engine, tmp_path)}:{os.environ['PATH']}"
+    stepped, predicted = commands(lang, "sh terminal")
+    terminal = Terminal(["env", path, "sh", "-c", stepped])
+    look = re.findall("# (findmnt .*?)\r", terminal.expect("isolate-mounts> "))[0]
+    assert "Created" in engine("ps", "-a").output
+    subprocess.run(["sh", "-c", look], check=True, capture_output=True)
+    terminal.type("\r")
+    terminal.expect("mount-rootfs> ")
+    shown = subprocess.run(["sh", "-c", look], check=True, capture_output=True, text=True)
+    assert "shared" not in shown.stdout
+    terminal.type("enter-rootfs\r")
+    root = re.findall("# ls (.*?)\r", terminal.expect("enter-rootfs> "))[0]
+    assert os.path.samestat(os.stat(root), os.stat("/"))
+    terminal.type("\r")
+    terminal.expect("enter-directory> ")
+    assert not os.path.samestat(os.stat(root), os.stat("/"))
+    terminal.type("q\r")
+    assert terminal.end() == 130
+    assert not terminal.close()
+    terminal = Terminal(["env", path, "sh", "-c", predicted])
+    terminal.expect("\n? ")
+    terminal.type("d\r")
+    terminal.expect("set-capabilities> ")
+    terminal.type("q\r")
+    assert terminal.end() == 130
+    assert not terminal.close()
+    assert engine("ps", "-aq").output == ""
+
+
+@pytest.mark.parametrize("lang", PAGES)
+def test_the_page_holds_what_it_promises(engine: Engine, tmp_path: Path, lang: str) -> None:
+    """Each command ends well, and shows what the text says about it."""
+    if shutil.which("runc") is None:
+        pytest.skip("runc is not installed: it is compared with")
+    programs = programs_of(engine, tmp_path)
     environ = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
     untested = set(SEEN)
     for line in commands(lang):

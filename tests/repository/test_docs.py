@@ -8,7 +8,7 @@ from minicontainer import steps
 from minicontainer.cgroups.control_files import LIMITS
 from minicontainer.cgroups.limits import Resources
 from minicontainer.cli.create_options import CREATE_OPTIONS, OPTIONS, RUN_FLAGS
-from minicontainer.cli.flags import ROOT_FLAGS, STORY_FLAGS
+from minicontainer.cli.flags import ROOT_FLAGS, STEP_FLAGS, STORY_FLAGS
 from minicontainer.engine import bundles
 from minicontainer.engine.networks import Networks
 from minicontainer.engine.supervisor import Supervisor
@@ -52,10 +52,12 @@ def test_the_reference_names_every_option_of_our_own() -> None:
     """And no option that does not exist."""
     page = (CHECKOUT / "docs/reference/run.md").read_text()
     own = {option.flag.name for option in CREATE_OPTIONS if option not in OPTIONS}
-    flags = (*RUN_FLAGS, *ROOT_FLAGS, *STORY_FLAGS)
+    flags = (*RUN_FLAGS, *ROOT_FLAGS, *STORY_FLAGS, *STEP_FLAGS)
     known = {name for flag in flags for name in (flag.name, *flag.aliases)}
     table = page.partition("## Options that Docker does not have")[2].partition("\n## ")[0]
-    assert own | {"data-root", "exec-root", "explain"} <= set(re.findall(r"`--([a-z-]+)", table))
+    assert own | {"data-root", "exec-root", "explain", "step"} <= set(
+        re.findall(r"`--([a-z-]+)", table)
+    )
     assert set(re.findall(r"`--([a-z-]+)", page)) <= known | {"force"}
 
 
