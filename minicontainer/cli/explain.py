@@ -19,6 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from minicontainer.cli.client import Client
+
 _OWN = ("--script", "--lang")
 
 
@@ -81,7 +83,7 @@ def _planned(asked: Asked) -> tuple[dict[str, Any], list[str]]:
         identity = make(asked, body)
         new: list[dict[str, Any]] = []
         try:
-            answer = client.get(f"/minicontainer/plans/{identity}")
+            answer = _plan(client, identity)
             new = [
                 one
                 for one in answer["Volumes"]
@@ -95,6 +97,16 @@ def _planned(asked: Asked) -> tuple[dict[str, Any], list[str]]:
     except EngineError as error:
         raise Exit(str(error), EXIT_ENGINE, prefix=True) from None
     return answer, [one["Source"] for one in new]
+
+
+def _plan(client: Client, identity: str) -> dict[str, Any]:
+    try:
+        return dict(client.get(f"/minicontainer/plans/{identity}"))
+    except EngineError as error:
+        if error.status != 404 or "page not found" not in error.message:
+            raise
+        message = f"the engine at {client.address.url} plans no scripts: it is not minicontainer's"
+        raise Exit(message, EXIT_ENGINE, prefix=True) from None
 
 
 def _typed(words: list[str]) -> str:

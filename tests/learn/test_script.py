@@ -9,15 +9,18 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import TYPE_CHECKING
+from socketserver import ThreadingUnixStreamServer
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
 from minicontainer import steps
 from minicontainer.learn import attributes, differences, script, script_process, script_words
 from minicontainer.runtime.child import init
-from tests.conftest import CHECKOUT, PATIENCE_S, wait_until
+from tests.conftest import CHECKOUT, PATIENCE_S, command, wait_until
 from tests.learn.conftest import Engine as LearnEngine
 from tests.terminal import Terminal
 
@@ -359,3 +362,51 @@ def test_what_is_refused(engine: Engine) -> None:
     errors = engine("explain", "--script", "--pull", "never", "no-such", status=125).errors
     assert "No such image: no-such" in errors
     assert len(errors.splitlines()) == 1
+
+
+class OfAnother(BaseHTTPRequestHandler):
+    """An engine that has no plans, as Docker's."""
+
+    asked: ClassVar[list[str]] = []
+    protocol_version = "HTTP/1.1"
+
+    def _answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.asked.append(f"{self.command} {self.path}")
+        status, body = 200, '{"Volumes": []}'
+        if "/plans/" in self.path:
+            status, body = 404, '{"message": "page not found"}'
+        elif "/create" in self.path:
+            status, body = 201, '{"Id": "made"}'
+        elif self.command == "DELETE":
+            status, body = 204, ""
+        self.send_response(status)
+        self.send_header("Api-Version", "1.50")
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body.encode())
+
+    do_GET = do_HEAD = do_POST = do_DELETE = _answer  # noqa: N815  # http.server's names
+
+    def log_message(self, *_: object) -> None:
+        """Write nothing."""
+
+
+def test_an_engine_without_plans(tmp_path: Path) -> None:
+    """One line says so, and the container that was made for the plan is removed."""
+    socket = tmp_path / "sock"
+    with ThreadingUnixStreamServer(str(socket), OfAnother) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        words = ["--host", f"unix://{socket}", "explain", "--script", *PROGRAM]
+        done = subprocess.run(
+            [*command("minicontainer"), *words], capture_output=True, text=True, timeout=PATIENCE_S
+        )
+        server.shutdown()
+        thread.join()
+    assert done.returncode == 125
+    assert "it is not minicontainer's" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert any(line.startswith("DELETE") and "/containers/made" in line for line in OfAnother.asked)
