@@ -1,6 +1,7 @@
-"""The events of a start are what strace(1) saw: the same calls, in the same order, and no others.
+"""The events of a bundle's start are what strace(1) saw: the same calls, in the same order.
 
-Each process is compared by itself: in which order two of them run is the scheduler's choice.
+What an engine starts is compared in tests/learn/test_truth.py. Each process is compared by itself:
+in which order two of them run is the scheduler's choice.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import pytest
 from minicontainer import steps
 from minicontainer.errors import KernelError
 from minicontainer.kernel import files, interfaces, namespaces, process
-from tests.conftest import CHECKOUT, PATIENCE_S, Run, command
+from tests.conftest import CHECKOUT, PATIENCE_S, command
 from tests.isolation import strace
 from tests.isolation.conftest import Bundles, Spec
 from tests.isolation.strace import Call
@@ -32,13 +33,12 @@ CAP_NET_RAW = "CAP_NET_RAW"
 # ldconfig it only asks where libseccomp is.
 PROGRAMS = ("/nft", "/ldconfig")
 
-# The commands as they are, but with a listener that keeps every event. The two marks tell, in the
+# minicontainer-oci as it is, but with a listener that keeps every event. The two marks tell, in the
 # trace too, where it begins and ends to listen.
 LISTENER = """
 import json, os, sys
 sys.path[:] = json.loads(sys.argv[1])
 from minicontainer import steps
-from minicontainer.cli import local_run as containers
 from minicontainer.cli.main import exit_status_of
 from minicontainer.errors import Error
 from minicontainer.runtime.cli import main
@@ -49,9 +49,7 @@ events = open(kept, "w")
 steps.listen(lambda event: print(json.dumps(event.to_json()), file=events, flush=True), "client")
 os.mkdir(kept + ".begin")
 try:
-    if command == "run":
-        status = containers.run(words, dict(os.environ))
-    elif command == "exec":
+    if command == "exec":
         root, *arguments = words
         session = main.Session(Asked({"root": [root]}, []), "exec", {})
         status = processes.execute(session, Asked({}, arguments))
@@ -136,21 +134,6 @@ class Comparison:
             assert told[pid] == calls
 
 
-@pytest.fixture
-def compare(run: Run, tmp_path: Path) -> Callable[..., Comparison]:
-    """A way to start a container under strace: `compare(words, *options)`."""
-    if not shutil.which("strace"):
-        pytest.skip("needs strace")
-
-    def start(
-        words: tuple[str, ...] = TRUE, *options: str, network: str | None = None
-    ) -> Comparison:
-        arguments = run.arguments(words, options)[len(command("minicontainer")) :]
-        return Comparison(tmp_path, arguments, network)
-
-    return start
-
-
 def compare_bundle(
     bundles: Bundles,
     change: Callable[[Spec], object],
@@ -164,39 +147,9 @@ def compare_bundle(
     return Comparison(bundles.directory, ["oci", root, bundle, name], network)
 
 
-RUNS = {
-    "by default": (),
-    "user namespace": ("--userns", "private"),
-    "terminal": ("-t",),
-    "terminal of another user": ("-t", "--user", "12:34"),
-    "reaper": ("--init",),
-    "reaper and terminal": ("--init", "-t"),
-    "limits": (
-        "-m", "64m", "--memory-swap", "64m", "--cpus", "0.5", "--cpu-shares", "512",
-        "--cpuset-cpus", "0", "--pids-limit", "50", "--ulimit", "nofile=100:200",
-    ),
-    "read-only": ("--read-only", "--tmpfs", "/scratch:size=1m,noexec"),
-    "volumes": ("-v", "/usr/share:/data:ro", "-v", "/etc/passwd:/passwd", "--workdir", "/new/made"),
-    "ordinary user": ("--user", "1000:1000", "--security-opt", "no-new-privileges"),
-    "capabilities": ("--cap-drop", "ALL", "--cap-add", "NET_RAW"),
-    "privileged": ("--privileged",),
-    "host's namespaces": (
-        "--net", "host", "--pid", "host", "--ipc", "host", "--uts", "host", "--cgroupns", "host",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("options", RUNS.values(), ids=RUNS.keys())
-def test_a_run(compare: Callable[..., Comparison], options: tuple[str, ...]) -> None:
-    """Every kind of container, by the command's options."""
-    comparison = compare(TRUE, *options)
-    assert comparison.done.returncode == 0, comparison.done.stderr
-    comparison.check()
-
-
-def test_the_control(compare: Callable[..., Comparison]) -> None:
+def test_the_control(bundles: Bundles) -> None:
     """An event left out, invented, in another place or with another value does not pass."""
-    comparison = compare()
+    comparison = compare_bundle(bundles, lambda _: None)
     calls = [i for i, event in enumerate(comparison.events) if event.call]
     for changed in (
         lambda events, i: events[:i] + events[i + 1 :],
@@ -210,27 +163,6 @@ def test_the_control(compare: Callable[..., Comparison]) -> None:
         with pytest.raises(AssertionError):
             comparison.check()
         comparison.events = kept
-    comparison.check()
-
-
-def test_a_bridge(compare: Callable[..., Comparison]) -> None:
-    """Links, addresses, routes and rules, in a network namespace that plays the host."""
-    if not shutil.which("nft"):
-        pytest.skip("needs nft")
-    comparison = compare(TRUE, "--net", "bridge", network="")
-    assert comparison.done.returncode == 0, comparison.done.stderr
-    assert {"RTM_NEWLINK", "RTM_NEWADDR", "nft"} <= {event.call for event in comparison.events}
-    comparison.check()
-
-
-def test_joined_namespaces(run: Run, compare: Callable[..., Comparison]) -> None:
-    """A joiner stands between: it enters what is there, and forks init."""
-    run.start("echo ready; sleep 600")
-    name = run.background[0].state["id"]
-    join = f"container:{name}"
-    comparison = compare(TRUE, "--net", join, "--pid", join, "--ipc", join)
-    assert comparison.done.returncode == 0, comparison.done.stderr
-    assert {event.actor for event in comparison.events} == {"client", "joiner", "init"}
     comparison.check()
 
 
@@ -361,27 +293,35 @@ def test_a_mount_option_that_is_refused(bundles: Bundles) -> None:
     comparison.check()
 
 
-FAILURES = {
-    "no such program": ((), ("/bin/nonsense",), 127),
-    "no interpreter": (("-v", "SCRIPT:/script"), ("/script",), 127),
-    "no interpreter, reaper": (("--init", "-v", "SCRIPT:/script"), ("/script",), 127),
-    "a limit too high": (("--ulimit", "nofile=3000000000"), TRUE, 125),
-    "no such processor": (("--cpuset-cpus", "4095"), TRUE, 125),
-    "mount over a file's child": (("--tmpfs", "/bin/busybox/below"), TRUE, 125),
+def _rlimit(spec: Spec) -> None:
+    limit = 3 * 10**9
+    spec["process"]["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": limit, "hard": limit}]
+
+
+def _no_processor(spec: Spec) -> None:
+    spec["linux"]["resources"] = {"cpu": {"cpus": "4095"}}
+
+
+def _below_a_file(spec: Spec) -> None:
+    mount = {"destination": "/bin/busybox/below", "type": "tmpfs", "source": "x"}
+    spec["mounts"].append(mount)
+
+
+FAILURES: dict[str, tuple[Callable[[Spec], object], tuple[str, ...]]] = {
+    "no such program": (lambda _: None, ("/bin/nonsense",)),
+    "a limit too high": (_rlimit, TRUE),
+    "no such processor": (_no_processor, TRUE),
+    "mount over a file's child": (_below_a_file, TRUE),
 }
 
 
-@pytest.mark.parametrize("case", FAILURES.values(), ids=FAILURES.keys())
+@pytest.mark.parametrize(("change", "words"), FAILURES.values(), ids=FAILURES.keys())
 def test_a_start_that_fails(
-    compare: Callable[..., Comparison], tmp_path: Path, case: tuple[Any, ...]
+    bundles: Bundles, change: Callable[[Spec], object], words: tuple[str, ...]
 ) -> None:
     """What was done until then, the call that failed with its error, and what is taken back."""
-    options, words, status = case
-    script = tmp_path / "script"
-    script.write_text("#!/bin/nonsense\n")
-    script.chmod(0o755)
-    comparison = compare(words, *(option.replace("SCRIPT", str(script)) for option in options))
-    assert comparison.done.returncode == status, comparison.done.stderr
+    comparison = compare_bundle(bundles, change, words)
+    assert comparison.done.returncode != 0
     comparison.check()
 
 

@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -52,7 +53,14 @@ RUNS = {
     "reaper, another user": ("--init", "--user", "1000:1000", "--read-only"),
     "host's namespaces": ("--net", "host", "--pid", "host", "--ipc", "host", "--uts", "host"),
     "privileged": ("--privileged", "--net", "none"),
-}
+    "terminal": ("-t", "--net", "none"),
+    "terminal of another user": ("-t", "--user", "12:34", "--net", "none"),
+    "reaper and terminal": ("--init", "-t", "--net", "none"),
+    "ordinary user": (
+        "--user", "1000", "--security-opt", "no-new-privileges", "--cap-drop", "ALL",
+        "--cap-add", "NET_RAW", "--ulimit", "nofile=100:200", "--net", "none",
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("options", RUNS.values(), ids=RUNS.keys())
@@ -63,11 +71,39 @@ def test_a_run(engine: TracedEngine, options: tuple[str, ...]) -> None:
     operation.check()
 
 
-def test_a_run_that_fails(engine: TracedEngine) -> None:
+FAILURES = {
+    "no such program": ((), "/no/program", 127),
+    "no interpreter": (("-v", "SCRIPT:/script"), "/script", 127),
+    "no interpreter, reaper": (("--init", "-v", "SCRIPT:/script"), "/script", 127),
+    "a limit too high": (("--ulimit", "nofile=3000000000"), "true", 125),
+    "no such processor": (("--cpuset-cpus", "4095"), "true", 125),
+    "mount over a file's child": (("--tmpfs", "/bin/busybox/below"), "true", 125),
+}
+
+
+@pytest.mark.parametrize("case", FAILURES.values(), ids=FAILURES.keys())
+def test_a_run_that_fails(
+    engine: TracedEngine, tmp_path: Path, case: tuple[tuple[str, ...], str, int]
+) -> None:
     """What was made for it is taken back: also that is told."""
-    operation = Operation(engine, "run", "--rm", "busybox", "/no/program", status=127)
+    options, program, status = case
+    script = tmp_path / "script"
+    script.write_text("#!/bin/nonsense\n")
+    script.chmod(0o755)
+    given = [option.replace("SCRIPT", str(script)) for option in options]
+    operation = Operation(engine, "run", "--rm", *given, "busybox", program, status=status)
     assert any(event.call == "rmdir" for event in operation.events)
     operation.check()
+
+
+def test_joined_namespaces(engine: TracedEngine) -> None:
+    """A joiner stands between: it enters what is there, and forks init."""
+    engine("run", "-d", "--name", "joined", *SLEEP)
+    join = [word for kind in ("net", "pid", "ipc") for word in (f"--{kind}", "container:joined")]
+    operation = Operation(engine, "run", "--rm", *join, "busybox", "true")
+    assert "joiner" in {event.actor for event in operation.events}
+    operation.check()
+    engine("rm", "-f", "joined")
 
 
 def test_a_life(engine: TracedEngine) -> None:

@@ -31,6 +31,8 @@ _CHILD = re.compile(r"(?:clone3?|vfork)\(.*\) += (\d+)$")
 _PIPE_WRITE = re.compile(r'write\(\d+<pipe:\[\d+\]>, ("(?:[^"\\]|\\.)*")')
 _BECAME = re.compile(r"^\S+ execve\(.*\) += ", re.MULTILINE)
 _NFT = re.compile(r'^\S+ execve\("[^"]*/nft"', re.MULTILINE)
+# Python asks it where libseccomp is, when a filter is compiled; it changes nothing.
+_LDCONFIG = re.compile(r'\S+ execve\("[^"]*/ldconfig"')
 
 
 class TracedEngine(Engine):
@@ -110,7 +112,7 @@ class Operation:
         """Give what strace saw, by process."""
         found: dict[int, list[tuple[float, Call]]] = {}
         for tid, text in self._new.items():
-            if not self._is_nft(tid):
+            if not self._is_nft(tid) and not _LDCONFIG.match(self._texts[tid]):
                 pid = self._engine if tid in self._threads else tid
                 found.setdefault(pid, []).extend(self._calls(tid, pid, text.splitlines()))
         return {
