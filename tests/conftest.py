@@ -133,16 +133,17 @@ class Engine:
     Args:
         base: a directory for its roots and its socket, which every user gets to.
         cgroup: the cgroup that those of its containers are made in.
+        prefix: a command that runs it, such as nsenter(1).
     """
 
-    def __init__(self, base: Path, cgroup: str) -> None:
+    def __init__(self, base: Path, cgroup: str, prefix: tuple[str, ...] = ()) -> None:
         self.data_root = base / "data"
         self.exec_root = base / "exec"
         self.cgroup = cgroup
         self.host = f"unix://{base}/engine.sock"
         self._log = base / "engine.log"
         words = [
-            *command("minicontainer"), "daemon", "--data-root", str(self.data_root),
+            *prefix, *command("minicontainer"), "daemon", "--data-root", str(self.data_root),
             "--exec-root", str(self.exec_root), "--host", self.host, "--cgroup-parent", cgroup,
         ]  # fmt: skip
         with self._log.open("w") as log:
@@ -160,8 +161,17 @@ class Engine:
         """Write a command line for this engine."""
         return [*command("minicontainer"), "--host", self.host, *map(str, words)]
 
+    def remove_all(self) -> None:
+        """Remove all containers, whatever they do."""
+        words = self.command("ps", "--all", "--quiet")
+        ids = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+        if ids:
+            remove = self.command("rm", "--force", *ids)
+            subprocess.run(remove, capture_output=True, check=True, timeout=PATIENCE_S)
+
     def close(self) -> None:
-        """End it; all its containers have been removed."""
+        """Remove its containers, and end it."""
+        self.remove_all()
         self.process.terminate()
         self.process.wait(PATIENCE_S)
         for directory, _, _ in os.walk("/sys/fs/cgroup", topdown=False):
@@ -301,11 +311,13 @@ def shared_engine(busybox: Path, everyones: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def run(busybox: Path, shared_engine: Engine, nothing_left: None) -> Iterator[Run]:
-    """A way to run containers; those in the background end with the test."""
+    """A way to run containers; they end with the test, also those whose command is gone."""
     runner = Run(busybox, shared_engine)
     yield runner
     for running in runner.background:
         running.stop()
+    if any((runner.data_root / "containers").iterdir()):
+        shared_engine.remove_all()
 
 
 def traces() -> dict[str, set[str]]:

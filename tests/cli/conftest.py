@@ -17,6 +17,8 @@ import pytest
 from tests.conftest import PATIENCE_S, Result, Run, command
 
 ONE_LINE = re.compile(r"minicontainer(-oci)?: [^\n]+[^.\n]\n")
+# What stands before the engine's words, as Docker's client writes it.
+DAEMON = "Error response from daemon: "
 
 
 def containers_in(*roots: Path) -> list[str]:
@@ -24,7 +26,7 @@ def containers_in(*roots: Path) -> list[str]:
     return [
         str(path)
         for root in roots
-        for path in (root / "sandboxes").glob("*")
+        for path in (root / "containers").glob("*")
         if not path.name.startswith(".")
     ]
 

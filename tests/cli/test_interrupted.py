@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PATIENCE_S, Result, Run, wait_until
+from tests.conftest import PATIENCE_S, Engine, Result, Run, wait_until
 
 from .conftest import Bundle, containers_in
 
@@ -72,14 +72,18 @@ def check_interrupts(
         assert done.status in (-number, 128 + number, 0)
         if done.errors:
             assert done.status == 128 + number
-        assert not left()
+        wait_until(lambda: not left(), "the end of what was made")
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("options", [(), ("-t",), ("--init", "--userns", "private")], ids=" ".join)
 def test_a_start_is_interrupted(run: Run, number: int, options: tuple[str, ...]) -> None:
-    """What was made so far is taken back, or it was too late and the program ran."""
+    """What was made so far is taken back, or it was too late and the program ran.
+
+    A signal that kills the command between start and stream leaves a container that runs; it
+    removes itself.
+    """
     check_interrupts(
         run.arguments(("/bin/true",), options), number, ("", INTERRUPTED),
         lambda: containers_in(run.data_root, run.exec_root),
@@ -95,22 +99,22 @@ def test_a_start_of_the_runtime_alone_is_interrupted(bundle: Bundle, number: int
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("options", [(), ("-t", "--init"), ("--pid", "host")], ids=" ".join)
-def test_what_a_killed_start_left_is_swept(run: Run, options: tuple[str, ...]) -> None:
-    """Nobody can take back anything after SIGKILL; the next command does."""
+def test_what_a_killed_start_left_can_be_removed(run: Run, options: tuple[str, ...]) -> None:
+    """Nobody can take back anything after SIGKILL: the container is there, in one piece or not."""
     arguments = run.arguments(("/bin/sleep", "60"), options)
     whole = duration_s(run.arguments(("/bin/true",), options))
     found_something = 0
     for i in range(TRIES):
         done = interrupted(arguments, signal.SIGKILL, whole * i / TRIES)
         assert (done.status, done.errors) == (-signal.SIGKILL, "")
-        found_something += bool(containers_in(run.data_root, run.exec_root))
 
-        def all_is_swept() -> bool:
-            # the killed command's child may need a moment to notice
-            assert run("true").status == 0
+        def all_is_removed() -> bool:
+            # the engine may not have read the killed command's last request yet
+            run.engine.remove_all()
             return not containers_in(run.data_root, run.exec_root)
 
-        wait_until(all_is_swept, "a sweep")
+        found_something += bool(containers_in(run.data_root, run.exec_root))
+        wait_until(all_is_removed, "the removal")
     assert found_something > TRIES / 10, "the moments missed what they were for"
 
 
@@ -130,59 +134,30 @@ def host_network() -> Iterator[tuple[str, ...]]:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_connection_to_the_bridge_is_taken_back(
-    run: Run, host_network: tuple[str, ...], number: int
+    run: Run, roots: tuple[Path, Path], host_network: tuple[str, ...], number: int
 ) -> None:
     """The link, the address that was lent, and with the last container the bridge and its rules."""
-    arguments = [*host_network, *run.arguments(("/bin/true",), ("--net", "bridge"))]
+    base = roots[0].parent / "engine"
+    base.mkdir(mode=0o711)
+    engine = Engine(base, f"{run.engine.cgroup}-bridge", host_network)
+    arguments = Run(run.rootfs, engine).arguments(("/bin/true",), ("--net", "bridge"))
     whole = duration_s(arguments)
     for i in range(TRIES):
         done = interrupted(arguments, number, whole * i / TRIES)
         assert done.status in (-number, 128 + number, 0)
 
-    def all_is_swept() -> bool:
-        subprocess.run(arguments, check=True, stdin=subprocess.DEVNULL)
+    def all_is_taken_back() -> bool:
+        engine.remove_all()
         look = "ls /sys/class/net; nft list ruleset"
         # with a mount of its own: sysfs shows the network namespace of whoever mounted it
         words = ("unshare", "--mount", "sh", "-c", f"mount -t sysfs sysfs /sys && {look}")
         there = subprocess.run([*host_network, *words], capture_output=True, text=True, check=True)
-        files = [path for path in run.exec_root.glob("network/**/*") if path.name != "lock"]
+        files = [path for path in engine.exec_root.glob("network/**/*") if path.name != "lock"]
         return there.stdout == "lo\n" and not any(path.is_file() for path in files)
 
-    wait_until(all_is_swept, "the links and rules to go")
-    assert containers_in(run.data_root, run.exec_root) == []
-
-
-def test_a_sweep_does_not_touch_what_runs(run: Run) -> None:
-    """A living command holds its container's lock."""
-    container = run.start("echo ready; sleep 60")
-    assert run("true").status == 0
-    os.kill(container.pid, 0)
-    assert len(containers_in(run.data_root, run.exec_root)) == 2
-
-
-def test_a_killed_command_takes_its_container_with_it(run: Run) -> None:
-    """No orphan stays: PR_SET_PDEATHSIG."""
-    container = run.start("echo ready; sleep 60")
-    container.process.kill()
-    container.process.communicate()
-    wait_until(lambda: not Path(f"/proc/{container.pid}").exists(), "the container's end")
-    assert run("true").status == 0
-    assert containers_in(run.data_root, run.exec_root) == []
-
-
-def test_the_third_interrupt_kills(run: Run) -> None:
-    """`sleep` as process 1 has no handler for SIGINT, and never gets it."""
-    container = run.start("echo ready; exec sleep 60")
-    name = Path(f"/proc/{container.pid}/comm")
-    wait_until(lambda: name.read_text() == "sleep\n", "sleep, in place of the shell")
-    for _ in range(2):
-        container.process.send_signal(signal.SIGINT)
-        time.sleep(0.2)  # the control: nothing happens
-        assert container.process.poll() is None
-    container.process.send_signal(signal.SIGTERM)
-    _, errors = container.process.communicate(timeout=PATIENCE_S)
-    assert errors == "minicontainer: got 3 SIGTERM/SIGINTs, killing the container\n"
-    assert container.process.returncode == 137
+    wait_until(all_is_taken_back, "the links and rules to go")
+    assert containers_in(engine.data_root, engine.exec_root) == []
+    engine.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import PATIENCE_S, NetworkNamespace, Run, wait_until
+from tests.conftest import PATIENCE_S, Engine, NetworkNamespace, Run, wait_until
 
 from .conftest import HOST_PYTHON, enter, is_ours, namespace_of, python
 
@@ -109,6 +108,19 @@ def played_host() -> Iterator[PlayedHost]:
     host.close()
 
 
+@pytest.fixture
+def run_there(run: Run, roots: tuple[Path, Path], played_host: PlayedHost) -> Iterator[Run]:
+    """A way to run containers by an engine that has the played host's network."""
+    base = roots[0].parent / "engine"
+    base.mkdir(mode=0o711)
+    engine = Engine(base, f"{run.engine.cgroup}-there", tuple(played_host.words()))
+    runner = Run(run.rootfs, engine)
+    yield runner
+    for running in runner.background:
+        running.stop()
+    engine.close()
+
+
 _SERVE = f"""
 {_PAGE}
 ip -o -4 addr show dev eth0 | sed 's/.*inet //; s,/.*,,'
@@ -116,12 +128,11 @@ exec httpd -f -p 80 -h /www
 """
 
 
-def test_a_server_is_reached_over_the_bridge(run: Run, played_host: PlayedHost) -> None:
+def test_a_server_is_reached_over_the_bridge(run_there: Run, played_host: PlayedHost) -> None:
     """From the host's own namespace; and with the container, its link and its rules go."""
     before = played_host.json("link")
-    options = ("--net", "bridge", "--name", "server")
     server = subprocess.Popen(
-        played_host.words(*run.arguments(("/bin/sh", "-c", _SERVE), options)),
+        run_there.arguments(("/bin/sh", "-c", _SERVE), ("--net", "bridge", "--name", "server")),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
@@ -134,29 +145,20 @@ def test_a_server_is_reached_over_the_bridge(run: Run, played_host: PlayedHost) 
         assert "masquerade" in played_host.run("nft", "list", "ruleset")
         assert len(played_host.json("link")) == len(before) + 2  # the bridge, and one end of a pair
     finally:
-        state = run.exec_root / "sandboxes" / "server" / "state.json"
-        os.kill(json.loads(state.read_text())["pid"], signal.SIGKILL)
+        run_there.engine.remove_all()
         server.communicate(timeout=PATIENCE_S)
     wait_until(lambda: played_host.json("link") == before, "the links' end")
     assert played_host.run("nft", "list", "ruleset") == ""
 
 
-def test_a_killed_commands_link_is_taken_away(run: Run, played_host: PlayedHost) -> None:
-    """By the kernel, with the namespace; address and rules by the next command."""
+def test_a_killed_containers_link_is_taken_away(run_there: Run, played_host: PlayedHost) -> None:
+    """By the kernel, with the namespace; address and rules by the engine."""
     before = played_host.json("link")
-    words = run.arguments(("/bin/sh", "-c", "echo ready; sleep 600"), ("--net", "bridge"))
-    killed = subprocess.Popen(
-        played_host.words(*words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
-    )
-    assert killed.stdout is not None
-    assert killed.stdout.readline() == b"ready\n"
-    killed.kill()
-    killed.communicate(timeout=PATIENCE_S)
+    container = run_there.start("echo ready; sleep 600", "--net", "bridge")
     assert "masquerade" in played_host.run("nft", "list", "ruleset")  # the look can find it
-    next_words = run.arguments(("/bin/true",), ("--net", "none"))
-    subprocess.run(played_host.words(*next_words), check=True, timeout=PATIENCE_S)
+    container.stop()
     wait_until(lambda: played_host.json("link") == before, "the links' end")
-    assert played_host.run("nft", "list", "ruleset") == ""
+    wait_until(lambda: played_host.run("nft", "list", "ruleset") == "", "the rules' end")
 
 
 _ASK_THE_HOST = r"""
@@ -166,18 +168,15 @@ ping -c 1 $(ip route | sed -n 's/^default via \([^ ]*\).*/\1/p')
 """
 
 
-def test_the_host_is_reached_over_the_bridge(run: Run, played_host: PlayedHost) -> None:
+def test_the_host_is_reached_over_the_bridge(run_there: Run) -> None:
     """The default route leads there; /etc/hosts knows the container's own address."""
-    done = subprocess.run(
-        played_host.words(*run.arguments(("/bin/sh", "-c", _ASK_THE_HOST), ("--net", "bridge"))),
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "1 packets received" in done.stdout
-    own = done.stdout.split("src ")[1].split()[0]
-    assert f"{own}\t" in done.stdout
+    done = run_there(_ASK_THE_HOST, "--net", "bridge")
+    assert done.status == 0, done.errors
+    assert "1 packets received" in done.output
+    own = done.output.split("src ")[1].split()[0]
+    assert f"{own}\t" in done.output
     # the control: without a network the same look finds no way
-    assert run(_ASK_THE_HOST, "--net", "none").status != 0
+    assert run_there(_ASK_THE_HOST, "--net", "none").status != 0
 
 
 @pytest.mark.parametrize("options", [(), ("--userns", "private")])

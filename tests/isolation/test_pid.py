@@ -109,7 +109,7 @@ def test_joining_nobody_is_refused(run: Run) -> None:
     nobody = run("true", "--pid", "container:nobody")
     assert (nobody.status, nobody.errors) == (
         125,
-        "minicontainer: No such container: nobody\n",
+        "minicontainer: Error response from daemon: No such container: nobody\n",
     )
     no_path = run("true", "--pid", "ns:/nowhere")
     assert no_path.status == 125

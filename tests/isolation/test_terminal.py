@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import termios
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.conftest import Run, wait_until
+from tests.conftest import PATIENCE_S, Run, wait_until
 from tests.terminal import Terminal
 
 SHELL = ("/bin/sh",)
@@ -31,9 +32,8 @@ def opened(run: Run) -> Iterator[Open]:
         return made[-1]
 
     yield open_one
-    killed = [terminal for terminal in made if terminal.close()]
-    if killed:
-        run("true")  # it takes away what they left
+    for terminal in made:
+        terminal.close()  # `run` removes the containers
 
 
 def _say(script: str) -> tuple[str, ...]:
@@ -177,13 +177,17 @@ def test_it_is_as_before_after_a_failure(opened: Open) -> None:
     assert termios.tcgetattr(terminal.slave) == terminal.before
 
 
-def test_it_is_as_before_after_a_signal(opened: Open) -> None:
-    """SIGTERM to the command, which passes it on."""
-    terminal = opened(_say("trap 'exit 9' TERM; echo ready; while :; do sleep 0.1; done"))
+def test_it_is_as_before_after_a_signal(run: Run, opened: Open) -> None:
+    """SIGTERM ends the command, as Docker's with a terminal; the container goes on."""
+    script = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.1; done"
+    terminal = opened(_say(script), "--name", "goes-on")
     terminal.expect("ready")
     os.kill(terminal.process.pid, signal.SIGTERM)
-    assert terminal.end() == 9
+    assert terminal.end() == 128 + signal.SIGTERM
     assert termios.tcgetattr(terminal.slave) == terminal.before
+    look = run.engine.command("inspect", "--format", "{{.State.Running}}", "goes-on")
+    shown = subprocess.run(look, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
+    assert shown.stdout == "true\n"
 
 
 def test_a_terminal_without_input(run: Run) -> None:
