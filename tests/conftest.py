@@ -201,7 +201,7 @@ class Run:
         self, words: tuple[str, ...], options: tuple[str, ...], without: str = ""
     ) -> list[str]:
         """Write the command line; the network is off unless an option says otherwise."""
-        if "--net" not in options and without != "network":
+        if not any(word.startswith("--net") for word in options) and without != "network":
             options = ("--net", "none", *options)
         if "--rootfs" not in options:
             options = ("--rootfs", str(self.rootfs), *options)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+_HIGHEST = 2**63 - 1  # of a resource limit
+
 
 def nano_cpus(text: str) -> int:
     """Read a number of processors, such as 1.5, as billionths."""
@@ -183,10 +185,16 @@ def ulimit(text: str) -> dict[str, Any]:
     """Read TYPE=SOFT[:HARD]."""
     name, equals, limits = text.partition("=")
     soft, _, hard = limits.partition(":")
+    how = "use TYPE=SOFT[:HARD], such as nofile=1024:2048"
     if not equals:
-        raise InvalidArgument(f"invalid ulimit argument: {text}")
-    lower = quantities.whole_number(soft)
-    upper = quantities.whole_number(hard) if hard else lower
+        raise InvalidArgument(f"invalid ulimit argument: {text}: {how}")
+    try:
+        lower = quantities.whole_number(soft)
+        upper = quantities.whole_number(hard) if hard else lower
+    except InvalidArgument:
+        raise InvalidArgument(f"invalid ulimit argument: {text}: {how}") from None
+    if not (-1 <= lower <= _HIGHEST and -1 <= upper <= _HIGHEST):
+        raise InvalidArgument(f"invalid ulimit argument: {text}: use 0 to {_HIGHEST}, or -1")
     if upper != -1 and (lower > upper or lower == -1):
         raise InvalidArgument(
             f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"

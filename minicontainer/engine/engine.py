@@ -26,9 +26,17 @@ from minicontainer.engine.system import System
 from minicontainer.engine.traces import Traces
 from minicontainer.engine.trash import Trash
 from minicontainer.engine.volumes import Volumes
-from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound, NotModified
+from minicontainer.errors import (
+    Conflict,
+    Error,
+    InvalidArgument,
+    NotFound,
+    NotModified,
+    Unsupported,
+)
 from minicontainer.images.copies import why_no_overlay
 from minicontainer.images.registry import Settings
+from minicontainer.kernel import capabilities
 from minicontainer.record import NO_ENTRIES, Record
 
 TYPE_CHECKING = False
@@ -67,6 +75,7 @@ class Engine:
         exec_root: what is not: /run/minicontainer.
     Raises:
         Conflict: another engine works there.
+        Unsupported: this process has not the rights that containers take.
     """
 
     def __init__(self, data_root: str, exec_root: str, options: Options | None = None) -> None:
@@ -74,6 +83,7 @@ class Engine:
         self.exec_root = os.path.abspath(exec_root)
         self.options = options or Options()
         self.closed = False
+        _check_privileges()
         # What a container gets has modes of its own, whatever the umask of who started us.
         os.umask(0o022)
         for directory in (self.data_root, self.exec_root):
@@ -258,6 +268,20 @@ class Engine:
             (container.id, container.state.is_running())
             for container in self.containers.all()
             if container.image_id == image_id
+        )
+
+
+def _check_privileges() -> None:
+    """Refuse to begin what every start would fail at."""
+    if os.geteuid() != 0:
+        raise Unsupported(
+            "containers need root here: run the command with sudo "
+            "(`minicontainer check` tells what this host offers)"
+        )
+    if not capabilities.holds("CAP_SYS_ADMIN"):
+        raise Unsupported(
+            "making namespaces needs CAP_SYS_ADMIN, which this root does not have: in a container, "
+            "start that one privileged (`minicontainer check` tells what is missing)"
         )
 
 

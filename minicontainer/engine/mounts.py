@@ -234,6 +234,10 @@ def _volume_of_request(request: MountRequest, target: str, words: tuple[str, ...
 
 
 def _tmpfs_of_request(request: MountRequest, words: tuple[str, ...]) -> MountPlan:
+    if request.source:
+        raise InvalidArgument(
+            'invalid mount config for type "tmpfs": field Source must not be specified'
+        )
     options = request.tmpfs_options
     own = []
     if options and options.size_bytes:

@@ -38,6 +38,7 @@ class Store:
     def __init__(self, data_root: str) -> None:
         os.makedirs(data_root, mode=0o711, exist_ok=True)
         path = os.path.join(data_root, "engine.db")
+        self._path = path
         self._lock = threading.Lock()
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         os.chmod(path, 0o600)  # environment variables may be secrets
@@ -65,9 +66,13 @@ class Store:
 
         Raises:
             sqlite3.IntegrityError: an ID or a name is there already.
+            Unsupported: the disk is full, or broken.
         """
-        with self._lock:
-            return self._db.execute(statement, values).fetchall()
+        try:
+            with self._lock:
+                return self._db.execute(statement, values).fetchall()
+        except sqlite3.OperationalError as error:
+            raise Unsupported(f"{self._path}: {error}") from None
 
     def close(self) -> None:
         """Close the database."""

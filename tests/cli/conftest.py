@@ -21,6 +21,13 @@ ONE_LINE = re.compile(r"minicontainer(-oci)?: [^\n]+[^.\n]\n")
 DAEMON = "Error response from daemon: "
 
 
+AS_NOBODY = (
+    # it may read the interpreter and the checkout, wherever these are
+    "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+    "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search",
+)  # fmt: skip
+
+
 def containers_in(*roots: Path) -> list[str]:
     """List what containers left in the directories that hold them."""
     return [
@@ -35,6 +42,15 @@ def assert_one_line(errors: str, says: str = "") -> None:
     """See that the user gets one line, and that it says what it should."""
     assert ONE_LINE.fullmatch(errors), errors
     assert says in errors
+
+
+def plain(*arguments: str) -> Result:
+    """Run a command that is no container."""
+    done = subprocess.run(
+        arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S,
+        check=False,
+    )  # fmt: skip
+    return Result(done.returncode, done.stdout, done.stderr)
 
 
 @dataclass

@@ -137,8 +137,8 @@ def _check_kinds(tree: int, place: int, mount: Mount) -> None:
     kinds = ["a directory" if paths.is_directory(fd) else "a file" for fd in (tree, place)]
     if kinds[0] != kinds[1]:
         raise InvalidArgument(
-            f"can't mount {mount.source} on {mount.destination}: it is {kinds[0]}, and there is "
-            f"{kinds[1]} in the container"
+            f"can't mount {mount.source} on {mount.destination}: {kinds[0]} does not go on "
+            f"{kinds[1]} of the container"
         )
 
 

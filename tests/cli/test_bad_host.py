@@ -1,0 +1,107 @@
+"""A host that does not give what containers take: the engine says what, and leaves nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Engine, Run, command
+
+from .conftest import AS_NOBODY, assert_one_line, containers_in, plain
+
+
+@pytest.fixture
+def elsewhere(roots: tuple[Path, Path]) -> tuple[str, ...]:
+    """Options for an engine of this test's own, which does not run yet."""
+    return ("--data-root", str(roots[0]), "--exec-root", str(roots[1]))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "says"),
+    [
+        (AS_NOBODY, "containers need root here: run the command with sudo"),
+        (("setpriv", "--bounding-set", "-sys_admin"), "needs CAP_SYS_ADMIN, which this root does"),
+    ],
+)
+def test_an_engine_that_could_start_nothing(
+    elsewhere: tuple[str, ...], nothing_left: None, prefix: tuple[str, ...], says: str
+) -> None:
+    """It says what is missing; as in a container that is not privileged."""
+    done = plain(*prefix, *command("minicontainer"), "daemon", *elsewhere)
+    assert_one_line(done.errors, says)
+    assert done.status == 125
+
+
+def test_the_command_passes_on_why_the_engine_did_not_start(
+    elsewhere: tuple[str, ...], busybox: Path, nothing_left: None
+) -> None:
+    """It is the command that the user typed."""
+    lacking = ("setpriv", "--bounding-set", "-sys_admin")
+    words = ("run", "--rm", "--rootfs", str(busybox), "true")
+    done = plain(*lacking, *command("minicontainer"), *elsewhere, *words)
+    began, why = done.errors.splitlines()
+    assert "starting the engine" in began
+    assert_one_line(f"{why}\n", "the engine did not start: minicontainer: making namespaces needs")
+    assert done.status != 0
+
+
+def test_root_of_a_user_namespace_is_told_what_is_missing(
+    run: Run, roots: tuple[Path, Path]
+) -> None:
+    """It may make namespaces, but the cgroups are not its own."""
+    base = roots[0].parent / "engine"
+    base.mkdir(mode=0o711)
+    prefix = ("unshare", "--user", "--map-root-user", "--mount")
+    with contextlib.closing(Engine(base, f"{run.engine.cgroup}-user", prefix)) as engine:
+        done = Run(run.rootfs, engine)("true")
+        assert_one_line(done.errors, "cgroup")
+        assert done.status == 125
+        assert containers_in(engine.data_root, engine.exec_root) == []
+
+
+@pytest.mark.parametrize("options", ["size=8m", "nr_inodes=300"])
+@pytest.mark.parametrize("root", ["data", "exec"])
+def test_a_disk_that_is_full(run: Run, roots: tuple[Path, Path], root: str, options: str) -> None:
+    """What was begun is taken back; the line names the place; with room again it goes on."""
+    base = roots[0].parent / "engine"
+    place = base / root
+    place.mkdir(parents=True, mode=0o711)
+    base.chmod(0o711)
+    mount = f'mount -t tmpfs -o {options} full {place} && exec "$@"'
+    prefix = ("unshare", "--mount", "sh", "-c", mount, "sh")
+    with contextlib.closing(Engine(base, f"{run.engine.cgroup}-full", prefix)) as engine:
+        there = ("nsenter", "--mount", f"--target={engine.process.pid}", "sh", "-c")
+        runner = Run(run.rootfs, engine)
+        assert runner("true").errors == ""
+        fill = f"i=0; while echo {'x' * 4000} > {place}/fill.$i; do i=$((i + 1)); done"
+        plain(*there, f"({fill}) 2>/dev/null")
+        done = runner("true")
+        assert_one_line(done.errors, str(place))
+        assert re.search("No space left on device|disk is full", done.errors)
+        assert (done.status, done.output) == (125, "")
+        left = plain(*there, f'find {base} -path "*/containers/[!.]*"')
+        assert left.output == ""
+        plain(*there, f"rm {place}/fill.*")
+        assert runner("true").errors == ""
+
+
+def test_a_root_that_can_not_be_written(elsewhere: tuple[str, ...], nothing_left: None) -> None:
+    """The engine says which, and does not begin."""
+    place = Path(elsewhere[1])
+    place.mkdir()
+    script = f'mount -t tmpfs -o ro full {place} || exit 99\nexec "$@"'
+    words = [*command("minicontainer"), "daemon", *elsewhere]
+    done = plain("unshare", "--mount", "sh", "-c", script, "sh", *words)
+    assert_one_line(done.errors, str(place))
+    assert done.status == 125
+
+
+def test_a_file_where_the_state_should_be(elsewhere: tuple[str, ...], nothing_left: None) -> None:
+    """Somebody's slip with --exec-root."""
+    Path(elsewhere[3]).touch()
+    done = plain(*command("minicontainer"), "daemon", *elsewhere)
+    assert_one_line(done.errors, elsewhere[3])
+    assert done.status == 125
