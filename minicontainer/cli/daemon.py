@@ -61,6 +61,7 @@ def daemon(argv: list[str], environ: dict[str, str]) -> int:
         registries=registries,
         debug=values["log_level"] == "debug",
         cgroup_parent=values["cgroup_parent"],
+        runtimes=tuple(values["add_runtime"]),
         proxies={name: environ.get(word, "") for name, word in _PROXIES},
     )
     with contextlib.ExitStack() as undo:

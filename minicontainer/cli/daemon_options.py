@@ -84,6 +84,10 @@ SETTINGS = (
         help="the cgroup that those of the containers are made in",
     ),
     Setting(
+        name="add-runtime", metavar="NAME=PATH", default=(),
+        help="another OCI runtime for run --runtime; runc and crun are found by themselves",
+    ),
+    Setting(
         name="idle-timeout", metavar="SECONDS", default=0,
         help="end after so long without requests and running containers; 0: never",
     ),

@@ -18,6 +18,7 @@ from minicontainer.engine import (
     merging,
     parts,
     restarts,
+    runtimes,
     stops,
 )
 from minicontainer.engine.container import Container
@@ -31,13 +32,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from minicontainer.engine.config import ContainerConfig
+    from minicontainer.engine.config import ContainerConfig, HostConfig
     from minicontainer.engine.engine import Engine
 
     Json = dict[str, Any]
-
-# All of them mean this project's own: clients send the name that `info` tells, or Docker's.
-_RUNTIMES = ("", "runc", "io.containerd.runc.v2", "minicontainer-oci")
 
 
 def prepare(engine: Engine, asked: Json, name: str, platform: str) -> Container:
@@ -131,8 +129,8 @@ def check(engine: Engine, container: Container) -> None:
     """
     config = container.config
     restarts.check(config.host_config)
-    if config.host_config.runtime not in _RUNTIMES:
-        raise InvalidArgument(f"unknown or invalid runtime name: {config.host_config.runtime}")
+    if runtimes.program_of(config.host_config.runtime, engine.runtimes):
+        _check_for_another(config.host_config)
     log_drivers.check(config.host_config.log_config)
     _check_unsupported(config)
     stops.signal_number(config.stop_signal)
@@ -147,6 +145,17 @@ def check(engine: Engine, container: Container) -> None:
     engine.volumes.check(config)
     bundles.make_spec(container, engine.lowers_of(container), engine.check_joinable, ())
     endpoints.linked(config.host_config.links, engine.containers.find, must_run=False)
+
+
+def _check_for_another(host: HostConfig) -> None:
+    """Refuse what another runtime does not know how to do."""
+    for given, what in (
+        (host.userns_mode == "private", "--userns private"),
+        (host.without, "--without"),
+        (host.init, "--init"),
+    ):
+        if given:
+            raise InvalidArgument(f"conflicting options: {what} and the runtime {host.runtime}")
 
 
 def _check_unsupported(config: ContainerConfig) -> None:

@@ -14,7 +14,7 @@ import os
 import threading
 
 from minicontainer import steps
-from minicontainer.engine import bundles, log_drivers, restarts
+from minicontainer.engine import bundles, log_drivers, restarts, runtimes
 from minicontainer.engine.containers import Containers
 from minicontainer.engine.events import Events
 from minicontainer.engine.execs import Execs
@@ -59,12 +59,14 @@ class Options(Record):
         debug: the log shows every request.
         proxies: the environment's proxies, by Docker's name of them.
         cgroup_parent: the cgroup that those of containers are made in.
+        runtimes: other OCI runtimes: NAME=PATH.
     """
 
     registries: Settings = Settings()
     debug: bool = False
     proxies: dict[str, str] = NO_ENTRIES
     cgroup_parent: str = "/minicontainer"
+    runtimes: tuple[str, ...] = ()
 
 
 class Engine:
@@ -83,6 +85,7 @@ class Engine:
         self.exec_root = os.path.abspath(exec_root)
         self.options = options or Options()
         self.closed = False
+        self.runtimes = runtimes.find(self.options.runtimes)
         _check_privileges()
         # What a container gets has modes of its own, whatever the umask of who started us.
         os.umask(0o022)

@@ -17,10 +17,11 @@ EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_STARTED = 128
 _STARTS_PROGRAM = ("find-program", "run-program", "stay-as-reaper")
 _MISSING = (errno.ENOENT, errno.ENOTDIR)
-_STARTING = (
+CREATING = (
     "failed to create task for container: failed to create shim task: OCI runtime create failed: "
-    "unable to start container process: error during container init: "
 )
+OTHER_RUNTIME = "other-runtime"  # in place of a step of ours
+_STARTING = f"{CREATING}unable to start container process: error during container init: "
 EXECUTING = "OCI runtime exec failed: exec failed: unable to start container process: "
 
 
@@ -45,6 +46,8 @@ def explained(error: Error | OSError, program: tuple[str, ...], doing: str = _ST
     """
     if isinstance(error, NoProgram):
         return error
+    if isinstance(error, InitError) and error.step == OTHER_RUNTIME:
+        return _of_another(str(error))
     if isinstance(error, InitError) and error.step in _STARTS_PROGRAM and error.errno:
         name = program[0] if program else ""
         if error.errno in _MISSING:
@@ -66,6 +69,15 @@ def _missing(error: InitError, name: str) -> str:
         return f"exec {name}: its interpreter is missing: no such file or directory"
     part = "not a directory: " if error.errno == errno.ENOTDIR else ""
     return f"stat {name}: {part}no such file or directory"
+
+
+def _of_another(told: str) -> Error:
+    """Find out by the words of another runtime what was wrong with the program."""
+    if "not found in $PATH" in told or "no such file or directory" in told.lower():
+        return NoProgram(told, EXIT_NOT_FOUND)
+    if "permission denied" in told.lower() or "is a directory" in told:
+        return NoProgram(told, EXIT_NOT_EXECUTABLE)
+    return InitError(told, OTHER_RUNTIME)
 
 
 def _told(doing: str, name: str, why: str) -> str:

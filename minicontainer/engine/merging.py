@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 
 from minicontainer.cgroups import hierarchies
+from minicontainer.engine.runtimes import OURS
 from minicontainer.errors import InvalidArgument
 
 TYPE_CHECKING = False
@@ -33,7 +34,7 @@ HOST_DEFAULTS: Json = {
     "DnsOptions": [], "DnsSearch": [], "ExtraHosts": None, "GroupAdd": None, "IpcMode": "private",
     "Cgroup": "", "Links": None, "OomScoreAdj": 0, "PidMode": "", "Privileged": False,
     "PublishAllPorts": False, "ReadonlyRootfs": False, "SecurityOpt": None, "UTSMode": "",
-    "UsernsMode": "", "ShmSize": DEFAULT_SHM_SIZE, "Runtime": "runc", "Isolation": "",
+    "UsernsMode": "", "ShmSize": DEFAULT_SHM_SIZE, "Runtime": OURS, "Isolation": "",
     "CpuShares": 0, "Memory": 0, "NanoCpus": 0, "CgroupParent": "", "BlkioWeight": 0,
     "BlkioWeightDevice": [], "BlkioDeviceReadBps": [], "BlkioDeviceWriteBps": [],
     "BlkioDeviceReadIOps": [], "BlkioDeviceWriteIOps": [], "CpuPeriod": 0, "CpuQuota": 0,

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from minicontainer.cgroups.cgroup import Cgroup
     from minicontainer.cgroups.oom import OomWatch
+    from minicontainer.engine.other_runtime import OtherContainer
     from minicontainer.record import Record
     from minicontainer.runtime.parent.lifecycle import Container
 
@@ -89,10 +90,14 @@ def _wait_for_engine(engine: Connection, event: steps.Event) -> None:
         raise Aborted(f"aborted before {event.step}: everything was undone")
 
 
-def _create(asked: protocol.StartContainer, stdio: Stdio) -> Container:
+def _create(asked: protocol.StartContainer, stdio: Stdio) -> Container | OtherContainer:
     bundle = bundle_reader.read(asked.directory)
     with suppress(FileNotFoundError):
         os.unlink(f"{asked.directory}/{EXIT_FILE}")
+    if asked.runtime:
+        from minicontainer.engine import other_runtime  # few containers want one
+
+        return other_runtime.create(asked, bundle, Store(asked.state_root), stdio)
     with stdio.given():
         # Not detached: a container whose monitor is killed could not be waited for, nor read from.
         options = Options(console=stdio.console)
@@ -121,7 +126,7 @@ class _Monitor:
         self,
         asked: protocol.StartContainer,
         engine: Connection,
-        container: Container,
+        container: Container | OtherContainer,
         stdio: Stdio,
         clients: list[int],
     ) -> None:

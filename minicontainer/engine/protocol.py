@@ -119,12 +119,14 @@ class StartContainer(Record):
             0 where nobody listens.
         without: the steps to pass over.
         hold: wait before each step of the start for Proceed.
+        runtime: the program of another OCI runtime; "" for our own.
     """
 
     id: str
     directory: str
     state_root: str
     socket: str
+    runtime: str = ""
     tty: bool = False
     open_stdin: bool = False
     stdin_once: bool = False

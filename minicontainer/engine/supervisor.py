@@ -16,7 +16,16 @@ import time
 from contextlib import suppress
 
 from minicontainer import steps
-from minicontainer.engine import bundles, endpoints, health, parts, probes, protocol, restarts
+from minicontainer.engine import (
+    bundles,
+    endpoints,
+    health,
+    parts,
+    probes,
+    protocol,
+    restarts,
+    runtimes,
+)
 from minicontainer.engine.errors_of_starts import explained
 from minicontainer.engine.monitor import read_exit
 from minicontainer.engine.spawning import Spawner
@@ -131,6 +140,7 @@ class Supervisor:
             explain=engine.traces.begun_ns(),
             without=parts.steps_of(config.host_config.without),
             hold=engine.traces.hold_of(container.story) is not None,
+            runtime=runtimes.program_of(config.host_config.runtime, engine.runtimes),
         )
         monitor = steps.take(self.fork_monitor, message, [descriptor for _, descriptor in clients])
         try:

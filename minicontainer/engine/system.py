@@ -52,6 +52,8 @@ if TYPE_CHECKING:
         @property
         def events(self) -> _Events: ...
 
+        runtimes: dict[str, str]
+
 
 API_VERSION = "1.50"
 OLDEST_API_VERSION = "1.24"
@@ -168,8 +170,11 @@ class System:
             "LoggingDriver": "json-file",
             "CgroupDriver": "cgroupfs",
             "CgroupVersion": host_facts.cgroup_version(),
-            "Runtimes": {"runc": {"path": RUNTIME}},
-            "DefaultRuntime": "runc",
+            "Runtimes": {
+                name: {"path": path}
+                for name, path in {RUNTIME: RUNTIME, **self._parts.runtimes}.items()
+            },
+            "DefaultRuntime": RUNTIME,
             "InitBinary": RUNTIME,
             "ContainerdCommit": _COMMIT,
             "RuncCommit": _COMMIT,

@@ -168,7 +168,7 @@ def test_attach(engine: Any) -> None:
     sock._sock.sendall(b"word\n")
     sock.close()
     assert made.wait() == {"StatusCode": 0}
-    assert made.attach(logs=True) == b"first\ngot word\n"
+    assert made.logs() == b"first\ngot word\n"
     made.remove()
 
 
