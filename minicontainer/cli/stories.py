@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     Listener = Callable[[Event], None]
 
 HEADER = "Minicontainer-Trace"
+_FILTERED_S = 1  # for a step that a system call filter may keep from telling of itself
 _PATIENCE_S = 10  # for the last events, once the command is over
 
 
@@ -77,7 +78,7 @@ def told(asked: Asked, name: str) -> Iterator[None]:
         if stepper is None:
             yield
             return
-        session.started = lambda: reader.wait_for("run-program")
+        session.started = lambda: reader.wait_for("run-program", _FILTERED_S)
         stepper.interruptible(stack)
         try:
             yield
@@ -181,10 +182,10 @@ class _Reader:
             self._over = True
             self._news.notify_all()
 
-    def wait_for(self, step: str) -> None:
+    def wait_for(self, step: str, patience_s: float = _PATIENCE_S) -> None:
         """Wait until a step's begin has been told."""
         with self._news:
-            self._news.wait_for(lambda: step in self._begun or self._over, _PATIENCE_S)
+            self._news.wait_for(lambda: step in self._begun or self._over, patience_s)
 
     def finish(self) -> None:
         """Wait for the events that are still on their way; no step waits any more."""

@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
+import signal
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from minicontainer.cli import hosts
-from minicontainer.cli.client import Client, EngineError
-from tests.conftest import PATIENCE_S
-
-if TYPE_CHECKING:
-    from tests.learn.conftest import Engine
+from minicontainer.cli.client import Client, EngineError, Lost
+from tests.conftest import PATIENCE_S, wait_until
+from tests.learn.conftest import Engine
 
 PARENT = f"/step-{os.getpid()}"  # the cgroup of these tests' containers
 BODY: dict[str, Any] = {
@@ -74,6 +75,13 @@ def client_of(engine: Engine) -> Client:
     return Client(hosts.parse(f"unix://{engine.socket}"))
 
 
+def start(reader: Reader, body: dict[str, Any]) -> str:
+    """Create and start a container; give its ID."""
+    made = str(reader.client.post("/containers/create", None, body)["Id"])
+    reader.client.post(f"/containers/{made}/start")
+    return made
+
+
 def run(engine: Engine, decide: Decide, body: dict[str, Any] = BODY) -> list[str]:
     """Create, start and remove a container; name the steps that have waited.
 
@@ -82,8 +90,7 @@ def run(engine: Engine, decide: Decide, body: dict[str, Any] = BODY) -> list[str
     """
     reader = Reader(engine, decide)
     try:
-        made = reader.client.post("/containers/create", None, body)["Id"]
-        reader.client.post(f"/containers/{made}/start")
+        made = start(reader, body)
         reader.client.post(f"/containers/{made}/wait")
     finally:
         steps = reader.finish()
@@ -92,8 +99,11 @@ def run(engine: Engine, decide: Decide, body: dict[str, Any] = BODY) -> list[str
 
 
 def left_by(engine: Engine) -> set[str]:
-    """List what containers of an engine have on the host: processes, mounts, cgroups, files."""
+    """List what containers have on the host: processes, mounts, links, cgroups, files."""
     base = str(engine.base)
+    links = ["nsenter", "-t", str(engine.process.pid), "-n", "ip", "-brief", "link"]
+    shown = subprocess.run(links, check=True, capture_output=True, text=True).stdout
+    veths = {line.split("@")[0] for line in shown.splitlines() if "@" in line}
     found = {line for line in Path("/proc/self/mountinfo").read_text().splitlines() if base in line}
     # the cgroup too shows that a process is left: it could not be removed
     found |= {f"process {pid}" for pid in engine.monitors()}
@@ -102,7 +112,7 @@ def left_by(engine: Engine) -> set[str]:
         found |= {f"{place}/{name}" for name in names if not name.startswith(".")}
     for pattern in (f"{PARENT[1:]}/*/", f"*{PARENT}/*/"):  # v2, v1
         found |= {str(path) for path in Path("/sys/fs/cgroup").glob(pattern)}
-    return found | set(engine("ps", "-aq").output.split())
+    return found | veths | set(engine("ps", "-aq").output.split())
 
 
 def at(step: str, decision: str) -> Decide:
@@ -145,6 +155,27 @@ def test_a_start_given_up_at_any_step_leaves_nothing(engine: Engine, order: list
         assert left_by(engine) == before, step
 
 
+def test_a_start_with_everything_is_given_up_as_well(engine: Engine) -> None:
+    """A network, a port, a user namespace, a terminal, a volume, a process 1 that stays."""
+    host = {
+        "CgroupParent": PARENT, "UsernsMode": "private", "Init": True, "Memory": 64 << 20,
+        "SecurityOpt": ["no-new-privileges"], "Binds": ["stepped:/data"], "OomScoreAdj": 100,
+        "PortBindings": {"80/tcp": [{"HostPort": "8080"}]}, "Ulimits": [{"Name": "nofile",
+        "Soft": 512, "Hard": 512}],
+    }  # fmt: skip
+    body = {**BODY, "HostConfig": host, "Tty": True, "Domainname": "lab"}
+    order = run(engine, lambda event: "go", body)
+    assert {"write-id-maps", "stay-as-reaper", "open-terminal", "filter-if-unprivileged"} < set(
+        order
+    )
+    before = left_by(engine)
+    for step in order:
+        with pytest.raises(EngineError, match=f"aborted before {step}: everything was undone"):
+            run(engine, at(step, "abort"), body)
+        assert left_by(engine) == before, step
+    engine("volume", "rm", "stepped")
+
+
 @pytest.mark.parametrize("step", ["make-directory", "enter-rootfs", "connect-container"])
 def test_a_reader_who_leaves_gives_the_start_up(engine: Engine, step: str) -> None:
     """As a client does that is killed, or whose terminal is closed."""
@@ -180,11 +211,16 @@ def test_others_look_in_while_a_step_waits(engine: Engine) -> None:
             seen["container"] = event["container"]
             seen["namespace"] = os.readlink(f"/proc/{event['pid']}/ns/uts")
             seen["root"] = os.listdir(f"/proc/{event['pid']}/root")
+            seen["other"] = engine("run", "--rm", "busybox", "echo", "another container")
+            engine("stop", event["container"])
+            engine("exec", event["container"], "true", status=1)
+            engine("logs", event["container"])
         return "go"
 
     run(engine, look)
     assert f"{seen['container']} created" in seen["listed"].output
     assert seen["inspected"].output == "created\n"
+    assert seen["other"].output == "another container\n"
     assert seen["namespace"] != os.readlink("/proc/self/ns/uts")
     assert "bin" in seen["root"]
 
@@ -234,6 +270,30 @@ def test_a_monitor_that_is_killed_ends_the_wait(engine: Engine) -> None:
     assert left_by(engine) == before
 
 
+@pytest.mark.parametrize("step", ["make-directory", "set-hostname", "connect-container"])
+def test_an_engine_that_ends_gives_the_start_up(step: str) -> None:
+    """It neither waits for the reader, nor leaves anything."""
+    engine = Engine()
+    ending: list[int] = []
+
+    def end(event: dict[str, Any]) -> str:
+        if event["step"] != step:
+            return "go"
+        engine.process.send_signal(signal.SIGTERM)
+        ending.append(engine.process.wait(PATIENCE_S))
+        return "leave"
+
+    reader = Reader(engine, end)
+    with pytest.raises((EngineError, Lost, OSError)):
+        start(reader, BODY)
+    wait_until(lambda: bool(ending), "the engine's end")
+    assert ending == [0]
+    wait_until(lambda: not engine.monitors(), "the end of the monitor")
+    for place in ("data/containers", "exec/containers"):
+        assert not [*(engine.base / place).glob("[!.]*")]
+    shutil.rmtree(engine.base)
+
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "no new privileges": {"SecurityOpt": ["no-new-privileges"]},
     "--init": {"Init": True},
@@ -250,6 +310,27 @@ def test_other_recipes_wait_as_well(engine: Engine, name: str) -> None:
     host = {**BODY["HostConfig"], **VARIANTS[name]}
     waited = run(engine, lambda event: "go", {**BODY, "HostConfig": host})
     assert waited[-1] == "run-program"
+
+
+def test_the_joiner_waits_as_well(engine: Engine) -> None:
+    """In another container's network, a process between monitor and init sets itself up first."""
+    engine("run", "-d", "--name", "web", "--net", "none", "busybox", "sleep", "1000")
+    host = {**BODY["HostConfig"], "NetworkMode": "container:web", "OomScoreAdj": 100}
+    body = {**BODY, "HostConfig": host}
+    actors: dict[str, str] = {}
+
+    def look(event: dict[str, Any]) -> str:
+        actors.setdefault(event["step"], event["actor"])
+        return "go"
+
+    assert run(engine, look, body)[-1] == "run-program"
+    assert actors["set-oom-score"] == "joiner"
+    before = left_by(engine)
+    for step in ("set-oom-score", "join-cgroups", "run-program"):
+        with pytest.raises(EngineError, match=f"aborted before {step}: everything was undone"):
+            run(engine, at(step, "abort"), body)
+        assert left_by(engine) == before, step
+    engine("rm", "-f", "web")
 
 
 @pytest.mark.parametrize(

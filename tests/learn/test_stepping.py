@@ -202,6 +202,11 @@ def test_create_and_start_have_steps_too(engine: Engine, at: Open) -> None:
     terminal.type("q\r")
     assert terminal.end() == 130
     assert "aborted before enter-rootfs: everything was undone" in terminal.seen
+    terminal = at("start", "--until", "set-hostname", "made")
+    terminal.expect("set-hostname> ")
+    terminal.process.send_signal(signal.SIGINT)
+    assert terminal.end() == 130
+    assert "aborted before set-hostname: everything was undone" in terminal.seen
     assert engine("start", "-a", "made").output == ""
 
 
