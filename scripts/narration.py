@@ -14,6 +14,8 @@ See: https://www.gnu.org/software/gettext/manual/ "The Format of PO Files", "Fuz
 
 from __future__ import annotations
 
+import ast
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,74 @@ def texts() -> dict[str, str]:
     return told | phrases.all_phrases()
 
 
-KINDS = ((LEARN / "languages", texts), (LEARN / "script_languages", script_words.texts))
+# Where the words stand that `learn.words` translates: arguments of these, and what is raised.
+SOURCES = ("learn/calls.py", "learn/explain.py", "learn/recording.py", "learn/replay.py",
+           "engine/measures.py", "engine/parts.py", "engine/probes.py",
+           "cli/replay.py", "cli/stories.py")  # fmt: skip
+TAKERS = ("word", "some", "_tell", "Exit", "NotFound", "InvalidArgument")
+FINDERS = ("engine/measures.py", "engine/probes.py")
+VARIABLES = ("told", "hint", "warning", "message", "CONTAINED", "NEEDED", "HARMFUL")
+# What a client says before every answer of an engine; what the recipe says of a step.
+OTHERS = ("Error response from daemon", "left out, as --without asks")
+
+
+def pieces() -> dict[str, str]:
+    """Give the pieces of lines that commands print, in the order of the source."""
+    found = list(OTHERS)
+    for name in SOURCES:
+        tree = ast.parse((LEARN.parent / name).read_text())
+        for node in ast.walk(tree):
+            found += _literals(node, name)
+    told = (piece for text in found for piece in text.split(": "))
+    return {piece: piece for piece in told if _is_language(piece)}
+
+
+def _literals(node: ast.AST, name: str) -> list[str]:
+    """Give the texts in a node that are shown to a user."""
+    if isinstance(node, ast.Call) and _name(node.func) in TAKERS:
+        args = node.args[1:3] if _name(node.func) == "_tell" else node.args  # not the command
+        return [text for arg in args for text in _texts_in(arg)]
+    if isinstance(node, ast.keyword) and node.arg in ("what", "effect"):
+        return _texts_in(node.value)
+    if isinstance(node, ast.Return) and node.value and name in FINDERS:
+        return _texts_in(node.value)
+    if isinstance(node, ast.Assign) and _name(node.targets[0]) in VARIABLES:
+        if isinstance(node.value, ast.Dict):
+            return [text for value in node.value.values for text in _texts_in(value)]
+        return _texts_in(node.value)
+    return []
+
+
+def _name(node: ast.expr) -> str:
+    return str(getattr(node, "id", "") or getattr(node, "attr", ""))
+
+
+def _texts_in(node: ast.expr) -> list[str]:
+    """Give a literal, with {} for what is filled in; of a choice, each."""
+    if isinstance(node, ast.Constant):
+        return [node.value] if isinstance(node.value, str) else []
+    if isinstance(node, ast.JoinedStr):
+        parts = (getattr(value, "value", "") if isinstance(value, ast.Constant) else "{}"
+                 for value in node.values)  # fmt: skip
+        return ["".join(map(str, parts))]
+    if isinstance(node, ast.IfExp):
+        return [*_texts_in(node.body), *_texts_in(node.orelse)]
+    if isinstance(node, ast.BoolOp):
+        return [text for value in node.values for text in _texts_in(value)]
+    return _texts_in(node.left) if isinstance(node, ast.BinOp) else []
+
+
+def _is_language(piece: str) -> bool:
+    """Say whether there is anything to translate: more than options, paths and values."""
+    rest = re.sub(r"\{\}|--[a-z-]+|/[\w/]+", "", piece)
+    return bool(re.search(r"[a-z]{2}", rest)) and not re.fullmatch(r"\w+[._]\w+", piece)
+
+
+KINDS = (
+    (LEARN / "languages", texts),
+    (LEARN / "script_languages", script_words.texts),
+    (LEARN / "word_languages", pieces),
+)
 
 
 def wrong(catalog: Any, known: dict[str, str]) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ LIBRARY_HOMES = {
     "h11": ("api/connection.py",),
     "wsproto": ("api/relay.py",),
     "rich": ("cli/progress.py",),
-    "polib": ("learn/narration.py",),
+    "polib": ("learn/words.py",),
     "sqlite3": ("images/store*.py", "engine/store*.py"),
 }
 

@@ -7,7 +7,7 @@ import sys
 
 from minicontainer.cli.exits import EXIT_ENGINE, Exit
 from minicontainer.cli.flags import Asked, Flag, command, toggle
-from minicontainer.errors import InvalidArgument
+from minicontainer.errors import Error, InvalidArgument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,9 +39,14 @@ def replay(asked: Asked) -> int:
     """Show a recording again: by key press, in time, or as a page for a browser."""
     from minicontainer.learn import page, recording
     from minicontainer.learn import replay as player
+    from minicontainer.learn.words import language, translated
 
-    found = recording.read(asked.args[0])
-    lang = _language(found, asked.lang, asked.session.environ)
+    try:
+        found = recording.read(asked.args[0])
+        lang = _language(found, asked.lang, asked.session.environ)
+    except Error as error:
+        own = asked.lang or language(asked.session.environ)
+        raise Exit(translated(str(error), own), EXIT_ENGINE, prefix=True) from None
     if asked.html:
         try:
             page.write_page(found, asked.html, lang)
@@ -62,6 +67,7 @@ def _language(recording: Recording, asked: str, environ: Mapping[str, str]) -> s
     if asked and asked not in known:
         message = f"--lang {asked}: the recording has {', '.join(sorted(known))}"
         raise Exit(message, EXIT_ENGINE, prefix=True)
-    locale = environ.get("LC_ALL") or environ.get("LC_MESSAGES") or environ.get("LANG") or ""
-    own = locale.partition("_")[0].partition(".")[0]
+    from minicontainer.learn.words import language
+
+    own = language(environ)
     return asked or (own if own in known else "en")

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from minicontainer import jsontext, steps
 from minicontainer.cli import stepping
 from minicontainer.cli.client import Client, EngineError, Lost, send_request
-from minicontainer.cli.exits import EXIT_ENGINE, Exit
+from minicontainer.cli.exits import EXIT_ENGINE, EXIT_FAILED, Exit
 from minicontainer.cli.output import say, tell
 from minicontainer.cli.stepping import Stepper
 from minicontainer.contexts import suppress
@@ -25,6 +25,7 @@ from minicontainer.errors import Error
 from minicontainer.learn import narration
 from minicontainer.learn.explain import Explainer
 from minicontainer.learn.recording import Recorder
+from minicontainer.learn.words import translated, word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def told(asked: Asked, name: str) -> Iterator[None]:
         known = ", ".join(narration.languages())
         raise Exit(f"--lang {asked.lang}: there are {known}", EXIT_ENGINE, prefix=True)
     lang = asked.lang or narration.language(asked.session.environ)
-    with ExitStack() as stack:
+    with _errors_in(lang), ExitStack() as stack:
         listeners = list(_listeners(asked, name, lang, stack))
         stepper = next((one for one in listeners if isinstance(one, Stepper)), None)
         lock = threading.Lock()
@@ -88,6 +89,17 @@ def told(asked: Asked, name: str) -> Iterator[None]:
             raise
 
 
+@contextmanager
+def _errors_in(lang: str) -> Iterator[None]:
+    """Translate what a command complains of; what has no translation stays English."""
+    try:
+        yield
+    except Exit as end:
+        raise Exit(translated(end.args[0], lang), end.status, end.prefix) from None
+    except EngineError as error:
+        raise Exit(translated(str(error), lang), EXIT_FAILED) from None
+
+
 def _listeners(asked: Asked, name: str, lang: str, stack: ExitStack) -> Iterator[Listener]:
     if getattr(asked, "step", False):
         stepping.check(asked, lang)
@@ -105,7 +117,7 @@ def _listeners(asked: Asked, name: str, lang: str, stack: ExitStack) -> Iterator
         stack.callback(explainer.finish)
         yield explainer
     if without := getattr(asked, "without", None):
-        yield _LeakReport(without)
+        yield _LeakReport(without, lang)
     if asked.record:
         out = stack.enter_context(_opened(asked.record))
         recorder = Recorder(out, f"{name} {' '.join(asked.words)}", narration.in_all_languages)
@@ -116,20 +128,23 @@ def _listeners(asked: Asked, name: str, lang: str, stack: ExitStack) -> Iterator
 class _LeakReport:
     """Prints what a container can reach because a part was left out: see `engine.probes`."""
 
-    def __init__(self, without: list[str]) -> None:
+    def __init__(self, without: list[str], lang: str) -> None:
         self._without = ", ".join(without)
+        self._lang = lang
 
     def __call__(self, event: Event) -> None:
         """Print a finding, and how to see it oneself in the container; a warning before all."""
         if event.step == "look-for-leaks" and not event.call:
-            say(f"without {self._without}: this container is for learning, and not for use")
+            warning = "without {}: this container is for learning, and not for use"
+            say(word(warning, self._lang, self._without))
         part, _, what = (event.object or "").removeprefix("leak:").partition(": ")
         if event.step not in ("look-for-leaks", "take-mounts-back") or not what:
             return
-        for line in textwrap.wrap(f"{part}: {what}: {event.after}", 74, initial_indent="  ",
+        found = translated(f"{what}: {event.after}", self._lang)
+        for line in textwrap.wrap(f"{part}: {found}", 74, initial_indent="  ",
                                   subsequent_indent="    ", break_long_words=False):  # fmt: skip
             tell(line)
-        tell(f"    look yourself: {event.shell}")
+        tell("    " + word("look yourself: {}", self._lang, event.shell))
 
 
 def _print_json(event: Event) -> None:

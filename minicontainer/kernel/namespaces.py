@@ -128,7 +128,7 @@ def clone3(flags: int, *, cgroup_fd: int | None = None) -> tuple[int, int]:
     if steps.listening():
         steps.note(
             "clone3", (flag_names(args.flags),), pid, object=_objects(flags) or f"process:{pid}",
-            before=_identities("self", flags), after=_identities(pid, flags),
+            before=_identities("thread-self", flags), after=_identities(pid, flags),
             shell=_unshare_command(flags, fork=True),
         )  # fmt: skip
     return pid, pidfd.value
@@ -143,7 +143,7 @@ def unshare(flags: int) -> None:
     """
     libc.call(
         "unshare", flags, object=_objects(flags), before=_before(flags),
-        after=lambda: _identities("self", flags), shell=_unshare_command(flags),
+        after=lambda: _identities("thread-self", flags), shell=_unshare_command(flags),
     )  # fmt: skip
 
 
@@ -158,7 +158,7 @@ def setns(fd: int, namespace: Namespace) -> None:
     flag = namespace.flag
     libc.call(
         "setns", fd, flag, object=_objects(flag), before=_before(flag),
-        after=lambda: _identities("self", flag),
+        after=lambda: _identities("thread-self", flag),
         shell=f"nsenter --{namespace.option}=/proc/{os.getpid()}/fd/{fd}",
     )  # fmt: skip
 
@@ -174,7 +174,7 @@ def join_process(pidfd: int, flags: int) -> None:
     """
     libc.call(
         "setns", pidfd, flags, object=_objects(flags), before=_before(flags),
-        after=lambda: _identities("self", flags),
+        after=lambda: _identities("thread-self", flags),
         shell="nsenter --target PID "
         + " ".join(f"--{row.option}" for row in NAMESPACES if flags & row.flag),
     )  # fmt: skip
@@ -245,7 +245,7 @@ def _objects(flags: int) -> str:
 
 
 def _before(flags: int) -> str | None:
-    return _identities("self", flags) if steps.listening() else None
+    return _identities("thread-self", flags) if steps.listening() else None
 
 
 def _identities(pid: int | str, flags: int) -> str:
@@ -253,7 +253,7 @@ def _identities(pid: int | str, flags: int) -> str:
     found = []
     for namespace in NAMESPACES:
         if flags & namespace.flag:
-            later = pid == "self" and namespace.type in ("pid", "time")
+            later = pid == "thread-self" and namespace.type in ("pid", "time")
             found.append(identity(pid, namespace.link + ("_for_children" if later else "")))
     return " ".join(filter(None, found))
 

@@ -13,6 +13,7 @@ import re
 import stat
 
 from minicontainer.kernel import bpf, capabilities, mounts, namespaces, overlay, seccomp, signals
+from minicontainer.learn.words import translated, word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,9 +28,14 @@ _NAMESPACE = re.compile(r"(\w+):\[(\d+)\]")
 
 
 class Calls:
-    """Writes calls, and remembers what the descriptors in them stand for."""
+    """Writes calls, and remembers what the descriptors in them stand for.
 
-    def __init__(self) -> None:
+    Args:
+        lang: of the few words beside them.
+    """
+
+    def __init__(self, lang: str = "en") -> None:
+        self._lang = lang
         # What is behind the descriptors that the calls of a step gave: {(pid, fd): name}.
         self._open: dict[tuple[int, int], str] = {}
 
@@ -40,10 +46,10 @@ class Calls:
     def text(self, event: Event) -> str:
         """Write one call with its arguments and its result; a request is written as it is sent."""
         if " " in event.call:
-            return short_ids(event.call)
+            return short_ids(translated(event.call, self._lang))
         told = ", ".join(self._argument(event, i) for i in range(len(event.args)))
         self._remember_descriptors(event)
-        return f"{shorten(event.call)}({told}){_result(event)}"
+        return f"{shorten(event.call)}({told}){_result(event, self._lang)}"
 
     def _argument(self, event: Event, place: int) -> str:
         value = event.args[place]
@@ -129,8 +135,8 @@ def _mount_attr(text: str) -> str:
 def _capability_sets(text: str) -> str:
     """Join the two words of each set, and count what is in it: its names are in the command."""
     sets: dict[str, int] = {"effective": 0, "permitted": 0, "inheritable": 0}
-    for name, word in _fields(text):
-        sets[name[:-1]] |= word << 32 * int(name[-1])
+    for name, half in _fields(text):
+        sets[name[:-1]] |= half << 32 * int(name[-1])
     told = (
         f"{kind}={len(capabilities.names_in(mask))} capabilities" for kind, mask in sets.items()
     )
@@ -212,9 +218,9 @@ def shorten(text: str) -> str:
 # -- results -------------------------------------------------------------------------------------
 
 
-def _result(event: Event) -> str:
+def _result(event: Event, lang: str) -> str:
     if event.result is None:
-        return " = ? (it comes back only if it fails)"
+        return f" = ? {word('(it comes back only if it fails)', lang)}"
     if event.errno:
         name = errno.errorcode.get(event.errno, str(event.errno))
         return f" = -1 {name} ({os.strerror(event.errno)})"

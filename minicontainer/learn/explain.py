@@ -16,6 +16,7 @@ import textwrap
 from minicontainer.learn.calls import Calls, changes, short_ids
 from minicontainer.learn.folding import fold
 from minicontainer.learn.narration import reason_of, summary_of
+from minicontainer.learn.words import word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Explainer:
         self.thorough = False  # whether each reason is told whole, whatever the level
         self._headings: dict[str, int] = {}  # the number of each step
         self._current: Event | None = None  # the first event of the step that is being told
-        self._calls = Calls()
+        self._calls = Calls(lang)
         self._held: list[Event] = []  # calls of that step, to be folded when it is over
 
     def __call__(self, event: Event) -> None:
@@ -76,12 +77,13 @@ class Explainer:
         if self.level == "steps":
             return  # its line comes when it is known how long it took
         if known is not None:
-            line = f"(back in {known}. {event.step})\n"
+            line = word("(back in {}. {})", self._lang, known, event.step) + "\n"
             self._out.write(line if self._plain else f"\n{line}")
             return
         number = self._headings[event.step] = len(self._headings) + 1
-        name = event.step or "between the steps"
-        where = ", ".join(filter(None, (event.actor, event.source, f"at {event.t / 1e6:.1f} ms")))
+        name = event.step or word("between the steps", self._lang)
+        when = word("at {} ms", self._lang, f"{event.t / 1e6:.1f}")
+        where = ", ".join(filter(None, (event.actor, event.source, when)))
         if self._plain:
             reason = summary_of(event.step, self._lang)
             self._out.write(f"{number}. {name} [{where}] {reason}".rstrip() + "\n")
@@ -109,10 +111,9 @@ class Explainer:
         if event.step in self._headings:
             return  # it goes on after another process had its say: one line is enough
         number = self._headings[event.step] = len(self._headings) + 1
-        took = (
-            f"{max(now - event.t, 0) / 1e6:.1f} ms"  # two processes have two clocks to be late by
-        )
-        name = event.step or "between the steps"
+        took_ms = max(now - event.t, 0) / 1e6  # two processes have two clocks to be late by
+        took = word("{} ms", self._lang, f"{took_ms:.1f}")
+        name = event.step or word("between the steps", self._lang)
         if self._plain:
             reason = summary_of(event.step, self._lang)
             self._out.write(f"{number}. {name} [{event.actor}, {took}] {reason}".rstrip() + "\n")
@@ -128,15 +129,20 @@ class Explainer:
         if self._plain:
             failed = event.errno or event.result is None or not act.shell
             told = f"> {self._calls.text(event)}" if failed else f"$ {act.shell}"
-            self._write_line(told, *changes(event), *(f"({line})" for line in _counts(act)))
+            self._write_line(
+                told, *changes(event), *(f"({line})" for line in _counts(act, self._lang))
+            )
             return
         if event.errno or event.result is None or not act.shell:
             self._write_wrapped("   > ", self._calls.text(event))
         if act.shell and not event.errno:
-            self._write_wrapped("   $ ", short_ids(act.shell))
+            first, *others = short_ids(act.shell).splitlines()
+            self._write_wrapped("   $ ", first)
+            for line in others:  # of a file that the command reads
+                self._write_wrapped("     ", line)
         for line in changes(event):
             self._write_wrapped("     ", short_ids(line))
-        for line in _counts(act):
+        for line in _counts(act, self._lang):
             self._write_wrapped("     ", f"({short_ids(line)})")
 
     def _write_wrapped(self, lead: str, text: str) -> None:
@@ -174,22 +180,25 @@ def _wrapped(lines: list[str]) -> list[str]:
     return found[:-1]
 
 
-def _counts(act: Act) -> list[str]:
+def _counts(act: Act, lang: str) -> list[str]:
     """Say what an act stands for beside its own call."""
     told = []
     if act.parents:
-        told.append(f"with its parents: {', '.join(act.parents)}")
+        told.append(word("with its parents: {}", lang, ", ".join(act.parents)))
     if act.prepared:
         names = [event.call for event in act.prepared]
         each = [f"{name} x{names.count(name)}" if names.count(name) > 1 else name
                 for name in dict.fromkeys(names)]  # fmt: skip
-        told.append(f"by {', '.join((*each, act.event.call))}")
+        told.append(word("by {}", lang, ", ".join((*each, act.event.call))))
     if act.hierarchies:
-        number = len(act.hierarchies)
-        plural = "hierarchy" if number == 1 else "hierarchies"
-        told.append(f"the same in {number} more {plural}: {', '.join(act.hierarchies)}")
+        others = ", ".join(act.hierarchies)
+        if len(act.hierarchies) == 1:
+            told.append(word("the same in 1 more hierarchy: {}", lang, others))
+        else:
+            number = len(act.hierarchies)
+            told.append(word("the same in {} more hierarchies: {}", lang, number, others))
     if act.more:
-        told.append(f"and {len(act.more)} more like it: {', '.join(act.more)}")
+        told.append(word("and {} more like it: {}", lang, len(act.more), ", ".join(act.more)))
     return told
 
 

@@ -20,6 +20,7 @@ from minicontainer.engine.engine import Engine
 from minicontainer.engine.execs import Execs
 from minicontainer.engine.networks import Networks
 from minicontainer.engine.supervisor import Supervisor
+from minicontainer.learn import words
 from minicontainer.runtime.child import init
 from minicontainer.runtime.container import execs, operations
 from minicontainer.runtime.parent import lifecycle
@@ -83,9 +84,7 @@ def languages() -> tuple[str, ...]:
 
 def language(environ: Mapping[str, str]) -> str:
     """Choose the reader's language by the locale; English where there is no catalog for it."""
-    locale = environ.get("LC_ALL") or environ.get("LC_MESSAGES") or environ.get("LANG") or ""
-    asked = locale.partition("_")[0].partition(".")[0]
-    return asked if asked in languages() else "en"
+    return words.language(environ)
 
 
 def reason_of(name: str, lang: str = "en") -> list[str]:
@@ -112,24 +111,8 @@ def translated(name: str, text: str, lang: str, catalogs: str = _CATALOGS) -> st
     """
     if lang == "en":
         return text
-    msgid, msgstr = _catalog(lang, catalogs).get(name, ("", ""))
+    msgid, msgstr = words.catalog(lang, catalogs).get(name, ("", ""))
     return msgstr if msgid == text and msgstr else text
-
-
-_loaded: dict[str, dict[str, tuple[str, str]]] = {}
-
-
-def _catalog(lang: str, directory: str) -> dict[str, tuple[str, str]]:
-    """Read a catalog once: by name, the text that was translated and its translation."""
-    path = os.path.join(directory, f"{lang}.po")
-    if path not in _loaded:
-        import polib  # only where another language is read
-
-        entries = polib.pofile(path) if os.path.exists(path) else ()
-        _loaded[path] = {
-            entry.msgctxt: (entry.msgid, entry.msgstr) for entry in entries if not entry.fuzzy
-        }
-    return _loaded[path]
 
 
 def summary_of(name: str, lang: str = "en") -> str:

@@ -13,6 +13,7 @@ import sys
 import textwrap
 import time
 
+from minicontainer.learn.words import word
 from minicontainer.record import Record
 
 TYPE_CHECKING = False
@@ -73,8 +74,9 @@ def describe(scene: Scene, recording: Recording, lang: str = "en", total: int = 
         total: how many scenes there are; 0 to leave that out.
     """
     place = f"{scene.number}/{total}" if total else str(scene.number)
-    where = ", ".join(filter(None, (scene.actor, scene.source, f"at {scene.t / 1e6:.1f} ms")))
-    lines = [f"{place}. {scene.step or 'between the steps'}   [{where}]"]
+    when = word("at {} ms", lang, f"{scene.t / 1e6:.1f}")
+    where = ", ".join(filter(None, (scene.actor, scene.source, when)))
+    lines = [f"{place}. {scene.step or word('between the steps', lang)}   [{where}]"]
     texts = recording.steps.get(scene.step, {})
     reason = texts.get(lang) or texts.get("en", "")
     lines += textwrap.wrap(reason.partition("\n\n")[0], _WIDTH, initial_indent="   ",
@@ -82,7 +84,7 @@ def describe(scene: Scene, recording: Recording, lang: str = "en", total: int = 
     calls = list(_calls(scene))
     lines += calls[:_MOST_CALLS]
     if len(calls) > _MOST_CALLS:
-        lines.append(f"   (and {len(calls) - _MOST_CALLS} more lines)")
+        lines.append("   " + word("(and {} more lines)", lang, len(calls) - _MOST_CALLS))
     return "\n".join(lines) + "\n"
 
 
@@ -127,7 +129,7 @@ def turn_pages(
     place = 0
     while shown:
         out.write("\x1b[2J\x1b[H" + describe(shown[place], recording, lang, len(shown)))
-        out.write("\n[space] next  [b] back  [q] leave\n")
+        out.write("\n" + word("[space] next  [b] back  [q] leave", lang) + "\n")
         out.flush()
         key = read_key()
         if key in _LEAVE:

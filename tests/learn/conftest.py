@@ -43,7 +43,7 @@ class Engine:
             "unshare", "--net", "sh", "-c", inside, "sh", *around,
             *(daemon or command("minicontainer")), "daemon",
             "--data-root", str(self.base / "data"), "--exec-root", str(self.base / "exec"),
-            "--host", f"unix://{self.socket}",
+            "--host", f"unix://{self.socket}", "--cgroup-parent", f"/{self.base.name}",
         ]  # fmt: skip
         self.log = self.base / "log"
         with self.log.open("w") as log:

@@ -11,7 +11,7 @@ import pytest
 
 from minicontainer import steps
 from minicontainer.cli.client import send_request
-from minicontainer.engine import bundles, monitor, spawning
+from minicontainer.engine import bundles, monitor, spawner, spawning
 from minicontainer.engine.engine import Engine
 from minicontainer.engine.networks import Networks
 from minicontainer.engine.supervisor import Supervisor
@@ -32,8 +32,12 @@ ENGINES_STEPS: tuple[Callable[..., object], ...] = (
     bundles.make_directory,
     bundles.write_bundle,
     Supervisor.fork_monitor,
+    spawner.fork_child,
+    monitor.become_monitor,
     Networks.connect_container,
     monitor.watch_memory,
+    Networks.disconnect_container,
+    bundles.discard_directory,
 )
 narration.know(send_request)
 ALL_STEPS = (*ENGINES_STEPS, *lifecycle.STEPS, *init.RECIPE)
@@ -141,7 +145,7 @@ def test_calls_results_and_commands(run: Run) -> None:
 
 def test_a_start_that_fails(run: Run) -> None:
     """The call that failed with its error's name, then what is taken back, then the one line."""
-    result = run(("/bin/nonsense",), "--explain=full", "--cpuset-cpus", "4095")
+    result = run("true", "--explain=full", "--tmpfs", "/bin/busybox/below")
     failed = result.errors.index("= -1 E")
     taken_back = result.errors.index(". remove-cgroup   [")
     assert failed < taken_back < result.errors.rindex("\nminicontainer: ")

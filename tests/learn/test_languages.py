@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import polib
 import pytest
 
-from minicontainer.learn import narration
+from minicontainer.learn import narration, words
 from tests.conftest import CHECKOUT
 
 if TYPE_CHECKING:
@@ -103,3 +104,53 @@ def test_a_run_is_told_in_russian(engine: Engine, tmp_path: Path) -> None:
     assert sentence not in engine("replay", str(kept)).output
     errors = engine(*run, "--explain", "--lang", "xx", "busybox", "true", status=125).errors
     assert errors == "minicontainer: --lang xx: there are en, ru\n"
+
+
+WORDS = CHECKOUT / "minicontainer" / "learn" / "word_languages" / "ru.po"
+
+
+@pytest.mark.parametrize("entry", polib.pofile(str(WORDS)), ids=lambda entry: entry.msgid)
+def test_a_translated_piece_has_the_same_places(entry: Any) -> None:
+    """As many values as the English one, and the kernel's own names."""
+    pattern = r"\{\}|--[a-z-]+|/\w[\w/]+|\bSIG\w+|\w+\(\d\)"
+    assert sorted(re.findall(pattern, entry.msgid)) == sorted(re.findall(pattern, entry.msgstr))
+
+
+def test_the_pieces_are_found_in_the_source() -> None:
+    """Arguments, what is returned, raised, kept in tables; also of a text with values in it."""
+    found = the_script().pieces()
+    assert {
+        "look yourself", "links of the host", "no limit but the host's own", "did you mean {}?",
+        "the container's mounts would appear on the host", "{} was cut off", "kernel log",
+        "the same in {} more hierarchies", "new files can be written by everybody",
+    } <= set(found)  # fmt: skip
+    catalog = polib.pofile(str(WORDS))
+    catalog.remove(next(entry for entry in catalog if entry.msgid == "look yourself"))
+    assert the_script().wrong(catalog, found) == ("look yourself: no translation",)
+
+
+def test_lines_are_translated_by_their_pieces() -> None:
+    """With counts and values; what has no translation stays."""
+    for line, russian in (
+        ("links: links of the host (2): lo, eth0",
+         "интерфейсы: сетевые интерфейсы хоста (2): lo, eth0"),
+        ("--without pidd: there is no such part: did you mean pid?",
+         "--without pidd: такой части нет: возможно, pid?"),
+        ("No such container: web", "No such container: web"),
+        ("kept was cut off: its last line is missing: record it again",
+         "kept — оборванная запись: нет последней строки: запишите заново"),
+    ):  # fmt: skip
+        assert words.translated(line, "ru") == russian
+        assert words.translated(line, "en") == line
+
+
+def test_the_report_and_the_errors_are_in_russian(engine: Engine, tmp_path: Path) -> None:
+    """All that a command says beside the program's output, in at most 80 columns."""
+    run = ("run", "--rm", "--net", "none", "--lang", "ru")
+    told = engine(*run, "--without", "uts", "busybox", "true").errors
+    assert f"uts: имя хоста: имя хоста: {os.uname().nodename}" in told
+    assert "посмотреть самому: hostname" in told
+    refused = engine(*run, "--without", "isolate-mounts", "busybox", "true", status=125).errors
+    assert "отказано: точки монтирования контейнера появились бы на хосте" in refused
+    missing = engine("replay", "--lang", "ru", str(tmp_path / "none"), status=125).errors
+    assert missing.startswith(f"minicontainer: записи {tmp_path}/none нет: ")

@@ -1,0 +1,83 @@
+"""The connecting words around the narration, in the reader's language.
+
+A line that a command prints is made of pieces with ": " between them, such as `links of the host
+(2): lo, eth0`. `word_languages/LANG.po` has the pieces, with {} where a value stands, as English
+and as translated text. What it lacks stays as it is: names, numbers, the kernel's own words.
+`scripts/narration.py` finds the pieces in the source, so that none is missing and none is stale.
+
+See: `narration` for the texts of the steps.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_CATALOGS = os.path.join(os.path.dirname(__file__), "word_languages")
+_COUNT = re.compile(r"(.*) \((\d+)\)")  # links of the host (2)
+
+
+def language(environ: Mapping[str, str]) -> str:
+    """Choose the reader's language by the locale; English where there is no catalog for it."""
+    locale = environ.get("LC_ALL") or environ.get("LC_MESSAGES") or environ.get("LANG") or ""
+    asked = locale.partition("_")[0].partition(".")[0]
+    return asked if os.path.exists(os.path.join(_CATALOGS, f"{asked}.po")) else "en"
+
+
+def word(text: str, lang: str, *values: object) -> str:
+    """Give a text in a language, with values in the places of {}.
+
+    Args:
+        text: in English; it is written out here, so that the scripts find it.
+    """
+    shown = ": ".join(_pieces(lang).get(piece, piece) for piece in text.split(": "))
+    return shown.format(*values)
+
+
+def translated(line: str, lang: str) -> str:
+    """Translate the pieces of a line that was made elsewhere: by the engine, by an error."""
+    if lang == "en":
+        return line
+    return ": ".join(_piece(piece, lang) for piece in line.split(": "))
+
+
+def _piece(piece: str, lang: str) -> str:
+    known = _pieces(lang)
+    if piece in known:
+        return known[piece]
+    if counted := _COUNT.fullmatch(piece):
+        return f"{_piece(counted[1], lang)} ({counted[2]})"
+    for pattern, text in known.items():
+        if "{}" in pattern and (found := _matcher(pattern).fullmatch(piece)):
+            return text.format(*found.groups())
+    return piece
+
+
+def _matcher(pattern: str) -> re.Pattern[str]:
+    return re.compile("(.+)".join(map(re.escape, pattern.split("{}"))))
+
+
+def _pieces(lang: str) -> dict[str, str]:
+    if lang == "en":
+        return {}
+    return {english: text for english, text in catalog(lang, _CATALOGS).values() if text}
+
+
+_loaded: dict[str, dict[str, tuple[str, str]]] = {}
+
+
+def catalog(lang: str, directory: str) -> dict[str, tuple[str, str]]:
+    """Read a catalog once: by name, the text that was translated and its translation."""
+    path = os.path.join(directory, f"{lang}.po")
+    if path not in _loaded:
+        import polib  # only where another language is read
+
+        entries = polib.pofile(path) if os.path.exists(path) else ()
+        _loaded[path] = {
+            entry.msgctxt: (entry.msgid, entry.msgstr) for entry in entries if not entry.fuzzy
+        }
+    return _loaded[path]
