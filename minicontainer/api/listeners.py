@@ -24,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-BACKLOG = 512
+BACKLOG = 4096  # a client that does not wait gets EAGAIN when this is full: connect(2)
 LISTEN_FDS_START = 3
 
 _log = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ import calendar
 import os
 import threading
 import time
+from contextlib import ExitStack, suppress
 
 from minicontainer import jsontext
 from minicontainer.engine import log_drivers
@@ -19,7 +20,7 @@ from minicontainer.errors import Conflict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from typing import Any, BinaryIO
 
     from minicontainer.engine.container import Container
@@ -50,7 +51,7 @@ class LogStream:
         self._options = options
         self._raw = container.config.tty
         self._closed = threading.Event()
-        self._parts = self._read()
+        self._parts: Generator[bytes] = self._read()
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -60,10 +61,12 @@ class LogStream:
         return next(self._parts)
 
     def close(self) -> None:
-        """End the stream."""
+        """End the stream, and close its file."""
         self._closed.set()
+        with suppress(ValueError):  # it is read in another thread, which looks at the event
+            self._parts.close()
 
-    def _read(self) -> Iterator[bytes]:
+    def _read(self) -> Generator[bytes]:
         options = self._options
         if options.tail == 0 and not options.follow:
             return
@@ -157,6 +160,11 @@ class _Follower:
             self._closed.wait(_LOOK_AGAIN_S)
 
     def _newer(self, opened: BinaryIO) -> Iterator[Entry]:
+        with ExitStack() as stack:
+            yield from self._read_on(opened, stack)
+
+    def _read_on(self, opened: BinaryIO, stack: ExitStack) -> Iterator[Entry]:
+        stack.callback(opened.close)
         rest = b""
         while not self._closed.is_set():
             ended = (
@@ -178,6 +186,7 @@ class _Follower:
                 yield from map(_parsed, lines)
                 opened.close()
                 opened, rest = current, b""
+                stack.callback(opened.close)
                 continue
             if current is not None:
                 if os.fstat(opened.fileno()).st_size < opened.tell():  # cut, with one file only
