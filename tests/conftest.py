@@ -276,6 +276,23 @@ def busybox(everyones: Path) -> Path:
     return target
 
 
+@pytest.fixture(scope="session")
+def redis_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Debian with redis-server, as a tar; MINICONTAINER_REDIS names one that was built before."""
+    if "MINICONTAINER_REDIS" in os.environ:
+        return Path(os.environ["MINICONTAINER_REDIS"])
+    if shutil.which("mmdebstrap") is None:
+        pytest.skip("mmdebstrap is not installed")
+    archive = tmp_path_factory.mktemp("debian") / "redis.tar"
+    built = subprocess.run(
+        ["mmdebstrap", "--variant=minbase", "--include=redis-server,redis-tools", "bookworm",
+         str(archive)], capture_output=True, text=True,
+    )  # fmt: skip
+    if built.returncode:
+        pytest.skip(f"mmdebstrap has no mirror to build from: {built.stderr.splitlines()[-1]}")
+    return archive
+
+
 @pytest.fixture(autouse=True)
 def plain_dev(request: pytest.FixtureRequest) -> Iterator[None]:
     """Take away what a container without a /dev of its own made in that of the session's tree."""
