@@ -1,6 +1,6 @@
 # The commands of a checkout. Each installs first what it misses; scripts/setup does that.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-reference check lint bench rootfs setup clean
+.PHONY: help run test test-reference test-faults check lint bench rootfs setup clean
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -33,7 +33,7 @@ run: setup rootfs ## Open a shell in a container; with CMD='…', run that and n
 	$(MINICONTAINER) run --rm -i $$terminal busybox /bin/sh || [ $$? != 125 ]
 
 # What these need is more than what running needs.
-test test-reference lint bench: WITH := --tests
+test test-reference test-faults lint bench: WITH := --tests
 
 test: rootfs ## Run every test that can run on this machine; ARGS='…' goes to pytest
 	@$(say_sudo)
@@ -50,6 +50,11 @@ test-reference: rootfs ## Run the tests of clients on Docker's newest engine too
 	$(SUDO) rootfs/dockerd "$$MINICONTAINER_REFERENCE"
 	$(SUDO) env MINICONTAINER_REFERENCE="$$MINICONTAINER_REFERENCE" .venv/bin/python -m pytest \
 		tests/client --engine dockerd28 --engine minicontainer $(ARGS)
+
+test-faults: rootfs ## Kill each process at each place of each operation; it takes an hour
+	@$(say_sudo)
+	$(give_back)
+	$(SUDO) env MINICONTAINER_ALL_FAULTS=1 .venv/bin/python -m pytest tests/engine/test_faults.py $(ARGS)
 
 check: setup ## Tell what this machine offers to containers, and how to get what is missing
 	@$(MINICONTAINER) check

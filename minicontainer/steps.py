@@ -84,8 +84,15 @@ class _Warnings:
     warner: Callable[[str], None] | None = None
 
 
+class _Faults:
+    """The function that a test lets each process call between two of its actions: see `faults`."""
+
+    reached: Callable[[str], None] | None = None
+
+
 _trace = _Trace()
 _warnings = _Warnings()
+_faults = _Faults()
 
 
 def listen(listener: Callable[[Event], None] | None, actor: str, begun_wall_ns: int = 0) -> None:
@@ -242,6 +249,21 @@ def step_source(step: Callable[..., Any]) -> str:
     return f"{code.co_filename.rpartition('/')[2]}:{code.co_firstlineno}"
 
 
+def reach(place: str) -> None:
+    """Name a place between two actions, where a test can kill a process; it costs one `if`.
+
+    Args:
+        place: such as `before delete-row`. `take` has two of its own: before and after its step.
+    """
+    if _faults.reached is not None:
+        _faults.reached(place)
+
+
+def tell_places_to(reached: Callable[[str], None]) -> None:
+    """Call *reached* at every place from now on, in this process and those that it forks."""
+    _faults.reached = reached
+
+
 def current_step() -> str:
     """Return the name of the step that this process is in, or ""."""
     return step_name(_trace.step) if _trace.step else ""
@@ -256,7 +278,11 @@ def take(step: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     if _trace.holder is not None:
         wait_to_begin(_event())
     note("")
+    if _faults.reached is not None:
+        reach(f"before {step_name(step)}")
     result = step(*args, **kwargs)
+    if _faults.reached is not None:
+        reach(f"after {step_name(step)}")
     _trace.step = outer
     return result
 

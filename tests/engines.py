@@ -30,8 +30,7 @@ USUAL = ("dockerd", "minicontainer")  # where no --engine is named
 REFERENCE = Path(
     os.environ.get("MINICONTAINER_REFERENCE", "/var/cache/minicontainer-tests/dockerd")
 )
-# Runs a program of it, among the files of the host, or of a machine.
-FROM_REFERENCE = ("unshare", "--mount", "sh", "-ec",
+_FROM_REFERENCE = ("unshare", "--mount", "sh", "-ec",
                    'mount --rbind "$0/usr" /usr; exec "$@"', str(REFERENCE))  # fmt: skip
 _RUNTIME_DIRECTORY = "/run/minicontainer"
 
@@ -42,15 +41,14 @@ class Clients:
     Args:
         name: of the engine: dockerd, dockerd28 or minicontainer.
         machine: where it runs.
-        path: where it listens, on its machine.
+        socket: where it listens, as the host reaches it.
         home: the clients' home directory, with no configuration in it.
     """
 
-    def __init__(self, name: str, machine: Machine, path: str, home: Path) -> None:
+    def __init__(self, name: str, machine: Machine, socket: Path, home: Path) -> None:
         self.name = name
         self.machine = machine
-        self.path = path
-        self.host = f"unix://{machine.path(path)}"
+        self.host = f"unix://{socket}"
         self.environ = {
             "PATH": os.environ["PATH"], "HOME": str(home), "DOCKER_HOST": self.host,
             "TERM": "xterm",
@@ -79,7 +77,7 @@ class Clients:
 # What each engine is started with, and where it listens; {} is the machine's cgroup.
 ENGINES = {
     "dockerd": (("dockerd", "--cgroup-parent", "{}"), "/run/docker.sock"),
-    "dockerd28": ((*FROM_REFERENCE, "dockerd", "--cgroup-parent", "{}"), "/run/docker.sock"),
+    "dockerd28": ((*_FROM_REFERENCE, "dockerd", "--cgroup-parent", "{}"), "/run/docker.sock"),
     "minicontainer": (
         (*command("minicontainer"), "daemon", "--cgroup-parent", "{}"),
         f"{_RUNTIME_DIRECTORY}/minicontainer.sock",
@@ -106,7 +104,7 @@ def running(name: str, busybox: Path, directory: Path) -> Iterator[Clients]:
     words, path = ENGINES[name]
     try:
         machine.start(log, *(machine.cgroup if word == "{}" else word for word in words))
-        clients = Clients(name, machine, path, home)
+        clients = Clients(name, machine, machine.path(path), home)
         wait_until(lambda: clients("docker", "version").status == 0, f"the engine: see {log}")
         tree = "/var/lib/minicontainer/rootfs/busybox"
         words_in = f"tar -C {tree} -c . | DOCKER_HOST=unix://{path} docker import - {IMAGE}"

@@ -29,7 +29,17 @@ ALL_PYTHON = [
 
 # Bottom to top. A row imports from the rows below it, a package also from itself.
 ROWS = (
-    {"contexts", "errors", "jsontext", "modules", "quantities", "record", "startup", "steps"},
+    {
+        "contexts",
+        "errors",
+        "faults",
+        "jsontext",
+        "modules",
+        "quantities",
+        "record",
+        "startup",
+        "steps",
+    },
     {"kernel"},
     {"cgroups"},
     {"runtime", "images", "network"},

@@ -17,7 +17,7 @@ import signal
 import socket
 import time
 
-from minicontainer import steps
+from minicontainer import faults, steps
 from minicontainer.api import listeners
 from minicontainer.api.server import Server
 from minicontainer.cli import daemon_options
@@ -53,6 +53,7 @@ def daemon(argv: list[str], environ: dict[str, str]) -> int:
     for library in ("pyroute2", "httpx", "httpcore"):  # they tell of every message
         logging.getLogger(library).setLevel(logging.WARNING)
     process.set_name("minic:engine")
+    faults.begin(environ.get(faults.VARIABLE, ""))
     steps.tell_warnings_to(_log.warning)
     registries = Settings(
         insecure=tuple(values["insecure_registry"]), mirrors=tuple(values["registry_mirror"])

@@ -12,7 +12,6 @@ import contextlib
 import os
 import threading
 
-from minicontainer import steps
 from minicontainer.engine import (
     bundles,
     creation,
@@ -23,6 +22,7 @@ from minicontainer.engine import (
     plans,
     processes,
     protocol,
+    removal,
     restarts,
     snapshots,
     stops,
@@ -46,9 +46,6 @@ if TYPE_CHECKING:
     Json = dict[str, Any]
     Objects = list[Json]
     Filters = dict[str, list[str]]
-
-_LIVE = ("running", "paused", "restarting")
-_PATIENCE_S = 30  # for processes that were killed to be gone
 
 
 class Containers:
@@ -208,72 +205,20 @@ class Containers:
         container = self.find(ref)
         if link:
             raise InvalidArgument("links are not supported: connect both containers to a network")
-        if container.state.status == "removing":
-            raise Conflict(f"removal of container {container.name} is already in progress")
-        if hold := self._engine.traces.hold_of(container.story):
-            hold.make_way(container.name, force)
-        with container.operating:  # so that nobody starts it meanwhile
-            if container.removed:
-                raise NotFound(f"No such container: {ref}")
-            if container.state.status in _LIVE:
-                if not force:
-                    raise _not_removable(container)
-                self._end(container)
-            self._remove(container, volumes)
+        removal.remove(self._engine, container, force=force, volumes=volumes)
 
-    def _end(self, container: Container) -> None:
-        """Kill a container, and wait for its end."""
-        with container.changed:
-            exits = container.exits
-        try:
-            stops.kill(self._engine, container, "KILL")
-        except Conflict:  # it has just ended by itself
-            return
-        if container.state.status in _LIVE:
-            stops.wait_for_end(container, exits, _PATIENCE_S)
-
-    def _remove(self, container: Container, volumes: bool) -> None:
-        with container.operating:
-            with container.changed:
-                if container.removed:
-                    return
-                container.changed.wait_for(lambda: container.monitor is None, _PATIENCE_S)
-                if container.monitor is not None:
-                    raise Conflict(f"container {container.name}: its processes do not end")
-                before = container.state.status
-                container.state.status = "removing"
-                container.state.stopped = True
-            try:
-                steps.take_back(bundles.discard_directory, container, self._engine.trash)
-            except Error:
-                with container.changed:
-                    container.state.status = "dead" if before == "dead" else before
-                raise
-            self._engine.table.delete(container.id)
-            self._engine.images.store.release(container.id)
-            self._engine.volumes.release(container, anonymous=volumes)
-            with self._lock:
-                self._by_id.pop(container.id, None)
-                self._ids.pop(container.name, None)
-            with container.changed:
-                container.removed = True
-                container.let_clients_go()
-                container.changed.notify_all()
-        self._engine.publish(container, "destroy")
+    def forget(self, container: Container) -> None:
+        """Find a container no more: it is removed."""
+        with self._lock:
+            self._by_id.pop(container.id, None)
+            self._ids.pop(container.name, None)
 
     def ended(self, container: Container) -> None:
         """Do what follows a container's end: a restart by its policy, or its removal."""
         if container.state.status == "restarting":
             self._restart_later(container)
         elif container.config.host_config.auto_remove and not container.restarting_by_user:
-            self.remove_quietly(container)
-
-    def remove_quietly(self, container: Container) -> None:
-        """Remove a container by `--rm`; who else removes it now may be first."""
-        try:
-            self._remove(container, volumes=True)
-        except (Error, OSError) as error:
-            self._engine.warn(f"container {container.name} can't be removed: {error}")
+            removal.remove_quietly(self._engine, container)
 
     def _restart_later(self, container: Container) -> None:
         delay_s = restarts.next_delay_s(container)
@@ -435,12 +380,3 @@ class Containers:
                 raise Conflict(f"Container {container.id} is not running")
             container.monitor.send(protocol.Resize(height=height, width=width))
         self._engine.publish(container, "resize", height=str(height), width=str(width))
-
-
-def _not_removable(container: Container) -> Conflict:
-    status = container.state.status
-    pause = "unpause and then " if status == "paused" else ""
-    return Conflict(
-        f'cannot remove container "/{container.name}": container is {status}: '
-        f"{pause}stop the container before removing or force remove"
-    )

@@ -72,6 +72,7 @@ def prepare(engine: Engine, asked: Json, name: str, platform: str) -> Container:
     with contextlib.ExitStack() as undo:
         if image_id:  # from now on its layers stay, whoever removes the image
             engine.images.store.hold(image_id, identifier)
+            steps.reach("after hold-image")
             undo.callback(engine.images.store.release, identifier)
         check(engine, container)
         container.endpoints = engine.networks.requested(container.config)
@@ -85,6 +86,7 @@ def prepare(engine: Engine, asked: Json, name: str, platform: str) -> Container:
             bundles.dress_root(container, lowers[0])
         undo.callback(engine.volumes.release, container, anonymous=True)
         engine.volumes.give(container, engine.lowers_of(container))
+        steps.reach("after give-volumes")
         undo.pop_all()
     return container
 

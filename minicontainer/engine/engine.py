@@ -14,7 +14,7 @@ import os
 import threading
 
 from minicontainer import steps
-from minicontainer.engine import bundles, log_drivers, restarts, runtimes
+from minicontainer.engine import bundles, log_drivers, removal, restarts, runtimes
 from minicontainer.engine.containers import Containers
 from minicontainer.engine.events import Events
 from minicontainer.engine.execs import Execs
@@ -89,9 +89,7 @@ class Engine:
         _check_privileges()
         # What a container gets has modes of its own, whatever the umask of who started us.
         os.umask(0o022)
-        for directory in (self.data_root, self.exec_root):
-            os.makedirs(directory, mode=0o711, exist_ok=True)
-        self._lock = _locked(self.data_root)
+        self._locks = _claimed(self.data_root, self.exec_root)
         self.traces = Traces()
         self.overlay_refused = why_no_overlay(self.data_root)  # before any thread: it forks
         self.supervisor = Supervisor(self)  # first: its process starts while we go on
@@ -135,7 +133,8 @@ class Engine:
         self.trash.close()
         self.images.close()
         self.store.close()
-        os.close(self._lock)
+        for lock in self._locks:
+            os.close(lock)
 
     def _reconcile(self) -> None:
         """Take over the containers that run, note the ends of others, start those that should."""
@@ -143,18 +142,27 @@ class Engine:
         for container in self.containers.all():
             state = container.state
             self.volumes.adopt(container)
+            if removal.finish(self, container):
+                continue
             if self.supervisor.adopt(container):
                 self.networks.adopt(container)
                 continue
-            if state.status == "removing":
-                self.containers.remove_quietly(container)
-            elif restarts.wants_start_with_engine(container):
+            if restarts.wants_start_with_engine(container):
                 state.status = "restarting"
                 to_start.append(container)
+            elif container.config.host_config.auto_remove:
+                removal.remove_quietly(self, container)
             elif state.status == "restarting":
                 state.status = "exited"
-        self.supervisor.sweep({one.id for one in self.containers.all() if one.state.is_running()})
-        bundles.sweep(self.data_root, {container.id for container in self.containers.all()})
+        running = {one.id for one in self.containers.all() if one.state.is_running()}
+        self.supervisor.sweep(running)
+        try:
+            self.networks.sweep(running)
+        except Error as error:  # the next connection to that network tries again
+            self.warn(f"what is left of networks can't be removed: {error}")
+        known = {container.id for container in self.containers.all()}
+        bundles.sweep(self.data_root, known)
+        self.volumes.remove_ownerless(known)
         if to_start:
             threading.Thread(target=self._start_all, args=(to_start,), daemon=True).start()
 
@@ -288,12 +296,24 @@ def _check_privileges() -> None:
         )
 
 
-def _locked(directory: str) -> int:
-    """Make sure that one engine alone works on a data root."""
-    lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise Conflict(f"another engine works on {directory}: stop it first") from None
-    return lock
+def _claimed(*directories: str) -> list[int]:
+    """Make the roots, and make sure that one engine alone works on each; give the locks.
+
+    Raises:
+        Conflict: another engine does. Nothing has changed then.
+    """
+    with contextlib.ExitStack() as undo:
+        locks = []
+        for directory in directories:
+            if not os.path.isdir(directory):
+                os.makedirs(directory, mode=0o711, exist_ok=True)
+                undo.callback(os.rmdir, directory)
+            lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            undo.callback(os.close, lock)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Conflict(f"another engine works on {directory}: stop it first") from None
+            locks.append(lock)
+        undo.pop_all()
+    return locks

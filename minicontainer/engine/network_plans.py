@@ -10,6 +10,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueE
 
 from minicontainer.engine.filters import has_labels, moment_s
 from minicontainer.errors import Conflict, Forbidden, InvalidArgument, NotFound, Unsupported
+from minicontainer.network import networks
 from minicontainer.network.networks import Network, choose_subnet
 
 TYPE_CHECKING = False
@@ -112,6 +113,21 @@ def network_of(body: Json) -> Network:
         internal=body["Internal"],
         masquerade=body["Options"].get(_MASQUERADE, "true") != "false",
     )
+
+
+def sweep(bodies: list[Json], running: set[str], state_dir: str) -> None:
+    """Remove what containers left in these networks that ended while no engine was there.
+
+    Args:
+        running: the IDs of all containers that run.
+    Raises:
+        KernelError: EPERM without CAP_NET_ADMIN.
+    """
+    for body in bodies:
+        if body["Driver"] == "bridge":
+            network = network_of(body)
+            if networks.has_remains(network, running, state_dir):
+                networks.sweep(network, running, state_dir)
 
 
 def has_chosen_subnet(asked: Json) -> bool:

@@ -14,7 +14,7 @@ import os
 import threading
 from ipaddress import IPv4Network
 
-from minicontainer.engine import endpoints, network_plans, peer_names
+from minicontainer.engine import endpoints, network_plans
 from minicontainer.engine.filters import check_known
 from minicontainer.errors import Conflict, Error, Forbidden, InvalidArgument, KernelError, NotFound
 from minicontainer.kernel import namespaces
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
         id: str
         name: str
-        directory: str
         config: ContainerConfig
         endpoints: Json
         published: Json
@@ -162,13 +161,6 @@ class Networks:
                 self._leave(container, self.find(name), settings)
             container.endpoints[name] = endpoints.disconnected(settings)
         container.published = {}
-        self.tell_names(container)
-
-    def tell_names(self, container: Member) -> None:
-        """Let the containers of each of its networks find one another by name."""
-        with self._lock:
-            for name in set(container.endpoints) - set(network_plans.PREDEFINED):
-                peer_names.write(name, self._members())
 
     def _found_at_start(self, ref: str) -> Json:
         try:
@@ -185,12 +177,15 @@ class Networks:
                 body = self.find(name)
                 if body["Driver"] != "bridge":
                     continue
-                network = network_plans.network_of(body)
-                there = ports.Ports(self._state_dir, network.bridge).all()
-                mine = tuple(port for port in there if port.container_id == container.id)
+                bridge = network_plans.network_of(body).bridge
+                mine = ports.Ports(self._state_dir, bridge).of(container.id)
                 self._held.setdefault(container.id, []).extend(ports.hold(mine))
                 requests = endpoints.port_requests(container.config)
                 container.published |= endpoints.published_map(mine, requests)
+
+    def sweep(self, running: set[str]) -> None:
+        """Remove what containers left that ended while no engine was there."""
+        network_plans.sweep([*self._bodies.values()], running, self._state_dir)
 
     def _join(
         self, container: Member, body: Json, settings: Json, pid: int, requests: Any, route: bool
@@ -367,7 +362,6 @@ class Networks:
             except Error:
                 container.endpoints = known
                 raise
-            self.tell_names(container)
         self._save(container)
 
     def disconnect(self, ref: str, body: Json) -> None:
@@ -386,8 +380,6 @@ class Networks:
             )
         settings = known.pop(network["Name"])
         self._leave(container, network, settings)
-        peer_names.forget(network["Name"], container)
-        peer_names.write(network["Name"], [one for one in self._members() if one is not container])
         container.endpoints = known or {"none": endpoints.disconnected(None)}
         if not any(one.get("EndpointID") for one in known.values()):
             container.published = {}

@@ -263,10 +263,12 @@ class Exited(Record):
         at_ns: when, since the epoch.
         out_of_memory: whether the kernel killed a process for want of memory.
         peak: the most bytes of memory that were in use, where it was out of memory.
+        started_ns: of a container: which of its starts it was that ended.
     """
 
     status: int
     at_ns: int
+    started_ns: int = 0
     out_of_memory: bool = False
     peak: int = 0
 

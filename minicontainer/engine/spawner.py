@@ -18,7 +18,7 @@ import os
 import socket
 import sys
 
-from minicontainer import jsontext, steps
+from minicontainer import faults, jsontext, steps
 from minicontainer.cgroups.cgroup import open_cgroup
 from minicontainer.contexts import suppress
 from minicontainer.engine import bundle_reader, exec_process, monitor
@@ -82,9 +82,11 @@ def serve(engine: Connection) -> int:
     gc.freeze()
     while (received := engine.receive()) is not None:
         message, descriptors = received
+        steps.reach("before fork")
         if _fork(message, descriptors[0]) == 0:
             engine.close()
             _become(message, descriptors)
+        steps.reach("after fork")
         for descriptor in descriptors:
             os.close(descriptor)
     return 0
@@ -162,4 +164,5 @@ def _become(message: object, descriptors: list[int]) -> NoReturn:
 def main() -> int:
     """Serve the engine at the other end of the descriptor that the argument names."""
     interpreter.protect(sys.orig_argv, os.environ)
+    faults.begin(os.environ.get(faults.VARIABLE, ""))
     return serve(Connection(socket.socket(fileno=int(sys.argv[-1]))))

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 
+from minicontainer import faults
 from minicontainer.contexts import suppress
 from minicontainer.engine import protocol
 from minicontainer.errors import Unsupported
@@ -71,6 +72,8 @@ def _start() -> tuple[Connection, int]:
     checkout = __file__.removesuffix(f"/{__name__.replace('.', '/')}.py")
     # By the environment: the command line is what `ps` shows of a container's process 1 (--init).
     environ = {"PYTHONPATH": ":".join([checkout, *filter(None, sys.path)])}
+    if faults.directory():
+        environ[faults.VARIABLE] = faults.directory()
     code = f"from {_MODULE} import main; raise SystemExit(main())"
     try:
         pid = os.posix_spawn(

@@ -23,6 +23,7 @@ from minicontainer.engine import (
     parts,
     probes,
     protocol,
+    removal,
     restarts,
     runtimes,
 )
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from minicontainer.engine.protocol import Connection
 
 _KILLED = 137
+_LOST = 255  # as with Docker after a power cut: nobody knows how it ended
 
 
 class Supervisor:
@@ -89,12 +91,15 @@ class Supervisor:
             clients, container.attached = container.attached, []
             try:
                 self._start(container, clients)
-            except (Error, OSError) as error:
-                self._failed(container, error)
+            except Exception as error:  # the request ends here; nothing runs
+                known = error if isinstance(error, (Error, OSError)) else Error(repr(error))
+                self._failed(container, known)
                 undone = isinstance(error, Aborted) and container.made_in == container.story
                 if undone or container.config.host_config.auto_remove:
-                    self._engine.containers.remove_quietly(container)
-                raise explained(error, container.program()) from None
+                    removal.remove_quietly(self._engine, container)
+                if known is not error:
+                    raise
+                raise explained(known, container.program()) from None
             finally:
                 for _, descriptor in clients:
                     os.close(descriptor)
@@ -143,26 +148,27 @@ class Supervisor:
             runtime=runtimes.program_of(config.host_config.runtime, engine.runtimes),
         )
         monitor = steps.take(self.fork_monitor, message, [descriptor for _, descriptor in clients])
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._take_back, container, monitor)
             created = self.expect(monitor, protocol.Created, container)
             steps.take(engine.networks.connect_container, container, created.pid)
             links = config.host_config.links
             linked = endpoints.linked(links, engine.containers.find) if links else ()
             bundles.write_etc(container, linked)  # with its address
-            engine.networks.tell_names(container)
             if config.host_config.without:
                 steps.take(probes.look_for_leaks, config.host_config.without, created.pid)
             monitor.send(protocol.Proceed())
             started = self.expect(monitor, protocol.Started, container)
-        except (Error, OSError):
-            monitor.end()
-            if self.state_store.has(container.id):  # it was killed
-                self.clear_away(container)
-            engine.networks.disconnect_container(container)
-            if "isolate-mounts" in config.host_config.without:
-                steps.take_back(probes.take_mounts_back, container.directory)
-            raise
+            undo.pop_all()
         self._running(container, monitor, started)
+
+    def _take_back(self, container: Container, monitor: Connection) -> None:
+        """Undo a start that failed; what a living monitor has made, it takes back itself."""
+        monitor.end()
+        self.clear_away(container)
+        self._engine.networks.disconnect_container(container)
+        if "isolate-mounts" in container.config.host_config.without:
+            steps.take_back(probes.take_mounts_back, container.directory)
 
     def socket_of(self, container: Container) -> str:
         """Name the socket where a container's monitor listens."""
@@ -263,8 +269,11 @@ class Supervisor:
     def _watch(self) -> None:
         while not self._closed:
             for fd, _ in self._epoll.poll():
-                if fd in self._watched:
-                    self._read(*self._watched[fd])
+                try:
+                    if fd in self._watched:
+                        self._read(*self._watched[fd])
+                except Exception as error:  # or the thread ends here, for all of them
+                    self._engine.warn(f"a monitor's message can't be handled: {error!r}")
 
     def _read(self, connection: Connection, hear: Hear) -> None:
         received = connection.receive()
@@ -312,10 +321,9 @@ class Supervisor:
 
     def _after_end(self, container: Container, monitor: Connection) -> None:
         monitor.close()
-        if container.state.is_running():  # it was killed, and its container with it
-            self.clear_away(container)
-            exited = read_exit(container.directory)
-            self._exited(container, exited or protocol.Exited(status=_KILLED, at_ns=time.time_ns()))
+        self.clear_away(container)  # it may have been killed at any moment
+        if container.state.is_running():  # and its container with it
+            self._exited(container, _end_of(container))
         steps.take_back(self._engine.networks.disconnect_container, container)
         with container.changed:
             container.monitor = None
@@ -323,7 +331,9 @@ class Supervisor:
         self.ended(container)
 
     def clear_away(self, container: Container) -> None:
-        """Remove what a killed monitor has left: processes, cgroup, state."""
+        """Remove what a killed monitor has left: processes, cgroup, state, socket."""
+        with suppress(FileNotFoundError):
+            os.unlink(self.socket_of(container))
         try:
             operations.delete(container.id, self.state_store, force=True)
         except Error:
@@ -357,11 +367,16 @@ class Supervisor:
         state = container.state
         exited = read_exit(container.directory)
         if state.is_running():
+            rebooted = not self.state_store.has(container.id)
             self.clear_away(container)
-            exited = exited or protocol.Exited(status=_KILLED, at_ns=time.time_ns())
-        if exited and (state.is_running() or exited.at_ns > state.finished_ns):
+            self._exited(container, _end_of(container, _LOST if rebooted else _KILLED))
+        elif exited and exited.at_ns > state.finished_ns:  # the start was not noted either
             self._exited(container, exited)
         return False
+
+    def _kernel_status(self, container: Container) -> str:
+        state = self.state_store.load(container.id)
+        return operations.status(state, self.state_store) if state else "stopped"
 
     def _adopted(self, container: Container) -> bool:
         try:
@@ -375,9 +390,10 @@ class Supervisor:
         hello = received[0]
         with container.changed:
             state = container.state
-            if state.started_ns != hello.started_ns:
-                state.status = "running"
-                state.started_ns = hello.started_ns
+            # the earlier engine may have been killed before it noted the last change
+            is_paused = self._kernel_status(container) == "paused"
+            state.status = "paused" if is_paused else "running"
+            state.started_ns = hello.started_ns
             state.pid = hello.pid
             container.health = health.initial(container)
             container.save(self._engine.table)
@@ -390,3 +406,16 @@ class Supervisor:
         self._closed = True
         os.write(self._wake_writes, b"x")
         self.spawner.close()
+
+
+def _end_of(container: Container, otherwise: int = _KILLED) -> protocol.Exited:
+    """Say how a container ended that ran: its monitor wrote that down, or was killed with it.
+
+    Args:
+        otherwise: the exit status if nothing is written.
+    """
+    exited = read_exit(container.directory)
+    # after a power cut, an earlier start's may be there again
+    if exited is None or exited.started_ns not in (0, container.state.started_ns):
+        return protocol.Exited(status=otherwise, at_ns=time.time_ns())
+    return exited

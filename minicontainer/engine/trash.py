@@ -45,6 +45,7 @@ class Trash:
             KernelError: EBUSY, EIO, …
         """
         place = os.path.join(self._directory, os.path.basename(directory))
+        steps.reach("before throw-directory")
         try:
             steps.noted(
                 "rename", (directory, place), lambda: os.rename(directory, place),
@@ -54,10 +55,12 @@ class Trash:
             if error.errno == errno.ENOENT:
                 return
             raise KernelError(error.errno, error.strerror, f"remove {directory}") from None
+        steps.reach("after throw-directory")
         self._waiting.put(place)
 
     def _empty(self) -> None:
         while place := self._waiting.get():
+            steps.reach("before empty-trash")
             try:
                 trees.remove_tree(place)
             except OSError as error:

@@ -19,8 +19,9 @@ import time
 from minicontainer.engine import mounts
 from minicontainer.engine.filters import check_known, has_labels, is_true
 from minicontainer.engine.system import directory_size
+from minicontainer.engine.volume_directories import Directories, make_directory
 from minicontainer.errors import Conflict, Error, InvalidArgument, KernelError, NotFound
-from minicontainer.kernel import paths, trees
+from minicontainer.kernel import paths
 from minicontainer.runtime.config.spec import Mount
 
 TYPE_CHECKING = False
@@ -49,6 +50,9 @@ if TYPE_CHECKING:
         def insert(self, identifier: str, name: str, body: Json) -> None:
             """Add a volume."""
 
+        def update(self, identifier: str, body: Json) -> None:
+            """Replace its body."""
+
         def delete(self, identifier: str) -> None:
             """Remove it."""
 
@@ -57,6 +61,7 @@ if TYPE_CHECKING:
 
 
 _ANONYMOUS = "com.docker.volume.anonymous"
+_OWNER = "ContainerID"  # kept, and not shown
 _FILTERS = ("dangling", "driver", "label", "name")
 _OPTIONS = ("type", "device", "o")
 
@@ -78,13 +83,16 @@ class Volumes:
         publish: Callable[[str, str, str, dict[str, str]], None] = lambda *_: None,
         find: Callable[[str], Member] | None = None,
     ) -> None:
-        self._root = os.path.join(data_root, "volumes")
+        self._directories = Directories(os.path.join(data_root, "volumes"))
         self._table = table
         self._publish = publish
         self._find = find
         self._lock = threading.RLock()
         self._bodies: dict[str, Json] = {name: body for _, name, body in table.all()}
         self._users: dict[str, set[str]] = {}
+        for name in self._directories.settle({*self._bodies}):
+            del self._bodies[name]
+            table.delete(name)
 
     # ---- containers
 
@@ -156,8 +164,27 @@ class Volumes:
                 name = mount["Name"]
                 users = self._users.get(name, set())
                 users.discard(container.id)
-                nameless = _ANONYMOUS in (self._bodies.get(name, {}).get("Labels") or {})
-                if anonymous and nameless and not users:
+                if anonymous and self._is_nameless(name) and not users:
+                    with contextlib.suppress(Error):  # it stays, and `prune` tries again
+                        self.remove(name, force=True)
+
+    def let_stay(self, container: Member) -> None:
+        """Keep a container's anonymous volumes when it is removed: they are nobody's then."""
+        with self._lock:
+            for mount in container.mounts:
+                body = self._bodies.get(mount.get("Name", ""), {})
+                if body.pop(_OWNER, None):
+                    self._table.update(body["Name"], body)
+
+    def remove_ownerless(self, known: set[str]) -> None:
+        """Remove the anonymous volumes of containers that a killed engine was making or removing.
+
+        Args:
+            known: the IDs of all containers.
+        """
+        with self._lock:
+            for name, body in [*self._bodies.items()]:
+                if body.get(_OWNER, "") not in ("", *known) and not self._users.get(name):
                     with contextlib.suppress(Error):  # it stays, and `prune` tries again
                         self.remove(name, force=True)
 
@@ -193,7 +220,8 @@ class Volumes:
     def _give_volume(self, container: Member, plan: MountPlan, lowers: tuple[str, ...]) -> Json:
         name = plan.source or os.urandom(32).hex()
         labels = dict(plan.labels) if plan.source else {_ANONYMOUS: ""}
-        body = self._created(name, plan.driver, dict(plan.driver_options), labels)
+        owner = "" if plan.source else container.id
+        body = self._created(name, plan.driver, dict(plan.driver_options), labels, owner)
         options = body.get("Options") or {}
         if not plan.no_copy and not options.get("device"):
             from minicontainer.engine.volume_contents import fill
@@ -270,16 +298,9 @@ class Volumes:
             self._body(name)
             if users := self._users.get(name):
                 raise Conflict(f"remove {name}: volume is in use - [{', '.join(sorted(users))}]")
-            directory = os.path.join(self._root, name)
-            try:
-                trees.remove_tree(directory)
-            except FileNotFoundError:
-                pass
-            except OSError as error:
-                raise KernelError(error.errno, error.strerror, f"remove {directory}") from None
+            self._directories.remove(name, lambda: self._table.delete(name))
             del self._bodies[name]
             self._users.pop(name, None)
-            self._table.delete(name)
         self._publish("volume", "destroy", name, {"driver": "local"})
 
     def prune(self, filters: Filters) -> Json:
@@ -309,37 +330,43 @@ class Volumes:
         except KeyError:
             raise NotFound(f"get {name}: no such volume") from None
 
+    def _is_nameless(self, name: str) -> bool:
+        return _ANONYMOUS in (self._bodies.get(name, {}).get("Labels") or {})
+
     def _created(
-        self, name: str, driver: str, options: dict[str, str], labels: dict[str, str]
-    ) -> Json:
-        """Find or make a volume; the lock is held."""
+        self, name: str, driver: str, options: dict[str, str], labels: dict[str, str],
+        owner: str = "",
+    ) -> Json:  # fmt: skip
+        """Find or make a volume; the lock is held.
+
+        Args:
+            owner: the container that it is made for, if it is to be removed with that.
+        """
         _check_driver(driver, options)
         if name in self._bodies:
             there = self._bodies[name]
             if options and options != (there["Options"] or {}):
                 raise Conflict(f"create {name}: volume exists with other options: remove it first")
             return there
-        data = os.path.join(self._root, name, "_data")
-        _make_directory(self._root, 0o700)  # CVE-2021-41091, see bundles.make_directory
-        _make_directory(os.path.dirname(data), 0o700)
-        _make_directory(data, 0o755)
         body: Json = {
             "CreatedAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "Driver": "local",
             "Labels": labels or None,
-            "Mountpoint": data,
+            "Mountpoint": self._directories.data(name),
             "Name": name,
             "Options": options or None,
             "Scope": "local",
         }
-        self._table.insert(name, name, body)
+        if owner:
+            body[_OWNER] = owner
+        self._directories.make(name, lambda: self._table.insert(name, name, body))
         self._bodies[name] = body
         self._publish("volume", "create", name, {"driver": "local"})
         return body
 
 
 def _shown(body: Json) -> Json:
-    return dict(body)
+    return {field: value for field, value in body.items() if field != _OWNER}
 
 
 def _texts(body: Json, field: str) -> dict[str, str]:
@@ -364,20 +391,7 @@ def _make_source(plan: MountPlan) -> None:
     elif not os.path.exists(plan.source):
         parts = plan.source.strip("/").split("/")
         for number in range(len(parts)):
-            _make_directory("/" + "/".join(parts[: number + 1]), 0o755)
-
-
-def _make_directory(path: str, mode: int) -> None:
-    """Make a directory with just that mode, whatever the umask."""
-    try:
-        os.mkdir(path)
-    except FileExistsError:
-        return
-    except OSError as error:
-        raise KernelError(
-            error.errno, error.strerror, f"error while creating mount source path '{path}': mkdir"
-        ) from None
-    os.chmod(path, mode)
+            make_directory("/" + "/".join(parts[: number + 1]), 0o755)
 
 
 def _inside(directory: str, subpath: str) -> str:

@@ -13,6 +13,7 @@ import fcntl
 import os
 from contextlib import contextmanager, suppress
 
+from minicontainer import steps
 from minicontainer.errors import Conflict, KernelError
 
 TYPE_CHECKING = False
@@ -90,6 +91,7 @@ class Leases:
         address = self.free(gateway, wanted=wanted, within=within, reserved=reserved)
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
         os.symlink(container_id, f"{self._directory}/{address}")
+        steps.reach("after lease-address")
         return address
 
     def free(

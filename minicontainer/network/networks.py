@@ -14,9 +14,11 @@ kernel removes with the container's network namespace.
 
 from __future__ import annotations
 
+import socket
 from contextlib import ExitStack
 from zlib import crc32
 
+from minicontainer import steps
 from minicontainer.errors import Conflict
 from minicontainer.kernel.namespaces import in_network
 from minicontainer.network import leases, nat
@@ -124,13 +126,16 @@ def connect(
             )
         undo.callback(_remove_bridge_if_unused, network, host, held)
         bridge, gateway = _ensure_bridge(network, host)
+        steps.reach("after ensure-bridge")
         undo.callback(_remove_rules_if_unused, network, held, state_dir)
         endpoint = _lease(network, container_id, gateway, held, ports, place, undo)
         _write_rules(network, gateway.network, ports)
+        steps.reach("after write-rules")
         if not network.internal:
             nat.enable_forwarding(state_dir)
         undo.callback(_delete_if_there, endpoint.host_interface, host)
         host.add_veth(endpoint.host_interface, endpoint.interface, endpoint.mac, netns_fd)
+        steps.reach("after add-veth")
         host.attach(_found(endpoint.host_interface, host), bridge)
         if endpoint.published:
             host.set_hairpin(_found(endpoint.host_interface, host))
@@ -199,11 +204,51 @@ def disconnect(network: Network, container_id: str, state_dir: str) -> None:
         held, ports = leases.Leases(state_dir, network.bridge), Ports(state_dir, network.bridge)
         had_ports = bool(ports.all())
         _forget(network, container_id, host, held, ports)
+        steps.reach("after forget-endpoint")
         if had_ports and held.all():
             _, gateway = _ensure_bridge(network, host)
             _write_rules(network, gateway.network, ports)
         _remove_rules_if_unused(network, held, state_dir)
         _remove_bridge_if_unused(network, host, held)
+
+
+def has_remains(network: Network, running: set[str], state_dir: str) -> bool:
+    """Report whether `sweep` has something to do; this asks no library that is slow to load."""
+    held = {*leases.Leases(state_dir, network.bridge).all().values()}
+    published = {port.container_id for port in Ports(state_dir, network.bridge).all()}
+    if (held | published) - running:
+        return True
+    try:
+        return not held and bool(socket.if_nametoindex(network.bridge))
+    except OSError:  # there is no such link
+        return False
+
+
+def sweep(network: Network, running: set[str], state_dir: str) -> None:
+    """Remove what an engine left that was killed while a container ended.
+
+    Another engine may use a bridge of the same name: one with a link is not touched.
+
+    Args:
+        running: the ids of all containers that run: they keep what they have.
+    Raises:
+        KernelError: EPERM without CAP_NET_ADMIN.
+    """
+    with leases.locked(state_dir), Links() as host:
+        held, ports = leases.Leases(state_dir, network.bridge), Ports(state_dir, network.bridge)
+        known = {*held.all().values()} | {port.container_id for port in ports.all()}
+        for container_id in known - running:
+            _delete_if_there(host_interface(container_id, network.bridge), host)
+            held.release(container_id)
+            ports.release(container_id)
+        bridge = host.find(network.bridge)
+        if held.all():
+            _write_rules(network, _ensure_bridge(network, host)[1].network, ports)
+        elif bridge and not any(link.master == bridge.index for link in host.all()):
+            nat.remove_chains(network.bridge)
+            _remove_bridge_if_unused(network, host, held)
+            if not leases.anywhere(state_dir):
+                nat.restore_forwarding(state_dir)
 
 
 def host_interface(container_id: str, bridge: str = "minic0") -> str:

@@ -85,6 +85,10 @@ class Ports:
         """List the published ports of this network, in order."""
         return _listed(self._directory)
 
+    def of(self, container_id: str) -> tuple[PublishedPort, ...]:
+        """List a container's."""
+        return tuple(port for port in self.all() if port.container_id == container_id)
+
     def take(
         self, container_id: str, address: str, requests: tuple[PortRequest, ...]
     ) -> tuple[PublishedPort, ...]:
@@ -101,7 +105,7 @@ class Ports:
 
     def release(self, container_id: str) -> bool:
         """Release a container's ports; report whether there were any."""
-        mine = [port for port in self.all() if port.container_id == container_id]
+        mine = self.of(container_id)
         for port in mine:
             os.unlink(f"{self._directory}/{_name(port)}")
         with suppress(OSError):  # ENOTEMPTY while others have ports

@@ -67,8 +67,7 @@ class Place:
     def container(self, name: str, mode: str = "bridge", **more: Any) -> Any:
         """Make a container that does not run."""
         one = SimpleNamespace(
-            id=os.urandom(32).hex(), name=name, directory="/nonexistent", endpoints={},
-            published={}, netns=None,
+            id=os.urandom(32).hex(), name=name, endpoints={}, published={}, netns=None,
             state=SimpleNamespace(pid=0),
             config=SimpleNamespace(
                 mac_address="",

@@ -1,0 +1,118 @@
+"""A container is removed: its files, its row in the database, and what it held.
+
+The directory goes first, by one rename(2). From then on the removal can't be undone; if the engine
+is killed before the end, the next one finds a row without a directory, and ends it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from minicontainer import steps
+from minicontainer.engine import bundles, stops
+from minicontainer.errors import Conflict, Error, NotFound
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minicontainer.engine.container import Container
+    from minicontainer.engine.engine import Engine
+
+_LIVE = ("running", "paused", "restarting")
+_PATIENCE_S = 30  # for processes that were killed to be gone
+
+
+def remove(engine: Engine, container: Container, *, force: bool, volumes: bool) -> None:
+    """Remove a container for a user.
+
+    Args:
+        force: kill it first, if it runs.
+        volumes: with its anonymous volumes.
+    Raises:
+        Conflict, NotFound: in Docker's words.
+    """
+    if container.state.status == "removing":
+        raise Conflict(f"removal of container {container.name} is already in progress")
+    if hold := engine.traces.hold_of(container.story):
+        hold.make_way(container.name, force)
+    with container.operating:  # so that nobody starts it meanwhile
+        if container.removed:
+            raise NotFound(f"No such container: {container.name}")
+        if container.state.status in _LIVE:
+            if not force:
+                raise _not_removable(container)
+            _end(engine, container)
+        _remove(engine, container, volumes)
+
+
+def remove_quietly(engine: Engine, container: Container) -> None:
+    """Remove a container by `--rm`; who else removes it now may be first."""
+    try:
+        _remove(engine, container, volumes=True)
+    except (Error, OSError) as error:
+        engine.warn(f"container {container.name} can't be removed: {error}")
+
+
+def finish(engine: Engine, container: Container) -> bool:
+    """End a removal that an earlier engine had begun; say whether it had."""
+    if os.path.isdir(container.directory):
+        return False
+    # its anonymous volumes still have it as owner if they go, too: `Volumes.remove_ownerless`
+    _forget(engine, container, volumes=False)
+    return True
+
+
+def _end(engine: Engine, container: Container) -> None:
+    """Kill a container, and wait for its end."""
+    with container.changed:
+        exits = container.exits
+    try:
+        stops.kill(engine, container, "KILL")
+    except Conflict:  # it has just ended by itself
+        return
+    if container.state.status in _LIVE:
+        stops.wait_for_end(container, exits, _PATIENCE_S)
+
+
+def _remove(engine: Engine, container: Container, volumes: bool) -> None:
+    with container.operating:
+        with container.changed:
+            if container.removed:
+                return
+            container.changed.wait_for(lambda: container.monitor is None, _PATIENCE_S)
+            if container.monitor is not None:
+                raise Conflict(f"container {container.name}: its processes do not end")
+            before = container.state.status
+            container.state.status = "removing"
+            container.state.stopped = True
+        try:
+            if not volumes:
+                engine.volumes.let_stay(container)
+            steps.take_back(bundles.discard_directory, container, engine.trash)
+        except Error:
+            with container.changed:
+                container.state.status = before
+            raise
+        _forget(engine, container, volumes)
+    engine.publish(container, "destroy")
+
+
+def _forget(engine: Engine, container: Container, volumes: bool) -> None:
+    """Remove what is kept of a container, and what it holds."""
+    engine.table.delete(container.id)
+    engine.images.store.release(container.id)
+    steps.reach("after release-image")
+    engine.volumes.release(container, anonymous=volumes)
+    engine.containers.forget(container)
+    with container.changed:
+        container.removed = True
+        container.let_clients_go()
+        container.changed.notify_all()
+
+
+def _not_removable(container: Container) -> Conflict:
+    status = container.state.status
+    pause = "unpause and then " if status == "paused" else ""
+    return Conflict(
+        f'cannot remove container "/{container.name}": container is {status}: '
+        f"{pause}stop the container before removing or force remove"
+    )
