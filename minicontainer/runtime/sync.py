@@ -15,7 +15,7 @@
       │ ◄───────────────────────────────── Ready  │  waits before the program
       │ connects its network                      │
       │ Start ──────────────────────────────────► │
-      │ ◄──────────────────────────── Leaving ─── │  what follows can't tell of itself
+      │ ◄──────────────────────────── Leaving ─── │  from here on init sends no events
       │ ◄──────────────────────────── Hooking ─── │  unless hooks come first: then Leaving again
       │ ◄────────────────────────── Filtering ─── │  (or earlier) if there will be a listener
       │ Go, and takes the listener: `listener` ─► │  waits in every call that the filter stops
