@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from minicontainer.cli.client import Client, Connection, Response
 
 _TAKES = "IMAGE [COMMAND] [ARG...]"
-# What an engine says of a program that can't be run, and the status that a shell would give.
 # What an engine says of an image that `run` fetches: it is not here, or not for that platform.
 _MISSING = (
     "no such image", "does not match the specified platform",
     "does not provide the specified platform",
 )  # fmt: skip
+# What an engine says of a program that can't be run, and the status that a shell would give.
 _STATUSES = (
     (EXIT_NOT_FOUND, ("executable file not found", "no such file or directory",
                       "system cannot find the file specified")),

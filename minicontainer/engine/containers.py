@@ -200,11 +200,11 @@ class Containers:
         Args:
             force: kill it first, if it runs.
             volumes: with its anonymous volumes.
-            link: remove a link and not a container; there are none.
+            link: remove a link and not a container: refused, as a link ends with its container.
         """
         container = self.find(ref)
         if link:
-            raise InvalidArgument("links are not supported: connect both containers to a network")
+            raise InvalidArgument("a link ends with its container: remove the container instead")
         removal.remove(self._engine, container, force=force, volumes=volumes)
 
     def forget(self, container: Container) -> None:

@@ -8,7 +8,8 @@
 
 The engine's own steps wait in the same way, in the thread of their request.
 
-See: `traces` for stories; `minicontainer.steps.hold`.
+See: `traces` for stories; `minicontainer.steps.hold`; `minicontainer.runtime.sync` for the way
+between monitor and init.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class Hold:
         """Wait until the reader lets a step begin.
 
         Args:
-            event: the step's first one.
-            container: the ID of the one that it is about, where there is one.
+            event: the first event of the step.
+            container: the ID of the container that the step is about, if there is one.
             other: the connection to the process that will take it; its end ends the wait.
         Raises:
             Aborted: the reader gave the story up, or has left.

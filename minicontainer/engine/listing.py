@@ -37,7 +37,7 @@ def list_containers(
         everything: also those that do not run.
         limit: at most so many, whether they run or not; 0 or less: all.
         size: with the bytes of their files.
-        filters: the values of one filter are alternatives, those of `label` all count.
+        filters: a container needs one of the values of each filter, and all values of `label`.
     """
     wanted = _predicate(engine, filters)
     found = sorted(engine.containers.all(), key=lambda one: one.created_ns, reverse=True)

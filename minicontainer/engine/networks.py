@@ -86,7 +86,7 @@ class Networks:
         self._find = find
         self._save = save
         self._lock = threading.RLock()
-        self._held: dict[str, list[socket.socket]] = {}
+        self._held: dict[tuple[str, str], list[socket.socket]] = {}
         kept = [] if table is None else table.all()
         self._bodies: dict[str, Json] = {identifier: body for identifier, _, body in kept}
         for name in network_plans.PREDEFINED:
@@ -157,7 +157,7 @@ class Networks:
         Often the kernel was faster: it deletes a veth pair with the network namespace of one end.
         """
         for name, settings in dict(container.endpoints).items():
-            with contextlib.suppress(NotFound):  # the network was removed by force
+            with contextlib.suppress(NotFound):  # its row is gone, and its bridge with it
                 self._leave(container, self.find(name), settings)
             container.endpoints[name] = endpoints.disconnected(settings)
         container.published = {}
@@ -179,7 +179,7 @@ class Networks:
                     continue
                 bridge = network_plans.network_of(body).bridge
                 mine = ports.Ports(self._state_dir, bridge).of(container.id)
-                self._held.setdefault(container.id, []).extend(ports.hold(mine))
+                self._held.setdefault((container.id, body["Id"]), []).extend(ports.hold(mine))
                 requests = endpoints.port_requests(container.config)
                 container.published |= endpoints.published_map(mine, requests)
 
@@ -204,7 +204,8 @@ class Networks:
                 )
                 network = network_plans.network_of(body)
                 endpoint = self._connected(network, container, fd, place)
-                self._held.setdefault(container.id, []).extend(ports.hold(endpoint.published))
+                held = self._held.setdefault((container.id, body["Id"]), [])
+                held.extend(ports.hold(endpoint.published))
         finally:
             os.close(fd)
         names = None
@@ -239,7 +240,7 @@ class Networks:
             return
         with self._lock:
             networks.disconnect(network_plans.network_of(body), container.id, self._state_dir)
-            for held in self._held.pop(container.id, ()):
+            for held in self._held.pop((container.id, body["Id"]), ()):
                 held.close()
         if settings.get("EndpointID"):
             self._tell("disconnect", body, container=container.id)

@@ -10,7 +10,7 @@ of file, also when it was killed.
       │ socketpair                 │                            │                          │
       │ StartContainer ──────────► │ fork ────────────────────► │                          │
       │   [+ the monitor's end of  │                            │ reads config.json        │
-      │      the pair, clients]    │                            │ lifecycle.create ──────► │
+      │      the pair, clients]    │                            │ create_container ──────► │
       │ ◄───────────────────────────── Happened … (if asked) ── │                          │
       │ ◄────────────────────────────── Waiting … (if asked) ── │  before each step        │
       │ Proceed, or Abort ────────────────────────────────────► │  takes it, or undoes all │
@@ -36,7 +36,7 @@ of file, also when it was killed.
 **An exec**
 
     engine                       spawner                      exec process               program
-      │ StartExec [+ the pair, ──► │ fork ────────────────────► │ enter.start ───────────► │
+      │ StartExec [+ the pair, ──► │ fork ────────────────────► │ execs.start_exec ──────► │
       │            the client]     │                            │                          │
       │ ◄───────────────────────────────── Started or Failed ── │                          │
       │ Attach, Resize, Signal ───────────────────────────────► │                          │

@@ -100,7 +100,7 @@ class Client:
         return data
 
     def close(self) -> None:
-        """Close the connection: this process holds the only copy by now, or soon."""
+        """Close the connection: the engine has closed its copy, or is about to."""
         self.sock.close()
 
 

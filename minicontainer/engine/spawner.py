@@ -164,5 +164,6 @@ def _become(message: object, descriptors: list[int]) -> NoReturn:
 def main() -> int:
     """Serve the engine at the other end of the descriptor that the argument names."""
     interpreter.protect(sys.orig_argv, os.environ)
+    process.reset_reserved_signals()  # what this process ignores, every container would ignore
     faults.begin(os.environ.get(faults.VARIABLE, ""))
     return serve(Connection(socket.socket(fileno=int(sys.argv[-1]))))

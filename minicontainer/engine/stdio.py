@@ -5,7 +5,7 @@ parent for as long as the fork takes, and nothing is left of them there afterwar
 when the last process that has its other end is gone.
 
     with stdio.given():          # 0, 1, 2 are the child's ends
-        container = lifecycle.create(…)
+        container = create_container(…)
     outputs, stdin = stdio.taken()
 
 See: pipe(7), pty(7).

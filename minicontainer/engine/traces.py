@@ -15,7 +15,7 @@ A reader that asks for it (`?step=1`) also lets each step begin: see `holds`.
 
 The story named `all` has the events of every container from when somebody listens to it.
 
-See: `steps` for the events; DESIGN "Events".
+See: `minicontainer.steps` for the events.
 """
 
 from __future__ import annotations

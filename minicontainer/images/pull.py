@@ -187,7 +187,7 @@ class _Pull:
             self._layers.has(layer.chain_id) and self._store.blobs.has(layer.digest)
             for layer in before.layers
         )
-        # arm without its variant may be of one that does not run here: the index knows
+        # a config that says only arm may be for a variant that does not run here: the index knows
         is_plain = before.config.architecture != "arm" or before.config.variant
         return digest if is_same and is_whole and is_plain and self._fits(before.config) else ""
 

@@ -1,8 +1,8 @@
-"""From a layer's blob to its directory, which is there after it or before.
+"""From a layer's blob to its directory: unpack it, or find that the directory is here already.
 
 The directory's name comes from the config, the blob's from the manifest, and a stranger wrote both.
-Unpacking compares them. Where the directory is here already, nobody reads the blob for that, so it
-is hashed: an image must not get a blob with other files than it runs with here.
+Unpacking compares them. Where the directory is here already, nothing needs to be unpacked, so the
+blob is hashed instead: an image must not get a blob with other files than it runs with here.
 """
 
 from __future__ import annotations

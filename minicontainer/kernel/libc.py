@@ -58,12 +58,12 @@ _OLDER_SYSCALL_NUMBERS = {
     "x86_64": {
         "pivot_root": 155, "capget": 125, "capset": 126, "seccomp": 317, "bpf": 321,
         "prlimit64": 302, "sched_setattr": 314, "ioprio_set": 251, "set_mempolicy": 238,
-        "keyctl": 250,
+        "keyctl": 250, "rt_sigaction": 13,
     },
     "aarch64": {
         "pivot_root": 41, "capget": 90, "capset": 91, "seccomp": 277, "bpf": 280,
         "prlimit64": 261, "sched_setattr": 274, "ioprio_set": 30, "set_mempolicy": 237,
-        "keyctl": 219,
+        "keyctl": 219, "rt_sigaction": 134,
     },
 }  # fmt: skip
 _SYSCALL_NUMBERS |= _OLDER_SYSCALL_NUMBERS.get(os.uname().machine, {})

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _MOST_FDS = 0xFFFFFFFF
+_RESERVED_SIGNALS = (32, 33)
+_SIGNAL_SET_SIZE = 8  # bytes of the kernel's sigset_t
 _EVERY_PROCESSOR = b"\xff" * 1024  # one bit each: no kernel is built for more than 8192
 
 PERSONALITIES = {"LINUX": 0x0, "LINUX32": 0x8}
@@ -51,6 +53,17 @@ class _Limit(ctypes.Structure):
     """struct rlimit64."""
 
     _fields_ = (("soft", ctypes.c_uint64), ("hard", ctypes.c_uint64))
+
+
+class _SignalAction(ctypes.Structure):
+    """The kernel's struct sigaction; all zero, it is the default action."""
+
+    _fields_ = (
+        ("handler", ctypes.c_void_p),
+        ("flags", ctypes.c_ulong),
+        ("restorer", ctypes.c_void_p),
+        ("mask", ctypes.c_uint64),
+    )
 
 
 def _set(option: str, value: int | str, **change: str) -> None:
@@ -177,6 +190,19 @@ def set_uid(uid: int) -> None:
 def set_personality(domain: int) -> None:
     """personality(2): which kind of Linux this process and its future children see."""
     libc.call("personality", domain, object="process:personality", after=lambda: f"{domain:#x}")
+
+
+def reset_reserved_signals() -> None:
+    """Give the two signals that glibc keeps to itself (32, 33) their default action.
+
+    posix_spawn(3) leaves them ignored, and execve(2) keeps what is ignored. sigaction(3) refuses
+    these numbers, so the system call is made without it. Only for a process without threads.
+
+    See: signal(7) "Real-time signals"; nptl(7).
+    """
+    action = _SignalAction()
+    for number in _RESERVED_SIGNALS:
+        libc.quiet_call("rt_sigaction", number, action, None, _SIGNAL_SET_SIZE)
 
 
 def new_group() -> None:

@@ -67,7 +67,7 @@ _STEPS = all_steps()
 
 
 def know(step: Step) -> None:
-    """Add a step of a row above: of the command line."""
+    """Add a step of the command line, which this package may not import."""
     _STEPS[steps.step_name(step)] = step
 
 

@@ -98,8 +98,8 @@ def _publishing(
     A packet from another host, or from a container, passes `prerouting`; one of the host's own
     programs passes `output`. If the answer would come to the sender from another address than it
     called (a container on the same bridge, or a program that calls 127.0.0.1), the container sees
-    the bridge as the sender. `route_localnet` would also let in a container's packet for 127.0.0.1;
-    it is dropped, since the host's own services listen there.
+    the bridge as the sender. With `route_localnet` a container's packet for 127.0.0.1 could reach
+    the host's own services, so `guard` drops it.
     """
     before, out = f"{table} {bridge}-prerouting", f"{table} {bridge}-output"
     guard, after = f"{table} {bridge}-guard", f"{table} {bridge}-postrouting"

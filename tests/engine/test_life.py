@@ -34,6 +34,12 @@ def test_a_program_runs_and_its_status_and_output_are_kept(lab: Lab) -> None:
     assert payload(lab.logs("web"), 2) == b"err\n"
 
 
+def test_a_program_ignores_no_signal(lab: Lab) -> None:
+    """Not even those that glibc keeps to itself, which the start of the spawner leaves ignored."""
+    made, _ = lab.run("grep", "SigIgn", "/proc/self/status")
+    assert int(payload(lab.logs(made), 1).split()[1], 16) == 0
+
+
 def test_a_container_runs_again_with_what_it_wrote(lab: Lab) -> None:
     """The writable layer lives as long as the container."""
     made, status = lab.run("sh", "-c", "cat /kept 2>/dev/null; echo once >> /kept")

@@ -299,6 +299,19 @@ def test_published_ports_are_shown_and_work(place: Place) -> None:
         pass
 
 
+def test_a_port_stays_taken_when_another_network_is_left(place: Place) -> None:
+    """Each network of a container keeps its own ports from programs of the host."""
+    place.create("back", IPAM=SUBNET)
+    place.run("web", ports={"80/tcp": [("", "8080")]})
+    place(place.networks.connect, "back", {"Container": "web"})
+    place(place.networks.disconnect, "back", {"Container": "web"})
+    with pytest.raises(OSError, match="in use"), place.host.listening(8080):
+        pass
+    place(place.networks.disconnect, "bridge", {"Container": "web"})
+    with place.host.listening(8080):
+        pass
+
+
 def test_a_taken_port_fails_the_start_in_dockers_words(place: Place) -> None:
     """Clients look for them. Nothing stays of the second container."""
     place.run("one", ports={"80/tcp": [("", "8080")]})
@@ -317,7 +330,8 @@ def test_an_engine_that_comes_back_knows_the_ports(place: Place) -> None:
     """They are shown again, work meanwhile, and are kept from programs of the host."""
     web, netns = place.run("web", ports={"80/tcp": [("", "8080")]})
     shown, web.published = web.published, {}
-    for held in place.networks._held.pop(web.id):  # as the kernel does when the engine is killed
+    network = place.networks.find("bridge")["Id"]
+    for held in place.networks._held.pop((web.id, network)):  # as the kernel, at the engine's kill
         held.close()
     with netns.listening(80), place.host.reach("127.0.0.1", 8080):
         pass
