@@ -16,6 +16,7 @@ import time
 import pytest
 
 from minicontainer.images import imports
+from minicontainer.images.making import keep_layer, make_image
 from minicontainer.images.references import parse
 from minicontainer.images.store_schema import Database
 from tests.images.conftest import Place, add_image, sha256, tar_of
@@ -190,6 +191,26 @@ def test_a_new_name_that_is_killed(tmp_path: Path) -> None:
         place.store.tag(place.store.resolve("x").id, parse("y"))
 
     assert crash_everywhere(tmp_path, make, operation, layers=False) > 5
+
+
+def test_a_commit_that_is_killed(tmp_path: Path) -> None:
+    """Its image is there with all below it, or the one that it was made from alone."""
+    source = Place(tmp_path / "source")
+    add_image(source.store, "x", layers=(BASE,))
+    archive = source.save("x")
+    source.store.close()
+    document = {"os": "linux", "architecture": "amd64", "config": {}}
+
+    def operation(place: Place) -> None:
+        below = place.store.resolve("x")
+        with place.store.lease("commit", is_resumable=False) as lease:
+            diff_ids = below.config.diff_ids
+            layer = keep_layer(place.store, place.layers, lease, io.BytesIO(TOP), diff_ids)
+            make_image(
+                place.store, lease, document, (*below.layers, layer), (parse("made"),), below.id
+            )
+
+    assert crash_everywhere(tmp_path, lambda place: place.load(archive), operation, True) > 30
 
 
 def test_an_import_that_is_killed(tmp_path: Path) -> None:
