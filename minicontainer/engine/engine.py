@@ -181,6 +181,17 @@ class Engine:
         told = container.event_attributes(**attributes)
         self.events.publish("container", action, container.id, told)
 
+    def keep(self, container: Container) -> None:
+        """Write what has happened to a container into the database.
+
+        If that can't be done (a full disk), it has happened all the same: the next change is
+        written with it, and an end is in exit.json too.
+        """
+        try:
+            container.save(self.table)
+        except Error as error:
+            self.warn(f"container {container.name}: its state can't be kept: {error}")
+
     def warn(self, message: str) -> None:
         """Note what went wrong where no request can be told."""
         steps.warn(message)

@@ -39,6 +39,7 @@ class LogFile:
         self._attributes = f',"attrs":{jsontext.dump(attributes)}' if attributes else ""
         self._fd = -1
         self._size = 0
+        self._torn = False  # the last entry was cut off by a full disk
         if self._writes:
             self._open()
 
@@ -89,11 +90,16 @@ class LogFile:
         data = text.encode("utf-8", "backslashreplace")  # a lone surrogate as \udc80
         limit = self._options.max_size
         if limit and self._size and self._size + len(data) > limit:
-            self._rotate()
+            with suppress(OSError):  # no room for another file: this one grows
+                self._rotate()
+        if self._torn:
+            data = b"\n" + data
         self._size += len(data)
         with suppress(OSError):  # a full disk must not end the container
+            self._torn = True
             while data:
                 data = data[os.write(self._fd, data) :]
+            self._torn = False
 
     def _rotate(self) -> None:
         path, most = self._options.path, self._options.max_file
@@ -114,8 +120,10 @@ class LogFile:
     def reopen(self) -> None:
         """Begin a new file, where the old one was moved away."""
         if self._writes:
-            os.close(self._fd)
-            self._open()
+            old = self._fd
+            self._open()  # if this fails, the old one stays
+            os.close(old)
+            self._torn = False
 
 
 def compress(path: str) -> None:

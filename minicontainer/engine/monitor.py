@@ -20,8 +20,8 @@ from minicontainer.engine.log_files import LogFile
 from minicontainer.engine.protocol import Connection
 from minicontainer.engine.relay import Relay
 from minicontainer.engine.stdio import Stdio
-from minicontainer.errors import Aborted, Error
-from minicontainer.kernel import process, trees
+from minicontainer.errors import Aborted, Error, KernelError
+from minicontainer.kernel import files, process, trees
 from minicontainer.runtime.container.state import Store
 from minicontainer.runtime.inputs import Options
 from minicontainer.runtime.parent import lifecycle
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from minicontainer.runtime.parent.lifecycle import Container
 
 EXIT_FILE = "exit.json"
+_EXIT_SIZE = 512  # with spaces at the end
 _DRAIN_S = 2  # for output that is still in a pipe when the program has ended
 _SLOW_CLIENT_S = 10
 
@@ -92,8 +93,7 @@ def _wait_for_engine(engine: Connection, event: steps.Event) -> None:
 
 def _create(asked: protocol.StartContainer, stdio: Stdio) -> Container | OtherContainer:
     bundle = bundle_reader.read(asked.directory)
-    with suppress(FileNotFoundError):
-        os.unlink(f"{asked.directory}/{EXIT_FILE}")
+    reserve_exit(asked.directory)
     if asked.runtime:
         from minicontainer.engine import other_runtime  # few containers want one
 
@@ -311,6 +311,23 @@ def watch_memory(cgroup: Cgroup) -> OomWatch:
     return cgroup.watch_oom()
 
 
+def reserve_exit(directory: str) -> None:
+    """Take the room on the disk that `write_exit` will need: the disk may be full by then.
+
+    Raises:
+        KernelError: ENOSPC: it is full now.
+    """
+    path = f"{directory}/{EXIT_FILE}"
+    try:
+        fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with files.opened(fd):
+            os.write(fd, b" " * _EXIT_SIZE)
+        with suppress(FileNotFoundError):  # of the last start
+            os.unlink(path)
+    except OSError as error:
+        raise KernelError(error.errno, error.strerror, f"write {path}") from None
+
+
 def write_exit(directory: str, exited: protocol.Exited) -> None:
     """Write exit.json so that a reader finds all of it or nothing.
 
@@ -319,9 +336,9 @@ def write_exit(directory: str, exited: protocol.Exited) -> None:
     """
     path = f"{directory}/{EXIT_FILE}"
     with suppress(OSError), ExitStack() as stack:  # the directory is gone: nobody will read it
-        fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         stack.callback(os.close, fd)
-        os.write(fd, jsontext.dump(exited.to_json()).encode())
+        os.write(fd, jsontext.dump(exited.to_json()).encode().ljust(_EXIT_SIZE))
         os.fsync(fd)
         os.rename(f"{path}.new", path)
         trees.sync_directory(directory)

@@ -65,6 +65,7 @@ def kill(engine: Engine, container: Container, signal: str) -> None:
             )
         if number in stops:
             container.state.stopped = True
+            engine.keep(container)  # now: the next engine may see the end
     send(engine, container, number)
 
 
@@ -100,6 +101,7 @@ def stop(
         if not container.state.is_running():
             raise NotModified(f"container {container.name} is not running")
         container.state.stopped = True
+        engine.keep(container)
         paused = container.state.status == "paused"
         exits = container.exits
     send(engine, container, number)
@@ -123,7 +125,7 @@ def wait_for_end(container: Container, exits: int, timeout_s: float | None) -> b
 def _give_up_restart(engine: Engine, container: Container) -> None:
     container.state.stopped = True
     container.state.status = "exited"
-    container.save(engine.table)
+    engine.keep(container)
     container.changed.notify_all()
 
 
@@ -168,5 +170,5 @@ def _change_status(engine: Engine, container: Container, before: str, after: str
     with container.changed:
         if container.state.status == before:
             container.state.status = after
-            container.save(engine.table)
+            engine.keep(container)
             container.changed.notify_all()

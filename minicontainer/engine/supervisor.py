@@ -166,7 +166,7 @@ class Supervisor:
         """Undo a start that failed; what a living monitor has made, it takes back itself."""
         monitor.end()
         self.clear_away(container)
-        steps.take_back(self._engine.networks.disconnect_container, container)
+        self._engine.networks.disconnect_container(container)
         if "isolate-mounts" in container.config.host_config.without:
             steps.take_back(probes.take_mounts_back, container.directory)
 
@@ -236,7 +236,7 @@ class Supervisor:
             state.oom_killed = False
             state.stopped = False
             container.health = health.initial(container)
-            container.save(self._engine.table)
+            self._engine.keep(container)
             self._register(container, monitor)
             container.changed.notify_all()
         self._engine.publish(container, "start")
@@ -261,7 +261,7 @@ class Supervisor:
                 state.status = "exited"
                 state.finished_ns = time.time_ns()
             container.exits += 1
-            container.save(self._engine.table)
+            self._engine.keep(container)
             container.changed.notify_all()
 
     # --- watching ---------------------------------------------------------------------------
@@ -307,7 +307,7 @@ class Supervisor:
             state.peak_memory = exited.peak
             state.finished_ns = exited.at_ns
             container.exits += 1
-            container.save(self._engine.table)
+            self._engine.keep(container)
             duration_s = max(0, state.finished_ns - state.started_ns) // 10**9
             self._engine.publish(
                 container, "die", exitCode=str(exited.status), execDuration=str(duration_s)
@@ -396,7 +396,7 @@ class Supervisor:
             state.started_ns = hello.started_ns
             state.pid = hello.pid
             container.health = health.initial(container)
-            container.save(self._engine.table)
+            self._engine.keep(container)
             self._register(container, monitor)
         health.watch(self._engine, container)
         return True
