@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from minicontainer.cli.client import send_request  # noqa: E402  (the path is set above)
-from minicontainer.learn import narration, phrases, script_words  # noqa: E402
+from minicontainer.learn import narration, script_words  # noqa: E402
 
 LEARN = ROOT / "minicontainer" / "learn"
 HEADER = {"MIME-Version": "1.0", "Content-Type": "text/plain; charset=UTF-8",
@@ -34,19 +34,19 @@ HEADER = {"MIME-Version": "1.0", "Content-Type": "text/plain; charset=UTF-8",
 
 
 def texts() -> dict[str, str]:
-    """Give the English text of every step that a story can have, in their order, and phrases."""
+    """Give the English text of every step that a story can have, in their order."""
     narration.know(send_request)
-    told = {name: "\n".join(narration.reason_of(name)) for name in narration.known_steps()}
-    return told | phrases.all_phrases()
+    return {name: "\n".join(narration.reason_of(name)) for name in narration.known_steps()}
 
 
 # Where the words stand that `learn.words` translates: arguments of these, and what is raised.
-SOURCES = ("learn/calls.py", "learn/explain.py", "learn/recording.py", "learn/replay.py",
-           "engine/measures.py", "engine/parts.py", "engine/probes.py",
-           "cli/replay.py", "cli/stories.py")  # fmt: skip
-TAKERS = ("word", "some", "_tell", "Exit", "NotFound", "InvalidArgument")
+SOURCES = ("learn/calls.py", "learn/explain.py", "learn/predictions.py", "learn/recording.py",
+           "learn/replay.py", "engine/measures.py", "engine/parts.py", "engine/probes.py",
+           "cli/replay.py", "cli/stepping.py", "cli/stories.py")  # fmt: skip
+TAKERS = ("word", "some", "_tell", "_refused", "Exit", "NotFound", "InvalidArgument")
 FINDERS = ("engine/measures.py", "engine/probes.py")
-VARIABLES = ("told", "hint", "warning", "message", "CONTAINED", "NEEDED", "HARMFUL")
+VARIABLES = ("told", "hint", "warning", "message", "question", "wrong", "behind", "ended", "never",
+             "CONTAINED", "NEEDED", "HARMFUL", "SHOWN_AS")  # fmt: skip
 # What a client says before every answer of an engine; what the recipe says of a step.
 OTHERS = ("Error response from daemon", "left out, as --without asks")
 

@@ -14,14 +14,13 @@ from __future__ import annotations
 import difflib
 import os
 import select
-import textwrap
 import time
 
 from minicontainer.cli.exits import EXIT_ENGINE, Exit
 from minicontainer.contexts import suppress
 from minicontainer.kernel import signals, terminal
 from minicontainer.learn import looks, narration, predictions
-from minicontainer.learn.phrases import phrase
+from minicontainer.learn.words import word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,8 +72,9 @@ def _refused(message: str) -> Exit:
 
 def _no_such_step(name: str, lang: str) -> str:
     near = difflib.get_close_matches(name, narration.known_steps(), 1, 0.4)
-    known = "unknown" if near else "none-near"
-    return phrase(known, lang, step=name, near=near[0] if near else "")
+    if near:
+        return word("there is no step {}: did you mean {}?", lang, name, near[0])
+    return word("there is no step {}: --explain=steps lists those of a start", lang, name)
 
 
 def out_of(stack: ExitStack) -> TextIO:
@@ -162,32 +162,38 @@ class Stepper:
             if self._predicts:
                 self._predict()
             if not self._helped:
-                self._help("prompt")
-            while (word := self._read(f"{step}> ").strip()) != "":
-                if word == "q":
+                self._help()
+            while (typed := self._read(f"{step}> ").strip()) != "":
+                if typed == "q":
                     raise Aborted
-                if word == "?":
-                    self._help("help")
+                if typed == "?":
+                    self._help()
                     self._show_commands(looks.commands("", self._init, container, self._client))
-                elif word == "c":
+                elif typed == "c":
                     self._to_the_end = True
                     return
-                elif word in self._seen:
-                    self._write(phrase("behind", self._lang, step=word))
-                elif word == step or word not in narration.known_steps():
-                    self._write(_no_such_step(word, self._lang) if word != step else "")
+                elif typed in self._seen:
+                    behind = "{} is behind: what was done is undone by q alone"
+                    self._write(word(behind, self._lang, typed))
+                elif typed == step or typed not in narration.known_steps():
+                    self._write(_no_such_step(typed, self._lang) if typed != step else "")
                 else:
-                    self._until = word
+                    self._until = typed
                     return
 
-    def _help(self, name: str) -> None:
+    def _help(self) -> None:
         self._helped = True
-        self._write(*(f"   {line}" for line in textwrap.wrap(phrase(name, self._lang), 77)))
+        lang = self._lang
+        self._write(
+            "   " + word("Enter takes this step; the name of a step runs to it", lang),
+            "   " + word("c runs to the end; q or Ctrl-C undoes everything and leaves", lang),
+            "   " + word("? shows this, and the commands to look with of all steps", lang),
+        )
 
     def _show_commands(self, commands: Iterable[str]) -> None:
         lines = [f"     # {command}" for command in commands]
         if lines:
-            self._write(f"   {phrase('look', self._lang)}", *lines)
+            self._write("   " + word("Look from another terminal:", self._lang), *lines)
 
     def _write(self, *lines: str) -> None:
         self._out.write("".join(f"{line}\n" for line in lines))
@@ -235,7 +241,8 @@ class Stepper:
         (said, before), self._asked_about = self._asked_about, None
         after = predictions.look(self._init)
         if after is None:
-            self._write(f"   {phrase('ended', self._lang)}")
+            ended = "the process has ended: nothing is left to look at"
+            self._write("   " + word(ended, self._lang))
             return
         found = predictions.changes(before, after)
         self._write(*(f"   {line}" for line in predictions.verdict(said, found, self._lang)))
@@ -275,11 +282,15 @@ class Stepper:
     def close(self) -> None:
         """Say what did not come, and close the pipe: nobody waits any more."""
         if self._until and not self.aborted and self._over:
-            self._write(phrase("never", self._lang, step=self._until))
+            never = "no step {} came: this container has none"
+            self._write(word(never, self._lang, self._until))
         os.close(self._interrupted)
         os.close(self._interrupt)
 
     def farewell(self) -> Exit:
         """Give the last word of a command that was given up."""
-        step = f" before {self._waiting}" if self._waiting else ""
-        return Exit(f"aborted{step}: everything was undone", self._status, prefix=True)
+        if self._waiting:
+            told = f"aborted before {self._waiting}: everything was undone"
+        else:
+            told = "aborted: everything was undone"
+        return Exit(told, self._status, prefix=True)

@@ -14,7 +14,7 @@ import textwrap
 
 from minicontainer.learn import differences
 from minicontainer.learn.calls import short_ids
-from minicontainer.learn.phrases import phrase
+from minicontainer.learn.words import word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,6 +79,19 @@ TOPICS: dict[str, Callable[[int], Values]] = {
 }
 
 
+SHOWN_AS = {
+    "namespaces": "namespaces",
+    "mounts": "mounts",
+    "ids": "users and groups",
+    "capabilities": "capabilities",
+    "cgroup": "cgroup and its limits",
+    "filter": "system call filter",
+    "network": "network",
+    "program": "program",
+    "nothing": "nothing of these",
+}
+
+
 def look(pid: int) -> State | None:
     """Look at a process: the values of each topic; None when it has ended."""
     try:
@@ -89,11 +102,16 @@ def look(pid: int) -> State | None:
 
 def choices(state: State, lang: str) -> Iterator[str]:
     """Write the question: a letter for each topic, and what is there before the step."""
-    yield phrase("question", lang)
-    width = max(len(phrase(topic, lang)) for topic in state)
+    question = "What will this step change? Type letters such as a or bc; Enter skips"
+    yield word(question, lang)
+    width = max(len(_shown(topic, lang)) for topic in state)
     for letter, (topic, values) in zip("abcdefghij", state.items(), strict=False):
-        yield f"  {letter}  {phrase(topic, lang):<{width}}  {_summary(topic, values)}"
-    yield f"  {_last(state)}  {phrase('nothing', lang)}"
+        yield f"  {letter}  {_shown(topic, lang):<{width}}  {_summary(topic, values)}"
+    yield f"  {_last(state)}  {_shown('nothing', lang)}"
+
+
+def _shown(topic: str, lang: str) -> str:
+    return word(SHOWN_AS[topic], lang)
 
 
 def _last(state: State) -> str:
@@ -129,7 +147,7 @@ def answer(text: str, state: State) -> set[str] | None:
 
 def refusal(state: State, lang: str) -> str:
     """Say which letters there are."""
-    return phrase("letters", lang, last=_last(state))
+    return word("type letters from a to {}, without a space; Enter skips", lang, _last(state))
 
 
 def changes(before: State, after: State) -> dict[str, list[str]]:
@@ -154,12 +172,15 @@ def verdict(said: set[str], found: dict[str, list[str]], lang: str) -> Iterator[
     """Judge an answer, and show what changed; without an answer only that."""
     right = set(found) or {"nothing"}
     if said:
-        words = ", ".join(phrase(topic, lang) for topic in said)
-        kind = "right" if said == right else "partly" if said & right else "wrong"
-        yield phrase(kind, lang, said=words)
-    yield phrase("changed" if found else "unchanged", lang)
+        words = ", ".join(_shown(topic, lang) for topic in said)
+        if said == right:
+            yield word("Right", lang)
+        else:
+            wrong = "Right in part: you said {}" if said & right else "Wrong: you said {}"
+            yield word(wrong, lang, words)
+    yield word("What changed:" if found else "Nothing of these changed", lang)
     for topic, lines in found.items():
-        yield f"  {phrase(topic, lang)}:"
+        yield f"  {_shown(topic, lang)}:"
         for line in lines[:_SHOWN]:
             yield from textwrap.wrap(f"    {line}", _WIDTH, subsequent_indent=" " * 6)
         if len(lines) > _SHOWN:
