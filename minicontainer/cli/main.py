@@ -97,8 +97,11 @@ def _show_help(words: list[str]) -> int:
         return 0
     if words[0] in table.NOUNS and words[1:] in ([], ["--help"], ["-h"], ["help"]):
         return help.show_noun(words[0])
-    name = " ".join(words[: 2 if words[0] in table.NOUNS else 1])
-    raise Exit(f"unknown command: {PROGRAM} {name}: see '{PROGRAM} --help'", EXIT_FAILED, True)
+    noun = f"{PROGRAM} {words[0]}" if words[0] in table.NOUNS else PROGRAM
+    given = words[1] if words[0] in table.NOUNS else words[0]
+    if given.startswith("-"):
+        raise Exit(f"unknown flag: {given}: see '{noun} --help'", EXIT_ENGINE, True)
+    raise Exit(f"unknown command: {noun} {given}: see '{noun} --help'", EXIT_FAILED, True)
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ See: `docker run` reference, "Exit status".
 from __future__ import annotations
 
 import errno
+import os
 
 from minicontainer.errors import Error, InitError, InvalidArgument, KernelError
 
@@ -16,6 +17,7 @@ EXIT_NOT_FOUND = 127
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_STARTED = 128
 _STARTS_PROGRAM = ("find-program", "run-program", "stay-as-reaper")
+_IN_DIRECTORY = ("enter-directory", "change-directory")
 _MISSING = (errno.ENOENT, errno.ENOTDIR)
 CREATING = (
     "failed to create task for container: failed to create shim task: OCI runtime create failed: "
@@ -54,8 +56,12 @@ def explained(error: Error | OSError, program: tuple[str, ...], doing: str = _ST
             return NoProgram(_told(doing, name, _missing(error, name)), EXIT_NOT_FOUND)
         why = "permission denied" if error.errno == errno.EACCES else str(error)
         if "is a directory" in str(error):
-            why = "is a directory"
+            why = "is a directory: permission denied"
         return NoProgram(_told(doing, name, why), EXIT_NOT_EXECUTABLE)
+    if isinstance(error, InitError) and error.step in _IN_DIRECTORY and error.errno:
+        reason = os.strerror(error.errno)
+        told = f"{doing}{str(error).removesuffix(reason)}{reason.lower()}"
+        return NoProgram(told, EXIT_NOT_FOUND if error.errno in _MISSING else EXIT_NOT_EXECUTABLE)
     if isinstance(error, Error):
         return error
     return KernelError(error.errno, error.strerror, str(error.filename or ""))

@@ -114,7 +114,7 @@ def make_spec(
         ),
         annotations={
             **host.annotations,
-            **({inputs.WANTS_REAPER: "true"} if host.init else {}),
+            **({inputs.WANTS_REAPER: "/sbin/docker-init"} if host.init else {}),
         },
         linux=Linux(
             namespaces=namespaces,

@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 
-from minicontainer.engine import host_facts
+from minicontainer.engine import build_facts, host_facts
 from minicontainer.errors import InvalidArgument
 from minicontainer.images import logins
 from minicontainer.images.credentials import from_auth
@@ -103,9 +103,9 @@ class System:
             "Version": VERSION,
             "ApiVersion": API_VERSION,
             "MinAPIVersion": OLDEST_API_VERSION,
-            "GitCommit": VERSION,
+            "GitCommit": build_facts.commit(),
             "GoVersion": f"python{platform.python_version()}",
-            "BuildTime": "",
+            "BuildTime": build_facts.built(),
             **host_facts.versions(),
         }
         details = {**flat, "Experimental": "false"}

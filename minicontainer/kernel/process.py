@@ -15,7 +15,7 @@ import _prctl  # python-prctl's C half; the other half makes 200 properties when
 
 from minicontainer import steps
 from minicontainer.errors import InvalidArgument, KernelError
-from minicontainer.kernel import libc, signals
+from minicontainer.kernel import files, libc, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,6 +75,26 @@ def _set(option: str, value: int | str, **change: str) -> None:
 def set_name(name: str) -> None:
     """Name this process for ps(1): 15 bytes at most. PR_SET_NAME."""
     _set("PR_SET_NAME", name)
+
+
+def set_command_line(words: Iterable[str]) -> None:
+    """Have ps(1) show these words as this process's command line, as far as there is room.
+
+    The kernel shows the memory where the words of execve(2) lie; their place is told by
+    /proc/self/stat. Nothing happens where that can't be read.
+
+    See: proc_pid_cmdline(5), proc_pid_stat(5).
+    """
+    try:
+        # the name, in parentheses, may hold blanks; fields 48 and 49 are arg_start and arg_end
+        fields = files.read_file("/proc/self/stat").rpartition(")")[2].split()
+    except KernelError:
+        return
+    start, end = int(fields[45]), int(fields[46])
+    if not 0 < start < end:
+        return
+    text = b"".join(os.fsencode(word) + b"\0" for word in words)[: end - start - 1]
+    ctypes.memmove(start, text.ljust(end - start, b"\0"), end - start)
 
 
 def die_with_parent() -> None:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from minicontainer.runtime.container.state import State
     from minicontainer.runtime.sync import Channel
 
-WANTS_REAPER = "minicontainer.init"  # an annotation: --init
+# An annotation: --init. A path is what process 1 shows as its name.
+WANTS_REAPER = "minicontainer.init"
 
 
 class Options(Record):

@@ -146,6 +146,11 @@ version --format {{.Server.Version}}
 info --format {{.OSType}}_{{.Driver}}
 container prune
 system prune --volumes
+image frob
+frob
+container frob x
+image --frob
+ps --frob
 """.splitlines()
 
 # What each says about itself, and what is another one each time.
@@ -158,6 +163,7 @@ MASKS = (
     (r"\bSTIME\b[\s\S]*", "<processes>"),  # its columns hold times
     (r'"Containers":"(N/A|\d+)"', '"Containers":"<count>"'),  # only newer versions of the API know
     (r"^minicontainer: |^docker: ", ""),
+    (r"(?<=unknown command: )minicontainer", "docker"),
     (r"\n\nUsage: [\s\S]*|\n\nRun '[\s\S]*|: see 'minicontainer .*", "\n"),
     (r"\b\d{2,7}\b", "<number>"),
     (r" {2,}", "  "),  # columns are as wide as what is masked in them

@@ -135,7 +135,7 @@ def _grown(lab: Lab, made: str) -> bool:
     [
         ("nosuch", 127, 'exec: "nosuch": executable file not found in $PATH'),
         ("/no/such", 127, "no such file or directory"),
-        ("/etc", 126, "is a directory"),
+        ("/etc", 126, "is a directory: permission denied"),
         ("/etc/passwd", 126, "permission denied"),
     ],
 )

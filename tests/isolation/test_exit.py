@@ -42,7 +42,7 @@ def test_programs_that_do_not_start(run: Run, volume: Path) -> None:
         (("/bin/nothing",), 127, "no such file or directory"),
         (("/etc/passwd/x",), 127, "not a directory"),
         (("/etc/passwd",), 126, "permission denied"),
-        (("/etc",), 126, "is a directory"),
+        (("/etc",), 126, "is a directory: permission denied"),
         (("/vol/script",), 127, "its interpreter is missing: no such file or directory"),
         (("/vol/text",), 126, "Exec format error"),
     ):

@@ -231,7 +231,14 @@ def stay_as_reaper(init: Init) -> None:
         forked=init.channel.close,
         program=lambda: _run_as_child(init),
         failed=lambda error: init.channel.send(failure(error)),
+        title=_title(init),
     )
+
+
+def _title(init: Init) -> tuple[str, ...]:
+    """Give the command line of process 1, where the annotation names it by a path."""
+    name = init.spec.annotations[WANTS_REAPER]
+    return (name, "--", *init.spec.process.args) if name.startswith("/") else ()
 
 
 def _run_as_child(init: Init) -> None:

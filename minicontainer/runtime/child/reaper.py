@@ -25,7 +25,10 @@ _OWN = frozenset(
 
 
 def run(
-    forked: Callable[[], None], program: Callable[[], None], failed: Callable[[BaseException], None]
+    forked: Callable[[], None],
+    program: Callable[[], None],
+    failed: Callable[[BaseException], None],
+    title: tuple[str, ...] = (),
 ) -> NoReturn:
     """Fork; the child calls *program*, and this process stays until the child ends.
 
@@ -33,6 +36,7 @@ def run(
         forked: called in this process once the child exists.
         program: becomes the program; it returns only by raising.
         failed: called in the child with the exception that *program* raised.
+        title: the command line that ps(1) shows for this process.
     Raises:
         KernelError: EAGAIN: no more processes are allowed.
     """
@@ -50,6 +54,9 @@ def run(
             failed(error)
         os._exit(125)
     forked()
+    if title:
+        process.set_name(os.path.basename(title[0]))
+        process.set_command_line(title)
     process.close_all_but(())  # without an execve, close-on-exec descriptors stay open here
     while True:
         number = signals.wait_for(signals.CATCHABLE)
