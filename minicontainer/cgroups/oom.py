@@ -27,10 +27,12 @@ class OomWatch(Protocol):
 
     Attributes:
         fd: to be polled for *events*.
+        directory: of the group.
     """
 
     fd: int
     events: int
+    directory: str
 
     def happened(self) -> bool:
         """Report whether it happened since the last call."""
@@ -44,12 +46,18 @@ class V1Watch:
 
     Args:
         directory: of the group, in the memory controller's hierarchy;  path: its name.
+        fd: the descriptor of a watch that another process has begun.
     """
 
     events = select.POLLIN
 
-    def __init__(self, directory: str, path: str) -> None:
-        self._directory = directory
+    def __init__(self, directory: str, path: str = "", fd: int = -1) -> None:
+        self.directory = directory
+        self.fd = fd
+        if fd < 0:
+            self._begin(directory, path)
+
+    def _begin(self, directory: str, path: str) -> None:
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
             control = os.open(f"{directory}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
@@ -70,7 +78,7 @@ class V1Watch:
             os.eventfd_read(self.fd)
         except BlockingIOError:
             return False
-        return os.path.exists(self._directory)
+        return os.path.exists(self.directory)
 
     def close(self) -> None:
         """Stop watching: closing the descriptor is enough."""
@@ -82,14 +90,16 @@ class V2Watch:
 
     Args:
         directory: of the group.
+        fd: the descriptor of a watch that another process has begun.
     """
 
     events = select.POLLPRI
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, fd: int = -1) -> None:
+        self.directory = directory
         path = f"{directory}/memory.events"
         try:
-            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self.fd = fd if fd >= 0 else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise KernelError(error.errno, error.strerror, f"watch {path}") from None
         self._seen = self._count()
@@ -109,3 +119,12 @@ class V2Watch:
     def close(self) -> None:
         """Stop watching."""
         os.close(self.fd)
+
+
+def taken_over(kind: str, directory: str, fd: int) -> OomWatch:
+    """Give the watch that another process has begun, and passed its descriptor of.
+
+    Args:
+        kind: the name of its class.
+    """
+    return V1Watch(directory, fd=fd) if kind == V1Watch.__name__ else V2Watch(directory, fd)

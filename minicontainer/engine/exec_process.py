@@ -12,7 +12,6 @@ import time
 from minicontainer import steps
 from minicontainer.contexts import ExitStack, suppress
 from minicontainer.engine import protocol
-from minicontainer.engine.monitor import failure
 from minicontainer.engine.relay import Relay
 from minicontainer.engine.stdio import Stdio
 from minicontainer.errors import Error
@@ -46,7 +45,7 @@ def main(asked: protocol.StartExec, engine: Connection, clients: list[int]) -> i
     try:
         running = _start(asked, program, stdio)
     except (Error, OSError) as error:
-        _report(engine, failure(error))
+        _report(engine, protocol.failure(error))
         return 1
     outputs, stdin = stdio.taken()
     relay = Relay(

@@ -15,9 +15,9 @@ import time
 
 from minicontainer import jsontext, steps
 from minicontainer.contexts import ExitStack, suppress
-from minicontainer.engine import bundle_reader, protocol
+from minicontainer.engine import bundle_reader, creator, protocol
 from minicontainer.engine.log_files import LogFile
-from minicontainer.engine.protocol import Connection
+from minicontainer.engine.protocol import Connection, failure
 from minicontainer.engine.relay import Relay
 from minicontainer.engine.stdio import Stdio
 from minicontainer.errors import Aborted, Error, KernelError
@@ -25,6 +25,7 @@ from minicontainer.kernel import files, process, trees
 from minicontainer.runtime.container.state import Store
 from minicontainer.runtime.inputs import Options
 from minicontainer.runtime.parent import lifecycle
+from minicontainer.runtime.parent.taken import Taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,12 +54,16 @@ def main(asked: protocol.StartContainer, engine: Connection, clients: list[int])
     try:
         steps.take(become_monitor)
         os.chdir("/")
+        reserve_exit(asked.directory)
         stdio = Stdio(tty=asked.tty, stdin=asked.open_stdin)
-        container = _create(asked, stdio)
+        if asked.apart:
+            _hold(asked, engine, stdio, clients)
+        else:
+            container = _create(asked, stdio)
+            _Monitor(asked, engine, container, stdio, clients).start(container)
     except (Error, OSError) as error:
-        _report(engine, failure(error))
+        _report(engine, error.told if isinstance(error, creator.Refused) else failure(error))
         return 1
-    _Monitor(asked, engine, container, stdio, clients).run()
     return 0
 
 
@@ -91,27 +96,42 @@ def _wait_for_engine(engine: Connection, event: steps.Event) -> None:
         raise Aborted(f"aborted before {event.step}: everything was undone")
 
 
+def _hold(
+    asked: protocol.StartContainer, engine: Connection, stdio: Stdio, clients: list[int]
+) -> None:
+    """Have another process create and start the container, and watch it from then on."""
+    # listening before the program runs: an engine that is killed now finds the container
+    listener = protocol.listen_at(asked.socket)
+    try:
+        begun = creator.run(
+            asked, engine, lambda: _create_ours(asked, stdio, for_parent=True),
+            unused=[listener.fileno(), *clients],
+        )  # fmt: skip
+    except (Error, OSError):
+        os.unlink(asked.socket)
+        raise
+    with stdio.given():  # the program has its ends of the streams: this process keeps no copies
+        monitor = _Monitor(asked, engine, begun.container, stdio, clients)
+    monitor.watch(listener, begun.oom)
+
+
 def _create(asked: protocol.StartContainer, stdio: Stdio) -> Container | OtherContainer:
-    bundle = bundle_reader.read(asked.directory)
-    reserve_exit(asked.directory)
     if asked.runtime:
         from minicontainer.engine import other_runtime  # few containers want one
 
+        bundle = bundle_reader.read(asked.directory)
         return other_runtime.create(asked, bundle, Store(asked.state_root), stdio)
+    return _create_ours(asked, stdio)
+
+
+def _create_ours(
+    asked: protocol.StartContainer, stdio: Stdio, *, for_parent: bool = False
+) -> Container:
+    bundle = bundle_reader.read(asked.directory)
     with stdio.given():
         # Not detached: a container whose monitor is killed could not be waited for, nor read from.
-        options = Options(console=stdio.console)
+        options = Options(console=stdio.console, for_parent=for_parent)
         return lifecycle.create_container(asked.id, bundle, Store(asked.state_root), options)
-
-
-def failure(error: Error | OSError) -> protocol.Failed:
-    """Put an error into a message."""
-    return protocol.Failed(
-        message=str(error),
-        kind=type(error).__name__,
-        step=getattr(error, "step", "") or steps.current_step(),
-        errno=getattr(error, "errno", 0) or 0,
-    )
 
 
 def _report(engine: Connection, message: Record) -> None:
@@ -126,7 +146,7 @@ class _Monitor:
         self,
         asked: protocol.StartContainer,
         engine: Connection,
-        container: Container | OtherContainer,
+        container: Container | OtherContainer | Taken,
         stdio: Stdio,
         clients: list[int],
     ) -> None:
@@ -145,42 +165,50 @@ class _Monitor:
         for descriptor, streams in zip(clients, asked.attached, strict=True):
             self._relay.add(descriptor, streams)
 
-    def run(self) -> None:
-        """Start the program when the engine says so; stay until it ends."""
+    def start(self, container: Container | OtherContainer) -> None:
+        """Start the program when the engine says so; stay until it ends.
+
+        Args:
+            container: created in this process.
+        Raises:
+            Error: it could not be started; nothing is left.
+        """
         engine = self._engines[0]
+        oom = None
         try:
             if held := steps.held():  # one step waits at a time
-                self._watch_memory()
+                oom = _watch_memory(container)
             steps.reach("before report-created")
-            _report(engine, protocol.Created(pid=self._container.pid))
+            _report(engine, protocol.Created(pid=container.pid))
             # listening before the program runs: an engine that is killed now finds the container
-            self._listener = protocol.listen_at(self._asked.socket)
+            listener = protocol.listen_at(self._asked.socket)
             steps.reach("after listen")
             # while the engine connects the network: it costs the start nothing, and misses nothing
             if not held:
-                self._watch_memory()
+                oom = _watch_memory(container)
             received = engine.receive()
             if received is None or not isinstance(received[0], protocol.Proceed):
                 self._give_up()
-            self._container.start()
-        except (Error, OSError) as error:
+            container.start()
+        except (Error, OSError):
             self._clear_away()
-            _report(engine, failure(error))
-            return
+            raise
         steps.hold(None)
+        self.watch(listener, oom)
+
+    def watch(self, listener: socket.socket, oom: OomWatch | None) -> None:
+        """Say that the program runs; stay until it ends.
+
+        Args:
+            listener: where a later engine connects;  oom: None without a memory controller.
+        """
+        self._listener, self._oom = listener, oom
         self._started_ns = time.time_ns()
         steps.reach("before report-started")
-        _report(engine, protocol.Started(pid=self._container.pid, at_ns=self._started_ns))
+        started = protocol.Started(pid=self._container.pid, at_ns=self._started_ns)
+        _report(self._engines[0], started)
         self._watch()
         self._end()
-
-    def _watch_memory(self) -> None:
-        try:
-            self._oom = steps.take(watch_memory, self._container.cgroup)
-        except Aborted:
-            raise
-        except (Error, OSError):  # without a memory controller
-            return
 
     def _give_up(self) -> NoReturn:
         """Take all back: the engine is gone, or could not connect the network."""
@@ -300,6 +328,15 @@ class _Monitor:
         except (Error, OSError):
             return 0, 0
         return kills, peak
+
+
+def _watch_memory(container: Container | OtherContainer) -> OomWatch | None:
+    try:
+        return steps.take(watch_memory, container.cgroup)
+    except Aborted:
+        raise
+    except (Error, OSError):  # without a memory controller
+        return None
 
 
 def watch_memory(cgroup: Cgroup) -> OomWatch:

@@ -21,6 +21,8 @@ of file, also when it was killed.
       │                                                         │                          │
       │ ◄── Failed: at any point before Started; nothing is left and the monitor ends      │
 
+Up to Started, another process mostly does the monitor's part, on the same connection: `creator`.
+
 **While it runs.** A new engine connects to the monitor's own socket; the first message is Hello.
 
     engine                                                    monitor
@@ -51,7 +53,7 @@ import array
 import os
 import socket
 
-from minicontainer import jsontext
+from minicontainer import jsontext, steps
 from minicontainer.contexts import contextmanager, suppress
 from minicontainer.record import Record
 from minicontainer.steps import Event
@@ -60,6 +62,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
+
+    from minicontainer.errors import Error
 
 LARGEST_MESSAGE = 4 << 20  # a program's arguments and variables can be 2 MiB
 _SO_SNDBUFFORCE = 32  # socket(7): above the host's limit, with CAP_NET_ADMIN
@@ -120,6 +124,7 @@ class StartContainer(Record):
         without: the steps to pass over.
         hold: wait before each step of the start for Proceed.
         runtime: the program of another OCI runtime; "" for our own.
+        apart: another process creates the container, and ends when it runs: `creator`.
     """
 
     id: str
@@ -135,6 +140,7 @@ class StartContainer(Record):
     explain: int = 0
     without: tuple[str, ...] = ()
     hold: bool = False
+    apart: bool = False
 
 
 class StartExec(Record):
@@ -152,6 +158,23 @@ class StartExec(Record):
     stdin: bool = False
     attached: tuple[AttachStreams, ...] = ()
     explain: int = 0
+
+
+class Begun(Record):
+    """From the creator to its monitor: the program runs: `creator`.
+
+    The descriptors are a pidfd of the container's first process, the lock of its directory, and
+    what watches its memory.
+
+    Args:
+        pid: of the first process;  cgroup: finds its cgroup.
+        oom, memory: the kind of the watch, and its directory; "" without one.
+    """
+
+    pid: int
+    cgroup: str
+    oom: str = ""
+    memory: str = ""
 
 
 class Created(Record):
@@ -274,10 +297,20 @@ class Exited(Record):
 
 
 MESSAGES: tuple[type[Record], ...] = (
-    StartContainer, StartExec, Created, Waiting, Proceed, Abort, Started, Failed, Happened,
+    StartContainer, StartExec, Begun, Created, Waiting, Proceed, Abort, Started, Failed, Happened,
     Hello, Attach, Resize, Signal, Explain, ReopenLog, Detached, OutOfMemory, Exited,
 )  # fmt: skip
 _TYPES = {kind.__name__: kind for kind in MESSAGES}
+
+
+def failure(error: Error | OSError) -> Failed:
+    """Put an error into a message."""
+    return Failed(
+        message=str(error),
+        kind=type(error).__name__,
+        step=getattr(error, "step", "") or steps.current_step(),
+        errno=getattr(error, "errno", 0) or 0,
+    )
 
 
 class Connection:

@@ -33,6 +33,7 @@ from minicontainer.engine.spawning import Spawner
 from minicontainer.errors import Aborted, Conflict, Error, InitError, NotModified
 from minicontainer.runtime.container import operations
 from minicontainer.runtime.container.state import Store
+from minicontainer.runtime.parent import taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,8 +131,12 @@ class Supervisor:
             self.clear_away(container)
         container.story = engine.traces.current
         bundles.write_etc(container)
-        steps.take(bundles.write_bundle, container, engine.spec_of(container))
+        spec = engine.spec_of(container)
+        steps.take(bundles.write_bundle, container, spec)
         config = container.config
+        told = engine.traces.begun_ns()
+        without = parts.steps_of(config.host_config.without)
+        runtime = runtimes.program_of(config.host_config.runtime, engine.runtimes)
         message = protocol.StartContainer(
             id=container.id,
             directory=container.directory,
@@ -142,10 +147,11 @@ class Supervisor:
             stdin_once=config.stdin_once,
             log=engine.log_options(container),
             attached=tuple(streams for streams, _ in clients),
-            explain=engine.traces.begun_ns(),
-            without=parts.steps_of(config.host_config.without),
+            explain=told,
+            without=without,
             hold=engine.traces.hold_of(container.story) is not None,
-            runtime=runtimes.program_of(config.host_config.runtime, engine.runtimes),
+            runtime=runtime,
+            apart=not (told or without or runtime) and taken.is_possible(spec),
         )
         monitor = steps.take(self.fork_monitor, message, [descriptor for _, descriptor in clients])
         with contextlib.ExitStack() as undo:

@@ -29,6 +29,8 @@ class Options(Record):
             terminal.
         plain_lines: its output goes to no terminal: lines end in a newline without a return.
         detached: the process outlives its parent.
+        for_parent: the process becomes a child of this one's parent, which will hold the container
+            (`taken`).
         gated: the parent leaves before the program runs; init waits for another process, `start`.
         preserve_fds: how many of the caller's descriptors, from 3 on, the program inherits.
         cgroup_manager: who makes the cgroup: cgroupfs (this project itself), systemd, or
@@ -41,6 +43,7 @@ class Options(Record):
     console: Any = None
     plain_lines: bool = False
     detached: bool = False
+    for_parent: bool = False
     gated: bool = False
     preserve_fds: int = 0
     cgroup_manager: str = "cgroupfs"

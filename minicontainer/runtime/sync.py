@@ -147,6 +147,9 @@ class Failed(Record):
         return InitError(self.message, self.step, self.call, self.errno)
 
 
+# All that a process which is not init's parent can say.
+ENDED = "the container's first process ended before its program ran"
+
 _TYPES: dict[str, type[Record]] = {
     kind.__name__: kind
     for kind in (
@@ -390,9 +393,13 @@ _BY_A_FILTER = (128 + 31, 128 + 11)
 
 def _why_it_ended(pid: int) -> str:
     try:
-        status = pidfds.wait_exit(pid)
-    except ChildProcessError:  # in `start`: init is not its child, so it can't read the exit status
-        return "the container's first process ended before its program ran"
+        return why_it_ended(pidfds.wait_exit(pid))
+    except ChildProcessError:  # init is not this process's child, which can't read the exit status
+        return ENDED
+
+
+def why_it_ended(status: int) -> str:
+    """Explain the exit status of an init that has not become its program."""
     if status == 128 + signals.SIGKILL:
         return (
             "the container's first process was killed before its program ran: "

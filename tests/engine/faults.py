@@ -175,7 +175,7 @@ class Machine:
         """Do something, and kill one of the processes when another comes by a place.
 
         Args:
-            victim: engine, spawner, monitor or init.
+            victim: engine, spawner, monitor, creator or init.
         Returns:
             Whether there was such a process at that place.
         """
@@ -215,9 +215,12 @@ class Machine:
                 parents.setdefault(_parent_of(pid), []).append(pid)
         spawners = [pid for pid in parents.get(self.engine.pid, []) if _is(pid, "spawner")]
         monitors = [pid for spawner in spawners for pid in parents.get(spawner, [])]
-        firsts = [pid for monitor in monitors for pid in parents.get(monitor, [])]
-        return {"engine": [self.engine.pid], "spawner": spawners, "monitor": monitors,
-                "init": firsts}  # fmt: skip
+        below = [pid for monitor in monitors for pid in parents.get(monitor, [])]
+        creators = [pid for pid in below if _is(pid, "creator")]
+        return {
+            "engine": [self.engine.pid], "spawner": spawners, "monitor": monitors,
+            "creator": creators, "init": [pid for pid in below if pid not in creators],
+        }  # fmt: skip
 
     # ---- what must be true
 

@@ -69,7 +69,8 @@ class Container(Running):
         cgroup: the container's cgroup.
         undo: what `delete` undoes.
         hooks: those of its specification.
-        settle: called when the program runs: from then on the container counts as made.
+        claim: the descriptor of its directory, which is locked.
+        settle: gets that when the program runs: from then on the container counts as made.
     """
 
     def __init__(
@@ -80,7 +81,8 @@ class Container(Running):
         cgroup: Cgroup,
         undo: ExitStack,
         hooks: Hooks,
-        settle: Callable[[], None],
+        claim: int,
+        settle: Callable[[int], None],
     ) -> None:
         super().__init__(state.pid, pidfd)
         self.state = state
@@ -88,6 +90,7 @@ class Container(Running):
         self._channel = channel
         self._undo = undo
         self._hooks = hooks
+        self.claim = claim
         self._settle = settle
 
     def start(self) -> None:
@@ -98,7 +101,7 @@ class Container(Running):
         """
         hand_listener_over(self._channel, self.state, "created")
         steps.take(start_program, self.pid, self._channel)
-        self._settle()
+        self._settle(self.claim)
         if self._hooks.poststart:
             steps.take(run_poststart_hooks, self.state, self._hooks)
 
@@ -144,7 +147,7 @@ def create_container(
         seccomp_filter = steps.take(compile_filter, profile, store) if profile else b""
         if spec.hooks.poststop:
             undo.callback(
-                _while_claimed, claim, steps.take_back, run_poststop_hooks, state, spec.hooks
+                while_claimed, claim, steps.take_back, run_poststop_hooks, state, spec.hooks
             )
         steps.take(create_cgroup, cgroup, spec, undo, claim)
         # not earlier: if this file is there, `delete --force` knows that the cgroup is the
@@ -172,7 +175,7 @@ def create_container(
             state = store.save(_forked(state, pid, child, cgroup))
         _let_set_up(ours, state, spec)
         return Container(
-            state, pidfd, ours, cgroup, undo.pop_all(), spec.hooks, lambda: store.settle(claim)
+            state, pidfd, ours, cgroup, undo.pop_all(), spec.hooks, claim, store.settle
         )
 
 
@@ -280,11 +283,11 @@ def reserve_name(name: str, store: Store, undo: ExitStack) -> int:
     # abandoned.
     claim = store.reserve(name)
     undo.callback(os.close, claim)
-    undo.callback(_while_claimed, claim, store.forget, name)
+    undo.callback(while_claimed, claim, store.forget, name)
     return claim
 
 
-def _while_claimed(claim: int, act: Callable[..., object], *args: object) -> None:
+def while_claimed(claim: int, act: Callable[..., object], *args: object) -> None:
     """Undo something, unless `delete --force` has done so: the name may be another container's by
     now.
     """
@@ -302,11 +305,11 @@ def offer_notify_socket(bundle: Bundle, directory: str) -> Bundle:
 def create_cgroup(cgroup: Cgroup, spec: Spec, undo: ExitStack, claim: int) -> None:
     """Make the container's cgroup and set its limits, before any process is in it."""
     cgroup.create()
-    undo.callback(_while_claimed, claim, steps.take_back, remove_cgroup, cgroup)
+    undo.callback(while_claimed, claim, steps.take_back, remove_cgroup, cgroup)
     resources = spec.linux.resources
     cgroup.limit(resources.as_of(spec.oci_version))
     cgroup.allow_devices((DENY_ALL_DEVICES, *resources.devices, *DEVICE_RULES))
-    undo.callback(_while_claimed, claim, steps.take_back, end_processes, cgroup)
+    undo.callback(while_claimed, claim, steps.take_back, end_processes, cgroup)
 
 
 def adopt_init(pid: int, scope: SystemdCgroup, spec: Spec) -> None:

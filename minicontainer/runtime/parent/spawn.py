@@ -47,6 +47,8 @@ def fork_init(child: inputs.Init, ours: Channel, cgroup: Cgroup) -> tuple[int, i
     linux = child.spec.linux
     made = {namespace.type for namespace in linux.namespaces if not namespace.path}
     flags = sum(row.flag for row in NAMESPACES if row.type in made and row.made == "clone")
+    if child.options.for_parent:
+        flags |= namespaces.CLONE_PARENT
     cgroup_fd = cgroup.fd()
     joined = {namespace.type for namespace in linux.namespaces if namespace.path}
     try:
