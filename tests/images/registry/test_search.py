@@ -63,16 +63,17 @@ def test_where_docker_hub_is_searched() -> None:
 def test_what_is_no_search(strict: StrictRegistry, settings: Settings) -> None:
     """Nothing is asked then."""
     strict.results = []
-    for arguments, words in (
-        (("http://x/redis",), "should not have a scheme"),
-        ((f"{strict.host}/x", 101), r"outside the range of \[1, 100\]"),
-        ((f"{strict.host}/x", -1), r"outside the range of \[1, 100\]"),
-        ((f"{strict.host}/x", 0, {"name": ["x"]}), "invalid filter 'name'"),
-        ((f"{strict.host}/x", 0, {"stars": ["many"]}), "invalid filter 'stars=many'"),
-        ((f"{strict.host}/x", 0, {"is-official": ["perhaps"]}), "invalid filter 'is-official"),
+    here = f"{strict.host}/x"
+    for term, limit, filters, words in (
+        ("http://x/redis", 0, {}, "should not have a scheme"),
+        (here, 101, {}, r"outside the range of \[1, 100\]"),
+        (here, -1, {}, r"outside the range of \[1, 100\]"),
+        (here, 0, {"name": ["x"]}, "invalid filter 'name'"),
+        (here, 0, {"stars": ["many"]}, "invalid filter 'stars=many'"),
+        (here, 0, {"is-official": ["perhaps"]}, "invalid filter 'is-official"),
     ):
         with pytest.raises(InvalidArgument, match=words):
-            search.search(*arguments, settings=settings)  # type: ignore[arg-type]  # of each row
+            search.search(term, limit, filters, settings=settings)
     assert not strict.requests
 
 
