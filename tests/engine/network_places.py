@@ -25,6 +25,10 @@ class Table:
         """Add a row."""
         self.rows[identifier] = (identifier, name, body)
 
+    def update(self, identifier: str, body: Json) -> None:
+        """Replace its body."""
+        self.rows[identifier] = (identifier, self.rows[identifier][1], body)
+
     def delete(self, identifier: str) -> None:
         """Remove it."""
         self.rows.pop(identifier, None)
