@@ -9,12 +9,14 @@ Medians of busybox's `true` without a network, all interleaved.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 
-import rivals
-from rivals import IMAGE, OURS, PODMAN_RUN, call, medians, options, table
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.bench import rivals
+from tests.bench.rivals import IMAGE, OURS, PODMAN_RUN, call, medians, options, table
 from tests.conftest import command
 from tests.engines import CLIENTS, Clients
 from tests.peers.machine import Machine

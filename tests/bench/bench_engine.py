@@ -16,12 +16,16 @@ from __future__ import annotations
 
 import os
 import statistics
+import sys
 import threading
 import time
+from functools import partial
+from pathlib import Path
 
-import rivals
-from rivals import OURS, Api, fact, medians, options, table, timed_ms
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.bench import rivals
+from tests.bench.rivals import OURS, Api, fact, medians, options, table, timed_ms
 from tests.engines import Clients
 
 CLIENTS, STARTS = 8, 100
@@ -149,18 +153,16 @@ def engine_of() -> int:
     return engine
 
 
+def _list_ms(api: Api) -> float:
+    return timed_ms(lambda: api("GET", "/containers/json?all=1"))
+
+
 def measure_lists(both: dict[str, Clients], runs: int) -> None:
     """Print how long a list of many containers takes."""
     for clients in both.values():
         at_once([lambda one=clients: Api(one.host).create("true") for _ in range(LISTED)])
     apis = {name: Api(clients.host) for name, clients in both.items()}
-    found = medians(
-        {
-            name: lambda api=api: timed_ms(lambda: api("GET", "/containers/json?all=1"))
-            for name, api in apis.items()
-        },
-        runs,
-    )
+    found = medians({name: partial(_list_ms, api) for name, api in apis.items()}, runs)
     table(f"a list of {LISTED} containers", found, aim="no slower than dockerd")
     for clients in both.values():
         remove_all(clients)
@@ -197,7 +199,7 @@ def measure_logs(apis: dict[str, Api], runs: int) -> None:
         api.remove(identifier)
         return took
 
-    found = medians({name: lambda api=api: write_ms(api) for name, api in apis.items()}, runs, 1)
+    found = medians({name: partial(write_ms, api) for name, api in apis.items()}, runs, 1)
     table(f"a log of {LOG_MIB} MiB (json-file)", found, aim="no slower than dockerd")
     rates = (f"{name} {LOG_MIB / took * 1e3:.0f} MiB/s" for name, took in found.items())
     print(f"  {', '.join(rates)}")
