@@ -14,6 +14,8 @@ from minicontainer.errors import Conflict, Error, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from minicontainer.engine.container import Container
     from minicontainer.engine.engine import Engine
 
@@ -97,11 +99,22 @@ def _remove(engine: Engine, container: Container, volumes: bool) -> None:
 
 
 def _forget(engine: Engine, container: Container, volumes: bool) -> None:
-    """Remove what is kept of a container, and what it holds."""
-    engine.table.delete(container.id)
-    engine.images.store.release(container.id)
-    steps.reach("after release-image")
-    engine.volumes.release(container, anonymous=volumes)
+    """Remove what is kept of a container, and what it holds.
+
+    Its directory is gone, and so is the container: what can't be written down, because the disk is
+    full, is done by the next engine (`finish`).
+    """
+    kept: tuple[Callable[[], object], ...] = (
+        lambda: engine.table.delete(container.id),
+        lambda: engine.images.store.release(container.id),
+        lambda: steps.reach("after release-image"),
+        lambda: engine.volumes.release(container, anonymous=volumes),
+    )
+    for forget in kept:
+        try:
+            forget()
+        except Error as error:
+            engine.warn(f"container {container.name}: its removal is not kept: {error}")
     engine.containers.forget(container)
     with container.changed:
         container.removed = True

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Engine, Run, command
+from tests.conftest import Engine, Result, Run, command
 
 from .conftest import AS_NOBODY, assert_one_line, containers_in, plain
 
@@ -62,30 +62,61 @@ def test_root_of_a_user_namespace_is_told_what_is_missing(
         assert containers_in(engine.data_root, engine.exec_root) == []
 
 
+class SmallDisk:
+    """An engine with one of its roots on a disk of its own, which can be filled."""
+
+    def __init__(self, run: Run, base: Path, root: str, options: str) -> None:
+        self.place = base / root
+        self.place.mkdir(parents=True, mode=0o711)
+        base.chmod(0o711)
+        mount = f'mount -t tmpfs -o {options} full {self.place} && exec "$@"'
+        prefix = ("unshare", "--mount", "sh", "-c", mount, "sh")
+        self.engine = Engine(base, f"{run.engine.cgroup}-full", prefix)
+        self.run = Run(run.rootfs, self.engine)
+
+    def there(self, script: str) -> Result:
+        """Run a script that sees the disk."""
+        return plain(
+            "nsenter", "--mount", f"--target={self.engine.process.pid}", "sh", "-c", script
+        )
+
+    def fill(self) -> None:
+        """Write until no file, however small, has room."""
+        fill = f"i=0; while echo {'x' * 4000} > {self.place}/fill.$i; do i=$((i + 1)); done"
+        self.there(f"({fill}) 2>/dev/null")
+
+    def empty(self) -> None:
+        """Take that away."""
+        self.there(f"rm {self.place}/fill.*")
+
+
 @pytest.mark.parametrize("options", ["size=8m", "nr_inodes=300"])
 @pytest.mark.parametrize("root", ["data", "exec"])
 def test_a_disk_that_is_full(run: Run, roots: tuple[Path, Path], root: str, options: str) -> None:
     """What was begun is taken back; the line names the place; with room again it goes on."""
-    base = roots[0].parent / "engine"
-    place = base / root
-    place.mkdir(parents=True, mode=0o711)
-    base.chmod(0o711)
-    mount = f'mount -t tmpfs -o {options} full {place} && exec "$@"'
-    prefix = ("unshare", "--mount", "sh", "-c", mount, "sh")
-    with contextlib.closing(Engine(base, f"{run.engine.cgroup}-full", prefix)) as engine:
-        there = ("nsenter", "--mount", f"--target={engine.process.pid}", "sh", "-c")
-        runner = Run(run.rootfs, engine)
-        assert runner("true").errors == ""
-        fill = f"i=0; while echo {'x' * 4000} > {place}/fill.$i; do i=$((i + 1)); done"
-        plain(*there, f"({fill}) 2>/dev/null")
-        done = runner("true")
-        assert_one_line(done.errors, str(place))
+    disk = SmallDisk(run, roots[0].parent / "engine", root, options)
+    with contextlib.closing(disk.engine):
+        assert disk.run("true").errors == ""
+        disk.fill()
+        done = disk.run("true")
+        assert_one_line(done.errors, str(disk.place))
         assert re.search("No space left on device|disk is full", done.errors)
         assert (done.status, done.output) == (125, "")
-        left = plain(*there, f'find {base} -path "*/containers/[!.]*"')
-        assert left.output == ""
-        plain(*there, f"rm {place}/fill.*")
-        assert runner("true").errors == ""
+        assert disk.there(f'find {disk.place} -path "*/containers/[!.]*"').output == ""
+        disk.empty()
+        assert disk.run("true").errors == ""
+
+
+def test_a_disk_that_gets_full_meanwhile(run: Run, roots: tuple[Path, Path]) -> None:
+    """An end that can't be written down is noticed all the same, and the engine goes on."""
+    disk = SmallDisk(run, roots[0].parent / "engine", "data", "size=8m")
+    with contextlib.closing(disk.engine):
+        container = disk.run.start("echo ready; sleep 600", "-e", f"A={'x' * 8000}")
+        disk.fill()
+        container.stop()
+        assert container.process.returncode == 137
+        disk.empty()
+        assert disk.run("true").errors == ""
 
 
 def test_a_root_that_can_not_be_written(elsewhere: tuple[str, ...], nothing_left: None) -> None:
