@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,15 @@ def left_by(engine: Engine) -> set[str]:
     for pattern in (f"{PARENT[1:]}/*/", f"*{PARENT}/*/"):  # v2, v1
         found |= {str(path) for path in Path("/sys/fs/cgroup").glob(pattern)}
     return found | veths | set(engine("ps", "-aq").output.split())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def parent_cgroup() -> Iterator[None]:
+    """Remove the cgroup that the containers' own were in: the engine leaves it, as Docker does."""
+    yield
+    for pattern in (PARENT[1:], f"*{PARENT}"):  # v2, v1
+        for cgroup in Path("/sys/fs/cgroup").glob(pattern):
+            cgroup.rmdir()
 
 
 def at(step: str, decision: str) -> Decide:
