@@ -25,13 +25,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.bench import rivals
-from tests.bench.rivals import OURS, Api, fact, medians, options, table, timed_ms
+from tests.bench.rivals import OURS, Api, Processor, fact, medians, options, table, timed_ms
 from tests.engines import Clients
 
 CLIENTS, STARTS = 8, 100
 LISTED = 1000
 RUNNING = 300
 IDLE_S = 10.0
+_AFTERWARDS_S = 0.1  # for what an engine does after its answer
 LOG_MIB = 48
 _WRITE = f"yes 0123456789abcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmno | head -c {LOG_MIB}m"
 
@@ -40,19 +41,25 @@ class Life:
     """Measures the parts of a container's life.
 
     Args:
-        api: of an engine.
+        api: of an engine;  processor: counts its time.
     """
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, processor: Processor) -> None:
         self._api = api
+        self._processor = processor
         self.parts: dict[str, list[float]] = {}
+        self.used: list[float] = []
 
     def once(self) -> float:
         """Live through it; give the whole in ms."""
+        before = self._processor.used_ms()
         whole = self._timed("create", lambda: self._create())
         whole += self._timed("start", lambda: self._api.start(self._made))
         whole += self._timed("wait", lambda: self._api("POST", f"/containers/{self._made}/wait"))
-        return whole + self._timed("remove", lambda: self._api.remove(self._made))
+        whole += self._timed("remove", lambda: self._api.remove(self._made))
+        time.sleep(_AFTERWARDS_S)
+        self.used.append(self._processor.used_ms() - before)
+        return whole
 
     def _create(self) -> None:
         self._made = self._api.create("true")
@@ -64,14 +71,16 @@ class Life:
         return took
 
 
-def measure_lives(apis: dict[str, Api], runs: int) -> None:
+def measure_lives(both: dict[str, Clients], apis: dict[str, Api], runs: int) -> None:
     """Print a container's life, and its parts."""
-    lives = {name: Life(api) for name, api in apis.items()}
+    lives = {name: Life(api, Processor(both[name])) for name, api in apis.items()}
     found = medians({name: life.once for name, life in lives.items()}, runs)
     table("create, start, wait, remove of `true`", found, aim="20 ms; a tenth of dockerd's")
     for name, life in lives.items():
         parts = (f"{part} {statistics.median(each):.1f}" for part, each in life.parts.items())
         print(f"  {name}: {', '.join(parts)} ms")
+    used = {name: statistics.median(life.used) for name, life in lives.items()}
+    table("the processor's time of that, which other work does not lengthen", used)
 
 
 def at_once(work: list[object]) -> float:
@@ -210,7 +219,7 @@ def main() -> None:
     asked = options(__doc__ or "")
     with rivals.started(asked.dockerd) as both:
         apis = {name: Api(clients.host) for name, clients in both.items()}
-        measure_lives(apis, asked.runs)
+        measure_lives(both, apis, asked.runs)
         measure_logs(apis, max(3, asked.runs // 5))
         measure_many(both)
         measure_crowd(both[OURS], asked.runs)

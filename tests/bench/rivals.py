@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import http.client
 import json
+import os
 import socket
 import statistics
 import subprocess
@@ -23,6 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from minicontainer.cgroups import hierarchies
 from tests import engines
 from tests.conftest import CHECKOUT
 from tests.peers.machine import Machine
@@ -199,3 +201,35 @@ def named(root: int, name: str) -> list[int]:
                 found.append(pid)
             found += named(pid, name)
     return found
+
+
+class Processor:
+    """Counts how long an engine and its containers have used a processor: other work has no part.
+
+    Args:
+        clients: of the engine, whose processes move into a cgroup of their own.
+    """
+
+    def __init__(self, clients: engines.Clients) -> None:
+        machine = clients.machine
+        found = hierarchies.mounted()
+        counting = [one for one in found.v1 if "cpuacct" in one.controllers]
+        own = counting[0] if counting else found.unified
+        assert own is not None
+        self._name = "cpuacct.usage" if counting else "cpu.stat"
+        paths = (f"{machine.cgroup}-engine", machine.cgroup)
+        self._groups = [Path(own.mount_point + path) for path in paths]
+        self._groups[0].mkdir()
+        machine.sweeps(paths[0])
+        view = os.readlink(f"/proc/{machine.first}/ns/mnt")
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has just ended
+                if os.readlink(process / "ns/mnt") == view:
+                    (self._groups[0] / "cgroup.procs").write_text(process.name)
+
+    def used_ms(self) -> float:
+        """Give the sum until now."""
+        told = [(group / self._name).read_text() for group in self._groups if group.exists()]
+        if self._name == "cpu.stat":
+            return sum(int(text.split()[1]) for text in told) / 1e3  # usage_usec comes first
+        return sum(map(int, told)) / 1e6
