@@ -346,7 +346,8 @@ class Containers:
         self._engine.publish(container, "attach")
         if options.logs:
             connection.accept()
-            self._send_log(container, options, connection)
+            inode, offset = self._send_log(container, options, connection)
+            streams = streams.replace(log_inode=inode, log_offset=offset)
         if not options.stream:
             return
         with container.changed:
@@ -365,12 +366,15 @@ class Containers:
 
     def _send_log(
         self, container: Container, options: AttachOptions, connection: ClientStream
-    ) -> None:
+    ) -> tuple[int, int]:
+        """Send the log; say how far it was read, from where the monitor goes on."""
         from minicontainer.engine.options import LogOptions
 
         wanted = LogOptions(stdout=options.stdout, stderr=options.stderr)
-        for part in LogStream(container, wanted):
+        log = LogStream(container, wanted)
+        for part in log:
             connection.socket.sendall(part)
+        return log.end
 
     def resize(self, ref: str, height: int, width: int) -> None:
         """Set the size of a terminal's window."""

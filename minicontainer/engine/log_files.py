@@ -101,6 +101,26 @@ class LogFile:
                 data = data[os.write(self._fd, data) :]
             self._torn = False
 
+    def after(self, inode: int, offset: int) -> list[tuple[str, bytes]]:
+        """Give what was written after a place, by stream; also lines that have no end yet.
+
+        Args:
+            inode: of the file that the place is in, which may be the older one by now; 0 for none.
+        """
+        found = []
+        path = self._options.path
+        for name in (f"{path}.1", path) if self._writes else ():
+            with suppress(FileNotFoundError), open(name, "rb") as file:
+                is_there = os.fstat(file.fileno()).st_ino == inode
+                if name != path and not is_there:
+                    continue
+                file.seek(offset if is_there else 0)
+                for line in file:
+                    entry = jsontext.parse(line.decode("utf-8", "surrogateescape"))
+                    data = entry["log"].encode("utf-8", "surrogateescape")
+                    found.append((entry["stream"], data))
+        return [*found, *((stream, rest) for stream, rest in self._partial.items() if rest)]
+
     def _rotate(self) -> None:
         path, most = self._options.path, self._options.max_file
         if most <= 1:

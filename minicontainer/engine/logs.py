@@ -51,7 +51,13 @@ class LogStream:
         self._options = options
         self._raw = container.config.tty
         self._closed = threading.Event()
+        self._entries = _Follower(container, self._closed, options)
         self._parts: Generator[bytes] = self._read()
+
+    @property
+    def end(self) -> tuple[int, int]:
+        """Say how far a log was read that is not followed: inode and offset; zeros for no log."""
+        return self._entries.end
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -70,7 +76,7 @@ class LogStream:
         options = self._options
         if options.tail == 0 and not options.follow:
             return
-        entries = _Follower(self._container, self._closed, options)
+        entries = self._entries
         chosen = entries.last(options.tail, self._is_wanted_stream)
         partial: dict[str, bytes] = {}
         ready: list[bytes] = []
@@ -122,6 +128,7 @@ class _Follower:
         self._closed = closed
         self._follow = options.follow
         self._until_ns = options.until_ns
+        self.end = (0, 0)
 
     def last(self, tail: int, wanted: Any) -> Iterator[Entry]:
         """Yield the last *tail* lines that are wanted, or all (-1), then what follows."""
@@ -176,6 +183,7 @@ class _Follower:
                 yield from map(_parsed, lines)
                 continue
             if not self._follow:
+                self.end = os.fstat(opened.fileno()).st_ino, opened.tell() - len(rest)
                 return
             current = _open(self._container.log_path)
             if current is not None and not os.path.samestat(

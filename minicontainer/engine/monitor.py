@@ -301,9 +301,15 @@ class _Monitor:
             os.unlink(self._asked.socket)
         with suppress(Error):  # busy: the engine removes it before the next start
             self._container.delete()
+        self._serve_the_last()
         for engine in self._engines:
             engine.close()
         self._relay.finish(_SLOW_CLIENT_S)
+
+    def _serve_the_last(self) -> None:
+        """Serve what an engine sent before it heard of the end: such a client gets the log."""
+        while ready := self._poll({one.fileno(): select.POLLIN for one in self._engines}, 0):
+            self._serve(ready)
 
     def _drain(self) -> None:
         """Copy the output that is still in the pipes; the processes that held them are gone."""

@@ -98,8 +98,12 @@ class AttachStreams(Record):
         multiplex: frame the output as stdcopy does.
         detach_keys: the bytes that end the connection, in hexadecimal; only with a terminal.
         early: bytes that the client sent before its socket was handed over, in hexadecimal.
+        log_inode, log_offset: the client has read the log up to here, and gets what was written
+            since; -1: it wants only what comes.
     """
 
+    log_inode: int = -1
+    log_offset: int = 0
     stdin: bool = False
     stdout: bool = False
     stderr: bool = False

@@ -150,6 +150,9 @@ class Relay:
         """Attach a client."""
         client = Client(socket.socket(fileno=descriptor), streams, tty=self._tty)
         self.clients.append(client)
+        if streams.log_inode >= 0 and self._log is not None:
+            for stream, data in self._log.after(streams.log_inode, streams.log_offset):
+                client.offer(stream, data)
         if streams.early and streams.stdin:
             self._take(client, client.without_keys(bytes.fromhex(streams.early)))
 

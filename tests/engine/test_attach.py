@@ -14,7 +14,7 @@ from minicontainer.errors import Conflict, InvalidArgument
 from tests.engine.conftest import PATIENCE_S, eventually, frames, payload, stream
 
 if TYPE_CHECKING:
-    from tests.engine.conftest import Lab
+    from tests.engine.conftest import Lab, Stream
 
 
 def test_a_client_that_attaches_before_the_start_misses_nothing(lab: Lab) -> None:
@@ -35,6 +35,34 @@ def test_every_client_gets_everything(lab: Lab) -> None:
     expected = b"".join(b"line %d\n" % number for number in range(2000))
     assert [payload(data) for data in results] == [expected, expected]
     assert payload(lab.logs(made)) == expected
+
+
+def test_the_log_and_what_follows_it_are_seamless(lab: Lab) -> None:
+    """Nothing twice and nothing left out, however fast the program writes; nor a half line."""
+    script = (
+        "printf 'no end'; read x; echo; i=0; while [ $i -lt 3000 ]; do echo $i; i=$((i+1)); done"
+    )
+    made = lab.start("sh", "-c", script, OpenStdin=True, StdinOnce=True)
+    options = AttachOptions(stream=True, logs=True, stdout=True, stderr=True)
+
+    def attach() -> Stream:
+        client = stream()
+        lab.engine.containers.attach(made, options, client)
+        client.socket.close()
+        return client
+
+    first = attach()
+    first.client.settimeout(PATIENCE_S)
+    eventually(lambda: payload(first.client.recv(14, socket.MSG_PEEK)) == b"no end", "half a line")
+    typing = lab.attach(made, stdin=True)
+    typing.client.sendall(b"go on\n")
+    clients = [first]
+    while lab.state(made)["Running"]:
+        clients.append(attach())
+    assert len(clients) > 2
+    expected = b"no end\n" + b"".join(b"%d\n" % number for number in range(3000))
+    for client in clients[:-1]:  # the last one may have come after the end, and wait for a start
+        assert payload(client.received()) == expected
 
 
 def test_what_is_piped_in_ends(lab: Lab) -> None:
