@@ -167,7 +167,11 @@ class Container:
     def log_path(self) -> str:
         """Where its log is; "" where the driver keeps none."""
         driver = self.config.host_config.log_config.type
-        return "" if driver == "none" else os.path.join(self.directory, f"{self.id}-json.log")
+        return (
+            ""
+            if driver in ("none", "journald")
+            else os.path.join(self.directory, f"{self.id}-json.log")
+        )
 
     def let_clients_go(self, only_gone: bool = False) -> None:
         """Close the sockets of clients that wait for the start.

@@ -1,10 +1,14 @@
-"""The log drivers: json-file, local and none, and their options.
+"""The log drivers: json-file, local, journald and none, and their options.
 
 See: Docker's "Configure logging drivers"; `log_files` for what is written.
 """
 
 from __future__ import annotations
 
+import os
+import re
+
+from minicontainer.engine.journal_log import SOCKET
 from minicontainer.engine.protocol import LogOptions
 from minicontainer.errors import InvalidArgument
 
@@ -18,14 +22,17 @@ _ATTRIBUTES = ("labels", "labels-regex", "env", "env-regex", "tag")
 _OPTIONS = {
     "json-file": ("max-size", "max-file", "compress", "mode", "max-buffer-size", *_ATTRIBUTES),
     "local": ("max-size", "max-file", "compress", "mode", "max-buffer-size"),
+    "journald": ("mode", "max-buffer-size", *_ATTRIBUTES),
     "none": (),
 }
 _DEFAULTS = {
     "json-file": ("-1", "1", "false"),
     "local": ("20m", "5", "true"),
+    "journald": ("-1", "1", "false"),
     "none": ("-1", "1", "false"),
 }
 _TRUTHS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+_NO_FIELD = re.compile("[^A-Za-z0-9_]")
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "kb": 1 << 10, "m": 1 << 20, "mb": 1 << 20, "g": 1 << 30,
           "gb": 1 << 30}  # fmt: skip
 
@@ -41,6 +48,8 @@ def check(config: LogConfig) -> None:
         raise InvalidArgument(
             f'error looking up logging plugin {driver}: plugin "{driver}" not found'
         )
+    if driver == "journald" and not os.path.exists(SOCKET):
+        raise _refused("journald is not enabled on this host")
     for name in config.config:
         if name not in _OPTIONS[driver]:
             raise InvalidArgument(f"unknown log opt '{name}' for {driver} log driver")
@@ -93,14 +102,37 @@ def options_for(container: Container) -> LogOptions:
     """Say how the monitor of a container writes its log."""
     config = container.config.host_config.log_config
     size, files, compress = _limits(config)
+    attributes = _attributes(container, config)
+    if config.type == "journald":
+        attributes = _journal_fields(container, attributes)
     return LogOptions(
         driver=config.type or "json-file",
         path=container.log_path,
         max_size=size,
         max_file=files,
         compress=compress and files > 1 and size > 0,
-        attributes=_attributes(container, config),
+        attributes=attributes,
     )
+
+
+def drivers() -> list[str]:
+    """List the drivers that this host has: `info`."""
+    return [name for name in _OPTIONS if name != "journald" or os.path.exists(SOCKET)]
+
+
+def _journal_fields(container: Container, attributes: dict[str, str]) -> dict[str, str]:
+    """Give the fields that Docker's entries have, and the attributes by upper-case names."""
+    tag = attributes.pop("tag", container.short_id)
+    chosen = {_NO_FIELD.sub("_", name).strip("_").upper(): one for name, one in attributes.items()}
+    return {
+        **chosen,
+        "CONTAINER_ID": container.short_id,
+        "CONTAINER_ID_FULL": container.id,
+        "CONTAINER_NAME": container.name,
+        "CONTAINER_TAG": tag,
+        "IMAGE_NAME": container.image_name,
+        "SYSLOG_IDENTIFIER": tag,
+    }
 
 
 def _attributes(container: Container, config: LogConfig) -> dict[str, str]:

@@ -16,6 +16,7 @@ from contextlib import ExitStack, suppress
 
 from minicontainer import jsontext
 from minicontainer.engine import log_drivers
+from minicontainer.engine.journal_reader import JournalReader
 from minicontainer.errors import Conflict
 
 TYPE_CHECKING = False
@@ -45,13 +46,15 @@ class LogStream:
     """
 
     def __init__(self, container: Container, options: LogOptions) -> None:
-        if not container.log_path:
+        self._journal = container.config.host_config.log_config.type == "journald"
+        if not container.log_path and not self._journal:
             raise Conflict("configured logging driver does not support reading")
         self._container = container
         self._options = options
         self._raw = container.config.tty
         self._closed = threading.Event()
-        self._entries = _Follower(container, self._closed, options)
+        source = JournalReader if self._journal else _Follower
+        self._entries = source(container, self._closed, options)
         self._parts: Generator[bytes] = self._read()
 
     @property

@@ -134,6 +134,14 @@ def _create_ours(
         return lifecycle.create_container(asked.id, bundle, Store(asked.state_root), options)
 
 
+def _log_for(options: protocol.LogOptions) -> LogFile:
+    if options.driver == "journald":
+        from minicontainer.engine.journal_log import JournalLog  # few containers want it
+
+        return JournalLog(options)
+    return LogFile(options)
+
+
 def _report(engine: Connection, message: Record) -> None:
     with suppress(OSError):  # the engine is gone: the exit file tells the next one
         engine.send(message)
@@ -156,7 +164,7 @@ class _Monitor:
         self._listener: socket.socket | None = None
         self._oom: OomWatch | None = None
         self._started_ns = 0
-        self._log = LogFile(asked.log)
+        self._log = _log_for(asked.log)
         outputs, stdin = stdio.taken()
         self._relay = Relay(
             outputs, stdin, tty=asked.tty, stdin_once=asked.stdin_once, log=self._log,

@@ -74,7 +74,7 @@ class LogOptions(Record):
     """Where and how the monitor writes the log.
 
     Args:
-        driver: json-file, local or none.
+        driver: json-file, local, journald or none.
         path: of the file.
         max_size: bytes before the file is rotated; 0 for no limit.
         max_file: how many files are kept, the current one included.

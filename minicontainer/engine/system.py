@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 
-from minicontainer.engine import build_facts, host_facts
+from minicontainer.engine import build_facts, host_facts, log_drivers
 from minicontainer.errors import InvalidArgument
 from minicontainer.images import logins
 from minicontainer.images.credentials import from_auth
@@ -165,7 +165,7 @@ class System:
                 "Volume": ["local"],
                 "Network": ["bridge", "host", "null"],
                 "Authorization": None,
-                "Log": ["json-file", "local", "none"],
+                "Log": log_drivers.drivers(),
             },
             "LoggingDriver": "json-file",
             "CgroupDriver": "cgroupfs",
