@@ -52,8 +52,8 @@ def _pid(asked: Asked, name: str) -> int:
 
 
 def columns() -> int:
-    """Give the width of the terminal; 100 without one."""
+    """Give the width of the terminal; 80 without one."""
     try:
         return os.get_terminal_size(1).columns
     except OSError:
-        return 100
+        return 80

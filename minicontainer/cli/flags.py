@@ -105,7 +105,7 @@ def _level(value: str) -> str:
 STORY_FLAGS = (
     Flag(name="explain", alone="calls", metavar="LEVEL", read=_level,
          help="print every step, why, and what it changes: =steps, =calls or =full"),
-    toggle("plain", "", "with --explain: one line for each step and each act, however long"),
+    toggle("plain", "", "--explain, with one line for each step and each act, however long"),
     toggle("json", "", "print the kernel events, one JSON object a line"),
     Flag(name="record", metavar="FILE", help="keep the kernel events, for `minicontainer replay`"),
     Flag(name="lang", metavar="LANG", help="the language of --explain: en, ru; by the locale"),
@@ -211,6 +211,8 @@ class Command:
         self._check_number(name, len(args))
         if "step" in values:  # each of the other two says it as well
             values["step"] = bool(values["step"] or values["until"] or values["predict"])
+        if values.get("plain"):
+            values["explain"] = values["explain"] or "calls"
         asked = Asked(values, args, given, session, argv)
         if tells and any(getattr(asked, name, None) for name in _TELLING):
             from minicontainer.cli import stories  # only who asks for it pays for it

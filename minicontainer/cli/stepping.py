@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 EXIT_ABORTED = 130  # as if Ctrl-C had ended it
 _LAST = "run-program"
 _INTERRUPT = b"\x03"
+_SAME_KEY = {"й": "q", "\u0441": "c", ",": "?"}  # on a keyboard that is switched to Russian
 _EXEC_S = 2.0  # for execve(2), once it was noted
 
 
@@ -164,6 +165,7 @@ class Stepper:
             if not self._helped:
                 self._help()
             while (typed := self._read(f"{step}> ").strip()) != "":
+                typed = _SAME_KEY.get(typed, typed)
                 if typed == "q":
                     raise Aborted
                 if typed == "?":

@@ -135,7 +135,7 @@ class _LeakReport:
     def __call__(self, event: Event) -> None:
         """Print a finding, and how to see it oneself in the container; a warning before all."""
         if event.step == "look-for-leaks" and not event.call:
-            warning = "without {}: this container is for learning, and not for use"
+            warning = "without {}: for learning only, not for use"
             say(word(warning, self._lang, self._without))
         part, _, what = (event.object or "").removeprefix("leak:").partition(": ")
         if event.step not in ("look-for-leaks", "take-mounts-back") or not what:

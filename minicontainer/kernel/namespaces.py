@@ -163,19 +163,21 @@ def setns(fd: int, namespace: Namespace) -> None:
     )  # fmt: skip
 
 
-def join_process(pidfd: int, flags: int) -> None:
+def join_process(pidfd: int, flags: int, pid: int = 0) -> None:
     """Join a process's namespaces of the kinds in *flags*, all or none: setns(2) by a pidfd.
 
     The kernel joins a user namespace first, and the others with the rights in it. The root and the
     working directory become those of the mount namespace.
 
+    Args:
+        pid: of that process, to name it in the command that does the same; 0 if it is not known.
     Raises:
         KernelError: ESRCH when the process has ended; EINVAL for the user namespace of the caller.
     """
     libc.call(
         "setns", pidfd, flags, object=_objects(flags), before=_before(flags),
         after=lambda: _identities("thread-self", flags),
-        shell="nsenter --target PID "
+        shell=f"nsenter --target {pid or 'PID'} "
         + " ".join(f"--{row.option}" for row in NAMESPACES if flags & row.flag),
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from minicontainer.engine import measures
 from minicontainer.errors import NotFound
 from minicontainer.kernel import capabilities
 from minicontainer.learn import attributes
+from minicontainer.learn.calls import short_ids
 from minicontainer.record import Record
 
 TYPE_CHECKING = False
@@ -279,7 +280,7 @@ def lines(
 def _row(texts: tuple[str, ...], widths: tuple[int, ...]) -> Iterator[str]:
     """Write cells beside one another; a long one goes on in the next lines."""
     cells = [
-        textwrap.wrap(text, width, break_on_hyphens=False) or [""]
+        textwrap.wrap(short_ids(text), width, break_on_hyphens=False) or [""]
         for text, width in zip(texts, widths, strict=True)
     ]
     for i in range(max(map(len, cells))):

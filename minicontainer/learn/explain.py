@@ -6,11 +6,12 @@ explains a step by the docstring of the function that takes it. Three levels of 
     steps   a line a step: its number, its name, what it does and how long it took
     calls   each step with its reason, and the calls that changed something: repeated ones are
             counted (`folding`), and everything fits 80 columns
-    full    every call, with all its arguments as the manual pages write them
+    full    every call on one line, with all its arguments as the manual pages write them
 """
 
 from __future__ import annotations
 
+import re
 import textwrap
 
 from minicontainer.learn.calls import Calls, changes, short_ids
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 LEVELS = ("steps", "calls", "full")
 _WIDTH = 80
+_BREAK = "\x1f"  # before a space: a line may end here, and the word goes on without a space
 
 
 class Explainer:
@@ -93,9 +95,7 @@ class Explainer:
             self._out.write(f"   {line}".rstrip() + "\n")
 
     def _reason(self, step: str) -> list[str]:
-        if self.level == "full":
-            return reason_of(step, self._lang)
-        if self.thorough:
+        if self.level == "full" or self.thorough:
             return _wrapped(reason_of(step, self._lang))
         return textwrap.wrap(summary_of(step, self._lang), _WIDTH - 3)
 
@@ -147,12 +147,13 @@ class Explainer:
 
     def _write_wrapped(self, lead: str, text: str) -> None:
         further = " " * (len(lead) + 2)
-        words = " ".join(_cut_middle(word, _WIDTH - len(further)) for word in text.split())
+        room = _WIDTH - len(further)
+        words = " ".join(_broken(word, room) for word in text.split())
         for line in textwrap.wrap(
             words, _WIDTH, initial_indent=lead, subsequent_indent=further,
             break_long_words=False, break_on_hyphens=False,
         ):  # fmt: skip
-            self._out.write(f"{line}\n")
+            self._out.write(f"{line.replace(_BREAK + ' ', '').replace(_BREAK, '')}\n")
 
     def _write_line(self, *parts: str) -> None:
         self._out.write("; ".join(" ".join(short_ids(part).split()) for part in parts) + "\n")
@@ -211,6 +212,15 @@ def _cut(text: str, width: int) -> str:
     return text[:clause] if clause >= width // 2 else f"{text[: text.rfind(' ', 0, width - 1)]} …"
 
 
-def _cut_middle(word: str, width: int) -> str:
+def _broken(word: str, width: int) -> str:
+    """Let a word that is too long for a line break after commas; cut what is still too long.
+
+    An overlay's lowerdir, upperdir and workdir are one word, and each of them matters.
+    """
+    if len(word) <= width - 2:
+        return word
     half = (width - 3) // 2
-    return word if len(word) <= width - 2 else f"{word[:half]}…{word[-half:]}"
+    parts = re.findall(r"[^,|]*[,|]|[^,|]+", word)
+    return f"{_BREAK} ".join(
+        part if len(part) <= width - 2 else f"{part[:half]}…{part[-half:]}" for part in parts
+    )

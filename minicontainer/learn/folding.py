@@ -6,7 +6,8 @@ and cgroup v1 has a directory in each of nine hierarchies. Nothing is left out h
     an attempt that was refused,    one act: the attempt that succeeded, with the directories
     and then answered in another    that were made for it
     way
-    calls that prepare another      part of the act of the call that changes something
+    calls that prepare another      part of the act of the call that changes something; those that
+                                    prepare a mount, not of the file that is made to mount it on
     the same in other hierarchies   one act, and the names of the other hierarchies
     more writes to the same file,   one act, and what else was written or dropped
     more of one option
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 # Where a hierarchy of cgroup v1 is mounted, on the host and in the container alike.
 _HIERARCHY = re.compile(r"(/sys/fs/cgroup/)([a-z_,]+)(?=/|$|\s)")
+
+# A mount may be prepared before the file or directory is made that it goes on.
+_OF_MOUNTS = ("open_tree", "mount_setattr", "fsopen", "fsconfig", "fsmount")
+_MAKING = ("mkdir", "mkdirat", "mknod", "mknodat")
 
 
 class Act:
@@ -99,7 +104,8 @@ def _gather(kept: list[tuple[Event, list[str]]]) -> list[Act]:
             preparing.append(event)
             continue
         act = Act(event)
-        act.prepared, preparing = preparing, []
+        later = [one for one in preparing if event.call in _MAKING and one.call in _OF_MOUNTS]
+        act.prepared, preparing = [one for one in preparing if one not in later], later
         act.parents = parents
         acts.append(act)
     acts += map(Act, preparing)  # nothing came of these that has a name

@@ -22,7 +22,7 @@ from minicontainer.engine.networks import Networks
 from minicontainer.engine.supervisor import Supervisor
 from minicontainer.learn import words
 from minicontainer.runtime.child import init
-from minicontainer.runtime.container import execs, operations
+from minicontainer.runtime.container import execs, operations, updates
 from minicontainer.runtime.parent import lifecycle
 
 TYPE_CHECKING = False
@@ -52,7 +52,10 @@ _RECIPES: tuple[Step, ...] = (
     *_ENGINE,
     *lifecycle.STEPS,
     *init.RECIPE,
+    execs.open_host_null,
+    execs.enter_namespaces,
     *execs.RECIPE,
+    updates.change_limits,
 )
 _SECTION = re.compile(r"^(Args|Returns|Raises|Yields):")
 _CATALOGS = os.path.join(os.path.dirname(__file__), "languages")

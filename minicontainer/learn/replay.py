@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
 _WIDTH = 80
 _MOST_CALLS = 14  # of a step, so that it fits a screen
-_NEXT = (" ", "n", "\x1b[C", "\x1b[B", "\r", "\n")
-_BEFORE = ("p", "b", "\x1b[D", "\x1b[A", "\x7f")
+# Also the letters on the same keys of a Russian keyboard.
+_NEXT = (" ", "n", "т", "\x1b[C", "\x1b[B", "\r", "\n")
+_BEFORE = ("p", "b", "з", "и", "\x1b[D", "\x1b[A", "\x7f")
 _FIRST, _LAST = ("\x1b[H", "g"), ("\x1b[F", "G")
-_LEAVE = ("q", "\x03", "\x04", "")
+_LEAVE = ("q", "й", "\x03", "\x04", "")
 
 
 class Scene(Record):

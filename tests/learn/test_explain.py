@@ -49,6 +49,11 @@ def names(recipe: Iterable[Callable[..., object]]) -> list[str]:
     return [steps.step_name(step) for step in recipe]
 
 
+def flowing(text: str) -> str:
+    """Give a text without its line breaks, which depend on the width."""
+    return " ".join(text.split())
+
+
 def told(*events: Event) -> str:
     """Give the text for some events."""
     out = io.StringIO()
@@ -95,7 +100,7 @@ def test_a_run_is_told_step_by_step(run: Run) -> None:
     always = {steps.step_name(step) for step in init.RECIPE if not hasattr(step, "asked")}
     assert always <= set(seen)  # also those that make no call
     for name in seen:
-        assert "\n   ".join(narration.reason_of(name)).replace("\n   \n", "\n\n") in result.errors
+        assert flowing("\n".join(narration.reason_of(name))) in flowing(result.errors)
 
 
 def test_a_step_that_is_not_asked_for_is_not_told(run: Run) -> None:
@@ -319,6 +324,30 @@ def test_an_attempt_that_stays_refused_is_told() -> None:
     """What failed for good is what the reader looks for."""
     acts = folding.fold([_mkdir("/a"), _mkdir("/b", 13)])
     assert [act.event.errno for act in acts] == [0, 13]
+
+
+def test_what_prepares_a_mount_is_not_of_the_file_made_for_it() -> None:
+    """`open_tree`, then `touch` of the mount point: the bind mount is made by open_tree."""
+    touch = Event(call="mknodat", args=(3, "f"), result=0, shell="touch /f")
+    moved = Event(call="move_mount", args=(4, "", 3, ""), result=0, shell="mount --bind /g /f")
+    made, mounted = folding.fold([Event(call="open_tree", args=("/g",), result=4), touch, moved])
+    assert (made.shell, made.prepared) == ("touch /f", [])
+    assert [event.call for event in mounted.prepared] == ["open_tree"]
+    opened = Event(call="openat", args=("/",), result=3)
+    made, _ = folding.fold([opened, touch, moved])
+    assert [event.call for event in made.prepared] == ["openat"]  # the control
+
+
+def test_a_long_word_breaks_after_its_commas() -> None:
+    """The three directories of an overlay are all told, though they are one word."""
+    places = [f"{name}dir=/var/lib/minicontainer/{name}/{'x' * 30}" for name in ("lower", "work")]
+    shell = f"mount -t overlay overlay -o {','.join(places)} /rootfs"
+    out = io.StringIO()
+    explainer = explain.Explainer(out, "calls")
+    explainer(Event(call="mount", step="mount-rootfs", result=0, shell=shell))
+    explainer.finish()
+    assert "".join(out.getvalue().split()).count("".join(shell.split())) == 1
+    assert max(map(len, out.getvalue().splitlines())) <= 80
 
 
 def test_the_same_in_other_hierarchies_is_one_act() -> None:

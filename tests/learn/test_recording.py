@@ -98,9 +98,9 @@ def test_it_plays_in_its_order(tmp_path: Path) -> None:
 
 
 def test_keys_turn_the_pages_both_ways(tmp_path: Path) -> None:
-    """Forwards, backwards, to the ends and not beyond, and out."""
+    """Forwards, backwards, to the ends and not beyond, and out; also on a Russian keyboard."""
     out = io.StringIO()
-    keys = iter((" ", " ", "b", "\x1b[F", "\x1b[H", "x", "q", "never read"))
+    keys = iter(("т", " ", "и", "\x1b[F", "\x1b[H", "x", "й", "never read"))
     found = recording.read(str(recorded(tmp_path / "r", *EVENTS)))
     replay.turn_pages(found, out, lambda: next(keys))
     shown = [

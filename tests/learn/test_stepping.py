@@ -93,7 +93,9 @@ def test_a_second_terminal_looks_in(engine: Engine, at: Open) -> None:
     assert terminal.end() == 0
 
 
-@pytest.mark.parametrize("key", ["q\r", "\x03", "\x04"], ids=["q", "Ctrl-C", "Ctrl-D"])
+@pytest.mark.parametrize(
+    "key", ["q\r", "й\r", "\x03", "\x04"], ids=["q", "Russian", "Ctrl-C", "Ctrl-D"]
+)
 @pytest.mark.parametrize("step", ["make-directory", "isolate-mounts", "connect-container"])
 def test_giving_up_undoes_all(engine: Engine, at: Open, step: str, key: str) -> None:
     """One line, status 130, and the terminal is as it was; the container is gone, too."""

@@ -88,6 +88,8 @@ def test_stories_of_other_commands(engine: Engine) -> None:
     assert stopped.output == "told\n"
     assert any(event["call"].startswith("pidfd") or event["call"] == "kill"
                for event in events_of(stopped.errors) if event.get("call"))  # fmt: skip
+    for story in (execs, updated, events_of(stopped.errors)):
+        assert all(event["step"] for event in story), "a call between the steps has no reason"
     removed = engine("rm", "--explain", "told")
     assert removed.output == "told\n"
     assert "1. send-request   [client" in removed.errors
@@ -99,6 +101,13 @@ def test_a_story_fits_eighty_columns(engine: Engine) -> None:
         told = engine(*RUN, f"--explain={level}", "busybox", "true").errors
         assert max(map(len, told.splitlines())) <= 80
         assert "enter-rootfs" in told
+
+
+def test_plain_is_a_way_to_explain(engine: Engine) -> None:
+    """`--plain` alone tells the calls, as `--explain --plain` does."""
+    told = engine(*RUN, "--plain", "busybox", "true").errors
+    assert "$ mount --make-rprivate /\n" in told
+    assert engine(*RUN, "busybox", "true").errors == ""  # the control
 
 
 def test_a_plain_story_has_a_line_for_each_step_and_act(engine: Engine) -> None:

@@ -95,10 +95,7 @@ def test_what_is_left_out_leaks(engine: Engine, part: str) -> None:
     left_out = engine(*words, "--without", part, *script)
     assert expected in left_out.output
     lines = left_out.errors.splitlines()
-    assert (
-        lines[0]
-        == f"minicontainer: without {part}: this container is for learning, and not for use"
-    )
+    assert lines[0] == f"minicontainer: without {part}: for learning only, not for use"
     assert lines[1].startswith(f"  {part}: ")
     assert lines[2].startswith("    ")
     assert "contained all the same" not in left_out.errors

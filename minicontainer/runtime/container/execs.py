@@ -39,7 +39,7 @@ from minicontainer.runtime.preload import forbid_imports, preload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from minicontainer.runtime.child.init import Recipe
     from minicontainer.runtime.config.spec import Bundle
@@ -123,8 +123,7 @@ def _start_exec(
             tasks_files=_open_tasks(state, sub_groups),
         )  # fmt: skip
         if streams.has_null():
-            # inside the container, the host's null device can't be reached
-            child.null_fd = streams.open_spare()
+            child.null_fd = steps.take(open_host_null)
             undo.callback(os.close, child.null_fd)
         undo.callback(child.close)
         group_fd = _open_group(state, sub_groups.get("", ""))
@@ -134,8 +133,8 @@ def _start_exec(
         flags = sum(row.flag for row in rows if row.made != "inside")
         if any(row.made == "inside" for row in rows):
             child.pidfd = pidfd  # for `join_inner_namespaces`
-        pid, program_pidfd = fork_by_joiner(
-            child, ours, lambda: _join(child, pidfd, flags), 0, group_fd, RECIPE
+        pid, program_pidfd = steps.take(
+            enter_namespaces, child, ours, lambda: _join(child, pidfd, flags), group_fd
         )
         with ExitStack() as half_made:
             half_made.callback(os.close, program_pidfd)
@@ -160,12 +159,28 @@ def end(state: State, pid: int, pidfd: int) -> None:
         pidfds.pidfd_send_signal(pidfd, signals.SIGKILL)
 
 
+def open_host_null() -> int:
+    """Open the host's null device for the program's streams: inside, it can't be reached."""
+    return streams.open_spare()
+
+
+def enter_namespaces(
+    child: inputs.Init, ours: sync.Channel, join: Callable[[], None], group_fd: int | None
+) -> tuple[int, int]:
+    """Fork the program's process into the container's namespaces, by a joiner that enters them.
+
+    Joining changes a process for good, and setns(2) moves only the children of a process into a PID
+    namespace. So a process is forked that joins, forks the program as its parent's child, and ends.
+    """
+    return fork_by_joiner(child, ours, join, 0, group_fd, RECIPE)
+
+
 def _join(child: inputs.Init, pidfd: int, flags: int) -> None:
     if child.spec.process.exec_cpu_affinity:
         steps.take(attributes.set_initial_affinity, child)
     forbid_imports()  # setns(2) changes the root: from here on the files are the container's
     try:
-        namespaces.join_process(pidfd, flags)
+        namespaces.join_process(pidfd, flags, child.state.pid)
     except KernelError as error:
         raise InitError(f"the container's namespaces can't be joined: {error}") from None
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 
-from minicontainer import jsontext
+from minicontainer import jsontext, steps
 from minicontainer.cgroups.limits import Cpu, Memory, Pids, Resources
 from minicontainer.errors import Conflict, InvalidArgument, Unsupported
 from minicontainer.quantities import natural_number, size_or_unlimited, whole_number
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from minicontainer.cgroups.cgroup import Cgroup
     from minicontainer.runtime.container.state import Store
 
 _FILE = "resources.json"
@@ -112,10 +113,19 @@ def update(name: str, store: Store, change: Resources) -> Resources:
         present = _kept(name, store) or config.linux.resources.as_of(config.oci_version)
         change = change.as_of(config.oci_version)
         change = completed(change, merged(present, change))
-        operations.cgroup_of(state).limit(change)
+        steps.take(change_limits, operations.cgroup_of(state), change)
         wanted = merged(present, change)
         store.write(name, _FILE, jsontext.dump(wanted.to_json()) + "\n")
         return wanted
+
+
+def change_limits(cgroup: Cgroup, change: Resources) -> None:
+    """Write the new limits to the control files of the container's cgroup.
+
+    The processes notice nothing: the kernel holds them to the new limits from then on. It refuses a
+    memory limit below what they use, if it can't reclaim enough.
+    """
+    cgroup.limit(change)
 
 
 def _kept(name: str, store: Store) -> Resources | None:
