@@ -238,8 +238,11 @@ class Engine:
             InvalidArgument: a field makes no sense.
             NotFound, Conflict: a container whose namespaces it shares is gone, or does not run.
         """
+        mounts = self.volumes.mounts_of(container)
+        if runtimes.program_of(container.config.host_config.runtime, self.runtimes):
+            mounts = runtimes.known_to_all(mounts)
         return bundles.make_spec(
-            container, self.lowers_of(container), self.pid_of, self.volumes.mounts_of(container),
+            container, self.lowers_of(container), self.pid_of, mounts,
             self.options.cgroup_parent, self.etc_directory(container),
         )  # fmt: skip
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from minicontainer.engine.container import moment
+from minicontainer.engine.system import directory_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,17 +127,6 @@ def ports_map(container: Container) -> Json:
 
 def sizes(engine: Engine, container: Container) -> Json:
     """Count the bytes of a container's own layer, and of all its files."""
-    own = _tree_size(f"{container.directory}/upper")
+    own = directory_size(f"{container.directory}/upper")
     below = engine.image_size(container)
     return {"SizeRw": own, "SizeRootFs": own + below}
-
-
-def _tree_size(directory: str) -> int:
-    total = 0
-    for where, _, names in os.walk(directory):
-        for name in names:
-            try:
-                total += os.lstat(f"{where}/{name}").st_size
-            except OSError:
-                continue
-    return total

@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from minicontainer.runtime.config.spec import Mount
+
 OURS = "minicontainer-oci"
 # Docker's name of its shim, which clients may send, means the usual runtime.
 _ALSO_OURS = ("", "io.containerd.runc.v2")
@@ -57,6 +59,14 @@ def program_of(name: str, others: dict[str, str]) -> str:
     if name not in others:
         raise InvalidArgument(f"unknown or invalid runtime name: {name}")
     return others[name]
+
+
+def known_to_all(mounts: tuple[Mount, ...]) -> tuple[Mount, ...]:
+    """Leave out of mounts what only our own runtime knows."""
+    return tuple(
+        mount.replace(options=tuple(word for word in mount.options if word != "src-nosymlinks"))
+        for mount in mounts
+    )
 
 
 def _is_program(path: str) -> bool:

@@ -5,6 +5,7 @@ See: Docker Engine API, SystemInfo, SystemVersion, SystemDataUsage, SystemAuth.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import threading
@@ -291,16 +292,23 @@ def _with_usage(volume: Json, containers: list[Json]) -> Json:
 
 
 def directory_size(directory: str) -> int:
-    """Count the bytes of all files below a directory; a file with several names counts once."""
+    """Count the bytes of all files below a directory; a file with several names counts once.
+
+    A container chooses how deep its directories are, so this does not recurse as os.walk does. What
+    lies deeper than a path can be long is not counted.
+    """
     seen: set[tuple[int, int]] = set()
     total = 0
-    for parent, _, names in os.walk(directory):
-        for name in names:
-            try:
-                found = os.lstat(os.path.join(parent, name))
-            except OSError:
-                continue  # a file that has just been removed
-            if found.st_nlink == 1 or (found.st_dev, found.st_ino) not in seen:
-                seen.add((found.st_dev, found.st_ino))
-                total += found.st_size
+    waiting = [directory]
+    while waiting:
+        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                    continue
+                with contextlib.suppress(OSError):  # it has just been removed
+                    found = entry.stat(follow_symlinks=False)
+                    if found.st_nlink == 1 or (found.st_dev, found.st_ino) not in seen:
+                        seen.add((found.st_dev, found.st_ino))
+                        total += found.st_size
     return total

@@ -212,10 +212,11 @@ class Volumes:
                 destination=plan.target, type="bind" if kind == "none" else kind,
                 source=options["device"], options=(*words, *plan.words),
             )  # fmt: skip
-        source = shown["Source"]
-        if plan.subpath:
-            source = _inside(source, plan.subpath)
-        return mounts.mount_of(plan, source)
+        if not plan.subpath:
+            return mounts.mount_of(plan, shown["Source"])
+        found = mounts.mount_of(plan, _inside(shown["Source"], plan.subpath))
+        # Another container that has the volume could put a link to the host's files there by now.
+        return found.replace(options=(*found.options, "src-nosymlinks"))
 
     def _give_volume(self, container: Member, plan: MountPlan, lowers: tuple[str, ...]) -> Json:
         name = plan.source or os.urandom(32).hex()

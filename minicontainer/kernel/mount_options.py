@@ -99,6 +99,7 @@ OPTIONS = {
     "idmap": Option(runtime=True),
     "ridmap": Option(runtime=True),
     "src-nofollow": Option(runtime=True),
+    "src-nosymlinks": Option(runtime=True),
     "dest-nofollow": Option(runtime=True),
     "copy-symlink": Option(runtime=True),
     # mount(8) knows these words, and they do nothing: the kernel's default, its log, a counter that

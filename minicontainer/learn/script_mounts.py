@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from minicontainer.runtime.config.spec import Mount
 
 # Words that the specification has and mount(8) of util-linux 2.38 does not, or that name a bind.
-_NO_OPTION = ("idmap", "ridmap", "src-nofollow", "dest-nofollow", "copy-symlink", "tmpcopyup")
+_NO_OPTION = (
+    "idmap",
+    "ridmap",
+    "src-nofollow",
+    "src-nosymlinks",
+    "dest-nofollow",
+    "copy-symlink",
+    "tmpcopyup",
+)
 _PROPAGATION = tuple(word for word, option in OPTIONS.items() if option.propagation)
 
 

@@ -130,9 +130,9 @@ class Machine:
         made: str = self.did("POST", "/containers/create", body_of(program, network, **host))["Id"]
         return made
 
-    def run(self, *program: str, **host: Json) -> str:
+    def run(self, *program: str, network: str = "bridge", **host: Json) -> str:
         """Start such a container; give its ID."""
-        made = self.create(*program, **host)
+        made = self.create(*program, network=network, **host)
         self.did("POST", f"/containers/{made}/start")
         return made
 
@@ -200,6 +200,11 @@ class Machine:
         acting.join(PATIENCE_S)
         assert not acting.is_alive(), f"{place}: the request has no end"
         return bool(pids)
+
+    def stop_at(self, name: str) -> Path:
+        """Stop who comes by a place next; give the file whose removal lets it go on."""
+        self._write_point(name, 1)
+        return self.faults / "paused"
 
     def _write_point(self, name: str, visit: int) -> None:
         new = self.faults / "new"

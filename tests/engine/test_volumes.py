@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from minicontainer.engine.config import ContainerConfig
+from minicontainer.engine.system import directory_size
 from minicontainer.engine.volumes import Volumes
 from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound
+from minicontainer.kernel.trees import remove_tree
 from minicontainer.runtime.config.spec import Mount
 from tests.engine.network_places import Table
 
@@ -219,7 +221,7 @@ def test_read_only_and_a_part_of_a_volume(place: Place) -> None:
     one = place.make("one", Mounts=[asked | {"VolumeOptions": {"Subpath": "in/side"}}])
     assert place.mounts(one)["/x"] == Mount(
         destination="/x", type="bind", source=str(place.data("data") / "in/side"),
-        options=("rbind", "ro", "rro"),
+        options=("rbind", "ro", "rro", "src-nosymlinks"),
     )  # fmt: skip
     assert one.mounts[0]["RW"] is False
     two = place.make("two", Mounts=[asked | {"VolumeOptions": {"Subpath": "out"}}])
@@ -227,6 +229,22 @@ def test_read_only_and_a_part_of_a_volume(place: Place) -> None:
         place.mounts(two)
     with pytest.raises(InvalidArgument, match="subpath must be a relative path"):
         place.make("three", Mounts=[asked | {"VolumeOptions": {"Subpath": "../x"}}])
+
+
+def test_directories_as_deep_as_a_container_can_make_them(tmp_path: Path) -> None:
+    """Their size is counted: os.walk recurses, and Python gives up at a thousand."""
+    here = os.getcwd()
+    os.chdir(tmp_path)
+    try:
+        for _ in range(1500):
+            os.mkdir("a")
+            os.chdir("a")
+        Path("file").write_bytes(b"x" * 1000)
+    finally:
+        os.chdir(here)
+    assert directory_size(str(tmp_path)) == 1000
+    remove_tree(str(tmp_path))  # pytest could not
+    tmp_path.mkdir()
 
 
 def test_a_bind_makes_its_directory_and_a_mount_does_not(place: Place) -> None:

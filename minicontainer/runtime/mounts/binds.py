@@ -79,10 +79,16 @@ def open_source(mount: Mount) -> int:
         KernelError: the source does not exist, or this user may not reach it.
     """
     options = parse_options(mount.options, mount.type)
+    recursive = bool(options.bind & mounts.MS_REC)
     try:
+        if "src-nosymlinks" in options.asked:
+            rules = paths.RESOLVE_NO_SYMLINKS
+            fd = paths.openat2(mounts.AT_FDCWD, mount.source or "", os.O_PATH, rules)
+            with files.opened(fd):
+                return mounts.open_tree("", recursive=recursive, at=fd)
         return mounts.open_tree(
             mount.source or "",
-            recursive=bool(options.bind & mounts.MS_REC),
+            recursive=recursive,
             follow="src-nofollow" not in options.asked,
         )
     except KernelError as error:
