@@ -115,19 +115,18 @@ def network_of(body: Json) -> Network:
     )
 
 
-def sweep(bodies: list[Json], running: set[str], state_dir: str) -> None:
-    """Remove what containers left in these networks that ended while no engine was there.
+def sweep(body: Json, connected: set[str], state_dir: str) -> None:
+    """Remove what containers left in a network that are not connected to it.
 
     Args:
-        running: the IDs of all containers that run.
+        connected: the IDs of all containers that are.
     Raises:
         KernelError: EPERM without CAP_NET_ADMIN.
     """
-    for body in bodies:
-        if body["Driver"] == "bridge":
-            network = network_of(body)
-            if networks.has_remains(network, running, state_dir):
-                networks.sweep(network, running, state_dir)
+    if body["Driver"] == "bridge":
+        network = network_of(body)
+        if networks.has_remains(network, connected, state_dir):
+            networks.sweep(network, connected, state_dir)
 
 
 def has_chosen_subnet(asked: Json) -> bool:

@@ -184,8 +184,10 @@ class Networks:
                 container.published |= endpoints.published_map(mine, requests)
 
     def sweep(self, running: set[str]) -> None:
-        """Remove what containers left that ended while no engine was there."""
-        network_plans.sweep([*self._bodies.values()], running, self._state_dir)
+        """Remove what containers left that ended, or were being connected, with the last engine."""
+        for body in self._bodies.values():
+            here = {one.id for one in self._members() if body["Name"] in one.endpoints}
+            network_plans.sweep(body, here & running, self._state_dir)
 
     def _join(
         self, container: Member, body: Json, settings: Json, pid: int, requests: Any, route: bool

@@ -212,11 +212,11 @@ def disconnect(network: Network, container_id: str, state_dir: str) -> None:
         _remove_bridge_if_unused(network, host, held)
 
 
-def has_remains(network: Network, running: set[str], state_dir: str) -> bool:
+def has_remains(network: Network, connected: set[str], state_dir: str) -> bool:
     """Report whether `sweep` has something to do; this asks no library that is slow to load."""
     held = {*leases.Leases(state_dir, network.bridge).all().values()}
     published = {port.container_id for port in Ports(state_dir, network.bridge).all()}
-    if (held | published) - running:
+    if (held | published) - connected:
         return True
     try:
         return not held and bool(socket.if_nametoindex(network.bridge))
@@ -224,20 +224,20 @@ def has_remains(network: Network, running: set[str], state_dir: str) -> bool:
         return False
 
 
-def sweep(network: Network, running: set[str], state_dir: str) -> None:
+def sweep(network: Network, connected: set[str], state_dir: str) -> None:
     """Remove what an engine left that was killed while a container ended.
 
     Another engine may use a bridge of the same name: one with a link is not touched.
 
     Args:
-        running: the ids of all containers that run: they keep what they have.
+        connected: the ids of all containers that are connected: they keep what they have.
     Raises:
         KernelError: EPERM without CAP_NET_ADMIN.
     """
     with leases.locked(state_dir), Links() as host:
         held, ports = leases.Leases(state_dir, network.bridge), Ports(state_dir, network.bridge)
         known = {*held.all().values()} | {port.container_id for port in ports.all()}
-        for container_id in known - running:
+        for container_id in known - connected:
             _delete_if_there(host_interface(container_id, network.bridge), host)
             held.release(container_id)
             ports.release(container_id)
