@@ -6,7 +6,7 @@ inherits it. Then each `steps.take` and `steps.reach` looks into that directory:
     point     the place at which to wait, such as `after mount-rootfs`, and on a second line the
               number of the visit that counts, from 1
     paused    is there while a process waits; when it is removed, the process goes on
-    reached   where this file is, every process adds its number and the places that it comes by
+    reached   where this file is, every process adds its name and the places that it comes by
 
 The directory is open to everybody: a container's first process has the rights of its user.
 See: tests/faults.
@@ -55,7 +55,7 @@ class _Faults:
         directory = self._directory()
         with suppress(OSError):
             fd = os.open("reached", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, dir_fd=directory)
-            os.write(fd, f"{os.getpid()} {place}\n".encode())
+            os.write(fd, f"{_name()} {place}\n".encode())
             os.close(fd)
         with suppress(OSError):
             fd = os.open("point", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
@@ -83,3 +83,11 @@ class _Faults:
         with suppress(OSError):
             self._fd = os.open(self._path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         return self._fd
+
+
+def _name() -> str:
+    """Give this process's name; a first process need not have a /proc."""
+    if os.getpid() == 1:
+        return "init"
+    with open("/proc/self/comm", encoding="utf-8") as file:
+        return file.read().strip().removeprefix("minic:")

@@ -158,18 +158,10 @@ class Machine:
         lines = [line.partition(" ") for line in reached.read_text().splitlines()]
         reached.unlink()
         names = [name for _, _, name in lines]
-        spawners = self.victims()["spawner"]
-        found = []
-        for number, (pid, _, name) in enumerate(lines):
-            who = "monitor"
-            if pid == "1":
-                who = "init"
-            elif int(pid) == self.engine.pid:
-                who = "engine"
-            elif int(pid) in spawners:
-                who = "spawner"
-            found.append(Place(name, names[: number + 1].count(name), who))
-        return found
+        return [
+            Place(name, names[: number + 1].count(name), who)
+            for number, (who, _, name) in enumerate(lines)
+        ]
 
     def kill_at(self, place: Place, victim: str, act: Callable[[], object]) -> bool:
         """Do something, and kill one of the processes when another comes by a place.

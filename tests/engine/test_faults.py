@@ -55,8 +55,9 @@ def chosen(places: list[Place], victim: str) -> list[Place]:
     """Choose the places at which to kill a process."""
     if EVERYTHING:
         return places
-    who = "monitor" if victim == "creator" else victim  # it does a part of the monitor's work
-    own = [place for place in places if place.who == who]
+    both = ("monitor", "creator")  # the creator does a part of the monitor's work
+    whose = both if victim in both else (victim,)
+    own = [place for place in places if place.who in whose]
     # what follows one action is what precedes the next: one of the two is enough
     after = [place for place in own if place.name.startswith("after")]
     named = {place.name.partition(" ")[2] for place in after}
