@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import functools
 import re
 import subprocess
 import sysconfig
@@ -110,6 +111,12 @@ def imports(tree: ast.AST) -> Iterator[tuple[ast.stmt, str]]:
                 yield node, f"{'.' * node.level}{node.module or ''}.{alias.name}"
 
 
+@functools.cache
+def imports_of(path: Path) -> tuple[tuple[ast.stmt, str], ...]:
+    """Give every import of the file *path*, as `imports` does; many rules look at them."""
+    return tuple(imports(parsed(path)))
+
+
 def with_function(node: ast.AST, function: str = "") -> Iterator[tuple[ast.AST, str]]:
     """Yield every node below *node* with the name of the innermost function around it."""
     for child in ast.iter_child_nodes(node):
@@ -137,7 +144,7 @@ def test_a_row_imports_only_from_the_rows_below() -> None:
         f"{place(path, node)}: {part_of(path)} imports {name}"
         for path in SOURCES
         if part_of(path) != "__init__"
-        for node, name in imports(parsed(path))
+        for node, name in imports_of(path)
         if name.startswith("minicontainer.") and not may_import(part_of(path), name.split(".")[1])
     ]
     assert not wrong
@@ -176,7 +183,7 @@ def test_imports_name_what_they_import_in_full() -> None:
     wrong = [
         f"{place(path, node)}: {name}"
         for path in SOURCES
-        for node, name in imports(parsed(path))
+        for node, name in imports_of(path)
         if name.startswith(".") or name in ("minicontainer", "minicontainer.*")
     ]
     assert not wrong
@@ -188,7 +195,7 @@ def test_a_library_has_one_home(library: str) -> None:
     wrong = [
         place(path, node)
         for path in SOURCES
-        for node, name in imports(parsed(path))
+        for node, name in imports_of(path)
         if name.split(".")[0] == library
         and not any(
             fnmatch.fnmatch(str(path.relative_to(PACKAGE)), home) for home in LIBRARY_HOMES[library]
