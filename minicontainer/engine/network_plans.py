@@ -49,7 +49,7 @@ def body_of(
     if driver in ("host", "null"):
         raise Forbidden(f'only one instance of "{driver}" network is allowed')
     if driver != "bridge":
-        raise NotFound(f"could not find plugin {driver} in v1 plugin registry: plugin not found")
+        raise NotFound(f'plugin "{driver}" not found')
     if asked.get("EnableIPv6"):
         raise Unsupported(f"network {name}: IPv6 is not supported yet: create it without --ipv6")
     if asked.get("ConfigOnly") or (asked.get("ConfigFrom") or {}).get("Network"):
@@ -196,7 +196,8 @@ def _network(text: object, what: str) -> IPv4Network:
         found = IPv4Network(str(text), strict=False)
     except (AddressValueError, NetmaskValueError, ValueError):
         raise InvalidArgument(
-            f"invalid {what} {text}: use an IPv4 network such as 10.1.0.0/16"
+            f"invalid network config:\ninvalid {what} {text}: use an IPv4 network such as "
+            "10.1.0.0/16"
         ) from None
     if found.prefixlen > 30:
         raise InvalidArgument(f"invalid {what} {text}: it has no address for a container")

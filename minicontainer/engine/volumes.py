@@ -26,7 +26,7 @@ from minicontainer.runtime.config.spec import Mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from typing import Any, Protocol
 
     from minicontainer.engine.config import ContainerConfig
@@ -64,6 +64,7 @@ _ANONYMOUS = "com.docker.volume.anonymous"
 _OWNER = "ContainerID"  # kept, and not shown
 _FILTERS = ("dangling", "driver", "label", "name")
 _OPTIONS = ("type", "device", "o")
+_NEEDS = {"type": ("device",), "device": ("type",), "o": ("device", "type")}
 
 
 class Volumes:
@@ -115,7 +116,7 @@ class Volumes:
             if plan.type == "bind" and plan.must_exist:
                 mounts.check_source(plan)
             if plan.type == "volume":
-                _check_driver(plan.driver, plan.driver_options)
+                _check_driver(plan.source, plan.driver, plan.driver_options)
         self._inherited(config)
 
     def give(self, container: Member, lowers: tuple[str, ...]) -> None:
@@ -343,7 +344,7 @@ class Volumes:
         Args:
             owner: the container that it is made for, if it is to be removed with that.
         """
-        _check_driver(driver, options)
+        _check_driver(name, driver, options)
         if name in self._bodies:
             there = self._bodies[name]
             if options and options != (there["Options"] or {}):
@@ -377,12 +378,23 @@ def _texts(body: Json, field: str) -> dict[str, str]:
     return dict(found)
 
 
-def _check_driver(driver: str, options: Iterable[str]) -> None:
+def _check_driver(name: str, driver: str, options: dict[str, str]) -> None:
+    """Check what a volume is made with.
+
+    Raises:
+        NotFound: there is no such driver.
+        InvalidArgument: an option is unknown, or one is missing.
+    """
     if driver not in ("", "local"):
-        raise NotFound(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
-    for name in options:
-        if name not in _OPTIONS:
-            raise InvalidArgument(f'create volume: invalid option: "{name}"')
+        raise NotFound(
+            f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found'
+        )
+    for option in options:
+        if option not in _OPTIONS:
+            raise InvalidArgument(f'create {name}: invalid option: "{option}"')
+        for needed in _NEEDS[option]:
+            if not options.get(needed):
+                raise InvalidArgument(f'create {name}: missing required option: "{needed}"')
 
 
 def _make_source(plan: MountPlan) -> None:

@@ -133,7 +133,7 @@ def test_subnets_are_chosen_apart(place: Place) -> None:
         ({"Name": "back"}, Conflict, "network with name back already exists"),
         ({"Name": ""}, InvalidArgument, "invalid network name"),
         ({"Name": "-x"}, InvalidArgument, "invalid network name"),
-        ({"Driver": "overlay"}, NotFound, "could not find plugin overlay"),
+        ({"Driver": "overlay"}, NotFound, 'plugin "overlay" not found'),
         ({"Driver": "host"}, Forbidden, 'only one instance of "host" network is allowed'),
         ({"EnableIPv6": True}, Unsupported, "IPv6 is not supported yet"),
         ({"IPAM": {"Config": [{"Subnet": "x"}]}}, InvalidArgument, "invalid subnet x"),
