@@ -16,6 +16,8 @@ import contextlib
 import errno
 import itertools
 import logging
+import os
+import select
 import socket
 import threading
 import time
@@ -93,6 +95,7 @@ class Server:
         self._stopping = False
         self._hang_ups = HangUps()
         self._acceptors: list[threading.Thread] = []
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC)  # ends the acceptors
 
     def start(self) -> None:
         """Take clients, in threads of its own."""
@@ -111,10 +114,14 @@ class Server:
         if self._stopping:
             return
         self._stopping = True
+        # Not shutdown(2), which would wake accept(2) too: systemd has the same sockets, and gives
+        # them to the next engine.
+        os.eventfd_write(self._wake, 1)
+        for thread in self._acceptors:
+            thread.join()
         for listener in self.listeners:
-            with contextlib.suppress(OSError):
-                listener.socket.shutdown(socket.SHUT_RDWR)  # wakes accept(2)
             listener.close()
+        os.close(self._wake)
         self._hang_ups.cut()
         deadline = time.monotonic() + grace_s
         while time.monotonic() < deadline and self._busy:
@@ -124,8 +131,6 @@ class Server:
         for connection in left:
             with contextlib.suppress(OSError):
                 connection.socket.shutdown(socket.SHUT_RDWR)
-        for thread in self._acceptors:
-            thread.join()
         self._hang_ups.close()
 
     def idle_s(self) -> float:
@@ -138,9 +143,18 @@ class Server:
         return len(self._connections)
 
     def _accept(self, listener: Listener) -> None:
-        while not self._stopping:
+        listener.socket.setblocking(False)  # a client that is there may have left when it is taken
+        watch = select.poll()
+        for source in (listener.socket.fileno(), self._wake):
+            watch.register(source, select.POLLIN)
+        while True:
+            watch.poll()
+            if self._stopping:
+                return
             try:
                 sock, _ = listener.socket.accept()
+            except BlockingIOError:
+                continue
             except OSError as error:
                 if self._stopping or error.errno in (errno.EBADF, errno.EINVAL):
                     return

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
 from minicontainer.api import connection
+from minicontainer.api.listeners import Listener
 from minicontainer.api.server import Server
 from tests.api.conftest import Reply, Wire, receive_all, receive_until
+from tests.api.fake_engine import FakeEngine
 from tests.conftest import wait_until
 
 PING = b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -157,3 +160,19 @@ def test_stop_makes_up_no_answers(wire: Wire, server: Server) -> None:
         server.stop(grace_s=60)
         assert time.monotonic() - began < 30
         assert b"StatusCode" not in receive_all(waits)
+
+
+def test_a_socket_of_systemd_outlives_the_server(tmp_path: Path) -> None:
+    """systemd keeps it, and gives it to the next server: a client that comes meanwhile waits."""
+    path = tmp_path / "systemd.sock"
+    with socket.socket(socket.AF_UNIX) as kept:
+        kept.bind(str(path))
+        kept.listen()
+        for _ in range(2):
+            server = Server(FakeEngine(), [Listener(kept.dup(), f"unix://{path}")])
+            wire = Wire(str(path))
+            with wire.connect() as early:
+                early.sendall(PING)
+                server.start()
+                assert early.recv(12) == b"HTTP/1.1 200"
+            server.stop(grace_s=0)
