@@ -142,7 +142,7 @@ def sweep(data_root: str, known: set[str]) -> None:
     parent = os.path.join(data_root, "containers")
     for name in os.listdir(parent) if os.path.isdir(parent) else ():
         directory = os.path.join(parent, name)
-        if name not in known and not os.path.exists(f"{directory}/lock"):  # that one is `run`'s
+        if name not in known:
             with contextlib.suppress(KernelError):  # a later engine tries again
                 remove_directory(directory)
 

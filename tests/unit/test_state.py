@@ -145,7 +145,7 @@ def test_a_reader_finds_the_old_state_or_the_new_one(store: Store) -> None:
 
 
 def test_of_many_that_want_a_name_one_gets_it(store: Store) -> None:
-    """Processes that begin at the same moment, many times; a sweeper runs beside them."""
+    """Processes that begin at the same moment, many times."""
     go, ready = os.pipe()
 
     def want() -> int:
@@ -158,28 +158,17 @@ def test_of_many_that_want_a_name_one_gets_it(store: Store) -> None:
         time.sleep(0.05)  # holds it
         return 0
 
-    def sweep() -> int:
-        os.close(ready)
-        os.read(go, 1)
-        for _ in range(50):
-            for name in store.abandoned():
-                store.forget(name)
-        return 0
-
     for _ in range(10):
         children = [forked(want) for _ in range(8)]
-        sweeper = forked(sweep)
         os.close(ready)
         os.close(go)
         assert sorted(map(status_of, children)) == [0] + [1] * 7
-        assert status_of(sweeper) == 0
-        for name in store.abandoned():
-            store.forget(name)
+        store.forget("web")
         assert os.listdir(store.root) == []
         go, ready = os.pipe()
 
 
-def test_what_a_killed_process_held_is_abandoned(store: Store) -> None:
+def test_what_a_killed_process_held_is_free(store: Store) -> None:
     """The kernel frees its lock; what a living one holds stays held."""
     mine = store.reserve("mine")
     told, tell = os.pipe()
@@ -192,15 +181,14 @@ def test_what_a_killed_process_held_is_abandoned(store: Store) -> None:
 
     child = forked(hold)
     os.read(told, 1)
-    assert list(store.abandoned()) == []
+    assert store.is_being_created("theirs")
     os.kill(child, signal.SIGKILL)
     status_of(child)
-    assert list(store.abandoned()) == ["theirs"]
-    for name in store.abandoned():
-        with pytest.raises(Conflict):
-            store.reserve(name)
-        store.forget(name)
-    assert os.listdir(store.root) == ["mine"]
+    assert not store.is_being_created("theirs")
+    with pytest.raises(Conflict):  # until somebody removes it
+        store.reserve("theirs")
+    store.forget("theirs")
+    assert store.is_being_created("mine")
     os.close(mine)
 
 
@@ -227,15 +215,13 @@ def test_who_looks_is_nobody_s_creator(store: Store) -> None:
             status_of(child)
 
 
-def test_a_container_that_is_made_is_not_abandoned(store: Store) -> None:
-    """Who created it stays with it: it is no longer being created, and not to be swept away."""
+def test_a_container_that_is_made_is_no_longer_being_created(store: Store) -> None:
+    """Who created it stays with it, and holds the lock in another way."""
     claim = store.reserve("web")
     assert store.is_being_created("web")
     store.settle(claim)
     assert not store.is_being_created("web")
-    assert list(store.abandoned()) == []
     os.close(claim)
-    assert list(store.abandoned()) == ["web"]  # and so it was the lock that said so
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -269,13 +255,12 @@ def test_files_are_their_owner_s_alone(store: Store, tmp_path: Path) -> None:
 def test_what_is_hidden_is_nobody_s_container(store: Store) -> None:
     """The filters are kept beside the containers."""
     os.makedirs(os.path.join(store.root, ".filters"))
-    Path(store.root, "file").touch()
-    assert list(store.abandoned()) == []
+    assert store.names() == []
 
 
-def test_nothing_is_abandoned_where_nothing_was(store: Store) -> None:
+def test_nobody_is_listed_where_nothing_was(store: Store) -> None:
     """The directory is made when the first container is."""
-    assert list(store.abandoned()) == []
+    assert store.names() == []
     assert not os.path.exists(store.root)
     store.forget("nosuch")
 

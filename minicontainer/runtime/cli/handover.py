@@ -162,5 +162,5 @@ def follow(running: Running, ours: socket.socket | None) -> int:
         if ours is not None:
             from minicontainer.runtime.parent import attach  # only with a terminal
 
-            attach.proxy_terminal(running, ours, stdin=True)
+            attach.proxy_terminal(running, ours)
         return running.wait()

@@ -156,7 +156,7 @@ class Store:
                 os.makedirs(self.root, mode=0o711, exist_ok=True)
             finally:
                 posix.umask(mask)
-            # so that no process finds the directory unlocked, and takes it for abandoned
+            # so that no process finds the directory unlocked, and takes its maker for dead
             with _held(self.root):
                 return _make_locked(directory)
         except OSError as error:
@@ -260,8 +260,8 @@ class Store:
         Args:
             claim: the descriptor from `reserve`.
         """
-        # flock(2) releases the exclusive lock before it takes the shared one; no sweeper may get in
-        # between.
+        # flock(2) releases the exclusive lock before it takes the shared one; nobody who looks may
+        # get in between.
         with _held(self.root):
             fcntl.flock(claim, fcntl.LOCK_SH)
 
@@ -281,19 +281,6 @@ class Store:
         """Wait until each directory's maker has locked it; `is_being_created` is then sure."""
         with _held(self.root):
             pass
-
-    def abandoned(self) -> Iterator[str]:
-        """Yield the containers whose holder has ended; each is locked meanwhile."""
-        for name in self.names():
-            try:
-                with _held(self.root):
-                    lock = _lock(self.directory(name), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, NotADirectoryError, FileNotFoundError):
-                continue
-            try:
-                yield name
-            finally:
-                posix.close(lock)
 
 
 def _exists(path: str) -> bool:

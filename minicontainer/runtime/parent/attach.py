@@ -20,12 +20,11 @@ if TYPE_CHECKING:
 _BLOCK = 65536
 
 
-def proxy_terminal(running: Running, console: socket.socket, *, stdin: bool) -> None:
+def proxy_terminal(running: Running, console: socket.socket) -> None:
     """Copy bytes between this process's terminal and the container's, until the container ends.
 
     Args:
         console: the socket to which the container has sent its terminal's master.
-        stdin: whether input is passed in (`-i`).
     """
     from minicontainer.kernel import terminal  # termios and sockets: only with a terminal
 
@@ -38,13 +37,11 @@ def proxy_terminal(running: Running, console: socket.socket, *, stdin: bool) -> 
         if os.isatty(0):
             _follow_window_size(master)
             stack.callback(signals.handle, signals.SIGWINCH, signals.SIG_DFL)
-        if stdin and os.isatty(0):
             stack.enter_context(terminal.raw_mode(0))
         poll = select.poll()
         poll.register(master, select.POLLIN)
         poll.register(running.pidfd, select.POLLIN)
-        if stdin:
-            poll.register(0, select.POLLIN)
+        poll.register(0, select.POLLIN)
         while True:
             ready = {fd for fd, _ in poll.poll()}
             if 0 in ready and not _type_in(master):

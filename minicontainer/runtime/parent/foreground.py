@@ -15,9 +15,8 @@ from minicontainer.kernel import pidfds, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-_PATIENCE = 3  # interrupts, as in Docker's client
 _ENDS = (signals.SIGINT, signals.SIGQUIT, signals.SIGTERM, signals.SIGHUP)
 # Signals about this process itself: its children, pipes, terminal, and its own faults.
 _OWN = ("CHLD", "URG", "PIPE", "TTIN", "TTOU", "SEGV", "BUS", "FPE", "ILL", "TRAP", "SYS")
@@ -125,26 +124,15 @@ def wait_readable(fd: int) -> None:
 
 
 @contextmanager
-def passing_signals_on(
-    running: Running, say: Callable[[str], None] | None = None
-) -> Iterator[None]:
+def passing_signals_on(running: Running) -> Iterator[None]:
     """Pass on to the container the signals that this process gets, those blocked before included.
 
     The kernel drops signals to process 1 of a PID namespace for which it has no handler: a command
-    such as `sleep` ignores Ctrl-C there. The third interrupt of a user at the keyboard kills it.
-
-    Args:
-        say: prints that to the user; None if an engine calls, which may send any number.
+    such as `sleep` ignores Ctrl-C there.
     """
-    interrupts = 0
 
     def pass_on(number: int, _: object) -> None:
-        nonlocal interrupts
         running.signal(number)
-        interrupts += number in (signals.SIGINT, signals.SIGTERM)
-        if say is not None and interrupts == _PATIENCE:
-            say(f"got {_PATIENCE} SIGTERM/SIGINTs, killing the container")
-            running.signal(signals.SIGKILL)
 
     with _handled(_PASSED_ON, pass_on):
         signals.unblock(_PASSED_ON)
