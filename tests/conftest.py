@@ -134,20 +134,32 @@ class Engine:
         base: a directory for its roots and its socket, which every user gets to.
         cgroup: the cgroup that those of its containers are made in.
         prefix: a command that runs it, such as nsenter(1).
+        program: what stands for `minicontainer`; the installed command by default.
+        fds: descriptors that it inherits.
     """
 
-    def __init__(self, base: Path, cgroup: str, prefix: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        base: Path,
+        cgroup: str,
+        prefix: tuple[str, ...] = (),
+        program: tuple[str, ...] = (),
+        fds: tuple[int, ...] = (),
+    ) -> None:
         self.data_root = base / "data"
         self.exec_root = base / "exec"
         self.cgroup = cgroup
         self.host = f"unix://{base}/engine.sock"
         self._log = base / "engine.log"
         words = [
-            *prefix, *command("minicontainer"), "daemon", "--data-root", str(self.data_root),
-            "--exec-root", str(self.exec_root), "--host", self.host, "--cgroup-parent", cgroup,
+            *prefix, *(program or command("minicontainer")), "daemon",
+            "--data-root", str(self.data_root), "--exec-root", str(self.exec_root),
+            "--host", self.host, "--cgroup-parent", cgroup,
         ]  # fmt: skip
         with self._log.open("w") as log:
-            self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=log)
+            self.process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stderr=log, pass_fds=fds
+            )
         wait_until(self._answers, "the engine to answer")
 
     def _answers(self) -> bool:

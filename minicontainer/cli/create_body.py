@@ -98,8 +98,8 @@ def _set_streams(body: dict[str, Any], asked: Asked) -> None:
     body["StdinOnce"] = bool(asked.interactive and body["AttachStdin"])
 
 
-def lines_of(path: str, what: str) -> list[str]:
-    """Read a file of variables or labels, without comments and empty lines."""
+def lines_of(path: str, what: str) -> list[tuple[int, str]]:
+    """Read a file of variables or labels: numbered lines, without comments and empty ones."""
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()
@@ -108,18 +108,22 @@ def lines_of(path: str, what: str) -> list[str]:
     except UnicodeDecodeError:
         raise InvalidArgument(f"{what} file {path}: is not UTF-8 text") from None
     lines = [line.lstrip() for line in text.removeprefix("\ufeff").splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
+    return [(i, line) for i, line in enumerate(lines, 1) if line and not line.startswith("#")]
 
 
 def environment(given: Iterable[str], files: Iterable[str], own: dict[str, str]) -> list[str]:
-    """Read -e and --env-file: files first. A name alone takes this process's value."""
+    """Read -e and --env-file: files first. A name alone takes this process's value.
+
+    What is wrong is not shown: it may be a secret, or a part of one that has several lines.
+    """
     found = []
     for path in files:
-        for line in lines_of(path, "env"):
+        for number, line in lines_of(path, "env"):
             name, equals, _ = line.partition("=")
             if not name.strip() or " " in name or "\t" in name:
-                why = "no variable name on line" if not name.strip() else "contains whitespaces"
-                raise InvalidArgument(f"invalid env file ({path}): variable '{name}' {why}")
+                is_bare = not name.strip()
+                why = "no variable name" if is_bare else "the variable's name contains whitespaces"
+                raise InvalidArgument(f"invalid env file ({path}): line {number}: {why}")
             if equals:
                 found.append(line)
             elif name in own:
@@ -127,7 +131,9 @@ def environment(given: Iterable[str], files: Iterable[str], own: dict[str, str])
     for text in given:
         name, equals, _ = text.partition("=")
         if not name:
-            raise InvalidArgument(f"invalid environment variable: {text}")
+            raise InvalidArgument(
+                "invalid environment variable: it has no name: use NAME=VALUE, or NAME"
+            )
         found.append(f"{name}={own[name]}" if not equals and name in own else text)
     return found
 
@@ -148,7 +154,7 @@ def _proxies(asked: Asked, env: list[str]) -> list[str]:
 
 
 def _labels(asked: Asked) -> dict[str, str]:
-    lines = [line for path in asked.label_file for line in lines_of(path, "label")]
+    lines = [line for path in asked.label_file for _, line in lines_of(path, "label")]
     return dict(run_values.key_and_value(text) for text in (*lines, *asked.label))
 
 

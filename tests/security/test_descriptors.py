@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PATIENCE_S, Run, wait_until
+from tests.conftest import PATIENCE_S, Engine, Run, wait_until
 from tests.isolation.conftest import Bundles, Change, Spec, finished
 
 from .conftest import bind
@@ -27,12 +27,17 @@ def inherited() -> Iterator[tuple[int, ...]]:
         os.close(fd)
 
 
-def _start(run: Run, script: str, fds: tuple[int, ...], *options: str) -> subprocess.Popen[str]:
-    words = run.arguments(("/bin/sh", "-c", script), options)
-    return subprocess.Popen(
-        words, pass_fds=fds, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+@pytest.fixture
+def careless(run: Run, roots: tuple[Path, Path], inherited: tuple[int, ...]) -> Iterator[Run]:
+    """A way to run containers by an engine that inherited those descriptors."""
+    base = roots[0].parent / "engine"
+    base.mkdir(mode=0o711)
+    engine = Engine(base, f"{run.engine.cgroup}-careless", fds=inherited)
+    runner = Run(run.rootfs, engine)
+    yield runner
+    for running in runner.background:
+        running.stop()
+    engine.close()
 
 
 def _descriptors(pid: int | str) -> set[str]:
@@ -41,28 +46,20 @@ def _descriptors(pid: int | str) -> set[str]:
 
 @pytest.mark.parametrize("options", [(), ("--init",)], ids=["", "init"])
 def test_inherited_descriptors_do_not_reach_the_program(
-    run: Run, inherited: tuple[int, ...], options: tuple[str, ...]
+    careless: Run, inherited: tuple[int, ...], options: tuple[str, ...]
 ) -> None:
-    """Seen from outside, of every process in it; and the command itself holds them: the control."""
-    running = _start(run, "echo ready; exec sleep 600", inherited, "--name", "fds", *options)
-    try:
-        assert running.stdout is not None
-        running.stdout.readline()
-        assert {str(fd) for fd in inherited} <= _descriptors(running.pid)
-        first = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()[0]
-        assert _descriptors(first) == STREAMS
-        for child in Path(f"/proc/{first}/task/{first}/children").read_text().split():
-            wait_until(lambda pid=child: _descriptors(pid) == STREAMS, "its program")  # type: ignore[misc]  # mypy can't infer a lambda's default
-    finally:
-        if first:
-            os.kill(int(first), 9)
-        running.communicate(timeout=PATIENCE_S)
+    """Seen from outside, of every process in it; and the engine itself holds them: the control."""
+    container = careless.start("echo ready; exec sleep 600", *options)
+    assert {str(fd) for fd in inherited} <= _descriptors(careless.engine.process.pid)
+    assert _descriptors(container.pid) == STREAMS
+    children = Path(f"/proc/{container.pid}/task/{container.pid}/children").read_text().split()
+    for child in children:
+        wait_until(lambda pid=child: _descriptors(pid) == STREAMS, "its program")  # type: ignore[misc]  # mypy can't infer a lambda's default
 
 
-def test_they_are_not_seen_from_inside(run: Run, inherited: tuple[int, ...]) -> None:
+def test_they_are_not_seen_from_inside(careless: Run) -> None:
     """The fourth is the directory that ls(1) reads."""
-    running = _start(run, "ls /proc/self/fd", inherited)
-    assert running.communicate(timeout=PATIENCE_S)[0].split() == ["0", "1", "2", "3"]
+    assert careless("ls /proc/self/fd").output.split() == ["0", "1", "2", "3"]
 
 
 _LOOK = "[ -e ./file ] || [ -e .{canary} ] && echo escaped"
@@ -70,15 +67,14 @@ _LOOK = "[ -e ./file ] || [ -e .{canary} ] && echo escaped"
 
 @pytest.mark.parametrize("above", ["", "/.." * 20], ids=["", "dots"])
 def test_the_host_can_not_be_entered_through_one(
-    run: Run, inherited: tuple[int, ...], volume: Path, above: str
+    careless: Run, inherited: tuple[int, ...], volume: Path, above: str
 ) -> None:
     """A working directory that is a descriptor of the host's root: CVE-2024-21626."""
     look = _LOOK.format(canary=volume / "file")
     for fd in (*range(3, 12), *inherited):
-        running = _start(run, look, inherited, "-w", f"/proc/self/fd/{fd}{above}")
-        output, errors = running.communicate(timeout=PATIENCE_S)
-        assert "escaped" not in output
-        assert running.returncode == 1 or errors.startswith("minicontainer: ")
+        done = careless(look, "-w", f"/proc/self/fd/{fd}{above}")
+        assert "escaped" not in done.output
+        assert done.status == 1 or done.errors.startswith("minicontainer: ")
 
 
 def test_without_a_container_it_can(inherited: tuple[int, ...], volume: Path) -> None:
@@ -91,7 +87,7 @@ def test_without_a_container_it_can(inherited: tuple[int, ...], volume: Path) ->
 
 @pytest.mark.parametrize("by", ["argv[0]", "interpreter"])
 def test_no_program_of_the_host_is_run_through_one(
-    run: Run, inherited: tuple[int, ...], volume: Path, by: str
+    careless: Run, inherited: tuple[int, ...], volume: Path, by: str
 ) -> None:
     """execve(2) opens a program, and its interpreter, before it closes what is close-on-exec.
 
@@ -101,7 +97,7 @@ def test_no_program_of_the_host_is_run_through_one(
     canary.write_text("#!/bin/sh\necho escaped\n")
     canary.chmod(0o755)
     outside = volume / "busybox"
-    outside.write_bytes((run.rootfs / "bin/busybox").read_bytes())
+    outside.write_bytes((careless.rootfs / "bin/busybox").read_bytes())
     outside.chmod(0o755)
     for fd in (*range(3, 20), *inherited):
         there = f"/proc/self/fd/{fd}{outside}"
@@ -113,11 +109,8 @@ def test_no_program_of_the_host_is_run_through_one(
             script.chmod(0o755)
             words = ("/script",)
             options += ["-v", f"{script}:/script"]
-        done = subprocess.run(
-            run.arguments(words, tuple(options)), pass_fds=inherited,
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S,
-        )  # fmt: skip
-        assert (done.returncode, done.stdout) in ((127, ""), (126, "")), (fd, done.stderr)
+        done = careless(words, *options)
+        assert (done.status, done.output) in ((127, ""), (126, "")), (fd, done.errors)
 
 
 # ---- the same of the OCI commands

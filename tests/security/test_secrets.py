@@ -110,7 +110,7 @@ def test_an_options_or_a_files_bad_variable_is_not_shown(
     file.write_text(text)
     refused = run("true", "--env-file", str(file))
     assert refused.status == 125
-    assert f"env file {file}, line " in refused.errors
+    assert f"invalid env file ({file}): line " in refused.errors
     assert SECRET not in refused.errors
     refused = run("true", "-e", f"={SECRET}")
     assert refused.status == 125

@@ -215,14 +215,14 @@ def test_a_file_of_variables(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"A B=1\n", "variable 'A B' contains whitespaces"),
-        (b"#\nA =1\n", "variable 'A ' contains whitespaces"),
-        (b"=1\n", "no variable name on line"),
+        (b"A B=1\n", "line 1: the variable's name contains whitespaces"),
+        (b"#\nA =1\n", "line 2: the variable's name contains whitespaces"),
+        (b"=1\n", "line 1: no variable name"),
         (b"A=\xff\n", "is not UTF-8 text"),
     ],
 )
 def test_a_file_of_variables_that_is_broken(tmp_path: Path, content: bytes, says: str) -> None:
-    """Named by the file and the variable; never by the value, which may be a secret."""
+    """Named by the file and the line's number; never by its text, which may be a secret."""
     file = tmp_path / "env"
     file.write_bytes(content)
     with pytest.raises(InvalidArgument, match=says):
