@@ -55,6 +55,7 @@ import socket
 
 from minicontainer import jsontext, steps
 from minicontainer.contexts import contextmanager, suppress
+from minicontainer.errors import Error, explained
 from minicontainer.record import Record
 from minicontainer.steps import Event
 
@@ -63,7 +64,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-    from minicontainer.errors import Error
 
 LARGEST_MESSAGE = 4 << 20  # a program's arguments and variables can be 2 MiB
 _SO_SNDBUFFORCE = 32  # socket(7): above the host's limit, with CAP_NET_ADMIN
@@ -310,7 +310,7 @@ _TYPES = {kind.__name__: kind for kind in MESSAGES}
 def failure(error: Error | OSError) -> Failed:
     """Put an error into a message."""
     return Failed(
-        message=str(error),
+        message=str(error) if isinstance(error, Error) else explained(error),
         kind=type(error).__name__,
         step=getattr(error, "step", "") or steps.current_step(),
         errno=getattr(error, "errno", 0) or 0,
@@ -400,8 +400,12 @@ def listen_at(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with suppress(FileNotFoundError):
         os.unlink(path)
-    with _short(path) as short:
-        listener.bind(short)
+    try:
+        with _short(path) as short:
+            listener.bind(short)
+    except OSError as error:  # ENOSPC, …: with the place that the caller knows
+        listener.close()
+        raise OSError(error.errno, error.strerror, path) from None
     listener.listen(8)
     return listener
 

@@ -83,7 +83,7 @@ REFUSED = (
     ("--name", "a/b", "Invalid container name (a/b), only [a-zA-Z0-9][a-zA-Z0-9_.-] are"),
     ("--name", "..", "Invalid container name (..), only"),
     ("--workdir", "rel", "the working directory 'rel' is invalid"),
-    ("--workdir", "/etc/passwd", "working directory /etc/passwd: Not a directory"),
+    ("--workdir", "/etc/passwd", "working directory /etc/passwd: not a directory"),
     ("--env", "=x", "invalid environment variable: it has no name"),
     ("--env", "=\n", "invalid environment variable: it has no name"),
     ("--env-file", "/nosuch", "open /nosuch: no such file or directory"),
