@@ -158,7 +158,9 @@ class Stepper:
 
     def _ask(self, event: Event, container: str) -> None:
         step = event.step
-        self._show_commands(looks.commands(step, self._init, container, self._client))
+        seen = self._seen[-1:] if self._seen[-1:] == ["fork-init"] else []  # no pid until now
+        told = (looks.commands(s, self._init, container, self._client) for s in (*seen, step))
+        self._show_commands(dict.fromkeys(command for some in told for command in some))
         with terminal.line_mode(0):
             if self._predicts:
                 self._predict()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import difflib
 import os
 
+from minicontainer import steps
 from minicontainer.errors import InvalidArgument
 from minicontainer.record import NO_ENTRIES, Record
 
@@ -291,6 +292,13 @@ def _check(name: str, *, may_harm: bool) -> None:
         )
     known = (*_PARTS, *_STEPS, *HARMFUL)
     if name not in known:
+        from minicontainer.runtime.parent import lifecycle  # for the refusal alone
+
+        if name in map(steps.step_name, lifecycle.STEPS):
+            raise InvalidArgument(
+                f"--without {name}: not possible: it is a step of the monitor, and only steps of "
+                "the first process can be left out"
+            )
         near = difflib.get_close_matches(name, (*known, *_ALSO, *NEEDED), 1, 0.5)
         hint = f"did you mean {near[0]}?" if near else f"use {', '.join(_PARTS)}, or a step's name"
         raise InvalidArgument(f"--without {name}: there is no such part: {hint}")

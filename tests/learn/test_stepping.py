@@ -67,6 +67,17 @@ def test_enter_takes_step_by_step(at: Open) -> None:
     assert "hello" in terminal.seen
 
 
+def test_the_namespaces_can_be_looked_at_once_there_is_a_process(at: Open) -> None:
+    """fork-init makes them, and its commands need the process ID: the next stop shows them."""
+    terminal = at(*RUN, "--rm", "--until", "fork-init", "busybox", "true")
+    assert "lsns -p" not in terminal.expect("fork-init> ")
+    terminal.type("\r")
+    terminal.expect(" ms]")  # the heading of the next one
+    assert re.search(r"# lsns -p \d+\r", terminal.expect("> "))
+    terminal.type("q\r")
+    assert terminal.end() == 130
+
+
 def test_a_second_terminal_looks_in(engine: Engine, at: Open) -> None:
     """Every command that ? prints works as it stands, and shows the half-made container."""
     terminal = at(*RUN, "--rm", "--until", "start-program", "busybox", "true")

@@ -139,6 +139,7 @@ def test_inspect_shows_what_was_left_out(engine: Engine) -> None:
         ("set-hostnam", "did you mean set-hostname?"),
         ("mask-path", "did you mean mask-paths?"),
         ("mount", "not possible: every mount of the container would be one of the host's own"),
+        ("create-cgroup", "not possible: it is a step of the monitor, and only"),
         ("run-program", "not possible: there would be no program"),
         ("isolate-mounts", "refused: the container's mounts would appear on the host"),
         ("isolate-mounts", "marked as a lab (the file /etc/minicontainer/lab is there)"),
