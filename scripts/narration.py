@@ -25,18 +25,28 @@ import polib
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from minicontainer import steps  # noqa: E402  (the path is set above)
 from minicontainer.cli.client import send_request  # noqa: E402  (the path is set above)
-from minicontainer.learn import narration, script_words  # noqa: E402
+from minicontainer.learn import narrated, narration, script_words  # noqa: E402
 
 LEARN = ROOT / "minicontainer" / "learn"
+TEMPLATE = LEARN / "languages" / "steps.pot"
 HEADER = {"MIME-Version": "1.0", "Content-Type": "text/plain; charset=UTF-8",
           "Content-Transfer-Encoding": "8bit"}  # fmt: skip
 
 
 def texts() -> dict[str, str]:
     """Give the English text of every step that a story can have, in their order."""
-    narration.know(send_request)
-    return {name: "\n".join(narration.reason_of(name)) for name in narration.known_steps()}
+    known = narrated.all_steps() | {steps.step_name(send_request): send_request}
+    return {name: narrated.reason_in(step) for name, step in known.items()}
+
+
+def template() -> str:
+    """Write the English texts of the steps: narration reads them from there."""
+    made = polib.POFile(wrapwidth=100)
+    made.metadata = HEADER
+    made.extend(polib.POEntry(msgctxt=name, msgid=text) for name, text in texts().items())
+    return f"{made}\n"
 
 
 # Where the words stand that `learn.words` translates: arguments of these, and what is raised.
@@ -148,6 +158,11 @@ def main(words: list[str]) -> int:
     check = "--check" in words
     langs = [word for word in words if word != "--check"] or list(narration.languages()[1:])
     status = 0
+    if not check:
+        TEMPLATE.write_text(template())
+    elif TEMPLATE.read_text() != template():
+        sys.stderr.write(f"{TEMPLATE.name}: a docstring has changed: run scripts/narration.py\n")
+        status = 1
     for lang, (directory, texts_of) in ((lang, kind) for lang in langs for kind in KINDS):
         path, known = directory / f"{lang}.po", texts_of()
         catalog = polib.pofile(str(path)) if path.exists() else polib.POFile()

@@ -61,7 +61,7 @@ def trace(call: Call) -> Answer:
     """
     story = call.engine.traces.read(call.name, call.flag("step"))
     begun = (("Minicontainer-Begun-Ns", str(call.engine.traces.begun_ns(call.name))),)
-    parts = streams.object_lines(iter(story))
+    parts = streams.story_lines(iter(story))
     return Answer(200, parts, JSON_TYPE, begun, early=True, cleanup=story)
 
 

@@ -15,11 +15,9 @@ import threading
 from contextlib import ExitStack, contextmanager
 
 from minicontainer import jsontext, steps
-from minicontainer.cli import stepping
-from minicontainer.cli.client import Client, EngineError, Lost, send_request
+from minicontainer.cli.client import Client, EngineError, Lost
 from minicontainer.cli.exits import EXIT_ENGINE, EXIT_FAILED, Exit
 from minicontainer.cli.output import say, tell
-from minicontainer.cli.stepping import Stepper
 from minicontainer.contexts import suppress
 from minicontainer.errors import Error
 from minicontainer.learn import narration
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
 
     from minicontainer.cli.client import Response
     from minicontainer.cli.flags import Asked
+    from minicontainer.cli.stepping import Stepper
     from minicontainer.steps import Event
 
     Listener = Callable[[Event], None]
@@ -58,9 +57,8 @@ def told(asked: Asked, name: str) -> Iterator[None]:
     lang = asked.lang or narration.language(asked.session.environ)
     with _errors_in(lang), ExitStack() as stack:
         listeners = list(_listeners(asked, name, lang, stack))
-        stepper = next((one for one in listeners if isinstance(one, Stepper)), None)
+        stepper = _stepper_in(listeners) if getattr(asked, "step", False) else None
         lock = threading.Lock()
-        narration.know(send_request)
 
         def hear(event: Event) -> None:
             with lock:
@@ -89,6 +87,12 @@ def told(asked: Asked, name: str) -> Iterator[None]:
             raise
 
 
+def _stepper_in(listeners: list[Listener]) -> Stepper:
+    from minicontainer.cli.stepping import Stepper
+
+    return next(one for one in listeners if isinstance(one, Stepper))
+
+
 @contextmanager
 def _errors_in(lang: str) -> Iterator[None]:
     """Translate what a command complains of; what has no translation stays English."""
@@ -102,11 +106,13 @@ def _errors_in(lang: str) -> Iterator[None]:
 
 def _listeners(asked: Asked, name: str, lang: str, stack: ExitStack) -> Iterator[Listener]:
     if getattr(asked, "step", False):
+        from minicontainer.cli import stepping  # it can do much: 40 ms
+
         stepping.check(asked, lang)
         out = stepping.out_of(stack)
         level = "full" if asked.explain == "full" else "calls"
         explainer = Explainer(out, level, lang, asked.plain)
-        stepper = Stepper(asked, explainer, out, lang)
+        stepper = stepping.Stepper(asked, explainer, out, lang)
         stack.callback(stepper.close)
         stack.callback(explainer.finish)
         yield stepper

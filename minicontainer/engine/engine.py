@@ -196,9 +196,10 @@ class Engine:
         """Note what went wrong where no request can be told."""
         steps.warn(message)
 
-    def explain(self, container: Container, event: Event) -> None:
-        """Pass on an event of a container's start or end to those who listen."""
-        self.traces.tell(container.story, event, container.id)
+    def explain(self, container: Container, events: tuple[Event, ...]) -> None:
+        """Pass on events of a container's start or end to those who listen."""
+        for event in events:
+            self.traces.tell(container.story, event, container.id)
 
     def end_story(self, name: str) -> None:
         """End a story, when the ends of its containers that are under way have been told."""

@@ -81,7 +81,7 @@ def become_monitor() -> None:
 
 def _explain(engine: Connection, begun_ns: int) -> None:
     """Send every event from now on to the engine."""
-    steps.listen(lambda event: _report(engine, protocol.Happened(event=event)), "monitor", begun_ns)
+    steps.listen(engine.put, "monitor", begun_ns)
 
 
 def _wait_for_engine(engine: Connection, event: steps.Event) -> None:
@@ -221,6 +221,7 @@ class _Monitor:
     def _give_up(self) -> NoReturn:
         """Take all back: the engine is gone, or could not connect the network."""
         self._clear_away()
+        self._engines[0].flush()
         os._exit(1)
 
     def _clear_away(self) -> None:

@@ -67,6 +67,7 @@ if TYPE_CHECKING:
 
 LARGEST_MESSAGE = 4 << 20  # a program's arguments and variables can be 2 MiB
 _SO_SNDBUFFORCE = 32  # socket(7): above the host's limit, with CAP_NET_ADMIN
+_MOST_EVENTS = 40  # in a packet
 _MOST_DESCRIPTORS = 253  # SCM_MAX_FD of the kernel
 
 
@@ -148,18 +149,12 @@ class StartContainer(Record):
 
 
 class StartExec(Record):
-    """To the spawner: fork a process that starts a program in a container that runs.
+    """To the spawner: fork a process that starts a program in a container that runs."""
 
-    Args:
-        id: the container's;  state_root: of the runtime's store.
-        process: `process` of config.json for the program.
-        stdin: connect its standard input; without it, that is /dev/null.
-    """
-
-    id: str
-    state_root: str
-    process: dict[str, Any]
-    stdin: bool = False
+    id: str  # the container's
+    state_root: str  # of the runtime's store
+    process: dict[str, Any]  # `process` of config.json for the program
+    stdin: bool = False  # connect its standard input; otherwise that is /dev/null
     attached: tuple[AttachStreams, ...] = ()
     explain: int = 0
 
@@ -214,23 +209,23 @@ class Started(Record):
 
 
 class Failed(Record):
-    """From the monitor or the exec process: nothing was started, and nothing is left.
+    """From the monitor or the exec process: nothing was started, and nothing is left."""
 
-    Args:
-        message: one line, as the user reads it.
-        kind: the class of the error;  step, errno: of an InitError.
-    """
-
-    message: str
-    kind: str = "Error"
-    step: str = ""
+    message: str  # one line, as the user reads it
+    kind: str = "Error"  # the class of the error
+    step: str = ""  # of an InitError, as errno
     errno: int = 0
 
 
 class Happened(Record):
-    """From the monitor or the exec process: an event, when they were asked to explain."""
+    """From the monitor or the exec process: events, when they were asked to explain."""
 
-    event: Event
+    events: tuple[Event, ...]
+
+    @classmethod
+    def from_json(cls, value: Any, path: str = "") -> Happened:
+        """Read it from what the other process, this program too, has written."""
+        return cls(events=tuple(map(Event.of, value["events"])))
 
 
 class Hello(Record):
@@ -255,13 +250,9 @@ class Resize(Record):
 
 
 class Explain(Record):
-    """To the monitor: send the events of what is still to come, the container's end.
+    """To the monitor: send the events of the container's end, of a story that began then."""
 
-    Args:
-        begun_ns: when the story began, by the wall clock in nanoseconds.
-    """
-
-    begun_ns: int
+    begun_ns: int  # by the wall clock
 
 
 class Signal(Record):
@@ -326,6 +317,7 @@ class Connection:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self._events: list[Event] = []  # to be sent with the next message
 
     def fileno(self) -> int:
         """Give the descriptor, for select(2)."""
@@ -337,10 +329,24 @@ class Connection:
         Raises:
             OSError: EPIPE or ECONNRESET when the other side is gone.
         """
+        self.flush()
         data = jsontext.dump([type(message).__name__, message.to_json()]).encode()
         listed = array.array("i", descriptors)
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, listed)] if listed else []
         self.sock.sendmsg([data], rights, socket.MSG_NOSIGNAL)
+
+    def put(self, event: Event) -> None:
+        """Send an event, together with others: a packet for each would slow a start down."""
+        self._events.append(event)
+        if len(self._events) >= _MOST_EVENTS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send the events that wait for the next message; nobody may be there to hear them."""
+        events, self._events = tuple(self._events), []
+        with suppress(OSError):
+            if events:
+                self.send(Happened(events=events))
 
     def receive(self) -> tuple[Record, list[int]] | None:
         """Wait for the next message and its descriptors; None when the other side is gone."""
@@ -373,6 +379,7 @@ class Connection:
 
     def close(self) -> None:
         """Close it."""
+        self.flush()
         self.sock.close()
 
     def end(self) -> None:

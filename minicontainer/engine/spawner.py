@@ -122,7 +122,7 @@ def fork_child() -> int:
 
 def _tell(connection: Connection, event: Event) -> None:
     with suppress(OSError):  # the engine is gone
-        connection.send(Happened(event=event))
+        connection.send(Happened(events=(event,)))
 
 
 def warm_up() -> None:

@@ -38,11 +38,12 @@ if TYPE_CHECKING:
 
 ALL = "all"
 _MOST = 100_000  # events that wait for a slow reader; then it has lost its place, and is let go
+_GATHER_S = 0.01  # a packet for each event would slow the start down
 _LIFE_S = 1.0  # between the empty parts by which the server notices a reader that left
 
 
 class Story:
-    """What a reader of a story gets: an iterator of events, which any thread may close."""
+    """What a reader of a story gets: an iterator over events, which any thread may close."""
 
     def __init__(self, traces: Traces, name: str) -> None:
         self._traces = traces
@@ -57,18 +58,25 @@ class Story:
         except queue.Full:
             self.close()
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield events as they come, and an empty one as a sign of life."""
+    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
+        """Yield events as they come, several at a time, and no event as a sign of life."""
         try:
             while not self._closed:
                 try:
                     event = self._events.get(timeout=_LIFE_S)
                 except queue.Empty:
-                    yield {}
+                    yield []
                     continue
+                found = []
+                time.sleep(_GATHER_S)  # meanwhile the start goes on, and more come
+                while event is not None:
+                    found.append(event)
+                    if self._events.empty():
+                        break
+                    event = self._events.get()
+                yield found
                 if event is None:
                     return
-                yield event
         finally:
             self._traces.leave(self._name, self)
 

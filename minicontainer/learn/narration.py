@@ -1,82 +1,31 @@
 """What a step does and why, in the reader's language.
 
-English is the docstring of the function that takes the step. Every other language has a catalog,
-`languages/LANG.po`, in the format of gettext: `msgctxt` is the step's name, `msgid` the docstring
-that was translated, `msgstr` the translation. When the docstring has changed since, the translation
-is stale: then the reader gets the English text, which is true.
+English is the docstring of the function that takes the step. `languages/steps.pot` is a copy of
+them all, made by `scripts/narration.py`: a client that tells a story does not import the engine.
+Every other language has a catalog, `languages/LANG.po`, in the format of gettext: `msgctxt` is the
+step's name, `msgid` the docstring that was translated, `msgstr` the translation. When the docstring
+has changed since, the translation is stale: then the reader gets the English text, which is true.
 
 See: https://www.gnu.org/software/gettext/manual/ "The Format of PO Files".
 """
 
 from __future__ import annotations
 
-import inspect
 import os
-import re
 
-from minicontainer import steps
-from minicontainer.engine import bundles, exec_process, monitor, probes, spawner
-from minicontainer.engine.engine import Engine
-from minicontainer.engine.execs import Execs
-from minicontainer.engine.networks import Networks
-from minicontainer.engine.supervisor import Supervisor
 from minicontainer.learn import words
-from minicontainer.runtime.child import init
-from minicontainer.runtime.container import execs, operations, updates
-from minicontainer.runtime.parent import lifecycle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    Step = Callable[..., object]
-
-_ENGINE: tuple[Step, ...] = (
-    Engine.resolve_image,
-    bundles.make_directory,
-    bundles.write_bundle,
-    Supervisor.fork_monitor,
-    Execs.fork_exec_parent,
-    spawner.fork_child,
-    monitor.become_monitor,
-    exec_process.become_exec_parent,
-    Networks.connect_container,
-    probes.look_for_leaks,
-    probes.take_mounts_back,
-    monitor.watch_memory,
-    operations.kill,
-    Networks.disconnect_container,
-    bundles.discard_directory,
-)
-_RECIPES: tuple[Step, ...] = (
-    *_ENGINE,
-    *lifecycle.STEPS,
-    *init.RECIPE,
-    execs.open_host_null,
-    execs.enter_namespaces,
-    *execs.RECIPE,
-    updates.change_limits,
-)
-_SECTION = re.compile(r"^(Args|Returns|Raises|Yields):")
 _CATALOGS = os.path.join(os.path.dirname(__file__), "languages")
-
-
-def all_steps() -> dict[str, Step]:
-    """Give every step that a story can have, by its name."""
-    return {steps.step_name(step): step for step in reversed(_RECIPES)}
-
-
-_STEPS = all_steps()
-
-
-def know(step: Step) -> None:
-    """Add a step of the command line, which this package may not import."""
-    _STEPS[steps.step_name(step)] = step
+_ENGLISH = os.path.join(_CATALOGS, "steps.pot")
 
 
 def known_steps() -> tuple[str, ...]:
-    """Name the steps: all_steps(), and those that were added."""
-    return tuple(_STEPS)
+    """Name the steps that a story can have, the client's included."""
+    return tuple(words.read(_ENGLISH))
 
 
 def languages() -> tuple[str, ...]:
@@ -96,12 +45,7 @@ def reason_of(name: str, lang: str = "en") -> list[str]:
     Args:
         lang: the language; English where its catalog lacks the step, or has an older text of it.
     """
-    step = _STEPS.get(name)
-    if step is None:
-        return []
-    lines = (inspect.getdoc(step) or "").splitlines()
-    end = next((i for i, line in enumerate(lines) if _SECTION.match(line)), len(lines))
-    text = "\n".join(lines[:end]).rstrip()
+    text, _ = words.read(_ENGLISH).get(name, ("", ""))
     return translated(name, text, lang).splitlines()
 
 

@@ -64,6 +64,7 @@ from minicontainer.steps import Event
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 
 class Go(Record):
@@ -82,6 +83,15 @@ class Happened(Record):
     """From init or the joiner: an event, for the parent's listener."""
 
     event: Event
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON holds it."""
+        return {"event": self.event.to_json()}
+
+    @classmethod
+    def from_json(cls, value: Any, path: str = "") -> Happened:
+        """Read it from what the other process, this program too, has written."""
+        return cls(event=Event.of(value["event"]))
 
 
 class Waiting(Record):
@@ -158,6 +168,13 @@ _TYPES: dict[str, type[Record]] = {
 }  # fmt: skip
 
 
+_MOST_UNSENT = 16_384  # bytes of events, so that a process that is killed takes few along
+
+
+def _line(message: Record) -> bytes:
+    return (jsontext.dump([type(message).__name__, message.to_json()]) + "\n").encode()
+
+
 class Channel:
     """One end of the conversation.
 
@@ -172,6 +189,9 @@ class Channel:
         self.writes = writes
         self.on_filtering: Callable[[Filtering, int], None] | None = None
         self._rest = b""
+        self._unsent = b""
+        # Whether events wait for the next message. Not once Leaving is sent: the end is execve(2).
+        self.gathers = False
 
     def send(self, message: Record) -> None:
         """Send a whole message.
@@ -179,10 +199,18 @@ class Channel:
         Raises:
             BrokenPipeError: the other side has closed.
         """
-        line = jsontext.dump([type(message).__name__, message.to_json()]) + "\n"
-        data = line.encode()
+        data, self._unsent = self._unsent + _line(message), b""
+        if isinstance(message, Leaving):
+            self.gathers = False
         while data:
             data = data[posix.write(self.writes, data) :]
+
+    def put(self, event: Happened) -> None:
+        """Send an event; if this end gathers, together with the next message."""
+        if not self.gathers or len(self._unsent) > _MOST_UNSENT:
+            self.send(event)
+        else:
+            self._unsent += _line(event)
 
     def has_message(self) -> bool:
         """Report whether `receive` would return at once, since it has read a message already."""
@@ -213,6 +241,7 @@ def pass_events_on(channel: Channel, actor: str) -> None:
     Likewise, if the parent holds its steps, each step of this process waits for the parent's Go.
     """
     if steps.listening():
+        channel.gathers = actor == "init"  # a write for each event would slow the start down
         steps.listen(lambda event: _tell(channel, Happened(event=event)), actor)
     if steps.held():
         steps.hold(lambda event: _wait_for_go(channel, event))
@@ -221,7 +250,10 @@ def pass_events_on(channel: Channel, actor: str) -> None:
 def _tell(channel: Channel, message: Record) -> None:
     """Send what a story tells; a start goes on without it where the filter forbids write(2)."""
     try:
-        channel.send(message)
+        if isinstance(message, Happened):
+            channel.put(message)
+        else:
+            channel.send(message)
     except BrokenPipeError:
         raise
     except OSError:

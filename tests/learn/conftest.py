@@ -39,15 +39,19 @@ class Engine:
         self.base.chmod(0o755)
         self.socket = self.base / "api.sock"
         inside = 'ip link set lo up; exec "$@"'
-        words = [
+        self._words = [
             "unshare", "--net", "sh", "-c", inside, "sh", *around,
             *(daemon or command("minicontainer")), "daemon",
             "--data-root", str(self.base / "data"), "--exec-root", str(self.base / "exec"),
             "--host", f"unix://{self.socket}", "--cgroup-parent", f"/{self.base.name}",
         ]  # fmt: skip
         self.log = self.base / "log"
+        self.start()
+
+    def start(self) -> None:
+        """Start it; again, if it has ended."""
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(words, stdout=log, stderr=log)
+            self.process = subprocess.Popen(self._words, stdout=log, stderr=log)
         wait_until(self._answers, "the engine to answer")
 
     @property

@@ -39,7 +39,6 @@ ENGINES_STEPS: tuple[Callable[..., object], ...] = (
     Networks.disconnect_container,
     bundles.discard_directory,
 )
-narration.know(send_request)
 ALL_STEPS = (*ENGINES_STEPS, *lifecycle.STEPS, *init.RECIPE)
 HEADING = re.compile(r"^(\d+)\. ([a-z-]+)   \[(\w+), (\w+\.py:\d+), at [\d.]+ ms\]$", re.M)
 

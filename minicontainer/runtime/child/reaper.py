@@ -53,9 +53,10 @@ def run(
         except BaseException as error:  # the process ends here, and its parent says why
             failed(error)
         os._exit(125)
+    if title:
+        process.set_name(os.path.basename(title[0]))  # while this can be told
     forked()
     if title:
-        process.set_name(os.path.basename(title[0]))
         process.set_command_line(title)
     process.close_all_but(())  # without an execve, close-on-exec descriptors stay open here
     while True:

@@ -1,0 +1,66 @@
+"""The functions whose docstrings are the narration: the steps of engine, monitor and init.
+
+Only scripts and tests import this module: it brings the whole engine with it. `narration` reads the
+copy that `scripts/narration.py` makes of the docstrings.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+from minicontainer import steps
+from minicontainer.engine import bundles, exec_process, monitor, probes, spawner
+from minicontainer.engine.engine import Engine
+from minicontainer.engine.execs import Execs
+from minicontainer.engine.networks import Networks
+from minicontainer.engine.supervisor import Supervisor
+from minicontainer.runtime.child import init
+from minicontainer.runtime.container import execs, operations, updates
+from minicontainer.runtime.parent import lifecycle
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Step = Callable[..., object]
+
+_ENGINE: tuple[Step, ...] = (
+    Engine.resolve_image,
+    bundles.make_directory,
+    bundles.write_bundle,
+    Supervisor.fork_monitor,
+    Execs.fork_exec_parent,
+    spawner.fork_child,
+    monitor.become_monitor,
+    exec_process.become_exec_parent,
+    Networks.connect_container,
+    probes.look_for_leaks,
+    probes.take_mounts_back,
+    monitor.watch_memory,
+    operations.kill,
+    Networks.disconnect_container,
+    bundles.discard_directory,
+)
+_RECIPES: tuple[Step, ...] = (
+    *_ENGINE,
+    *lifecycle.STEPS,
+    *init.RECIPE,
+    execs.open_host_null,
+    execs.enter_namespaces,
+    *execs.RECIPE,
+    updates.change_limits,
+)
+_SECTION = re.compile(r"^(Args|Returns|Raises|Yields):")
+
+
+def all_steps() -> dict[str, Step]:
+    """Give every step that a story can have, by its name; but for the client's."""
+    return {steps.step_name(step): step for step in reversed(_RECIPES)}
+
+
+def reason_in(step: Step) -> str:
+    """Give what a docstring says before its sections of arguments and errors."""
+    lines = (inspect.getdoc(step) or "").splitlines()
+    end = next((i for i, line in enumerate(lines) if _SECTION.match(line)), len(lines))
+    return "\n".join(lines[:end]).rstrip()

@@ -1,0 +1,140 @@
+"""Stories that go wrong in the middle: one clear line, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minicontainer.errors import InvalidArgument
+from minicontainer.learn import recording
+from tests.conftest import PATIENCE_S, wait_until
+from tests.learn.conftest import Engine
+from tests.learn.test_stories import select_lines
+
+ENDS_AT_INTERRUPT = "trap 'exit 3' INT; echo ready; while :; do sleep 0.1; done"
+
+
+def begin(engine: Engine, *words: str) -> subprocess.Popen[str]:
+    """Type a command, and go on when its container's program has printed a line."""
+    process = subprocess.Popen(
+        engine.words(*words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.fixture
+def own_engine() -> Iterator[Engine]:
+    """Give an engine that the test may kill."""
+    if os.geteuid() != 0:
+        pytest.skip("an engine needs root")
+    made = Engine()
+    try:
+        yield made
+    finally:
+        if made.process.poll() is not None:
+            made.start()
+        made.close()
+
+
+@pytest.mark.parametrize("option", ["--explain", "--record"])
+def test_the_engine_is_killed_in_mid_story(own_engine: Engine, tmp_path: Path, option: str) -> None:
+    """One line says so; the container runs on; what was recorded until then can be read."""
+    kept = tmp_path / "kept"
+    options = ("--explain=steps",) if option == "--explain" else ("--record", str(kept))
+    words = ("run", "--net", "none", "--name", "cut", *options, "busybox", "sh", "-c")
+    process = begin(own_engine, *words, ENDS_AT_INTERRUPT)
+    pid = own_engine("inspect", "-f", "{{.State.Pid}}", "cut").output.strip()
+    monitor = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(own_engine.pid, signal.SIGKILL)
+    own_engine.process.wait(PATIENCE_S)
+    # Its output is the monitor's: only what the client asks the engine next finds it gone.
+    os.kill(monitor, signal.SIGKILL)
+    _, errors = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 125
+    complaints = [line for line in errors.splitlines() if line.startswith("minicontainer: ")]
+    assert len(complaints) == 1, errors
+    assert "Traceback" not in errors
+    if option == "--record":
+        assert any(e.event.step == "run-program" for e in recording.read(str(kept)).entries)
+    own_engine.start()
+    own_engine("rm", "-f", "cut")
+
+
+def test_an_interrupt_in_mid_story(engine: Engine, tmp_path: Path) -> None:
+    """It is the program's; the recording is whole, and the container is removed."""
+    kept = tmp_path / "kept"
+    words = ("run", "--rm", "--net", "none", "--record", str(kept), "busybox", "sh", "-c")
+    process = begin(engine, *words, ENDS_AT_INTERRUPT)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, errors) == (3, "")
+    steps = [entry.event.step for entry in recording.read(str(kept)).entries]
+    assert "remove-cgroup" in steps
+    assert engine("ps", "-aq").output == ""
+
+
+def test_an_interrupt_of_a_reader(engine: Engine) -> None:
+    """`events --kernel` ends without a word."""
+    process = subprocess.Popen(
+        engine.words("events", "--kernel", "--format", "json"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    made = engine("create", "--net", "none", "busybox", "true").output.strip()
+
+    heard: list[dict[str, Any]] = []
+
+    def is_heard() -> bool:
+        engine("start", "-a", made)
+        return bool(select_lines(process, heard))
+
+    wait_until(is_heard, "an event")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, errors) == (-signal.SIGINT, "")  # a shell shows 130
+    engine("rm", made)
+
+
+def test_a_recording_that_is_cut_in_half(engine: Engine, tmp_path: Path) -> None:
+    """In whichever place: one line, by `replay` and by `replay --html`; no page is made."""
+    kept = tmp_path / "kept"
+    engine("run", "--rm", "--net", "none", "--record", str(kept), "busybox", "true")
+    whole = kept.read_text()
+    for part in (2, 3, 10):
+        kept.write_text(whole[: len(whole) // part])
+        for words in ((), ("--html", str(tmp_path / "page.html"))):
+            errors = engine("replay", "--lang", "en", *words, str(kept), status=125).errors
+            assert errors.count("\n") == 1
+            assert "cut off" in errors
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_recording_of_another_version(engine: Engine, tmp_path: Path) -> None:
+    """The line names both versions, and what to do."""
+    kept = tmp_path / "kept"
+    kept.write_text('{"recording": 7}\n{"end": true, "events": 0, "steps": {}}\n')
+    errors = engine("replay", "--lang", "en", str(kept), status=125).errors
+    assert errors == (
+        f"minicontainer: {kept} is a recording of version 7, and this program reads version 1: "
+        "record it again\n"
+    )
+    with pytest.raises(InvalidArgument, match="version 7"):
+        recording.read(str(kept))
+
+
+def test_a_place_where_nothing_can_be_recorded(engine: Engine) -> None:
+    """Before anything is made."""
+    words = ("run", "--rm", "--net", "none", "--record", "/no/where/kept", "busybox", "true")
+    errors = engine(*words, status=125).errors
+    assert errors == "minicontainer: --record /no/where/kept: No such file or directory\n"
+    assert engine("ps", "-aq").output == ""

@@ -1,0 +1,139 @@
+"""The page of a recording, in a browser: keys, clicks, both languages, two sizes.
+
+The page is driven as a reader drives it, by key events and mouse events of the browser itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.learn import browser
+from tests.learn.browser import Browser
+
+if TYPE_CHECKING:
+    from tests.learn.conftest import Engine
+
+SIZES = {"projector": (1280, 800), "phone": (390, 844)}
+
+
+@pytest.fixture(scope="module")
+def kept(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a page, made of a start by the command."""
+    directory = tmp_path_factory.mktemp("page")
+    record, made = directory / "start.rec", directory / "start.html"
+    engine("run", "--rm", "--net", "none", "--record", str(record), "busybox", "true")
+    engine("replay", "--html", str(made), "--lang", "en", str(record))
+    return made
+
+
+@pytest.fixture(params=SIZES, scope="module")
+def shown(kept: Path, request: pytest.FixtureRequest) -> Iterator[Browser]:
+    """Give the page in a browser, of each size."""
+    program = browser.find()
+    if program is None:
+        pytest.skip("needs chromium")
+    made = Browser(program, kept, SIZES[request.param])
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def step(shown: Browser) -> str:
+    """Read which step the page is at."""
+    return str(shown.value("document.querySelector('#step').textContent"))
+
+
+def place(shown: Browser) -> tuple[int, int]:
+    """Read the step's number, and how many there are."""
+    now, total = str(shown.value("document.querySelector('#place').textContent")).split(" / ")
+    return int(now), int(total)
+
+
+def test_keys_go_forwards_and_backwards(shown: Browser) -> None:
+    """Arrows and space, to the ends and not beyond."""
+    shown.press("Home")
+    assert (step(shown), place(shown)[0]) == ("send-request", 1)
+    shown.press("ArrowLeft")
+    assert place(shown)[0] == 1
+    shown.press("ArrowRight")
+    shown.press(" ")
+    assert place(shown)[0] == 3
+    shown.press("ArrowLeft")
+    assert place(shown)[0] == 2
+    shown.press("End")
+    assert place(shown)[0] == place(shown)[1]
+    assert step(shown) == "discard-directory"
+
+
+def test_a_click_opens_a_step_and_its_reason(shown: Browser) -> None:
+    """A block in a lane leads to the step; a call opens to what it changed and why."""
+    index = shown.value(
+        "[...document.querySelectorAll('.block')].find((b) => b.title.endsWith('. set-hostname'))"
+        ".dataset.index"
+    )
+    shown.click(f".block[data-index='{index}']")
+    assert step(shown) == "set-hostname"
+    assert "host name" in shown.value("document.querySelector('#why').textContent")
+    shown.click("#calls summary")
+    assert shown.value("document.querySelector('#calls details').open") is True
+    opened = shown.value("document.querySelector('#calls pre').innerText")
+    assert "$ hostname " in opened
+    assert "init (pid " in opened
+
+
+def test_the_language_changes(shown: Browser) -> None:
+    """By key and by button, back and forth; the step stays."""
+    shown.press("Home")
+    shown.press("ArrowRight")
+    before = step(shown)
+    shown.press("l")
+    assert shown.value("document.documentElement.lang") == "ru"
+    assert "Клавиши" in shown.value("document.body.innerText")
+    assert step(shown) == before
+    assert (
+        shown.value("/[\\u0430-\\u044f]{4}/.test(document.querySelector('#why').textContent)")
+        is True
+    )
+    shown.click("#language")
+    assert shown.value("document.documentElement.lang") == "en"
+
+
+def test_objects_appear_and_go(shown: Browser) -> None:
+    """Namespaces are there once init is forked; a cgroup goes when it is removed."""
+    shown.press("Home")
+    assert "net" not in shown.value("document.querySelector('#objects').innerText")
+    shown.press("End")
+    told = shown.value("document.querySelector('#objects').innerText")
+    assert "Namespaces" in told
+    assert "Mounts" in told
+
+
+def test_nothing_is_wider_than_the_window(shown: Browser) -> None:
+    """At every step, in both languages: only the lanes scroll sideways, in their own box."""
+    for _ in range(2):
+        shown.press("Home")
+        for _ in range(place(shown)[1]):
+            wide = shown.value(
+                "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            )
+            assert wide <= 0, step(shown)
+            shown.press("ArrowRight")
+        shown.press("l")
+
+
+def test_the_page_asks_for_nothing_else(kept: Path) -> None:
+    """No address of a network stands in it: it works where there is none."""
+    text = kept.read_text()
+    assert "http://" not in text
+    assert "https://" not in text
+
+
+def test_screenshots_are_pictures(shown: Browser, tmp_path: Path) -> None:
+    """What the documentation shows is made like this."""
+    shown.screenshot(tmp_path / "start.png")
+    assert (tmp_path / "start.png").read_bytes().startswith(b"\x89PNG")
