@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PATIENCE_S, command
+from tests.conftest import PATIENCE_S, Engine, command
 
 FULL_OR_CLOSED = ["2>/dev/full", "2>&-", ">/dev/full 2>/dev/full", ">&- 2>&-"]
 
@@ -41,11 +41,10 @@ def test_a_runtimes_failure_is_one(streams: str, tmp_path: Path) -> None:
     ],
 )
 def test_runs_statuses_are_the_documented_ones(
-    streams: str, words: tuple[str, ...], expected: int, busybox: Path, tmp_path: Path
+    streams: str, words: tuple[str, ...], expected: int, busybox: Path, shared_engine: Engine
 ) -> None:
     """Of `minicontainer run`."""
-    roots = ("--data-root", str(tmp_path / "d"), "--exec-root", str(tmp_path / "e"))
-    run = [*command("minicontainer"), "run", "--rootfs", str(busybox), "--net", "none", *roots]
+    run = shared_engine.command("run", "--rm", "--rootfs", busybox, "--net", "none")
     assert status([*run, *words], streams) == expected
 
 
