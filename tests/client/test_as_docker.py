@@ -28,6 +28,7 @@ MASKS = (
     (r"runc create failed: ", ""),
     (r"\b172\.\d+\.0\.", "<network>."),
     (r"\b[\d.]+([kMG]i?)?B\b", "<size>"),
+    (r" {2,}", "  "),  # columns are as wide as what is masked in them
 )  # fmt: skip
 
 SCRIPTS = (Path(__file__).parent / "as_docker.txt").read_text().splitlines()
