@@ -30,7 +30,7 @@ from minicontainer.faults import VARIABLE
 from tests.conftest import PATIENCE_S, NetworkNamespace, wait_until
 
 PROGRAM = Path(sys.executable).parent / "minicontainer"
-WAITS = ("sh", "-c", "rm -f /go; while [ ! -e /go ]; do sleep 0.01; done; exit 7")
+WAITS = ("sh", "-c", "rm -f /go; touch /ready; while [ ! -e /go ]; do sleep 0.01; done; exit 7")
 PORT = 8080
 
 Json = Any

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.conftest import wait_until
 from tests.engine.faults import Machine
 
 Json = Any
@@ -75,7 +76,9 @@ def _delete(path: str) -> Callable[[Machine, str], object]:
 
 def _end(machine: Machine, made: str) -> None:
     pid = machine.did("GET", f"/containers/{made}/json")["State"]["Pid"]
-    Path(f"/proc/{pid}/root/go").touch()
+    root = Path(f"/proc/{pid}/root")
+    wait_until((root / "ready").exists, "the program, which removes an older /go")
+    (root / "go").touch()
     machine.did("POST", f"/containers/{made}/wait")
 
 
