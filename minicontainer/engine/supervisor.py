@@ -172,7 +172,7 @@ class Supervisor:
         """Undo a start that failed; what a living monitor has made, it takes back itself."""
         monitor.end()
         self.clear_away(container)
-        self._engine.networks.disconnect_container(container)
+        steps.take_back(self._engine.networks.disconnect_container, container)
         if "isolate-mounts" in container.config.host_config.without:
             steps.take_back(probes.take_mounts_back, container.directory)
 
