@@ -219,7 +219,14 @@ class Engine:
         """
         if not text:
             raise InvalidArgument("no image specified: name one, or a root file system (Rootfs)")
-        return self.images.resolve(text, platform)
+        look, what = f"look for {text}", f"image:{text}"
+        try:
+            image = self.images.resolve(text, platform)
+        except NotFound:  # the client asks for a pull then, which is a request of its own
+            steps.note(look, (), None, object=what, after="not here: a registry must be asked")
+            raise
+        steps.note(look, (), None, object=what, after=f"here: {image.id}")
+        return image
 
     def lowers_of(self, container: Container) -> tuple[str, ...]:
         """Give the directories below a container's writable layer, uppermost first."""

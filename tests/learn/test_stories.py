@@ -49,6 +49,22 @@ def test_a_run_is_one_story_from_the_client_to_init(engine: Engine) -> None:
     assert requests[-1].endswith("/start")
 
 
+def test_the_decision_about_the_image_is_told(engine: Engine) -> None:
+    """It is here, or a registry must be asked: then the client sends a request for that."""
+    here = events_of(engine(*RUN, "--json", "busybox", "true").errors)
+    found = {
+        e["object"]: e["after"] for e in here if e["step"] == "resolve-image" and e.get("call")
+    }
+    image_id = engine("image", "inspect", "--format", "{{.Id}}", "busybox").output.strip()
+    assert found == {"image:busybox": f"here: {image_id}"}
+    there = engine(*RUN, "--json", "127.0.0.1:1/nosuch", "true", status=125).errors
+    told = events_of("".join(line for line in there.splitlines(True) if line.startswith("{")))
+    (looked,) = (e for e in told if e["step"] == "resolve-image" and e.get("call"))
+    assert looked["after"] == "not here: a registry must be asked"
+    asked = [e["call"] for e in told if e["actor"] == "client" and e.get("call")]
+    assert asked[-1].startswith("POST /images/create")
+
+
 def test_every_event_is_delivered_once_and_each_process_in_its_order(engine: Engine) -> None:
     """Monitor and init together number what they send; their clocks do not run backwards."""
     told = events_of(engine(*RUN, "--json", "busybox", "true").errors)

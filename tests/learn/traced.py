@@ -153,7 +153,8 @@ class Operation:
     def told(self) -> dict[int, list[Call]]:
         """Give what the events tell, by process."""
         found: dict[int, list[Call]] = {}
-        calls = [event for event in self.events if event.call]
+        # what the engine decided about an image is no system call
+        calls = [e for e in self.events if e.call and not (e.object or "").startswith("image:")]
         for event, later in zip(calls, [*calls[1:], None], strict=False):
             again = later is not None and (later.call, later.pid) == (event.call, event.pid)
             if event.result is None and again:
