@@ -119,19 +119,19 @@ PROBES = (
         part="memory",
         what="limit",
         look=measures.limit_of("memory.max", "memory.limit_in_bytes", host=measures.memory_of_host),
-        command="cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes",
+        command="cd /sys/fs/cgroup; cat memory.max memory/memory.limit_in_bytes 2>/dev/null",
     ),
     Probe(
         part="cpus",
         what="limit",
         look=measures.limit_of("cpu.max", "cpu.cfs_quota_us", host=measures.processors_of_host),
-        command="cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/cpu/cpu.cfs_quota_us",
+        command="cd /sys/fs/cgroup; cat cpu.max cpu/cpu.cfs_quota_us 2>/dev/null",
     ),
     Probe(
         part="pids-limit",
         what="limit",
         look=measures.limit_of("pids.max", host=measures.processes_of_host),
-        command="cat /sys/fs/cgroup/pids.max /sys/fs/cgroup/pids/pids.max",
+        command="cd /sys/fs/cgroup; cat pids.max pids/pids.max 2>/dev/null",
     ),
     Probe(
         part="capabilities",
