@@ -292,6 +292,14 @@ def tell_places_to(reached: Callable[[str], None]) -> None:
     _faults.reached = reached
 
 
+def leave_steps() -> None:
+    """Be in no step: a new story begins in this thread.
+
+    A step that failed stays the current one, so that a report can name it; see `take`.
+    """
+    _trace.step = None
+
+
 def current_step() -> str:
     """Return the name of the step that this process is in, or ""."""
     return step_name(_trace.step) if _trace.step else ""

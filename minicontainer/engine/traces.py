@@ -169,6 +169,7 @@ class Traces:
             yield
             return
         self._here.name = name
+        steps.leave_steps()
         steps.listen(lambda event: self.tell(name, event), "engine", begun)
         if hold := self._holds.get(name):
             steps.hold(hold.wait)

@@ -57,9 +57,10 @@ def _dockers() -> list[dict[str, Any]]:
     from minicontainer.runtime.config.seccomp_profile import default_profile
 
     rules: list[dict[str, Any]] = default_profile(()).to_json()["syscalls"]
-    for rule in rules:
-        rule["names"] = [name for name in rule["names"] if name not in ("mkdir", "mkdirat")]
-    return rules
+    return [
+        {**rule, "names": [name for name in rule["names"] if name not in ("mkdir", "mkdirat")]}
+        for rule in rules  # which are shared with the profile, so they must stay as they are
+    ]
 
 
 KILL = "sleep 600 & kill -USR1 $! 2>&1; kill -USR2 $!; wait $!; echo ended with $?"

@@ -186,10 +186,12 @@ def test_a_race_from_another_container_wins_nothing(
     other.mkdir()
     assert run("true").status == 0  # now the interpreter has its mount
     mounts = mounts_of("self")
-    run.start(shlex.join(python(_SWAP)), *HOST_PYTHON, "-v", f"{volume}:/vol")
+    swapping = run.start(shlex.join(python(_SWAP)), *HOST_PYTHON, "-v", f"{volume}:/vol")
     options = ("-v", f"{volume}:/vol", "-v", f"{other}:/vol/place/deep", "-v",
                f"{other}:/vol/place/new")  # fmt: skip
     race(lambda: run("true", *options), 0)
+    run.background.remove(swapping)
+    swapping.stop()  # it would swap while its files are removed
     assert mounts_of("self") == mounts
     assert list(other.iterdir()) == []
 

@@ -78,7 +78,8 @@ class Cgroup:
         return None
 
 class Child:
-    pass
+    class options:
+        for_parent = False
 
 child = Child()
 child.spec = spec
