@@ -4,7 +4,7 @@
     sudo .venv/bin/python tests/bench/bench_start.py --beside OTHER-CHECKOUT
 
 Whole commands, of busybox's /bin/true, interleaved so that all runtimes meet the same machine.
-Medians of 30 after 3 for warmth:
+Medians of 60 after 3 for warmth:
 
 - `run` with six namespaces and a cgroup; with a user namespace; with the default seccomp profile;
 - `create`, `start` and `delete`, one after the other: of a container that runs until it is deleted
@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import shutil
 import statistics
 import subprocess
@@ -40,7 +41,7 @@ from minicontainer.runtime.config.spec import Spec
 from minicontainer.runtime.config.spec_linux import NamespaceSpec
 from tests.conftest import CHECKOUT, command
 
-RUNS, WARM_UP = 30, 3
+RUNS, WARM_UP = 60, 3
 ID = f"bench-{os.getpid()}"
 UNIFIED_CONTROLLERS = "/sys/fs/cgroup/unified/cgroup.controllers"
 
@@ -118,8 +119,9 @@ def compare(title: str, measures: dict[str, Callable[[], float]]) -> None:
     """
     times: dict[str, list[float]] = {name: [] for name in measures}
     for turn in range(WARM_UP + RUNS):
-        for name, measure in measures.items():
-            elapsed = measure()
+        # in another order each turn: who comes after whom makes some percent
+        for name in random.sample(sorted(measures), len(measures)):
+            elapsed = measures[name]()
             if turn >= WARM_UP:
                 times[name].append(elapsed)
     print(f"\n{title}")
