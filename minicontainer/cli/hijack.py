@@ -59,9 +59,21 @@ class Frames:
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write everything."""
-    while data:
-        data = data[os.write(fd, data) :]
+    """Write everything to standard output (1) or standard error (2).
+
+    Raises:
+        BrokenPipeError: who read it has gone.
+        Exit: it can't be written, with the words and the status of Docker's client.
+    """
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        stream = "stdout" if fd == 1 else "stderr"
+        told = f"write /dev/{stream}: {(error.strerror or '').lower()}"
+        raise Exit(told, EXIT_FAILED) from None
 
 
 def show(block: bytes, frames: Frames | None) -> None:

@@ -48,6 +48,20 @@ def test_runs_statuses_are_the_documented_ones(
     assert status([*run, *words], streams) == expected
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="containers need root")
+def test_a_programs_output_that_cannot_be_written_is_a_failure(
+    busybox: Path, shared_engine: Engine
+) -> None:
+    """Of `minicontainer run`, as of Docker's client: 1, and a line that names the stream."""
+    run = shared_engine.command("run", "--rm", "--rootfs", busybox, "--net", "none")
+    assert status([*run, "sh", "-c", "echo x >&2; exit 3"], "2>/dev/full") == 1
+    done = subprocess.run(
+        ["sh", "-c", '"$@" >/dev/full', "sh", *run, "sh", "-c", "echo x; exit 3"],
+        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "write /dev/stdout: no space left on device\n")
+
+
 def test_an_output_that_cannot_be_written_is_a_failure(tmp_path: Path) -> None:
     """The control: what was asked for did not arrive."""
     assert status([*command("minicontainer-oci"), "--version"], ">/dev/full") == 1
