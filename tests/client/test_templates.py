@@ -22,11 +22,12 @@ from tests.conftest import PATIENCE_S
 
 from .recorder import Recorder, serving
 
-# What Docker's client reads as a plain map: no field of it has a type of its own.
+# What Docker's client reads as a plain map: no field of it has a type of its own. The fields come
+# in the order in which engines send them: Docker's client prints that one, whatever it gets.
 DATA: dict[str, Any] = {
-    "Name": "kept", "Driver": "local", "Mountpoint": "/a b", "Scope": "local",
-    "CreatedAt": "2026-01-02T03:04:05Z", "Labels": {"a": "b", "c": "<d>&", "z": ""},
-    "Options": None,
+    "CreatedAt": "2026-01-02T03:04:05Z", "Driver": "local",
+    "Labels": {"a": "b", "c": "<d>&", "z": ""}, "Mountpoint": "/a b", "Name": "kept",
+    "Options": None, "Scope": "local",
 }  # fmt: skip
 
 
