@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 
 from minicontainer import jsontext
 from minicontainer.cgroups.cgroup import open_cgroup
@@ -23,7 +22,7 @@ from minicontainer.contexts import ExitStack, contextmanager, suppress
 from minicontainer.engine.errors_of_starts import CREATING, OTHER_RUNTIME
 from minicontainer.errors import Error, InitError
 from minicontainer.kernel import files, mounts, namespaces, overlay, pidfds, terminal
-from minicontainer.runtime.container.state import State
+from minicontainer.runtime.parent import lifecycle
 from minicontainer.runtime.parent.foreground import Running
 
 TYPE_CHECKING = False
@@ -115,11 +114,9 @@ def create(asked: StartContainer, bundle: Bundle, store: Store, stdio: Stdio) ->
     """
     with ExitStack() as undo:
         name = asked.id
-        claim = store.reserve(name)
-        undo.callback(os.close, claim)
-        undo.callback(store.forget, name)
+        claim = lifecycle.reserve_name(name, store, undo)
         cgroup = open_cgroup(bundle.spec.linux.cgroups_path or "", "cgroupfs")
-        state = store.save(_state(bundle, name, cgroup))
+        state = store.save(lifecycle.creating(name, bundle, cgroup))
         store.write(name, "config.json", bundle.text)
         own = f"{store.directory(name)}/runtime"
         os.mkdir(own, 0o700)
@@ -135,23 +132,9 @@ def create(asked: StartContainer, bundle: Bundle, store: Store, stdio: Stdio) ->
             pid = int(file.read())
         pidfd = pidfds.pidfd_open(pid)
         undo.callback(os.close, pidfd)
-        store.save(state.replace(
-            pid=pid, pid_started=pidfds.start_time(pid) or 0,
-            tasks=cgroup.tasks_paths(), unified=cgroup.unified_path(),
-        ))  # fmt: skip
+        store.save(lifecycle.forked(state, pid, cgroup))
         store.settle(claim)
         return OtherContainer(command, pid, pidfd, cgroup, undo.pop_all())
-
-
-def _state(bundle: Bundle, name: str, cgroup: Cgroup) -> State:
-    return State(
-        id=name,
-        bundle=bundle.path,
-        rootfs=bundle.rootfs,
-        cgroup=cgroup.path,
-        freezer=cgroup.freezer(),
-        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    )
 
 
 def _delete(command: _Command) -> None:

@@ -141,7 +141,7 @@ def create_container(
         path = spec.linux.cgroups_path or default_cgroup(name, manager)
         scope = open_scope(path) if manager == "systemd" else None
         cgroup = scope or open_cgroup(path, manager)
-        state = store.save(_creating(name, bundle, cgroup, manager))
+        state = store.save(creating(name, bundle, cgroup, options))
         # not later: a fault in the profile is found while nothing needs an undo
         profile = spec.linux.seccomp
         seccomp_filter = steps.take(compile_filter, profile, store) if profile else b""
@@ -164,7 +164,7 @@ def create_container(
         if scope is not None:
             # systemd makes the cgroup only now: until then, `delete` needs the number to kill the
             # process
-            state = store.save(_forked(state, pid, child, cgroup))
+            state = store.save(forked(state, pid, cgroup))
             steps.take(adopt_init, pid, scope, spec)
         _set_up_from_outside(pid, cgroup, spec, undo)
         go(ours)
@@ -172,7 +172,7 @@ def create_container(
             # Init works meanwhile. If this process is killed before the state is saved, init ends
             # when it finds the channel closed; or it waits at the gate, if it had reported, and is
             # in the cgroup then, which `delete --force` empties.
-            state = store.save(_forked(state, pid, child, cgroup))
+            state = store.save(forked(state, pid, cgroup))
         _let_set_up(ours, state, spec)
         return Container(
             state, pidfd, ours, cgroup, undo.pop_all(), spec.hooks, claim, store.settle
@@ -206,7 +206,10 @@ def _let_set_up(channel: Channel, state: State, spec: Spec) -> None:
         steps.take(find_agent, profile)
 
 
-def _creating(name: str, bundle: Bundle, cgroup: Cgroup, manager: str) -> State:
+def creating(
+    name: str, bundle: Bundle, cgroup: Cgroup, options: Options = inputs.DEFAULTS
+) -> State:
+    """Give the first state of a container, which has no process yet."""
     now = time.time_ns()
     seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9))
     return State(
@@ -214,11 +217,12 @@ def _creating(name: str, bundle: Bundle, cgroup: Cgroup, manager: str) -> State:
         bundle=bundle.path,
         rootfs=bundle.rootfs,
         cgroup=cgroup.path,
-        cgroup_manager=manager,
+        cgroup_manager=options.cgroup_manager,
         freezer=cgroup.freezer(),
         created=f"{seconds}.{now % 10**9:09}Z",
         annotations=bundle.spec.annotations,
         has_hooks=bundle.spec.hooks != Hooks(),
+        new_keyring=options.new_keyring,
     )
 
 
@@ -260,13 +264,13 @@ def make_device_nodes(spec: Spec, directory: str, undo: ExitStack) -> dict[str, 
     return devices.make_for_user_namespace(spec, directory, undo)
 
 
-def _forked(state: State, pid: int, child: inputs.Init, cgroup: Cgroup) -> State:
+def forked(state: State, pid: int, cgroup: Cgroup) -> State:
+    """Add the first process to a container's state."""
     return state.replace(
         pid=pid,
         pid_started=pidfds.start_time(pid) or 0,
         tasks=cgroup.tasks_paths(),
         unified=cgroup.unified_path(),
-        new_keyring=child.options.new_keyring,
     )
 
 
