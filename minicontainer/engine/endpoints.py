@@ -10,6 +10,7 @@ import os
 import re
 
 from minicontainer.errors import Forbidden, InvalidArgument, NotFound, Unsupported
+from minicontainer.network.networks import Place
 from minicontainer.network.ports import EVERY_ADDRESS, PROTOCOLS, PortRequest
 
 TYPE_CHECKING = False
@@ -68,6 +69,25 @@ def connected(chosen: Json, network_id: str, endpoint: Endpoint, names: list[str
 def chosen_address(settings: Json | None) -> str:
     """Give the IPv4 address that the user chose; "" for none."""
     return str(((settings or {}).get("IPAMConfig") or {}).get("IPv4Address") or "")
+
+
+def place_of(
+    config: ContainerConfig, settings: Json, interface: str, default_route: bool,
+    ports: tuple[PortRequest, ...],
+) -> Place:  # fmt: skip
+    """Say what a container gets in one network, as `networks.connect` takes it.
+
+    Args:
+        settings: its EndpointSettings there.
+        interface, default_route, ports: as of `Place`.
+    """
+    return Place(
+        interface=interface,
+        address=chosen_address(settings),
+        mac=settings.get("MacAddress") or config.mac_address,
+        default_route=default_route,
+        ports=ports,
+    )
 
 
 def requested_networks(config: ContainerConfig) -> dict[str, Json]:

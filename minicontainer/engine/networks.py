@@ -18,6 +18,7 @@ from minicontainer.engine import endpoints, network_plans
 from minicontainer.engine.filters import check_known
 from minicontainer.errors import Conflict, Error, Forbidden, InvalidArgument, KernelError, NotFound
 from minicontainer.kernel import namespaces
+from minicontainer.network import networks, ports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from minicontainer.engine.config import ContainerConfig
     from minicontainer.network.networks import Endpoint, Place
+    from minicontainer.network.ports import PortRequest
 
     Json = dict[str, Any]
     Filters = dict[str, list[str]]
@@ -79,7 +81,7 @@ class Networks:
         find: Callable[[str], Member] | None = None,
         save: Callable[[Any], None] = lambda _: None,
     ) -> None:
-        self._state_dir = state_dir
+        self.state_dir = state_dir
         self._table = table
         self._publish = publish
         self._members = members
@@ -135,7 +137,7 @@ class Networks:
         Raises:
             Error: in Docker's words; nothing stays connected.
         """
-        wanted = self._networks_of(container)
+        wanted = self.networks_of(container)
         requests = endpoints.port_requests(container.config)
         with contextlib.ExitStack() as undo:
             undo.callback(self.disconnect_container, container)
@@ -170,15 +172,13 @@ class Networks:
 
     def adopt(self, container: Member) -> None:
         """Keep and show the ports of a container that runs already, when the engine starts."""
-        from minicontainer.network import ports
-
         with self._lock:
             for name in container.endpoints:
                 body = self.find(name)
                 if body["Driver"] != "bridge":
                     continue
                 bridge = network_plans.network_of(body).bridge
-                mine = ports.Ports(self._state_dir, bridge).of(container.id)
+                mine = ports.Ports(self.state_dir, bridge).of(container.id)
                 self._held.setdefault((container.id, body["Id"]), []).extend(ports.hold(mine))
                 requests = endpoints.port_requests(container.config)
                 container.published |= endpoints.published_map(mine, requests)
@@ -187,23 +187,17 @@ class Networks:
         """Remove what containers left that ended, or were being connected, with the last engine."""
         for body in self._bodies.values():
             here = {one.id for one in self._members() if body["Name"] in one.endpoints}
-            network_plans.sweep(body, here & running, self._state_dir)
+            network_plans.sweep(body, here & running, self.state_dir)
 
     def _join(
-        self, container: Member, body: Json, settings: Json, pid: int, requests: Any, route: bool
-    ) -> None:
-        from minicontainer.network import networks, ports  # pyroute2: 100 ms, for the first one
-
+        self, container: Member, body: Json, settings: Json, pid: int,
+        requests: tuple[PortRequest, ...], route: bool,
+    ) -> None:  # fmt: skip
         fd = namespaces.open_namespace(f"/proc/{pid}/ns/net", namespaces.BY_TYPE["network"])
         try:
             with self._lock:
-                place = networks.Place(
-                    interface=endpoints.free_interface(pid),
-                    address=endpoints.chosen_address(settings),
-                    mac=settings.get("MacAddress") or container.config.mac_address,
-                    default_route=route,
-                    ports=tuple(requests),
-                )
+                interface = endpoints.free_interface(pid)
+                place = endpoints.place_of(container.config, settings, interface, route, requests)
                 network = network_plans.network_of(body)
                 endpoint = self._connected(network, container, fd, place)
                 held = self._held.setdefault((container.id, body["Id"]), [])
@@ -222,10 +216,8 @@ class Networks:
         self._tell("connect", body, container=container.id)
 
     def _connected(self, network: Any, container: Member, fd: int, place: Place) -> Endpoint:
-        from minicontainer.network import networks
-
         try:
-            return networks.connect(network, container.id, fd, self._state_dir, place)
+            return networks.connect(network, container.id, fd, self.state_dir, place)
         except (Conflict, KernelError) as error:
             text = str(error)
             if place.ports and ("Bind for" in text or "host port" in text):
@@ -236,18 +228,17 @@ class Networks:
             raise Error(f"failed to set up container networking: {text}") from None
 
     def _leave(self, container: Member, body: Json, settings: Json) -> None:
-        from minicontainer.network import networks
-
         if body["Driver"] != "bridge":
             return
         with self._lock:
-            networks.disconnect(network_plans.network_of(body), container.id, self._state_dir)
+            networks.disconnect(network_plans.network_of(body), container.id, self.state_dir)
             for held in self._held.pop((container.id, body["Id"]), ()):
                 held.close()
         if settings.get("EndpointID"):
             self._tell("disconnect", body, container=container.id)
 
-    def _networks_of(self, container: Member) -> Json:
+    def networks_of(self, container: Member) -> Json:
+        """Give a container's endpoints, or those of its first start, by the network's name."""
         return dict(container.endpoints) or self.requested(container.config)
 
     def default_route(self, wanted: Json, bodies: dict[str, Json]) -> str:
@@ -301,8 +292,6 @@ class Networks:
         Raises:
             Conflict, Forbidden, InvalidArgument, NotFound, Unsupported: in Docker's words.
         """
-        from minicontainer.network import networks
-
         name = body.get("Name")
         identifier = os.urandom(32).hex()
         with self._lock:
@@ -353,7 +342,7 @@ class Networks:
         settings = endpoints.disconnected(body.get("EndpointConfig")) | {
             "MacAddress": (body.get("EndpointConfig") or {}).get("MacAddress") or ""
         }
-        known = self._networks_of(container)
+        known = self.networks_of(container)
         endpoints.check_connectable(container.name, container.config, network, known)
         network_plans.check_address(endpoints.chosen_address(settings), network)
         known.pop("none", None)
@@ -374,7 +363,7 @@ class Networks:
             Forbidden: it is not connected, or has the host's network.
         """
         network, container = self.find(ref), self._container(body.get("Container"))
-        known = self._networks_of(container)
+        known = self.networks_of(container)
         if network["Driver"] == "host":
             raise Forbidden(endpoints.HOSTS)
         if network["Name"] not in known:
@@ -418,8 +407,6 @@ class Networks:
         return shown
 
     def _default_subnet(self) -> Objects:
-        from minicontainer.network import networks
-
         others = [
             IPv4Network(config["Subnet"])
             for one in self._bodies.values()

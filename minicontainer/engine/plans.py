@@ -6,9 +6,9 @@ and the container's places in networks. `minicontainer explain --script` is writ
 
 from __future__ import annotations
 
-import os
-
 from minicontainer.engine import bundles, endpoints, network_plans, parts
+from minicontainer.network import networks
+from minicontainer.network.networks import Endpoint
 from minicontainer.record import Record
 
 TYPE_CHECKING = False
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from minicontainer.engine.container import Container
     from minicontainer.engine.engine import Engine
-    from minicontainer.network.networks import Endpoint
 
     Json = dict[str, Any]
 
@@ -69,10 +68,8 @@ def plan_of(engine: Engine, container: Container) -> Json:
 
 
 def _networks(engine: Engine, container: Container) -> list[NetworkPlan]:
-    from minicontainer.network import networks  # pyroute2: 100 ms
-
     known = engine.networks
-    wanted = dict(container.endpoints) or known.requested(container.config)
+    wanted = known.networks_of(container)
     bodies = {name: known.find(name) for name in wanted}
     route = known.default_route(wanted, bodies)
     requests = endpoints.port_requests(container.config)
@@ -81,14 +78,11 @@ def _networks(engine: Engine, container: Container) -> list[NetworkPlan]:
         if bodies[name]["Driver"] != "bridge":
             continue
         network = network_plans.network_of(bodies[name])
-        place = networks.Place(
-            interface=f"eth{len(found)}",
-            address=endpoints.chosen_address(settings),
-            mac=settings.get("MacAddress") or container.config.mac_address,
-            ports=requests if name == route else (),
-        )
-        state_dir = os.path.join(engine.exec_root, "network")
-        endpoint, gateway = networks.planned(network, container.id, state_dir, place)
+        place = endpoints.place_of(
+            container.config, settings, f"eth{len(found)}", name == route,
+            requests if name == route else (),
+        )  # fmt: skip
+        endpoint, gateway = networks.planned(network, container.id, known.state_dir, place)
         found.append(
             NetworkPlan(
                 network=name,
@@ -97,7 +91,7 @@ def _networks(engine: Engine, container: Container) -> list[NetworkPlan]:
                 gateway=str(gateway),
                 internal=network.internal,
                 masquerade=network.masquerade,
-                default_route=name == route and not network.internal,
+                default_route=place.default_route,
                 endpoint=endpoint,
             )
         )

@@ -14,7 +14,6 @@ from minicontainer.engine.plans import NetworkPlan
 from minicontainer.errors import InvalidArgument, Unsupported
 from minicontainer.learn import narration
 from minicontainer.learn.script_words import say
-from minicontainer.network.networks import Endpoint
 from minicontainer.runtime.child import init
 from minicontainer.runtime.config.spec import Mount, Spec
 
@@ -47,10 +46,7 @@ class Plan:
         self.id = str(answer["Id"])[:12]
         self.directory = str(answer["Directory"])
         self.files: dict[str, str] = answer["Files"]
-        self.networks = [
-            NetworkPlan.from_json(one).replace(endpoint=Endpoint.from_json(one["endpoint"]))
-            for one in answer["Networks"]
-        ]
+        self.networks = [NetworkPlan.from_json(one) for one in answer["Networks"]]
         self.gone = tuple(gone)
         self.left_out: tuple[str, ...] = tuple(answer["Without"])
         recipe = map(steps.step_name, steps.chosen(init.RECIPE, self.spec))
