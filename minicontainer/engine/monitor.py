@@ -13,15 +13,16 @@ import os
 import select
 import time
 
-from minicontainer import jsontext, steps
-from minicontainer.contexts import ExitStack, suppress
+from minicontainer import steps
+from minicontainer.contexts import suppress
 from minicontainer.engine import bundle_reader, creator, protocol
+from minicontainer.engine.exits import reserve_exit, write_exit
 from minicontainer.engine.log_files import LogFile
 from minicontainer.engine.protocol import Connection, failure
 from minicontainer.engine.relay import Relay
 from minicontainer.engine.stdio import Stdio
-from minicontainer.errors import Aborted, Error, KernelError
-from minicontainer.kernel import files, process, trees
+from minicontainer.errors import Aborted, Error
+from minicontainer.kernel import process
 from minicontainer.runtime.container.state import Store
 from minicontainer.runtime.inputs import Options
 from minicontainer.runtime.parent import lifecycle
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from minicontainer.record import Record
     from minicontainer.runtime.parent.lifecycle import Container
 
-EXIT_FILE = "exit.json"
-_EXIT_SIZE = 512  # with spaces at the end
 _DRAIN_S = 2  # for output that is still in a pipe when the program has ended
 _SLOW_CLIENT_S = 10
 
@@ -361,45 +360,3 @@ def watch_memory(cgroup: Cgroup) -> OomWatch:
     and the engine publishes an `oom` event.
     """
     return cgroup.watch_oom()
-
-
-def reserve_exit(directory: str) -> None:
-    """Take the room on the disk that `write_exit` will need: the disk may be full by then.
-
-    Raises:
-        KernelError: ENOSPC: it is full now.
-    """
-    path = f"{directory}/{EXIT_FILE}"
-    try:
-        fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with files.opened(fd):
-            os.write(fd, b" " * _EXIT_SIZE)
-        with suppress(FileNotFoundError):  # of the last start
-            os.unlink(path)
-    except OSError as error:
-        raise KernelError(error.errno, error.strerror, f"write {path}") from None
-
-
-def write_exit(directory: str, exited: protocol.Exited) -> None:
-    """Write exit.json so that a reader finds all of it or nothing.
-
-    It is on the disk before anybody is told: what a client has read stays true after a power cut.
-    That takes 0.4 ms on an SSD, and up to some 20 ms on a rotating disk.
-    """
-    path = f"{directory}/{EXIT_FILE}"
-    with suppress(OSError), ExitStack() as stack:  # the directory is gone: nobody will read it
-        fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        stack.callback(os.close, fd)
-        os.write(fd, jsontext.dump(exited.to_json()).encode().ljust(_EXIT_SIZE))
-        os.fsync(fd)
-        os.rename(f"{path}.new", path)
-        trees.sync_directory(directory)
-
-
-def read_exit(directory: str) -> protocol.Exited | None:
-    """Read exit.json; None when there is none."""
-    try:
-        with open(f"{directory}/{EXIT_FILE}", encoding="utf-8") as file:
-            return protocol.Exited.from_json(jsontext.parse(file.read()))
-    except (OSError, ValueError, Error):
-        return None

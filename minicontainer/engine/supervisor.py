@@ -28,12 +28,11 @@ from minicontainer.engine import (
     runtimes,
 )
 from minicontainer.engine.errors_of_starts import explained
-from minicontainer.engine.monitor import read_exit
+from minicontainer.engine.exits import read_exit
 from minicontainer.engine.spawning import Spawner
 from minicontainer.errors import Aborted, Conflict, Error, InitError, NotModified
 from minicontainer.runtime.container import operations
 from minicontainer.runtime.container.state import Store
-from minicontainer.runtime.parent import taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,7 +150,7 @@ class Supervisor:
             without=without,
             hold=engine.traces.hold_of(container.story) is not None,
             runtime=runtime,
-            apart=not (told or without or runtime) and taken.is_possible(spec),
+            apart=not (told or without or runtime) and spec.may_be_handed_over(),
         )
         monitor = steps.take(self.fork_monitor, message, [descriptor for _, descriptor in clients])
         with contextlib.ExitStack() as undo:

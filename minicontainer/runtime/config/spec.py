@@ -104,6 +104,15 @@ class Spec(Record):
         """Report whether its namespace of that type is not the caller's: new, or joined."""
         return any(ns.type == kind for ns in self.linux.namespaces)
 
+    def may_be_handed_over(self) -> bool:
+        """Report whether one process can make the container, and its parent hold it: `taken`.
+
+        Where namespaces are joined, a process in between forks init. Hooks, devices that are
+        mounted and interfaces that are moved have an undo that only their maker knows.
+        """
+        made = all(not ns.path and ns.type not in ("user", "time") for ns in self.linux.namespaces)
+        return made and self.hooks == Hooks() and not self.linux.net_devices
+
 
 class Bundle(Record):
     """A directory with a config.json.

@@ -6,7 +6,8 @@
       │ ◄── pidfd, claim ──── │ …                       │
       │ holds it, and deletes it, as if it had made it itself
 
-See: `lifecycle` for a container whose creator stays; `inputs.Options.for_parent`.
+See: `lifecycle` for a container whose creator stays; `inputs.Options.for_parent`;
+`Spec.may_be_handed_over`.
 """
 
 from __future__ import annotations
@@ -16,28 +17,13 @@ import os
 from minicontainer import steps
 from minicontainer.cgroups.cgroup import open_cgroup
 from minicontainer.contexts import ExitStack
-from minicontainer.runtime.config.spec import Hooks
 from minicontainer.runtime.parent import lifecycle
 from minicontainer.runtime.parent.foreground import Running
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minicontainer.cgroups.cgroup import Cgroup
-    from minicontainer.runtime.config.spec import Spec
     from minicontainer.runtime.container.state import Store
-
-
-def is_possible(spec: Spec) -> bool:
-    """Report whether another process can hold a container of that specification.
-
-    Where namespaces are joined, a process in between forks init. Hooks, devices that are mounted
-    and interfaces that are moved have an undo that only their maker knows.
-    """
-    made = all(
-        not namespace.path and namespace.type not in ("user", "time")
-        for namespace in spec.linux.namespaces
-    )
-    return made and spec.hooks == Hooks() and not spec.linux.net_devices
 
 
 class Taken(Running):

@@ -1,0 +1,59 @@
+"""exit.json: how a container's last start ended. Its monitor writes it, and any engine reads it.
+
+The engine may be down when the program ends, and the monitor is gone when the next engine comes.
+"""
+
+from __future__ import annotations
+
+import os
+
+from minicontainer import jsontext
+from minicontainer.contexts import ExitStack, suppress
+from minicontainer.engine import protocol
+from minicontainer.errors import Error, KernelError
+from minicontainer.kernel import files, trees
+
+_FILE = "exit.json"
+_SIZE = 512  # with spaces at the end
+
+
+def reserve_exit(directory: str) -> None:
+    """Take the room on the disk that `write_exit` will need: the disk may be full by then.
+
+    Raises:
+        KernelError: ENOSPC: it is full now.
+    """
+    path = f"{directory}/{_FILE}"
+    try:
+        fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with files.opened(fd):
+            os.write(fd, b" " * _SIZE)
+        with suppress(FileNotFoundError):  # of the last start
+            os.unlink(path)
+    except OSError as error:
+        raise KernelError(error.errno, error.strerror, f"write {path}") from None
+
+
+def write_exit(directory: str, exited: protocol.Exited) -> None:
+    """Write exit.json so that a reader finds all of it or nothing.
+
+    It is on the disk before anybody is told: what a client has read stays true after a power cut.
+    That takes 0.4 ms on an SSD, and up to some 20 ms on a rotating disk.
+    """
+    path = f"{directory}/{_FILE}"
+    with suppress(OSError), ExitStack() as stack:  # the directory is gone: nobody will read it
+        fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        stack.callback(os.close, fd)
+        os.write(fd, jsontext.dump(exited.to_json()).encode().ljust(_SIZE))
+        os.fsync(fd)
+        os.rename(f"{path}.new", path)
+        trees.sync_directory(directory)
+
+
+def read_exit(directory: str) -> protocol.Exited | None:
+    """Read exit.json; None when there is none."""
+    try:
+        with open(f"{directory}/{_FILE}", encoding="utf-8") as file:
+            return protocol.Exited.from_json(jsontext.parse(file.read()))
+    except (OSError, ValueError, Error):
+        return None
