@@ -117,8 +117,7 @@ def _run(
 
 def _is_busy(engine: Engine) -> bool:
     """Say whether a container runs, or will be started again."""
-    filters = {"status": ["running", "paused", "restarting"]}
-    return bool(engine.containers.list(True, -1, False, filters))
+    return any(container.state.is_live() for container in engine.containers.all())
 
 
 def _reload(argv: list[str], idle_timeout_s: int) -> int:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     Json = dict[str, Any]
 
 NEVER = "0001-01-01T00:00:00Z"  # Go's zero time
-_LIVE = ("running", "paused", "restarting")
 
 
 class State:
@@ -59,6 +58,10 @@ class State:
         """Say whether its first process runs, or is paused."""
         return self.status in ("running", "paused")
 
+    def is_live(self) -> bool:
+        """Say whether it runs, or is about to run again."""
+        return self.status in ("running", "paused", "restarting")
+
     def to_json(self) -> Json:
         """Give what is kept in the database."""
         return dict(vars(self))
@@ -74,7 +77,7 @@ class State:
         """Give Docker's ContainerState, without Health."""
         return {
             "Status": self.status,
-            "Running": self.status in _LIVE,
+            "Running": self.is_live(),
             "Paused": self.status == "paused",
             "Restarting": self.status == "restarting",
             "OOMKilled": self.oom_killed,

@@ -205,10 +205,7 @@ class Engine:
         """End a story, when the ends of its containers that are under way have been told."""
         for container in self.containers.all():
             if container.story == name and not container.state.is_running():
-                self.supervisor.wait_for_monitor(container, _LAST_WORDS_S)
-                if container.config.host_config.auto_remove:
-                    with container.changed:
-                        container.changed.wait_for(lambda c=container: c.removed, _LAST_WORDS_S)  # type: ignore[misc]  # the default fixes the variable
+                self.supervisor.wait_for_last_words(container, _LAST_WORDS_S)
         self.traces.end(name)
 
     def resolve_image(self, text: str, platform: str) -> Image:

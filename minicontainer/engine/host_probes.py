@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import struct
 
+from minicontainer.engine import programs
 from minicontainer.errors import Error, KernelError
 from minicontainer.kernel import (
     capabilities,
@@ -69,13 +69,7 @@ _USER_NAMESPACE_SYSCTLS = (
 _KERNEL_OPTIONS = {"mount": "NAMESPACES", "network": "NET_NS", "cgroup": "CGROUPS"}
 _NOBODY = 65534
 HOSTS_ROOT = "run as the host's root; in an outer container, start that with --privileged"
-_PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _RETURN, _ALLOW = 0x06, 0x7FFF0000  # BPF_RET|BPF_K, SECCOMP_RET_ALLOW: linux/seccomp.h
-
-
-def find_program(name: str) -> str | None:
-    """Find a program where systems keep them: an ordinary user's $PATH often lacks sbin."""
-    return shutil.which(name, path=_PROGRAMS)
 
 
 def read_sysctl(name: str) -> str:
@@ -330,7 +324,7 @@ def _why_no_links(error: Error) -> tuple[str, str]:
 
 def try_nftables() -> Finding:
     """Have the very rules taken that a container's network needs."""
-    nft = find_program("nft")
+    nft = programs.find("nft")
     if nft is None:
         return Finding(
             name="nftables", ok=False, found="nft is not installed", fix="apt install nftables"

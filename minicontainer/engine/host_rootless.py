@@ -11,7 +11,8 @@ import stat
 from contextlib import suppress
 
 from minicontainer.cgroups import hierarchies
-from minicontainer.engine.host_probes import Finding, find_program
+from minicontainer.engine import programs
+from minicontainer.engine.host_probes import Finding
 from minicontainer.errors import Error, KernelError
 from minicontainer.kernel import files
 
@@ -46,7 +47,7 @@ def _finding(name: str, found: str, fix: str = "") -> Finding:
 
 def _map_helper(program: str) -> Finding:
     """Find a program that writes id maps in the user's place, and may."""
-    path = find_program(program)
+    path = programs.find(program)
     if path is None:
         return _finding(program, "not installed", "apt install uidmap")
     if os.stat(path).st_mode & stat.S_ISUID:
@@ -78,7 +79,7 @@ def _subordinate_ids(path: str, option: str, uid: int) -> Finding:
 
 def _network_helper() -> Finding:
     for program in ("pasta", "slirp4netns"):
-        path = find_program(program)
+        path = programs.find(program)
         if path:
             return _finding("network", path)
     return _finding("network", "neither pasta nor slirp4netns is installed", "apt install passt")

@@ -42,12 +42,7 @@ def list_containers(
     wanted = _predicate(engine, filters)
     found = sorted(engine.containers.all(), key=lambda one: one.created_ns, reverse=True)
     everything = everything or limit > 0 or "status" in filters
-    chosen = [
-        one
-        for one in found
-        if (everything or one.state.is_running() or one.state.status == "restarting")
-        and wanted(one)
-    ]
+    chosen = [one for one in found if (everything or one.state.is_live()) and wanted(one)]
     if limit > 0:
         chosen = chosen[:limit]
     return [summary(engine, one, size) for one in chosen]

@@ -213,8 +213,7 @@ class _Follower:
         return bool(self._until_ns) and time.time_ns() > self._until_ns
 
     def _has_ended(self) -> bool:
-        container = self._container
-        return not container.state.is_running() and container.state.status != "restarting"
+        return not self._container.state.is_live()
 
 
 def _open(path: str) -> BinaryIO | None:

@@ -19,6 +19,7 @@ import socket
 from minicontainer import jsontext
 from minicontainer.cgroups.cgroup import open_cgroup
 from minicontainer.contexts import ExitStack, contextmanager, suppress
+from minicontainer.engine import programs
 from minicontainer.engine.errors_of_starts import CREATING, OTHER_RUNTIME
 from minicontainer.errors import Error, InitError
 from minicontainer.kernel import files, mounts, namespaces, overlay, pidfds, terminal
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from minicontainer.runtime.config.spec import Bundle, Mount
     from minicontainer.runtime.container.state import Store
 
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OCI_VERSION = "1.0.2"  # crun refuses a newer one than its own
 _PATIENCE_S = 10.0  # for the runtime to send a terminal
 
@@ -92,7 +92,7 @@ class _Command:
             InitError: it failed.
         """
         path = self._words[0]
-        pid = os.posix_spawn(path, (*self._words, *words), {"PATH": _PATH})
+        pid = os.posix_spawn(path, (*self._words, *words), {"PATH": programs.PATH})
         if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
             raise InitError(f"{CREATING}{self._told(words[0])}", OTHER_RUNTIME)
 

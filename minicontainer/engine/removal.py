@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from minicontainer.engine.container import Container
     from minicontainer.engine.engine import Engine
 
-_LIVE = ("running", "paused", "restarting")
 _PATIENCE_S = 30  # for processes that were killed to be gone
 
 
@@ -39,7 +38,7 @@ def remove(engine: Engine, container: Container, *, force: bool, volumes: bool) 
     with container.operating:  # so that nobody starts it meanwhile
         if container.removed:
             raise NotFound(f"No such container: {container.name}")
-        if container.state.status in _LIVE:
+        if container.state.is_live():
             if not force:
                 raise _not_removable(container)
             _end(engine, container)
@@ -71,7 +70,7 @@ def _end(engine: Engine, container: Container) -> None:
         stops.kill(engine, container, "KILL")
     except Conflict:  # it has just ended by itself
         return
-    if container.state.status in _LIVE:
+    if container.state.is_live():
         stops.wait_for_end(container, exits, _PATIENCE_S)
 
 

@@ -8,8 +8,7 @@ See: dockerd(8), "Docker runtime execution options"; `other_runtime` for how the
 
 from __future__ import annotations
 
-import os
-
+from minicontainer.engine import programs
 from minicontainer.errors import InvalidArgument
 
 TYPE_CHECKING = False
@@ -22,7 +21,6 @@ OURS = "minicontainer-oci"
 # Docker's name of its shim, which clients may send, means the usual runtime.
 _ALSO_OURS = ("", "io.containerd.runc.v2")
 _USUAL = ("crun", "runc")
-_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
 def find(configured: Iterable[str] = ()) -> dict[str, str]:
@@ -35,14 +33,13 @@ def find(configured: Iterable[str] = ()) -> dict[str, str]:
     """
     found = {}
     for name in _USUAL:
-        places = (f"{directory}/{name}" for directory in _PATH)
-        if path := next((one for one in places if _is_program(one)), ""):
+        if path := programs.find(name):
             found[name] = path
     for text in configured:
         name, _, path = text.partition("=")
         if not name or not path.startswith("/") or name in (OURS, *_ALSO_OURS):
             raise InvalidArgument(f"invalid runtime {text!r}: use NAME=/PATH of another runtime")
-        if not _is_program(path):
+        if not programs.find(path):
             raise InvalidArgument(f"runtime {name}: {path} is not a program")
         found[name] = path
     return found
@@ -67,7 +64,3 @@ def known_to_all(mounts: tuple[Mount, ...]) -> tuple[Mount, ...]:
         mount.replace(options=tuple(word for word in mount.options if word != "src-nosymlinks"))
         for mount in mounts
     )
-
-
-def _is_program(path: str) -> bool:
-    return os.path.isfile(path) and os.access(path, os.X_OK)

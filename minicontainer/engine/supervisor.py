@@ -122,6 +122,13 @@ class Supervisor:
         with container.changed:
             container.changed.wait_for(lambda: container.monitor is None, timeout_s)
 
+    def wait_for_last_words(self, container: Container, timeout_s: float) -> None:
+        """Wait until all of a container's end has been told: with `--rm`, its removal too."""
+        self.wait_for_monitor(container, timeout_s)
+        if container.config.host_config.auto_remove:
+            with container.changed:
+                container.changed.wait_for(lambda: container.removed, timeout_s)
+
     def _start(
         self, container: Container, clients: list[tuple[protocol.AttachStreams, int]]
     ) -> None:
@@ -370,12 +377,13 @@ class Supervisor:
         if self._adopted(container):
             return True
         state = container.state
-        exited = read_exit(container.directory)
         if state.is_running():
             rebooted = not self.state_store.has(container.id)
             self.clear_away(container)
             self._exited(container, _end_of(container, _LOST if rebooted else _KILLED))
-        elif exited and exited.at_ns > state.finished_ns:  # the start was not noted either
+            return False
+        exited = read_exit(container.directory)
+        if exited and exited.at_ns > state.finished_ns:  # the start was not noted either
             self._exited(container, exited)
         return False
 

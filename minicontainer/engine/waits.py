@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     Json = dict[str, Any]
 
 _KILLED = 137
-_RUNS = ("running", "paused", "restarting")
 
 
 class Waiting:
@@ -53,7 +52,7 @@ class Waiting:
             return False
         if self._condition == "next-exit":
             return container.exits > self._exits
-        return container.state.status not in _RUNS
+        return not container.state.is_live()
 
     def close(self) -> None:
         """End the wait, from any thread."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from minicontainer.cgroups.hierarchies import Hierarchies, Hierarchy
-from minicontainer.engine import host, host_rootless
+from minicontainer.engine import host, host_rootless, programs
 from minicontainer.kernel.namespaces import NAMESPACES
 from tests.conftest import CHECKOUT, PATIENCE_S, command
 
@@ -226,7 +226,7 @@ def test_a_map_helper_without_its_privilege(
     """It is there, and useless: as after a copy, or in an image that dropped the bit."""
     helper = tmp_path / "newuidmap"
     helper.touch(0o755)
-    monkeypatch.setattr(host_rootless, "find_program", lambda _: str(helper))
+    monkeypatch.setattr(programs, "find", lambda _: str(helper))
     first = next(host_rootless.examine(os.getuid()))
     assert (first.ok, first.fix) == (False, f"chmod u+s {helper}")
     helper.chmod(0o4755)
