@@ -9,7 +9,7 @@ inherits it. Then each `steps.take` and `steps.reach` looks into that directory:
     reached   where this file is, every process adds its name and the places that it comes by
 
 The directory is open to everybody: a container's first process has the rights of its user.
-See: tests/faults.
+See: tests/engine/faults.py.
 """
 
 from __future__ import annotations

@@ -84,8 +84,6 @@ class Event(Record):
         made = Event.__new__(Event)
         made.__dict__.update(fields)
         made.__dict__["args"] = tuple(fields.get("args", ()))
-        if "result" not in fields:
-            made.__dict__["result"] = None
         return made
 
 
