@@ -275,10 +275,10 @@ def _wakeups(proxied: bool, tty: bool) -> Iterator[int]:
     if proxied:
         caught = set(interrupts.FOR_PROGRAM)
     elif tty:
-        caught |= interrupts.ENDING
+        caught |= signals.ENDING
     before = {number: signals.handle(number, lambda *_: None) for number in caught}
     former = _signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    mask = signals.unblock(caught | interrupts.ENDING)  # those that came before the program ran
+    mask = signals.unblock(caught | signals.ENDING)  # those that came before the program ran
     try:
         yield reading
     finally:

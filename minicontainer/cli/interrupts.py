@@ -17,20 +17,7 @@ if TYPE_CHECKING:
 # Of the signals that this process can catch, those that say nothing about the program.
 _OWN = frozenset((signals.SIGCHLD, signals.SIGPIPE, signals.SIGWINCH, signals.NUMBERS["SIGURG"],
                   signals.SIGTTOU, signals.NUMBERS["SIGTTIN"]))  # fmt: skip
-ENDING = frozenset((signals.SIGHUP, signals.SIGINT, signals.SIGQUIT, signals.SIGTERM))
 FOR_PROGRAM = frozenset(number for number in signals.CATCHABLE if number < 32) - _OWN
-
-
-class Interrupted(BaseException):
-    """A signal that ends a process came.
-
-    Args:
-        number: the signal's.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"interrupted by signal {number}")
-        self.number = number
 
 
 class Notice:
@@ -49,7 +36,7 @@ class Notice:
         if self._holds and not self._came:
             self._came = number
             return
-        raise Interrupted(number)
+        raise signals.Interrupted(number)
 
     @contextmanager
     def held(self, wanted: bool = True) -> Iterator[None]:
@@ -66,7 +53,7 @@ class Notice:
         finally:
             self._holds = False
         if self._came:
-            raise Interrupted(self._came)
+            raise signals.Interrupted(self._came)
 
 
 @contextmanager
@@ -75,7 +62,7 @@ def noticed() -> Iterator[Notice]:
     notice = Notice()
     former = {
         number: signals.handle(number, notice)
-        for number in ENDING
+        for number in signals.ENDING
         if signals.handler_of(number) != signals.SIG_IGN  # as nohup(1) has it
     }
     try:
@@ -88,7 +75,7 @@ def noticed() -> Iterator[Notice]:
 @contextmanager
 def kept(wanted: bool) -> Iterator[None]:
     """Keep the other signals for the program, until `hijack` unblocks them: it runs then."""
-    mask = signals.block(FOR_PROGRAM - ENDING if wanted else ())
+    mask = signals.block(FOR_PROGRAM - signals.ENDING if wanted else ())
     try:
         yield
     finally:

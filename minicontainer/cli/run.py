@@ -26,6 +26,7 @@ from minicontainer.cli.flags import PROGRAM, Asked, command
 from minicontainer.cli.lifecycle import path_of
 from minicontainer.cli.output import say, tell
 from minicontainer.contexts import ExitStack, suppress
+from minicontainer.kernel import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def _run(asked: Asked, body: dict[str, Any]) -> int:
                     asked.tty and body["AttachStdin"], lambda: stays.start(made[0]), asked.step
                 )
                 terminal.enter_context(raw)
-        except interrupts.Interrupted as interrupt:
+        except signals.Interrupted as interrupt:
             terminal.close()
             _take_back(asked, made)
             return 128 + interrupt.number

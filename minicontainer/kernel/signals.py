@@ -32,12 +32,25 @@ NUMBERS: dict[str, int] = {
 }
 VALID: frozenset[int] = frozenset(_signal.valid_signals())
 CATCHABLE: frozenset[int] = VALID - {SIGKILL, SIGSTOP}
+ENDING = frozenset((SIGHUP, SIGINT, SIGQUIT, SIGTERM))  # how users and hosts end a process
 
 handle: Callable[[int, Handler], Handler] = _signal.signal
 alarm: Callable[[int], int] = _signal.alarm  # SIGALRM after so many seconds
 handler_of: Callable[[int], Handler] = _signal.getsignal
 wait_for: Callable[[Iterable[int]], int] = _signal.sigwait
 pause: Callable[[], None] = _signal.pause
+
+
+class Interrupted(BaseException):
+    """A signal that ends a process came.
+
+    Args:
+        number: the signal's.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"interrupted by signal {number}")
+        self.number = number
 
 
 def block(numbers: Iterable[int]) -> set[int]:

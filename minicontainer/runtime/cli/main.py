@@ -16,7 +16,6 @@ from minicontainer.errors import Error, InvalidArgument, explained, printable
 from minicontainer.kernel import signals
 from minicontainer.runtime.cli import command_line
 from minicontainer.runtime.container.state import OCI_VERSION, Store
-from minicontainer.runtime.parent import foreground
 from minicontainer.startup import VERSION
 
 TYPE_CHECKING = False
@@ -203,7 +202,7 @@ def main() -> int:
         message = str(error)
     except OSError as error:
         message = explained(error)
-    except foreground.Interrupted as interrupt:
+    except signals.Interrupted as interrupt:
         return 128 + interrupt.number
     _Log(command_line.Asked(given, [])).write("error", message)
     sys.stderr.write(f"{command_line.PROGRAM}: {printable(message)}\n")

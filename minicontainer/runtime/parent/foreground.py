@@ -15,24 +15,11 @@ from minicontainer.kernel import pidfds, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
-_ENDS = (signals.SIGINT, signals.SIGQUIT, signals.SIGTERM, signals.SIGHUP)
 # Signals about this process itself: its children, pipes, terminal, and its own faults.
 _OWN = ("CHLD", "URG", "PIPE", "TTIN", "TTOU", "SEGV", "BUS", "FPE", "ILL", "TRAP", "SYS")
 _PASSED_ON = tuple(signals.CATCHABLE - {signals.NUMBERS[f"SIG{name}"] for name in _OWN})
-
-
-class Interrupted(BaseException):
-    """A signal came before the container ran: undo everything and end.
-
-    Args:
-        number: the signal's.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"interrupted by signal {number}")
-        self.number = number
 
 
 class Running:
@@ -66,16 +53,16 @@ def interruptible() -> Iterator[None]:
     Outside of `waiting`, something is half made or half undone, and an exception would leave it so.
     All other signals are meant for the program, and are kept until it runs.
     """
-    with _handled(_ENDS, _interrupt):
+    with _handled(signals.ENDING, _interrupt):
         yield
 
 
 def _interrupt(number: int, _: object) -> None:
-    raise Interrupted(number)
+    raise signals.Interrupted(number)
 
 
 @contextmanager
-def _handled(numbers: tuple[int, ...], handler: signals.Handler) -> Iterator[None]:
+def _handled(numbers: Collection[int], handler: signals.Handler) -> Iterator[None]:
     """Change the action of signals, and block all that may be passed on."""
     mask = signals.block(_PASSED_ON)
     former = {number: signals.handle(number, handler) for number in numbers}
@@ -95,7 +82,7 @@ def waiting() -> Iterator[None]:
     Raises:
         Interrupted: a signal came.
     """
-    ours = [number for number in _ENDS if signals.handler_of(number) is _interrupt]
+    ours = [number for number in signals.ENDING if signals.handler_of(number) is _interrupt]
     mask = signals.block(())
     try:
         signals.unblock(ours)  # a blocked signal arrives at this point, and not later
@@ -117,7 +104,7 @@ def wait_readable(fd: int) -> None:
     try:
         with waiting():
             poll.poll()
-    except Interrupted as interrupt:
+    except signals.Interrupted as interrupt:
         if not poll.poll(0):
             raise
         posix.kill(posix.getpid(), interrupt.number)  # blocked again
