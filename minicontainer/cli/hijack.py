@@ -252,9 +252,9 @@ class Session:
 
     def follow_window(self) -> None:
         """Tell the engine how large this terminal is."""
-        from minicontainer.kernel import terminal  # only a terminal pays for it
-
         if self.resize is not None and self._tty and os.isatty(1):
+            from minicontainer.kernel import terminal  # only a terminal pays for it
+
             rows, columns = terminal.window_size(1)
             if rows or columns:
                 self.resize(rows, columns)
