@@ -230,12 +230,26 @@ class Connection:
             if self._deadline is not None:
                 self.socket.settimeout(None)
 
-    def send_head(self, status: int, headers: Headers, reason: str = "") -> None:
+    def send_whole(self, status: int, headers: Headers, body: bytes) -> bool:
+        """Send an answer at once: a part by itself would wake the client for nothing.
+
+        Returns:
+            Whether another request can follow on this connection.
+        """
+        data = (h11.Data(data=body),) if body else ()
+        self._send(self._head(status, headers), *data, h11.EndOfMessage())
+        self.head_sent = True
+        return self._can_go_on()
+
+    def send_head(self, status: int, headers: Headers) -> None:
         """Send the status line and the headers; h11 adds what the body's framing needs."""
+        self._send(self._head(status, headers))
+        self.head_sent = True
+
+    def _head(self, status: int, headers: Headers) -> h11.Response:
         told = (*self.headers, *headers)
         fields = [(name.encode("ascii"), value.encode("latin-1")) for name, value in told]
-        self._send(h11.Response(status_code=status, headers=fields, reason=reason.encode()))
-        self.head_sent = True
+        return h11.Response(status_code=status, headers=fields)
 
     def send_data(self, data: bytes) -> None:
         """Send a part of the answer's body.
@@ -248,6 +262,9 @@ class Connection:
     def finish(self) -> bool:
         """End the answer; say whether another request can follow on this connection."""
         self._send(h11.EndOfMessage())
+        return self._can_go_on()
+
+    def _can_go_on(self) -> bool:
         if self._h11.their_state is h11.SEND_BODY:
             self._drain()
         return self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE
@@ -264,9 +281,9 @@ class Connection:
         finally:
             self.set_deadline(None)
 
-    def _send(self, event: Any) -> None:
+    def _send(self, *events: Any) -> None:
         try:
-            if data := self._h11.send(event):
+            if data := b"".join(self._h11.send(event) or b"" for event in events):
                 self.socket.sendall(data)
         except (OSError, h11.LocalProtocolError) as error:
             raise Disconnected(f"the client has gone: {error}") from None

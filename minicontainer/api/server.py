@@ -269,10 +269,7 @@ class Server:
         if isinstance(body, bytes):
             if answer.status not in _NO_BODY:
                 headers.append(("Content-Length", str(len(body))))
-            connection.send_head(answer.status, headers)
-            if body and method != "HEAD":
-                connection.send_data(body)
-            return connection.finish()
+            return connection.send_whole(answer.status, headers, b"" if method == "HEAD" else body)
         try:
             connection.send_head(answer.status, headers)
             self._send_parts(connection, body, answer.cleanup)

@@ -93,7 +93,10 @@ def _remove(engine: Engine, container: Container, volumes: bool) -> None:
             with container.changed:
                 container.state.status = before
             raise
-        _forget(engine, container, volumes)
+        try:
+            _forget(engine, container, volumes)
+        finally:
+            engine.trash.empty()  # not before: its thread would slow this one down
     engine.publish(container, "destroy")
 
 
@@ -104,7 +107,10 @@ def _forget(engine: Engine, container: Container, volumes: bool) -> None:
     full, is done by the next engine (`finish`).
     """
     kept: tuple[Callable[[], object], ...] = (
-        lambda: engine.table.delete(container.id),
+        # of a container with --rm, the next engine removes what a power cut may bring back
+        lambda: engine.table.delete(
+            container.id, durable=not container.config.host_config.auto_remove
+        ),
         lambda: engine.images.store.release(container.id),
         lambda: steps.reach("after release-image"),
         lambda: engine.volumes.release(container, anonymous=volumes),

@@ -154,10 +154,14 @@ class Table:
         except sqlite3.IntegrityError:
             raise Conflict(f"the name {name!r} is already in use") from None
 
-    def delete(self, identifier: str) -> None:
-        """Remove an object; nothing happens when it is gone."""
+    def delete(self, identifier: str, durable: bool = True) -> None:
+        """Remove an object; nothing happens when it is gone.
+
+        Args:
+            durable: a power cut does not bring it back.
+        """
         statement = f"DELETE FROM {self._kind} WHERE id = ?"
-        self._store.change(f"delete-{self._kind}", statement, identifier)
+        self._store.change(f"delete-{self._kind}", statement, identifier, durable=durable)
 
     def all(self) -> list[tuple[str, str, Body]]:
         """List all objects: ID, name, body."""

@@ -6,12 +6,14 @@ one rename(2); a thread then removes the files. What a killed engine left, the n
 
 from __future__ import annotations
 
+import collections
 import errno
 import os
 import queue
 import threading
 
 from minicontainer import steps
+from minicontainer.contexts import suppress
 from minicontainer.errors import KernelError
 from minicontainer.kernel import trees
 
@@ -31,6 +33,7 @@ class Trash:
     def __init__(self, data_root: str, warn: Callable[[str], None]) -> None:
         self._directory = os.path.join(data_root, "trash")
         self._warn = warn
+        self._thrown: collections.deque[str] = collections.deque()
         self._waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
         for name in os.listdir(self._directory):
@@ -39,7 +42,7 @@ class Trash:
         self._thread.start()
 
     def throw(self, directory: str) -> None:
-        """Take a directory away at once; nothing happens when it is gone.
+        """Take a directory away at once, until `empty`; nothing happens when it is gone.
 
         Raises:
             KernelError: EBUSY, EIO, …
@@ -56,7 +59,13 @@ class Trash:
                 return
             raise KernelError(error.errno, error.strerror, f"remove {directory}") from None
         steps.reach("after throw-directory")
-        self._waiting.put(place)
+        self._thrown.append(place)
+
+    def empty(self) -> None:
+        """Have the thread remove the files of what was thrown away."""
+        with suppress(IndexError):  # no more is there
+            while True:
+                self._waiting.put(self._thrown.popleft())
 
     def _empty(self) -> None:
         while place := self._waiting.get():
@@ -68,5 +77,6 @@ class Trash:
 
     def close(self) -> None:
         """Remove what is here, and end the thread."""
+        self.empty()
         self._waiting.put("")
         self._thread.join()

@@ -221,12 +221,16 @@ class ImageStore(Lookup):
                 )
 
     def release(self, holder: str) -> None:
-        """Let go what *holder* held."""
-        with self._database.change():
+        """Let go what *holder* held.
+
+        After a power cut the holds may be there again: `release_others` then lets go of them.
+        """
+        with self._database.change(durable=False):
             chains = self._database.rows("SELECT chain_id FROM holds WHERE holder=?", holder)
             self._database.run("DELETE FROM holds WHERE holder=?", holder)
-            self._garbage.mark(("layer", chain_id) for (chain_id,) in chains if chain_id)
-        self._garbage.remove()
+            loose = self._garbage.mark_unneeded(chain_id for (chain_id,) in chains if chain_id)
+        if loose:
+            self._garbage.remove()
 
     def release_others(self, holders: Container[str]) -> None:
         """Let go what was held for anyone but *holders*: containers that were never finished."""

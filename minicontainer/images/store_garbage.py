@@ -81,6 +81,14 @@ class Garbage:
         for kind, digest in digests:
             self._database.run("INSERT OR IGNORE INTO garbage VALUES (?,?)", kind, digest)
 
+    def mark_unneeded(self, chain_ids: Iterable[str]) -> bool:
+        """Mark the layers that no image needs and nobody holds; say whether there are any."""
+        query = "SELECT 1 FROM needs WHERE kind='layer' AND digest=?1"
+        query += " UNION ALL SELECT 1 FROM holds WHERE chain_id=?1"
+        loose = [one for one in chain_ids if not self._database.rows(query, one)]
+        self.mark(("layer", chain_id) for chain_id in loose)
+        return bool(loose)
+
     def remove(self) -> int:
         """Remove the files of what is marked, unless it is kept; give the bytes freed."""
         freed = 0

@@ -114,12 +114,18 @@ class Database:
             return self._connection.execute(statement, values).rowcount
 
     @contextlib.contextmanager
-    def change(self) -> Iterator[None]:
-        """Make all changes inside at once, or none; other writers wait meanwhile."""
+    def change(self, durable: bool = True) -> Iterator[None]:
+        """Make all changes inside at once, or none; other writers wait meanwhile.
+
+        Args:
+            durable: they are on the disk in the end, also after a power cut: fsync(2).
+        """
         with self._lock:
             if self._connection.in_transaction:  # inside another change, which commits
                 yield
                 return
+            if not durable:
+                self.run("PRAGMA synchronous=NORMAL")
             # IMMEDIATE takes the write lock now: a reader that writes later may be refused
             self.run("BEGIN IMMEDIATE")
             try:
@@ -128,6 +134,8 @@ class Database:
             finally:
                 if self._connection.in_transaction:  # it failed, and SQLite has not ended it
                     self.run("ROLLBACK")
+                if not durable:
+                    self.run("PRAGMA synchronous=FULL")
 
     def close(self) -> None:
         """Close the connection."""
