@@ -61,6 +61,7 @@ class Record:
     _naming: ClassVar[tuple[Callable[[str], str], dict[str, str]]] = camel, {}
     _json_names: ClassVar[dict[str, str]]
     _readers: ClassVar[dict[str, Read]] = {}
+    _needed: ClassVar[tuple[str, ...] | None] = None  # the fields without a default, once known
 
     def __init_subclass__(
         cls,
@@ -74,15 +75,20 @@ class Record:
         cls._fields = {**cls._fields, **cls._own}
         cls._naming = names, json or {}
         cls._readers = {}
+        cls._needed = None
 
     def __init__(self, **values: Any) -> None:
         """Take the fields by name; a missing one keeps its class's default."""
+        kind = type(self)
+        fields, needed = kind._fields, kind._needed
         for field in values:
-            if field not in self._fields:
-                raise TypeError(f"{type(self).__name__} has no field {field!r}")
-        for field in self._fields:
-            if field not in values and not hasattr(type(self), field):
-                raise TypeError(f"{type(self).__name__} needs the field {field!r}")
+            if field not in fields:
+                raise TypeError(f"{kind.__name__} has no field {field!r}")
+        if needed is None:
+            needed = kind._needed = tuple(field for field in fields if not hasattr(kind, field))
+        for field in needed:
+            if field not in values:
+                raise TypeError(f"{kind.__name__} needs the field {field!r}")
         self.__dict__.update(values)
 
     def __setattr__(self, name: str, value: object) -> None:
