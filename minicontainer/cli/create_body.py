@@ -5,18 +5,16 @@ See: Docker Engine API, ContainerCreate.
 
 from __future__ import annotations
 
-import os
-
 from minicontainer import jsontext
 from minicontainer.cli import ports, run_values
 from minicontainer.cli.create_options import CREATE_OPTIONS
+from minicontainer.cli.environment import environment, lines_of
 from minicontainer.cli.exits import EXIT_ENGINE, Exit
 from minicontainer.cli.mount_values import fields
 from minicontainer.errors import InvalidArgument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
     from minicontainer.cli.flags import Asked
@@ -87,6 +85,8 @@ def directory(text: str) -> str:
     """
     if not text:
         raise InvalidArgument("--rootfs: name a directory, or what rootfs/NAME built: busybox")
+    import os  # a millisecond, for two options
+
     return os.path.abspath(text) if "/" in text or os.path.isdir(text) else text
 
 
@@ -96,46 +96,6 @@ def _set_streams(body: dict[str, Any], asked: Asked) -> None:
     for name in ("stdin", "stdout", "stderr"):
         body[f"Attach{name.title()}"] = name in wanted
     body["StdinOnce"] = bool(asked.interactive and body["AttachStdin"])
-
-
-def lines_of(path: str, what: str) -> list[tuple[int, str]]:
-    """Read a file of variables or labels: numbered lines, without comments and empty ones."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-    except OSError as error:
-        raise InvalidArgument(f"open {path}: {(error.strerror or '').lower()}") from None
-    except UnicodeDecodeError:
-        raise InvalidArgument(f"{what} file {path}: is not UTF-8 text") from None
-    lines = [line.lstrip() for line in text.removeprefix("\ufeff").splitlines()]
-    return [(i, line) for i, line in enumerate(lines, 1) if line and not line.startswith("#")]
-
-
-def environment(given: Iterable[str], files: Iterable[str], own: dict[str, str]) -> list[str]:
-    """Read -e and --env-file: files first. A name alone takes this process's value.
-
-    What is wrong is not shown: it may be a secret, or a part of one that has several lines.
-    """
-    found = []
-    for path in files:
-        for number, line in lines_of(path, "env"):
-            name, equals, _ = line.partition("=")
-            if not name.strip() or " " in name or "\t" in name:
-                is_bare = not name.strip()
-                why = "no variable name" if is_bare else "the variable's name contains whitespaces"
-                raise InvalidArgument(f"invalid env file ({path}): line {number}: {why}")
-            if equals:
-                found.append(line)
-            elif name in own:
-                found.append(f"{name}={own[name]}")
-    for text in given:
-        name, equals, _ = text.partition("=")
-        if not name:
-            raise InvalidArgument(
-                "invalid environment variable: it has no name: use NAME=VALUE, or NAME"
-            )
-        found.append(f"{name}={own[name]}" if not equals and name in own else text)
-    return found
 
 
 def _proxies(asked: Asked, env: list[str]) -> list[str]:
@@ -168,6 +128,8 @@ def _set_volumes(body: dict[str, Any], volumes: list[str]) -> None:
             anonymous[text] = {}
             continue
         if source.startswith("."):
+            import os  # as above
+
             source = os.path.abspath(source)
         binds.append(f"{source}:{rest}")
     if binds:

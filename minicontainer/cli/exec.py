@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from minicontainer.cli import hijack
 from minicontainer.cli.client import EngineError
-from minicontainer.cli.create_body import environment
+from minicontainer.cli.environment import environment
 from minicontainer.cli.exits import EXIT_ENGINE, Exit
 from minicontainer.cli.flags import Asked, Flag, command, toggle
 from minicontainer.cli.lifecycle import path_of

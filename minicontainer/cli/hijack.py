@@ -12,7 +12,7 @@ See: Docker Engine API, ContainerAttach "Stream format"; signal(7); poll(2).
 from __future__ import annotations
 
 import _socket
-import os
+import posix  # os, which defines more, costs a command a millisecond
 import select
 
 from minicontainer.cli import interrupts
@@ -67,7 +67,7 @@ def write_all(fd: int, data: bytes) -> None:
     """
     try:
         while data:
-            data = data[os.write(fd, data) :]
+            data = data[posix.write(fd, data) :]
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -175,7 +175,7 @@ class Session:
             while True:
                 ready = self._wait(socket, wakeup_fd)
                 if ready.get(wakeup_fd):
-                    self._signalled(os.read(wakeup_fd, 512))
+                    self._signalled(posix.read(wakeup_fd, 512))
                 if ready.get(0):
                     self._read_input(socket)
                 if ready.get(socket.fileno(), 0) & select.POLLOUT:
@@ -200,7 +200,7 @@ class Session:
 
     def _read_input(self, socket: Any) -> None:
         try:
-            typed = os.read(0, _BLOCK)
+            typed = posix.read(0, _BLOCK)
         except OSError:  # EIO: the terminal is gone
             typed = b""
         if typed:
@@ -252,7 +252,7 @@ class Session:
 
     def follow_window(self) -> None:
         """Tell the engine how large this terminal is."""
-        if self.resize is not None and self._tty and os.isatty(1):
+        if self.resize is not None and self._tty and posix.isatty(1):
             from minicontainer.kernel import terminal  # only a terminal pays for it
 
             rows, columns = terminal.window_size(1)
@@ -270,7 +270,7 @@ def _wakeups(proxied: bool, tty: bool) -> Iterator[int]:
     """
     import _signal  # type: ignore[import-not-found]  # typeshed has no stub for it
 
-    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    reading, writing = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
     caught = {signals.SIGWINCH}
     if proxied:
         caught = set(interrupts.FOR_PROGRAM)
@@ -286,8 +286,8 @@ def _wakeups(proxied: bool, tty: bool) -> Iterator[int]:
         _signal.set_wakeup_fd(former)
         for number, handler in before.items():
             signals.handle(number, handler)
-        os.close(reading)
-        os.close(writing)
+        posix.close(reading)
+        posix.close(writing)
 
 
 @contextmanager
@@ -302,7 +302,7 @@ def raw_terminal(
     if late:
         begin()
     with ExitStack() as stack:
-        if wanted and os.isatty(0):
+        if wanted and posix.isatty(0):
             from minicontainer.kernel import terminal  # only a terminal pays for it
 
             stack.enter_context(terminal.raw_mode(0))
@@ -313,13 +313,13 @@ def raw_terminal(
 
 def check_terminal(stdin: bool, tty: bool) -> None:
     """Refuse -it without a terminal, in Docker's words."""
-    if stdin and tty and not os.isatty(0):
+    if stdin and tty and not posix.isatty(0):
         raise Exit("the input device is not a TTY")
 
 
 def console_size() -> list[int]:
     """Give rows and columns of this terminal; zeros without one."""
-    if not os.isatty(1):
+    if not posix.isatty(1):
         return [0, 0]
-    size = os.get_terminal_size(1)
+    size = posix.get_terminal_size(1)
     return [size.lines, size.columns]

@@ -8,7 +8,7 @@ See: Docker's `docker container run` reference; Docker Engine API, ContainerAtta
 
 from __future__ import annotations
 
-import os
+import posix
 import sys
 
 from minicontainer.cli import hijack, interrupts
@@ -149,12 +149,12 @@ def status_of(error: EngineError) -> int:
 def make(asked: Asked, body: dict[str, Any]) -> str:
     """Create the container, fetching its image if need be; give its ID."""
     client, path = asked.session.client, asked.cidfile
-    if path and os.path.exists(path):
+    if path and _exists(path):
         raise Exit(
             "container ID file found, make sure the other container isn't running or delete "
             f"{path}", EXIT_ENGINE, prefix=True,
         )  # fmt: skip
-    if os.isatty(1):
+    if posix.isatty(1):
         body["HostConfig"]["ConsoleSize"] = hijack.console_size()
     query = {"name": asked.name, "platform": asked.platform}
     if asked.pull == "always" and not asked.rootfs:
@@ -176,6 +176,12 @@ def make(asked: Asked, body: dict[str, Any]) -> str:
         with open(path, "w", encoding="utf-8") as file:
             file.write(made["Id"])
     return str(made["Id"])
+
+
+def _exists(path: str) -> bool:
+    import os  # only --cidfile pays for it
+
+    return os.path.exists(path)
 
 
 def full_name(image: str) -> str:

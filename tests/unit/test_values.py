@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from minicontainer import quantities
 from minicontainer.cli import mount_values, ports, run_values
-from minicontainer.cli.create_body import directory, environment
+from minicontainer.cli.create_body import directory
+from minicontainer.cli.environment import environment
 from minicontainer.errors import InvalidArgument
 
 UNITS = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40}
