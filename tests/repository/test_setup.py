@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BUNDLE = ROOT / ".venv/libexec/minicontainer/modules"
-LAUNCHERS = ("minicontainer", "minicontainer-oci")
+# The launchers, with their bundles.
+BUNDLES = {
+    "minicontainer": ROOT / ".venv/libexec/minicontainer/client-modules",
+    "minicontainer-oci": ROOT / ".venv/libexec/minicontainer/modules",
+}
+LAUNCHERS = tuple(BUNDLES)
 
 
 def launcher(name: str) -> list[str]:
@@ -73,29 +77,39 @@ def run_launcher(text: str, tmp_path: Path, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\0\0\0\5", b"\0\0\0\2N.", b"another version"])
-def test_a_launcher_does_without_a_bundle(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_a_launcher_does_without_a_bundle(tmp_path: Path, name: str, content: bytes | None) -> None:
     """One that is missing, cut off, or another interpreter's: the sources are there."""
-    text = "\n".join(launcher("minicontainer-oci"))
+    text = "\n".join(launcher(name))
     expected = run_launcher(text, tmp_path, "--version")
     bundle = tmp_path / "bundle"
     if content == b"another version":
-        content = BUNDLE.read_bytes().replace(sys.version.encode(), b"4" * len(sys.version))
+        content = BUNDLES[name].read_bytes().replace(sys.version.encode(), b"4" * len(sys.version))
     if content is not None:
         bundle.write_bytes(content)
-    text = text.replace(str(BUNDLE), str(bundle))
+    text = text.replace(f'"{BUNDLES[name]}"', f'"{bundle}"')
     assert run_launcher(text, tmp_path, "--version") == expected
     text = text.replace("startup.end(", "print(sys.meta_path[0].__name__); (")
     assert run_launcher(text, tmp_path, "--version").startswith("BuiltinImporter")
 
 
-def test_a_launcher_takes_the_start_path_from_its_bundle(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("minicontainer-oci", ["--root", "{}/root", "list", "--quiet"]),
+        *(("minicontainer", [word, "--help"]) for word in ("run", "exec", "ps", "logs", "rm")),
+    ],
+)
+def test_a_launcher_takes_a_command_from_its_bundle(
+    tmp_path: Path, name: str, arguments: list[str]
+) -> None:
     """Whatever a command imports is in there, or is built in: no directory is looked into."""
     show = "print(*sys.path_importer_cache)"
-    lines = launcher("minicontainer-oci")
+    lines = launcher(name)
     bare = run_launcher(f"{lines[0]}\nimport sys; {show}", tmp_path)
     text = "\n".join(lines).replace("startup.end(main())", f"main(); {show}")
-    used = run_launcher(text, tmp_path, "--root", str(tmp_path / "root"), "list", "--quiet")
-    assert set(used.split()) == set(bare.split())
+    used = run_launcher(text, tmp_path, *(word.format(tmp_path) for word in arguments))
+    assert set(used.splitlines()[-1].split()) == set(bare.split())
 
 
 @pytest.mark.parametrize(
