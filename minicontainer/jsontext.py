@@ -68,17 +68,17 @@ def _position(text: str, index: int) -> str:
     return f"line {before.count(chr(10)) + 1}, column {index - before.rfind(chr(10))}"
 
 
-def dump(value: Any) -> str:
+def dump(value: Any, *, ascii: bool = True) -> str:
     """Write a value as JSON without blanks: scripts look for `"pid":1`, as runc writes it.
 
     A value that JSON does not have is written as its text.
 
     Args:
         value: dictionaries with text keys, lists, text, numbers, True, False, None.
+        ascii: escape all other characters; otherwise they stay as they are, as with `quote`.
     """
-    encoder = _json.make_encoder(
-        None, str, _json.encode_basestring_ascii, None, ":", ",", False, False, False
-    )
+    quoted = _json.encode_basestring_ascii if ascii else _json.encode_basestring
+    encoder = _json.make_encoder(None, str, quoted, None, ":", ",", False, False, False)
     return "".join(encoder(value, 0))
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import sys
-import textwrap
 import threading
 from contextlib import ExitStack, contextmanager
 
@@ -21,8 +20,6 @@ from minicontainer.cli.output import say, tell
 from minicontainer.contexts import suppress
 from minicontainer.errors import Error
 from minicontainer.learn import narration
-from minicontainer.learn.explain import Explainer
-from minicontainer.learn.recording import Recorder
 from minicontainer.learn.words import translated, word
 
 TYPE_CHECKING = False
@@ -33,13 +30,16 @@ if TYPE_CHECKING:
     from minicontainer.cli.client import Response
     from minicontainer.cli.flags import Asked
     from minicontainer.cli.stepping import Stepper
+    from minicontainer.learn.explain import Explainer
     from minicontainer.steps import Event
 
     Listener = Callable[[Event], None]
 
 HEADER = "Minicontainer-Trace"
 _FILTERED_S = 1  # for a step that a system call filter may keep from telling of itself
+_SWITCH_S = 0.0002  # between threads, so that the command does not wait for its recorder
 _PATIENCE_S = 10  # for the last events, once the command is over
+_FIELDS = steps.Event.fields()  # of an event; a message can have others beside
 
 
 @contextmanager
@@ -111,7 +111,7 @@ def _listeners(asked: Asked, name: str, lang: str, stack: ExitStack) -> Iterator
         stepping.check(asked, lang)
         out = stepping.out_of(stack)
         level = "full" if asked.explain == "full" else "calls"
-        explainer = Explainer(out, level, lang, asked.plain)
+        explainer = _explainer(out, level, lang, asked)
         stepper = stepping.Stepper(asked, explainer, out, lang)
         stack.callback(stepper.close)
         stack.callback(explainer.finish)
@@ -119,16 +119,26 @@ def _listeners(asked: Asked, name: str, lang: str, stack: ExitStack) -> Iterator
     elif asked.json:
         yield _print_json
     elif asked.explain:
-        explainer = Explainer(sys.stderr, asked.explain, lang, asked.plain)
+        explainer = _explainer(sys.stderr, asked.explain, lang, asked)
         stack.callback(explainer.finish)
         yield explainer
     if without := getattr(asked, "without", None):
         yield _LeakReport(without, lang)
     if asked.record:
+        from minicontainer.learn.recording import Recorder
+
+        if not asked.explain:
+            sys.setswitchinterval(_SWITCH_S)
         out = stack.enter_context(_opened(asked.record))
         recorder = Recorder(out, f"{name} {' '.join(asked.words)}", narration.in_all_languages)
         stack.callback(recorder.finish)
         yield recorder
+
+
+def _explainer(out: TextIO, level: str, lang: str, asked: Asked) -> Explainer:
+    from minicontainer.learn import explain  # 10 ms, which a recording takes at a better moment
+
+    return explain.Explainer(out, level, lang, asked.plain)
 
 
 class _LeakReport:
@@ -146,6 +156,8 @@ class _LeakReport:
         part, _, what = (event.object or "").removeprefix("leak:").partition(": ")
         if event.step not in ("look-for-leaks", "take-mounts-back") or not what:
             return
+        import textwrap  # few stories have such a report
+
         found = translated(f"{what}: {event.after}", self._lang)
         for line in textwrap.wrap(f"{part}: {found}", 74, initial_indent="  ",
                                   subsequent_indent="    ", break_long_words=False):  # fmt: skip
@@ -218,4 +230,4 @@ class _Reader:
 
 
 def _event(message: dict[str, Any]) -> Event:
-    return steps.Event.from_json(message)
+    return steps.Event.of({name: message[name] for name in _FIELDS if name in message})

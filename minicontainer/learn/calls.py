@@ -7,11 +7,11 @@ by which constants, which are modes, devices or descriptors, and how a result re
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import stat
 
+from minicontainer import jsontext
 from minicontainer.kernel import bpf, capabilities, mounts, namespaces, overlay, seccomp, signals
 from minicontainer.learn.words import translated, word
 
@@ -199,7 +199,7 @@ def _plain(value: object) -> str:
     if isinstance(value, (tuple, list)):
         return f"[{', '.join(map(_plain, value))}]"
     if isinstance(value, str) and not value.startswith("{"):
-        return json.dumps(value, ensure_ascii=False)
+        return jsontext.quote(value)
     return str(value)
 
 

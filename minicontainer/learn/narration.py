@@ -12,6 +12,7 @@ See: https://www.gnu.org/software/gettext/manual/ "The Format of PO Files".
 from __future__ import annotations
 
 import os
+from functools import cache
 
 from minicontainer.learn import words
 
@@ -28,6 +29,7 @@ def known_steps() -> tuple[str, ...]:
     return tuple(words.read(_ENGLISH))
 
 
+@cache
 def languages() -> tuple[str, ...]:
     """List the languages that there are: English, and those with a catalog."""
     found = os.listdir(_CATALOGS) if os.path.isdir(_CATALOGS) else []

@@ -14,9 +14,11 @@ A file without its last line was cut off, and is refused.
 
 from __future__ import annotations
 
-import json
+import _queue
+import _thread
 import time
 
+from minicontainer import jsontext
 from minicontainer.errors import InvalidArgument, NotFound
 from minicontainer.record import Record
 from minicontainer.steps import Event
@@ -55,6 +57,9 @@ class Recording(Record):
 class Recorder:
     """A listener that keeps events in a file.
 
+    A thread writes them, so that the command does not wait for that; nor for the modules that read
+    a call, which the thread imports while the engine is at work.
+
     Args:
         out: the file.
         command: what the user typed.
@@ -68,30 +73,53 @@ class Recorder:
         explain: Callable[[str], dict[str, str]],
     ) -> None:
         self._out = out
-        from minicontainer.learn.calls import Calls  # not to read one: that needs no Linux
-
-        self._calls = Calls()
         self._explain = explain
-        self._steps: dict[str, dict[str, str]] = {}
-        self._count = 0
+        self._events: _queue.SimpleQueue[Event | None] = _queue.SimpleQueue()
+        self._failure: BaseException | None = None
+        self._working = _thread.allocate_lock()
         begun = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self._write({"recording": FORMAT, "command": command, "begun": begun})
+        self._working.acquire()
+        _thread.start_new_thread(self._work, ())
 
     def __call__(self, event: Event) -> None:
         """Keep one event."""
-        if event.step not in self._steps:
-            self._steps[event.step] = self._explain(event.step)
-        self._count += 1
-        text = self._calls.text(event) if event.call else ""
-        self._write({"event": event.to_json(), "text": text})
+        self._events.put(event)
 
     def finish(self) -> None:
-        """Write the last line: without it the recording counts as cut off."""
-        self._write({"end": True, "events": self._count, "steps": self._steps})
+        """Write the last line: without it the recording counts as cut off.
+
+        Raises:
+            OSError: the file could not be written.
+        """
+        self._events.put(None)
+        self._working.acquire()
+        if self._failure is not None:
+            raise self._failure
+
+    def _work(self) -> None:
+        try:
+            self._write_all()
+        except BaseException as failure:  # the thread ends here: `finish` raises it
+            self._failure = failure
+        finally:
+            self._working.release()
+
+    def _write_all(self) -> None:
+        from minicontainer.learn.calls import Calls  # not to read one: that needs no Linux
+
+        calls, steps, count = Calls(), {}, 0
+        while (event := self._events.get()) is not None:
+            if event.step not in steps:
+                steps[event.step] = self._explain(event.step)
+            count += 1
+            text = calls.text(event) if event.call else ""
+            self._write({"event": event.to_json(), "text": text})
+        self._write({"end": True, "events": count, "steps": steps})
         self._out.flush()
 
     def _write(self, line: dict[str, object]) -> None:
-        self._out.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._out.write(jsontext.dump(line, ascii=False) + "\n")
 
 
 def read(path: str) -> Recording:
@@ -122,7 +150,7 @@ def read(path: str) -> Recording:
 
 def _whole(path: str, head: dict[str, object], lines: list[str]) -> Recording:
     try:
-        last = json.loads(lines[-1]) if lines else {}
+        last = jsontext.parse(lines[-1]) if lines else {}
     except ValueError:
         last = {}
     if not isinstance(last, dict) or not last.get("end") or last.get("events") != len(lines) - 1:
@@ -140,7 +168,7 @@ def _whole(path: str, head: dict[str, object], lines: list[str]) -> Recording:
 
 def _parsed(line: str, path: str) -> dict[str, object]:
     try:
-        value = json.loads(line)
+        value = jsontext.parse(line)
     except ValueError:
         value = None
     if not isinstance(value, dict):

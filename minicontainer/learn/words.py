@@ -10,10 +10,10 @@ See: `narration` for the texts of the steps.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 
+from minicontainer import jsontext
 from minicontainer.contexts import suppress
 
 TYPE_CHECKING = False
@@ -107,5 +107,5 @@ def _entry(block: str) -> dict[str, str]:
             continue
         word, _, quoted = line.partition(" ") if line[0] != '"' else ("", "", line)
         name = word or name
-        fields[name] = fields.get(name, "") + json.loads(quoted)
+        fields[name] = fields.get(name, "") + jsontext.parse(quoted)
     return fields
