@@ -4,6 +4,9 @@ A container is made by steps, and a step makes system calls. Each call is noted 
 with the step that it belongs to. A listener turns the notes into an explanation, a trace or a
 lesson. Without a listener, a note costs one `if`.
 
+Most events reach their reader through several processes. The process that makes an event writes it
+as a line of JSON, and the reader parses that; those between them pass the line on as it is.
+
 This is the only module with state of its own, because a trace is about the process itself. Each
 thread has one, which `listen` begins; a forked child calls `listen` for itself. (Only the engine
 has threads, and each of its requests is a story of its own.)
@@ -15,6 +18,7 @@ import posix
 import time
 from _thread import _local  # what threading.local is, without what that module imports
 
+from minicontainer import jsontext
 from minicontainer.errors import KernelError, shortened
 from minicontainer.record import Record
 
@@ -63,8 +67,8 @@ class Event(Record):
     after: str | None = None
     shell: str | None = None
 
-    # A story has hundreds of events, and each passes through four processes. What Record does for
-    # any type takes eight times as long as these three.
+    # A story has hundreds of events. What Record does for any type takes eight times as long as
+    # these three.
 
     def replace(self, **changes: Any) -> Event:
         """Make a copy with some fields changed."""
@@ -94,6 +98,7 @@ class _Trace(_local):
     """What this thread is doing, and who listens."""
 
     listener: Callable[[Event], None] | None = None
+    pass_on: Callable[[str], None] | None = None
     actor = ""
     pid = 0
     begun = 0  # on CLOCK_MONOTONIC, in nanoseconds;  begun_wall: the same moment on the wall clock
@@ -121,15 +126,23 @@ _warnings = _Warnings()
 _faults = _Faults()
 
 
-def listen(listener: Callable[[Event], None] | None, actor: str, begun_wall_ns: int = 0) -> None:
+def listen(
+    listener: Callable[[Event], None] | None,
+    actor: str,
+    begun_wall_ns: int = 0,
+    pass_on: Callable[[str], None] | None = None,
+) -> None:
     """Pass every event from now on to *listener*; None ends that.
 
     Args:
         listener: called with each event, in order, in the process that made it.
         actor: the name of this process in the events.
         begun_wall_ns: when the story began, by the wall clock, if another process began it.
+        pass_on: called with the events of children, as lines that `written` could have returned,
+            several at a time; without it, they are parsed, and *listener* gets them.
     """
     _trace.listener = listener
+    _trace.pass_on = pass_on
     _trace.actor = actor
     _trace.pid = posix.getpid()
     _trace.seq = 0
@@ -192,7 +205,9 @@ def note(
 ) -> None:
     """Send the listener an event about one call; the arguments are the fields of `Event`."""
     if _trace.listener is not None:
-        deliver(_event(call, args, result, errno, object, before, after, shell))
+        _trace.seq += 1
+        made = _event(call, args, result, errno, object, before, after, shell, _trace.seq)
+        _trace.listener(made)
 
 
 def _event(
@@ -204,9 +219,12 @@ def _event(
     before: str | None = None,
     after: str | None = None,
     shell: str | None = None,
+    seq: int = 0,
 ) -> Event:
     step = _trace.step
-    return Event(
+    made = Event.__new__(Event)  # of fields that are known: no need to check them
+    made.__dict__.update(
+        seq=seq,
         t=time.monotonic_ns() - _trace.begun,
         actor=_trace.actor,
         pid=_trace.pid,
@@ -221,6 +239,7 @@ def _event(
         after=after,
         shell=shell,
     )
+    return made
 
 
 def noted(
@@ -258,10 +277,47 @@ def noted(
 
 
 def deliver(event: Event) -> None:
-    """Send an event, of this process or a child's, to the listener, with the next number."""
+    """Send an event of a child to the listener, with the next number."""
     if _trace.listener is not None:
         _trace.seq += 1
         _trace.listener(event.replace(seq=_trace.seq))
+
+
+def written(event: Event) -> str:
+    """Write an event for another process: a line of JSON."""
+    return f"{jsontext.dump(event.to_json())}\n"
+
+
+def written_by_child(event: Event, *, own: bool) -> str:
+    """Write an event for the parent, which numbers it, and knows the number of its child.
+
+    Args:
+        own: this process has done it, or a thread of it. The number of another process means
+            nothing to the parent, since it may be that of another PID namespace: it becomes 0.
+    """
+    fields = event.to_json()
+    del fields["seq"], fields["pid"]
+    return f"{jsontext.dump(fields if own else {'pid': 0, **fields})}\n"
+
+
+def deliver_written(lines: str, pid: int) -> None:
+    """Send events of a child to who listens, with the next numbers.
+
+    Args:
+        lines: as `written_by_child` returned them.
+        pid: the child's number.
+    """
+    each = lines.split("\n")[:-1]
+    if _trace.pass_on is None:
+        for line in each:
+            deliver(Event.of({"pid": pid, **jsontext.parse(line)}))
+        return
+    numbered = []
+    for seq, line in enumerate(each, _trace.seq + 1):
+        whose = "" if line.startswith('{"pid":') else f'"pid":{pid},'
+        numbered.append(f'{{"seq":{seq},{whose}{line[1:]}\n')
+    _trace.seq += len(each)
+    _trace.pass_on("".join(numbered))
 
 
 def step_name(step: Callable[..., Any]) -> str:

@@ -67,12 +67,6 @@ def object_lines(items: Iterable[dict[str, Any]]) -> Iterator[bytes]:
         yield jsontext.dump(item).encode() + b"\n" if item else b""
 
 
-def story_lines(parts: Iterable[list[dict[str, Any]]]) -> Iterator[bytes]:
-    """Write the objects of each part, one a line; a part without any is a sign of life."""
-    for part in parts:
-        yield b"".join(jsontext.dump(item).encode() + b"\n" for item in part)
-
-
 def hijack(call: Call, tty: bool, serve: Callable[[ClientStream], None]) -> None:
     """Turn the connection into a raw stream, and let *serve* work on it until it is over.
 

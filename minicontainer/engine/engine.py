@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from minicontainer.engine.protocol import LogOptions
     from minicontainer.images.image import Image
     from minicontainer.runtime.config.spec import Spec
-    from minicontainer.steps import Event
 
 
 _LAST_WORDS_S = 5.0  # of a monitor whose container has ended
@@ -196,10 +195,9 @@ class Engine:
         """Note what went wrong where no request can be told."""
         steps.warn(message)
 
-    def explain(self, container: Container, events: tuple[Event, ...]) -> None:
-        """Pass on events of a container's start or end to those who listen."""
-        for event in events:
-            self.traces.tell(container.story, event, container.id)
+    def explain(self, container: Container, events: str) -> None:
+        """Pass on events of a container's start or end, as they were written, to who listens."""
+        self.traces.pass_on(container.story, events, container.id)
 
     def end_story(self, name: str) -> None:
         """End a story, when the ends of its containers that are under way have been told."""

@@ -35,7 +35,7 @@ _SLOW_CLIENT_S = 10
 def main(asked: protocol.StartExec, engine: Connection, clients: list[int]) -> int:
     """Start the program, copy its streams, say how it ended."""
     if asked.explain:
-        steps.listen(engine.put, "exec", asked.explain)
+        steps.listen(engine.put, "exec", asked.explain, engine.put_written)
     steps.take(become_exec_parent)
     os.chdir("/")
     program = Process.from_json(asked.process, "process")

@@ -201,7 +201,7 @@ class Execs:
     def _hear(self, one: Exec, message: object) -> None:
         """Note what the program's parent says; None is its end."""
         if isinstance(message, protocol.Happened):
-            self._engine.explain(one.container, message.events)
+            self._engine.explain(one.container, message.lines)
         elif isinstance(message, protocol.Detached):
             one.let_client_go()
             self._publish(one, "exec_detach")

@@ -18,12 +18,12 @@ import os
 import select
 import threading
 
+from minicontainer import jsontext
 from minicontainer.errors import Aborted, Conflict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from minicontainer.steps import Event
 
@@ -35,7 +35,7 @@ class Hold:
         show: passes what waits on to the reader.
     """
 
-    def __init__(self, show: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, show: Callable[[str], None]) -> None:
         self._show = show
         self._turn = threading.Lock()
         self._lock = threading.Lock()
@@ -59,7 +59,8 @@ class Hold:
             try:
                 if not self.aborted:
                     told = event.to_json() | {"waiting": True}
-                    self._show(told | ({"container": container} if container else {}))
+                    told |= {"container": container} if container else {}
+                    self._show(f"{jsontext.dump(told)}\n")
                     _wait_readable(answer, other)
             finally:
                 with self._lock:

@@ -80,7 +80,7 @@ def become_monitor() -> None:
 
 def _explain(engine: Connection, begun_ns: int) -> None:
     """Send every event from now on to the engine."""
-    steps.listen(engine.put, "monitor", begun_ns)
+    steps.listen(engine.put, "monitor", begun_ns, engine.put_written)
 
 
 def _wait_for_engine(engine: Connection, event: steps.Event) -> None:

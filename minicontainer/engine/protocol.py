@@ -44,7 +44,8 @@ Up to Started, another process mostly does the monitor's part, on the same conne
       │ Attach, Resize, Signal ───────────────────────────────► │                          │
       │ ◄──────────────────────────────────────────── Exited ── │ ends                     │
 
-A message is a JSON list: the name of its type, and its fields.
+A message is a JSON list: the name of its type, and its fields. Only Happened is a line for each
+event, a JSON object: a process that passes events on has nothing to parse.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ if TYPE_CHECKING:
 
 LARGEST_MESSAGE = 4 << 20  # a program's arguments and variables can be 2 MiB
 _SO_SNDBUFFORCE = 32  # socket(7): above the host's limit, with CAP_NET_ADMIN
-_MOST_EVENTS = 40  # in a packet
+_MOST_UNSENT = 16_384  # characters of events, in a packet of their own
 _MOST_DESCRIPTORS = 253  # SCM_MAX_FD of the kernel
 
 
@@ -220,12 +221,7 @@ class Failed(Record):
 class Happened(Record):
     """From the monitor or the exec process: events, when they were asked to explain."""
 
-    events: tuple[Event, ...]
-
-    @classmethod
-    def from_json(cls, value: Any, path: str = "") -> Happened:
-        """Read it from what the other process, this program too, has written."""
-        return cls(events=tuple(map(Event.of, value["events"])))
+    lines: str  # of `steps.written`; `put` and `flush` send them
 
 
 class Hello(Record):
@@ -317,7 +313,8 @@ class Connection:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self._events: list[Event] = []  # to be sent with the next message
+        self._events: list[str] = []  # written, and to be sent before the next message
+        self._unsent = 0  # characters of them
 
     def fileno(self) -> int:
         """Give the descriptor, for select(2)."""
@@ -337,16 +334,21 @@ class Connection:
 
     def put(self, event: Event) -> None:
         """Send an event, together with others: a packet for each would slow a start down."""
-        self._events.append(event)
-        if len(self._events) >= _MOST_EVENTS:
+        self.put_written(steps.written(event))
+
+    def put_written(self, lines: str) -> None:
+        """Send events that are written already."""
+        self._events.append(lines)
+        self._unsent += len(lines)
+        if self._unsent > _MOST_UNSENT:
             self.flush()
 
     def flush(self) -> None:
         """Send the events that wait for the next message; nobody may be there to hear them."""
-        events, self._events = tuple(self._events), []
+        events, self._events, self._unsent = self._events, [], 0
         with suppress(OSError):
             if events:
-                self.send(Happened(events=events))
+                self.sock.sendmsg(["".join(events).encode()], (), socket.MSG_NOSIGNAL)
 
     def receive(self) -> tuple[Record, list[int]] | None:
         """Wait for the next message and its descriptors; None when the other side is gone."""
@@ -367,6 +369,8 @@ class Connection:
         for level, kind, content in extra:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 descriptors.frombytes(content[: len(content) // 4 * 4])
+        if data.startswith(b"{"):
+            return Happened(lines=data.decode()), list(descriptors)
         name, fields = jsontext.parse(data.decode())
         return _TYPES[name].from_json(fields, name), list(descriptors)
 

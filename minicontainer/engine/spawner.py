@@ -20,12 +20,10 @@ import sys
 
 from minicontainer import faults, jsontext, steps
 from minicontainer.cgroups.cgroup import open_cgroup
-from minicontainer.contexts import suppress
 from minicontainer.engine import bundle_reader, exec_process, monitor
 from minicontainer.engine.protocol import (
     MESSAGES,
     Connection,
-    Happened,
     StartContainer,
     StartExec,
 )
@@ -121,8 +119,8 @@ def fork_child() -> int:
 
 
 def _tell(connection: Connection, event: Event) -> None:
-    with suppress(OSError):  # the engine is gone
-        connection.send(Happened(events=(event,)))
+    connection.put(event)
+    connection.flush()
 
 
 def warm_up() -> None:

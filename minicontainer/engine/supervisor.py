@@ -213,7 +213,7 @@ class Supervisor:
             if isinstance(message, kind):
                 return message
             if isinstance(message, protocol.Happened):
-                self._engine.explain(container, message.events)
+                self._engine.explain(container, message.lines)
             elif isinstance(message, protocol.Waiting):
                 self._hold(container, monitor, message)
             elif isinstance(message, protocol.Failed):
@@ -302,7 +302,7 @@ class Supervisor:
         elif isinstance(message, protocol.Exited):
             self._exited(container, message)
         elif isinstance(message, protocol.Happened):
-            self._engine.explain(container, message.events)
+            self._engine.explain(container, message.lines)
         elif isinstance(message, protocol.OutOfMemory):
             self._engine.publish(container, "oom")
         elif isinstance(message, protocol.Detached):

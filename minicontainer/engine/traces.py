@@ -23,7 +23,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from minicontainer import steps
 from minicontainer.engine.holds import Hold
@@ -32,49 +32,49 @@ from minicontainer.errors import InvalidArgument, NotFound
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from minicontainer.steps import Event
 
 ALL = "all"
-_MOST = 100_000  # events that wait for a slow reader; then it has lost its place, and is let go
+_MOST = 10_000  # packets of events that wait for a slow reader; then it is let go
 _GATHER_S = 0.01  # a packet for each event would slow the start down
 _LIFE_S = 1.0  # between the empty parts by which the server notices a reader that left
 
 
 class Story:
-    """What a reader of a story gets: an iterator over events, which any thread may close."""
+    """What a reader of a story gets: an iterator over its text, which any thread may close."""
 
     def __init__(self, traces: Traces, name: str) -> None:
         self._traces = traces
         self._name = name
-        self._events: queue.Queue[dict[str, Any] | None] = queue.Queue(_MOST)
+        self._events: queue.Queue[str | None] = queue.Queue(_MOST)
         self._closed = False
+        self._ending = threading.Event()
 
-    def put(self, event: dict[str, Any]) -> None:
-        """Add an event."""
+    def put(self, lines: str) -> None:
+        """Add events, each a line of JSON."""
         try:
-            self._events.put_nowait(event)
+            self._events.put_nowait(lines)
         except queue.Full:
             self.close()
 
-    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
+    def __iter__(self) -> Iterator[str]:
         """Yield events as they come, several at a time, and no event as a sign of life."""
         try:
             while not self._closed:
                 try:
                     event = self._events.get(timeout=_LIFE_S)
                 except queue.Empty:
-                    yield []
+                    yield ""
                     continue
                 found = []
-                time.sleep(_GATHER_S)  # meanwhile the start goes on, and more come
+                self._ending.wait(_GATHER_S)  # meanwhile the start goes on, and more come
                 while event is not None:
                     found.append(event)
                     if self._events.empty():
                         break
                     event = self._events.get()
-                yield found
+                yield "".join(found)
                 if event is None:
                     return
         finally:
@@ -86,15 +86,15 @@ class Story:
             self._events.put_nowait(None)
         except queue.Full:
             self.close()
+        self._ending.set()
 
     def close(self) -> None:
         """End the story for this reader."""
         self._closed = True
         self._traces.leave(self._name, self)
-        try:
+        with suppress(queue.Full):  # the reader looks before it takes the next one
             self._events.put_nowait(None)
-        except queue.Full:  # the reader looks before it takes the next one
-            return
+        self._ending.set()
 
 
 class Traces:
@@ -193,11 +193,15 @@ class Traces:
         """
         return self._begun.get(name or self.current, 0) or self._begun.get(ALL, 0)
 
-    def tell(self, name: str, event: Event, container_id: str = "") -> None:
-        """Hand an event to the readers of its story, and to those of all."""
+    def tell(self, name: str, event: Event) -> None:
+        """Hand an event of the engine to the readers of its story, and to those of all."""
+        self.pass_on(name, steps.written(event))
+
+    def pass_on(self, name: str, lines: str, container_id: str = "") -> None:
+        """Hand events, each a line, to the readers of their story, and to those of all."""
         with self._lock:
             readers = [*self._readers.get(name, ()), *self._readers.get(ALL, ())]
-        if readers:
-            told = event.to_json() | ({"container": container_id} if container_id else {})
-            for story in readers:
-                story.put(told)
+        if readers and container_id:
+            lines = lines.replace("}\n", f',"container":"{container_id}"}}\n')
+        for story in readers:
+            story.put(lines)

@@ -6,7 +6,7 @@
       │ clone3 ─────────────────────────────────► │  waits
       │ writes its id maps                        │
       │ Go ─────────────────────────────────────► │  sets itself up
-      │ ◄──────────────────────────── Happened …  │  an event, when the parent listens
+      │ ◄──────────────────────────── Happened …  │  events, when the parent listens
       │ ◄───────────────────────────── Waiting …  │  before each step, when the parent holds them;
       │ Go … ───────────────────────────────────► │  takes the step
       │ ◄─────────────────────────────── Mounted  │  the root is still the host's
@@ -44,8 +44,10 @@ In `exec` Leaving follows the first Go; of a hook's process (`hook_process`) it 
       │                           │ ends                      │
       │ Go (channel) ───────────────────────────────────────► │  as above
 
-One JSON object a line. Pipes need no import, and one whose writers are gone reads as closed: that
-is how each side sees the other end, also by SIGKILL.
+A message is a line, a JSON list: the name of its type, and its fields. Only Happened is a line for
+each event, a JSON object: a process that passes events on has nothing to parse. Pipes need no
+import, and one whose writers are gone reads as closed: that is how each side sees the other end,
+also by SIGKILL.
 """
 
 from __future__ import annotations
@@ -64,7 +66,6 @@ from minicontainer.steps import Event
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
 
 class Go(Record):
@@ -80,18 +81,9 @@ class Forked(Record):
 
 
 class Happened(Record):
-    """From init or the joiner: an event, for the parent's listener."""
+    """From init or the joiner: events, for who listens in the parent."""
 
-    event: Event
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON holds it."""
-        return {"event": self.event.to_json()}
-
-    @classmethod
-    def from_json(cls, value: Any, path: str = "") -> Happened:
-        """Read it from what the other process, this program too, has written."""
-        return cls(event=Event.of(value["event"]))
+    lines: str  # of `steps.written_by_child`
 
 
 class Waiting(Record):
@@ -163,15 +155,17 @@ ENDED = "the container's first process ended before its program ran"
 _TYPES: dict[str, type[Record]] = {
     kind.__name__: kind
     for kind in (
-        Go, Forked, Happened, Waiting, Mounted, Ready, Start, Leaving, Hooking, Filtering, Failed,
+        Go, Forked, Waiting, Mounted, Ready, Start, Leaving, Hooking, Filtering, Failed,
     )
 }  # fmt: skip
 
 
-_MOST_UNSENT = 16_384  # bytes of events, so that a process that is killed takes few along
+_MOST_UNSENT = 16_384  # characters of events, so that a process that is killed takes few along
 
 
 def _line(message: Record) -> bytes:
+    if isinstance(message, Happened):
+        return message.lines.encode()
     return (jsontext.dump([type(message).__name__, message.to_json()]) + "\n").encode()
 
 
@@ -189,7 +183,8 @@ class Channel:
         self.writes = writes
         self.on_filtering: Callable[[Filtering, int], None] | None = None
         self._rest = b""
-        self._unsent = b""
+        self._unsent: list[str] = []
+        self._unsent_size = 0
         # Whether events wait for the next message. Not once Leaving is sent: the end is execve(2).
         self.gathers = False
 
@@ -199,18 +194,20 @@ class Channel:
         Raises:
             BrokenPipeError: the other side has closed.
         """
-        data, self._unsent = self._unsent + _line(message), b""
+        data = "".join(self._unsent).encode() + _line(message)
+        self._unsent, self._unsent_size = [], 0
         if isinstance(message, Leaving):
             self.gathers = False
         while data:
             data = data[posix.write(self.writes, data) :]
 
-    def put(self, event: Happened) -> None:
+    def put(self, line: str) -> None:
         """Send an event; if this end gathers, together with the next message."""
-        if not self.gathers or len(self._unsent) > _MOST_UNSENT:
-            self.send(event)
+        if not self.gathers or self._unsent_size > _MOST_UNSENT:
+            self.send(Happened(lines=line))
         else:
-            self._unsent += _line(event)
+            self._unsent.append(line)
+            self._unsent_size += len(line)
 
     def has_message(self) -> bool:
         """Report whether `receive` would return at once, since it has read a message already."""
@@ -223,6 +220,11 @@ class Channel:
             if not part:
                 return None
             self._rest += part
+        if self._rest.startswith(b"{"):
+            # up to the next message, or to the last event that is there whole
+            end = self._rest.find(b"\n[") + 1 or self._rest.rfind(b"\n") + 1
+            events, self._rest = self._rest[:end], self._rest[end:]
+            return Happened(lines=events.decode())
         line, _, self._rest = self._rest.partition(b"\n")
         kind, content = jsontext.parse(line.decode())
         return _TYPES[kind].from_json(content, kind)
@@ -242,18 +244,21 @@ def pass_events_on(channel: Channel, actor: str) -> None:
     """
     if steps.listening():
         channel.gathers = actor == "init"  # a write for each event would slow the start down
-        steps.listen(lambda event: _tell(channel, Happened(event=event)), actor)
+        steps.listen(lambda event: _tell(channel, event, actor), actor)
     if steps.held():
         steps.hold(lambda event: _wait_for_go(channel, event))
 
 
-def _tell(channel: Channel, message: Record) -> None:
+def _tell(channel: Channel, event: Event, actor: str) -> None:
+    # The program writes to init's channel, and init passes on what its hooks did.
+    own = event.actor == actor != "program"
+    _unless_forbidden(lambda: channel.put(steps.written_by_child(event, own=own)))
+
+
+def _unless_forbidden(send: Callable[[], None]) -> None:
     """Send what a story tells; a start goes on without it where the filter forbids write(2)."""
     try:
-        if isinstance(message, Happened):
-            channel.put(message)
-        else:
-            channel.send(message)
+        send()
     except BrokenPipeError:
         raise
     except OSError:
@@ -262,7 +267,7 @@ def _tell(channel: Channel, message: Record) -> None:
 
 
 def _wait_for_go(channel: Channel, event: Event) -> None:
-    _tell(channel, Waiting(event=event))
+    _unless_forbidden(lambda: channel.send(Waiting(event=event)))
     if not steps.held():
         return
     try:
@@ -398,7 +403,7 @@ def _receive(channel: Channel) -> Record | None:
 def _handle(channel: Channel, message: Record, pid: int) -> bool:
     """Handle an event, a failure or a filter; report whether the message is a different one."""
     if isinstance(message, Happened):
-        steps.deliver(_numbered(message.event, pid))
+        steps.deliver_written(message.lines, pid)
         return False
     if isinstance(message, Waiting):
         steps.wait_to_begin(_numbered(message.event, pid))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from minicontainer import steps
+from minicontainer import jsontext, steps
 from minicontainer.steps import Event
 
 
@@ -51,6 +51,30 @@ def test_events_are_numbered_and_timed_in_order(heard: list[Event]) -> None:
     assert [event.seq for event in heard] == [first, first + 1, first + 2]
     assert heard[0].t <= heard[2].t
     assert heard[1].actor == "init"
+
+
+@pytest.mark.parametrize("passed_on", [True, False])
+def test_a_childs_events_get_its_number(passed_on: bool) -> None:
+    """Whether they are read here or passed on; only those of a process that it knows get none."""
+    found: list[Event] = []
+
+    def take(lines: str) -> None:
+        found.extend(Event.of(jsontext.parse(line)) for line in lines.splitlines())
+
+    steps.listen(found.append, "monitor", pass_on=take if passed_on else None)
+    try:
+        steps.note("a")
+        own = Event(seq=7, pid=1, actor="init", call="b", args=("x\n", 1), result=None)
+        other = Event(seq=8, pid=2, actor="program", call="c", after="y")
+        lines = [steps.written_by_child(own, own=True), steps.written_by_child(other, own=False)]
+        steps.deliver_written("".join(lines), 4711)
+        steps.note("d")
+    finally:
+        steps.listen(None, "")
+    assert [(e.seq, e.pid, e.call) for e in found] == [
+        (1, os.getpid(), "a"), (2, 4711, "b"), (3, 0, "c"), (4, os.getpid(), "d"),
+    ]  # fmt: skip
+    assert found[1:3] == [own.replace(seq=2, pid=4711), other.replace(seq=3, pid=0)]
 
 
 def test_events_belong_to_the_step_that_is_taken(heard: list[Event]) -> None:
