@@ -110,20 +110,6 @@ def dress_root(container: Container, lower: str) -> None:
             os.fchown(own, first + found.st_uid, first + found.st_gid)
 
 
-def remove_directory(directory: str) -> None:
-    """Remove a container's directory with all that its program wrote.
-
-    Raises:
-        KernelError: EBUSY, EIO, …
-    """
-    try:
-        trees.remove_tree(directory)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise KernelError(error.errno, error.strerror, f"remove {directory}") from None
-
-
 def discard_directory(container: Container, trash: Trash) -> None:
     """Move the container's directory away: its bundle, its log, and all that its program wrote.
 
@@ -144,7 +130,7 @@ def sweep(data_root: str, known: set[str]) -> None:
         directory = os.path.join(parent, name)
         if name not in known:
             with contextlib.suppress(KernelError):  # a later engine tries again
-                remove_directory(directory)
+                trees.remove_if_there(directory)
 
 
 def write_etc(container: Container, linked: Iterable[str] = ()) -> None:

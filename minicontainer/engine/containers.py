@@ -13,7 +13,6 @@ import os
 import threading
 
 from minicontainer.engine import (
-    bundles,
     creation,
     files,
     inspection,
@@ -34,6 +33,7 @@ from minicontainer.engine.logs import LogStream
 from minicontainer.engine.stats import StatsStream
 from minicontainer.engine.waits import Waiting
 from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound, NotModified
+from minicontainer.kernel import trees
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Containers:
             with self._lock:
                 if self._by_id.pop(container.id, None):
                     del self._ids[container.name]
-            bundles.remove_directory(container.directory)
+            trees.remove_if_there(container.directory)
             self._engine.images.store.release(container.id)
             self._engine.volumes.release(container, anonymous=True)
             raise

@@ -27,6 +27,7 @@ from minicontainer.images import platforms
 from minicontainer.images.config import parse_json
 from minicontainer.images.copies import copy_layers
 from minicontainer.images.platforms import Platform
+from minicontainer.kernel import trees
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def prepare(engine: Engine, asked: Json, name: str, platform: str) -> Container:
         check(engine, container)
         container.endpoints = engine.networks.requested(container.config)
         steps.take(bundles.make_directory, container)
-        undo.callback(bundles.remove_directory, directory)
+        undo.callback(trees.remove_if_there, directory)
         lowers = engine.lowers_of(container)
         if engine.overlay_refused:
             container.copied = True

@@ -68,7 +68,7 @@ class Directories:
             os.rename(self._place(name), gone)
         steps.reach("after set-volume-aside")
         try:
-            _remove(gone)
+            trees.remove_if_there(gone)
         except KernelError:
             os.rename(gone, self._place(name))
             raise
@@ -91,7 +91,7 @@ class Directories:
             if state == "gone" and name in names:
                 removed.add(name)
             with suppress(KernelError):  # a later engine tries again
-                _remove(os.path.join(self._root, found))
+                trees.remove_if_there(os.path.join(self._root, found))
         return removed
 
     def _place(self, name: str, suffix: str = "") -> str:
@@ -113,12 +113,3 @@ def make_directory(path: str, mode: int) -> None:
             error.errno, error.strerror, f"error while creating mount source path '{path}': mkdir"
         ) from None
     os.chmod(path, mode)
-
-
-def _remove(directory: str) -> None:
-    try:
-        trees.remove_tree(directory)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise KernelError(error.errno, error.strerror, f"remove {directory}") from None

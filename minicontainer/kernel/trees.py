@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from minicontainer.contexts import suppress
+from minicontainer.errors import KernelError
 from minicontainer.kernel import libc
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -35,6 +36,20 @@ def remove_tree(path: str | bytes) -> None:
     finally:
         os.close(top)
     os.rmdir(path)
+
+
+def remove_if_there(path: str) -> None:
+    """Remove a directory with everything in it; nothing happens when it is gone.
+
+    Raises:
+        KernelError: EBUSY, EIO, …
+    """
+    try:
+        remove_tree(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise KernelError(error.errno, error.strerror, f"remove {path}") from None
 
 
 def _lift(top: int, name: bytes, waiting: list[bytes], used: set[bytes], number: int) -> int:
