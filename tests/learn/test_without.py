@@ -13,7 +13,7 @@ from minicontainer import steps
 from minicontainer.engine import parts, probes
 from minicontainer.errors import InvalidArgument
 from minicontainer.runtime.child import init
-from tests.learn.conftest import Engine
+from tests.learn.conftest import Engine, begun
 
 RUN = ("run", "--rm", "--net", "none")
 # part: the options that ask for it, a program that looks, what the program must then print
@@ -76,6 +76,7 @@ def test_every_part_is_tested_and_has_a_probe() -> None:
     assert measured <= names | {step.name for step in parts.STEPS} | parts.HARMFUL.keys()
     of_steps = {step.name for step in parts.STEPS if (step.like or step.name) in measured}
     assert set(SEEN_OF_STEPS) == of_steps - {"filter-if-unprivileged", "set-capabilities"}
+    assert of_steps == {step.name for step in parts.STEPS if not step.command}
 
 
 def test_every_step_of_the_recipe_can_be_left_out_or_says_why_not() -> None:
@@ -188,13 +189,8 @@ def test_a_lab_may_leave_out_what_the_host_needs() -> None:
 @pytest.fixture
 def sharing_engine() -> Iterator[Engine]:
     """Give an engine on a host whose mounts are shared, as systemd makes them."""
-    if os.geteuid() != 0:
-        pytest.skip("an engine needs root")
-    made = Engine(("unshare", "--mount", "--propagation", "shared"))
-    try:
+    with begun(("unshare", "--mount", "--propagation", "shared")) as made:
         yield made
-    finally:
-        made.close()
 
 
 def test_mounts_that_are_not_isolated_appear_on_the_host(sharing_engine: Engine) -> None:
