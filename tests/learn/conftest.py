@@ -106,13 +106,33 @@ class Engine:
         shutil.rmtree(self.base)
 
 
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    """Give an engine that has the image busybox."""
+@contextlib.contextmanager
+def begun(around: tuple[str, ...] = ()) -> Iterator[Engine]:
+    """Give an engine that has the image busybox, and end it.
+
+    Args:
+        around: as of `Engine`.
+    """
     if os.geteuid() != 0:
         pytest.skip("an engine needs root")
-    made = Engine()
+    made = Engine(around)
     try:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    """Give an engine for all tests of a file."""
+    with begun() as made:
+        yield made
+
+
+@pytest.fixture
+def own_engine() -> Iterator[Engine]:
+    """Give an engine that the test may kill."""
+    with begun() as made:
+        yield made
+        if made.process.poll() is not None:
+            made.start()  # to remove its containers

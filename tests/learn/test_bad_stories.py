@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +28,6 @@ def begin(engine: Engine, *words: str) -> subprocess.Popen[str]:
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     return process
-
-
-@pytest.fixture
-def own_engine() -> Iterator[Engine]:
-    """Give an engine that the test may kill."""
-    if os.geteuid() != 0:
-        pytest.skip("an engine needs root")
-    made = Engine()
-    try:
-        yield made
-    finally:
-        if made.process.poll() is not None:
-            made.start()
-        made.close()
 
 
 @pytest.mark.parametrize("option", ["--explain", "--record"])
