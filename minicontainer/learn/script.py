@@ -94,17 +94,17 @@ def _outside(plan: Plan) -> Iterator[str]:
     yield ""
     yield "prepare() {"
     yield from heading("make-directory", plan.lang)
-    yield f"    work=$(mktemp -d {quoted(plan.work_parent + '/by-hand.XXXXXX')})"
-    yield "    root=$work/rootfs"
-    yield "    export work root"
-    yield '    mkdir "$root" "$work/upper" "$work/work"'
-    yield '    chmod --reference="${layers%%:*}" "$work/upper"'
-    yield '    chown --reference="${layers%%:*}" "$work/upper"'
+    yield f"    own=$(mktemp -d {quoted(plan.own_parent + '/by-hand.XXXXXX')})"
+    yield "    root=$own/rootfs"
+    yield "    export own root"
+    yield '    mkdir "$root" "$own/upper" "$own/work"'
+    yield '    chmod --reference="${layers%%:*}" "$own/upper"'
+    yield '    chown --reference="${layers%%:*}" "$own/upper"'
     for name, text in plan.files.items():
-        yield f"    cat >\"$work/{name}\" <<'END'"
+        yield f"    cat >\"$own/{name}\" <<'END'"
         yield from text.rstrip("\n").split("\n")
         yield "END"
-    yield '    mkfifo "$work/ready" "$work/gate"'
+    yield '    mkfifo "$own/ready" "$own/gate"'
     yield from heading("create-cgroup", plan.lang)
     yield from indented(host.create_cgroup(plan))
     yield "}"
@@ -112,7 +112,7 @@ def _outside(plan: Plan) -> Iterator[str]:
     yield "start() {"
     yield from heading("fork-init", plan.lang)
     yield from indented(_unshare(plan))
-    yield '    read -r pid <"$work/ready"'
+    yield '    read -r pid <"$own/ready"'
     yield "}"
 
 
@@ -128,7 +128,7 @@ def _unshare(plan: Plan) -> Iterator[str]:
     yield "exec 3<&0"
     end = " --kill-child" if "die-with-parent" in plan.steps else ""
     yield f"{lead}unshare {' '.join(new)} --propagation unchanged --fork{end} \\"
-    yield '    sh "$0" first <&3 3<&- 4>"$work/ready" &'
+    yield '    sh "$0" first <&3 3<&- 4>"$own/ready" &'
     yield "child=$!"
     yield "exec 3<&-"
 
@@ -259,7 +259,7 @@ def _enter(plan: Plan) -> Iterator[str]:
     yield from _taken(plan, "enter-rootfs", _pivot)
     yield from heading("start-program", plan.lang)
     yield from comment(say("go", plan.lang), "    ")
-    yield '    echo go >"$work/gate"'
+    yield '    echo go >"$own/gate"'
     yield "}"
 
 
@@ -288,7 +288,7 @@ def _cleanup(plan: Plan) -> Iterator[str]:
         yield "    fi"
     yield from heading("remove-cgroup", plan.lang)
     yield from indented(host.remove_cgroup(plan))
-    yield '    [ -z "$work" ] || rm -rf --one-file-system "$work"'
+    yield '    [ -z "$own" ] || rm -rf --one-file-system "$own"'
     yield "}"
 
 
@@ -307,7 +307,7 @@ _MAIN = """\
 case ${{1-}} in
 first | inside) "$1" ;;
 '')
-    work='' pid='' child=''{more}
+    own='' pid='' child=''{more}
     [ -f "$0" ] || {{ echo "run me as a file: sh FILE" >&2; exit 2; }}
     [ "$(id -u)" = 0 ] || {{ echo "$0: only root can do this: use sudo" >&2; exit 1; }}
     trap cleanup EXIT

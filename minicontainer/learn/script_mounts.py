@@ -57,7 +57,7 @@ def mount_rootfs(plan: Plan) -> Iterator[str]:
         for word in plan.root.options
         if not word.startswith(("lowerdir=", "upperdir=", "workdir="))
     ]
-    words = ",".join(["lowerdir=$layers", "upperdir=$work/upper", "workdir=$work/work", *others])
+    words = ",".join(["lowerdir=$layers", "upperdir=$own/upper", "workdir=$own/work", *others])
     yield f'mount -t overlay -o "{words}" \\'
     yield f'    {quoted(plan.root.source or "overlay")} "$root"'
 
@@ -144,9 +144,9 @@ def _source(plan: Plan, mount: Mount) -> tuple[str, bool]:
     source = mount.source or ""
     for number, directory in enumerate(plan.gone):
         if f"{source}/".startswith(f"{directory}/"):
-            return below("work", f"/volume{number}{source[len(directory) :]}"), True
+            return below("own", f"/volume{number}{source[len(directory) :]}"), True
     if source.startswith(f"{plan.directory}/"):
-        return below("work", source[len(plan.directory) :]), False
+        return below("own", source[len(plan.directory) :]), False
     return quoted(source), os.path.isdir(source)
 
 

@@ -64,7 +64,7 @@ class Plan:
         self.root: Mount = roots[0]
 
     @property
-    def work_parent(self) -> str:
+    def own_parent(self) -> str:
         """Name the directory for the script's own files: overlay is known to work there."""
         return os.path.dirname(os.path.dirname(self.directory))
 
@@ -81,7 +81,7 @@ def quoted(text: str) -> str:
 
 
 def below(variable: str, text: str) -> str:
-    """Write a path that begins with a variable: "$work"/upper."""
+    """Write a path that begins with a variable: "$own"/upper."""
     return f'"${variable}"{quoted(text) if text else ""}'
 
 

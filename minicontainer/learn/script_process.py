@@ -71,7 +71,7 @@ def last_line(plan: Plan) -> Iterator[str]:
     yield '        cd "$2"; unset PWD OLDPWD; shift 2; exec "$@"'
     directory = process.cwd if "enter-directory" in plan.steps else "/"
     words = " ".join(quoted(word) for word in process.args)
-    yield f'    \' sh "$pid" {quoted(directory)} {words} 3<>"$work/gate"'
+    yield f'    \' sh "$pid" {quoted(directory)} {words} 3<>"$own/gate"'
 
 
 def _environment(plan: Plan) -> list[str]:
