@@ -6,16 +6,21 @@ shared with the spawner until then: nine hundred pages, which a monitor would ho
 container lives. In a process that ends when the program runs, they go with it.
 
     engine            monitor             creator                    init
-      │                  │ fork ────────────► │                         │
-      │                  │                    │ create_container ─────► │ a child of the monitor
+      │                  │ fork ────────────► │ waits                   │
+      │ StartContainer ► │                    │                         │
+      │                  │ StartContainer ──► │                         │
+      │                  │   [streams]        │ create_container ─────► │ a child of the monitor
       │ ◄─────────────────────────── Created  │                         │
       │ Proceed ────────────────────────────► │ start ────────────────► │ execve
-      │                  │ ◄────────── Begun  │
-      │ ◄─────── Started │ [pidfd, claim,     ends
-                              oom]
+      │ ◄─────────────────────────── Started  │                         │
+      │                  │ ◄────────── Begun  ends
+      │                  │   [pidfd, claim,
+      │                  │    oom]
 
 Instead of Begun the creator sends Failed, after it has undone everything. It dies with the monitor
 (PR_SET_PDEATHSIG), as init does. If the creator is killed, the monitor undoes.
+
+Monitor and creator are forked ahead, before there is a container for them: `spawning`.
 
 See: `taken`, for what the monitor holds then.
 """
@@ -23,21 +28,24 @@ See: `taken`, for what the monitor holds then.
 from __future__ import annotations
 
 import os
+import time
 
 from minicontainer import steps
 from minicontainer.cgroups import oom
 from minicontainer.contexts import ExitStack, suppress
-from minicontainer.engine import protocol
+from minicontainer.engine import bundle_reader, protocol, rehearsal
+from minicontainer.engine.stdio import Stdio
 from minicontainer.errors import Error, InitError
-from minicontainer.kernel import pidfds, process
+from minicontainer.kernel import pidfds, process, signals
 from minicontainer.runtime import sync
 from minicontainer.runtime.container import operations
 from minicontainer.runtime.container.state import Store
+from minicontainer.runtime.inputs import Options
+from minicontainer.runtime.parent import lifecycle
 from minicontainer.runtime.parent.taken import Taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import NoReturn
 
     from minicontainer.cgroups.oom import OomWatch
@@ -47,74 +55,88 @@ if TYPE_CHECKING:
 _KILLED = protocol.Failed(message="the process that creates the container was killed")
 
 
-class Refused(Error):
-    """The creator has failed, and said why.
+class Creator:
+    """A creator, which waits for its container.
 
     Args:
-        told: its message, which is passed on.
+        engine: the monitor's connection to the engine; the creator inherits it.
     """
 
-    def __init__(self, told: protocol.Failed) -> None:
-        super().__init__(told.message)
-        self.told = told
+    def __init__(self, engine: Connection) -> None:
+        self._connection, theirs = protocol.pair()
+        monitor_pid = os.getpid()
+        self._pid = process.fork()
+        if self._pid == 0:
+            self._connection.close()
+            _be_creator(theirs, engine, monitor_pid)
+        theirs.close()
+
+    def fileno(self) -> int:
+        """Give a descriptor that can be read when the creator has ended, for poll(2)."""
+        return self._connection.fileno()
+
+    def begin(self, asked: StartContainer, stdio: Stdio) -> None:
+        """Have it create a container, and start that when the engine says so.
+
+        Args:
+            stdio: the streams; what the program gets of them is passed on.
+        """
+        with suppress(OSError):  # it was killed: `wait` says so
+            self._connection.send(asked, stdio.to_pass())
+        stdio.passed()
+
+    def wait(self, asked: StartContainer) -> tuple[Taken, OomWatch | None, int]:
+        """Wait until the program runs.
+
+        Returns:
+            What this process holds of the container; what watches its memory, or None without a
+            memory controller; and when its program began, in nanoseconds since the epoch.
+        Raises:
+            Error: why it could not be started; nothing is left.
+        """
+        received = self._connection.receive()
+        if received and isinstance(received[0], protocol.Begun):
+            begun, (pidfd, claim, *watched) = received[0], received[1]
+            store = Store(asked.state_root)
+            taken = Taken(asked.id, store, begun.pid, pidfd, claim, begun.cgroup)
+            watch = oom.taken_over(begun.oom, begun.memory, watched[0]) if watched else None
+            return taken, watch, begun.at_ns
+        self.end()
+        if received is None:
+            _undo(asked)
+        raise _told(received).error()
+
+    def abandon(self, asked: StartContainer) -> None:
+        """Stop it in the midst of its work, and undo that."""
+        os.kill(self._pid, signals.SIGKILL)
+        self.end()
+        _undo(asked)
+
+    def end(self) -> None:
+        """Wait for its end: it ends with its work, or when this connection is closed."""
+        self._connection.close()
+        os.waitpid(self._pid, 0)
 
 
-class Begun:
-    """A container whose program runs.
-
-    Args:
-        container: what this process holds of it.
-        oom: watches its memory; None without a memory controller.
-    """
-
-    def __init__(self, container: Taken, oom: OomWatch | None) -> None:
-        self.container = container
-        self.oom = oom
+def _undo(asked: StartContainer) -> None:
+    """Take back what a killed creator has made: it is found by the state that it had saved."""
+    with suppress(Error):
+        operations.delete(asked.id, Store(asked.state_root), force=True)
 
 
-def run(
-    asked: StartContainer, engine: Connection, make: Callable[[], Container], unused: list[int]
-) -> Begun:
-    """Fork a creator; return when its container's program runs.
-
-    Args:
-        make: creates the container; it runs in the creator.
-        unused: descriptors that the creator has no use for.
-    Raises:
-        Refused: it failed; nothing is left.
-    """
-    ours, theirs = protocol.pair()
-    monitor_pid = os.getpid()
-    pid = process.fork()
-    if pid == 0:
-        for descriptor in (ours.fileno(), *unused):
-            os.close(descriptor)
-        _work(theirs, engine, monitor_pid, make)
-    theirs.close()
-    received = ours.receive()
-    ours.close()
-    os.waitpid(pid, 0)  # it ends at once; from then on, its pages are this process's own again
-    store = Store(asked.state_root)
-    if received and isinstance(received[0], protocol.Begun):
-        begun, (pidfd, claim, *watched) = received[0], received[1]
-        taken = Taken(asked.id, store, begun.pid, pidfd, claim, begun.cgroup)
-        watch = oom.taken_over(begun.oom, begun.memory, watched[0]) if watched else None
-        return Begun(taken, watch)
-    if received is None:  # what a killed one had made is found by the state that it had saved
-        with suppress(Error):
-            operations.delete(asked.id, store, force=True)
-    raise Refused(_told(received))
-
-
-def _work(
-    monitor: Connection, engine: Connection, monitor_pid: int, make: Callable[[], Container]
-) -> NoReturn:
-    """Be the creator."""
+def _be_creator(monitor: Connection, engine: Connection, monitor_pid: int) -> NoReturn:
+    """Wait for a container; create and start it."""
     try:
         process.die_with_parent()
-        if os.getppid() == monitor_pid:  # otherwise it died before it could take this process along
+        process.set_name(protocol.WAITING)
+        rehearsal.rehearse()
+        # otherwise the monitor died before it could take this process along
+        if os.getppid() == monitor_pid and (received := monitor.receive()) is not None:
             process.set_name("minic:creator")
-            _start(monitor, engine, make())
+            asked, descriptors = received
+            assert isinstance(asked, protocol.StartContainer)
+            stdio = Stdio.of(descriptors, tty=asked.tty)
+            _start(monitor, engine, _create(asked, stdio), alone=asked.alone)
     except (Error, OSError) as error:
         with suppress(OSError):
             monitor.send(protocol.failure(error))
@@ -122,28 +144,52 @@ def _work(
         os._exit(0)
 
 
-def _start(monitor: Connection, engine: Connection, container: Container) -> None:
+def _create(asked: StartContainer, stdio: Stdio) -> Container:
+    bundle = bundle_reader.read(asked.directory)
+    with stdio.given():
+        options = Options(console=stdio.console, for_parent=True)
+        return lifecycle.create_container(asked.id, bundle, Store(asked.state_root), options)
+
+
+def _start(monitor: Connection, engine: Connection, container: Container, *, alone: bool) -> None:
     watch: OomWatch | None = None
     with ExitStack() as undo:
         undo.callback(container.delete)  # the monitor hears of a failure when nothing is left
-        steps.reach("before report-created")
-        engine.send(protocol.Created(pid=container.pid))
+        if not alone:
+            steps.reach("before report-created")
+            engine.send(protocol.Created(pid=container.pid))
         with suppress(Error, OSError):  # without a memory controller
             watch = container.cgroup.watch_oom()
-        received = engine.receive()
-        if received is None or not isinstance(received[0], protocol.Proceed):
-            raise InitError("the engine has given the start up")
+        if not alone:
+            wait_to_proceed(engine)
         container.start()
         undo.pop_all()
+    at_ns = time.time_ns()
+    steps.reach("before report-started")
+    # before the monitor reports anything itself, such as an end
+    with suppress(OSError):  # the engine is gone: the next one finds the container
+        engine.send(protocol.Started(pid=container.pid, at_ns=at_ns))
     steps.reach("before report-begun")
     begun = protocol.Begun(
         pid=container.pid,
+        at_ns=at_ns,
         cgroup=container.cgroup.path,
-        oom=type(watch).__name__,
+        oom=type(watch).__name__ if watch else "",
         memory=watch.directory if watch else "",
     )
     watched = [watch.fd] if watch else []
     monitor.send(begun, [container.pidfd, container.claim, *watched])
+
+
+def wait_to_proceed(engine: Connection) -> None:
+    """Wait for Proceed, when the container is created.
+
+    Raises:
+        InitError: the engine is gone, or could not connect the network.
+    """
+    received = engine.receive()
+    if received is None or not isinstance(received[0], protocol.Proceed):
+        raise InitError("the engine has given the start up")
 
 
 def _told(received: tuple[object, list[int]] | None) -> protocol.Failed:

@@ -11,7 +11,7 @@ import time
 
 from minicontainer import steps
 from minicontainer.contexts import ExitStack, suppress
-from minicontainer.engine import protocol
+from minicontainer.engine import bundle_reader, protocol, rehearsal
 from minicontainer.engine.relay import Relay
 from minicontainer.engine.stdio import Stdio
 from minicontainer.errors import Error
@@ -32,12 +32,31 @@ _DRAIN_S = 0.3  # for output of processes that the program has left behind
 _SLOW_CLIENT_S = 10
 
 
+def wait_for_program(engine: Connection) -> int:
+    """Be the parent of a program before there is one for it."""
+    become_exec_parent()
+    process.set_name(protocol.WAITING)
+    os.chdir("/")
+    rehearsal.rehearse()
+    received = engine.receive()
+    if received is None:  # the engine has ended
+        return 0
+    process.set_name("minic:exec")
+    asked, clients = received
+    assert isinstance(asked, protocol.StartExec)
+    return _run(asked, engine, clients)
+
+
 def main(asked: protocol.StartExec, engine: Connection, clients: list[int]) -> int:
-    """Start the program, copy its streams, say how it ended."""
+    """Start the program, copy its streams, say how it ended; somebody follows that."""
     if asked.explain:
         steps.listen(engine.put, "exec", asked.explain, engine.put_written)
     steps.take(become_exec_parent)
     os.chdir("/")
+    return _run(asked, engine, clients)
+
+
+def _run(asked: protocol.StartExec, engine: Connection, clients: list[int]) -> int:
     program = Process.from_json(asked.process, "process")
     stdio = Stdio(tty=program.terminal, stdin=asked.stdin)
     try:
@@ -71,7 +90,7 @@ def _start(asked: protocol.StartExec, program: Process, stdio: Stdio) -> Running
     store = Store(asked.state_root)
     with ExitStack() as undo:
         state, pidfd = execs.hold(asked.id, store, undo)
-        spec = store.load_config(asked.id)
+        spec = bundle_reader.parse(store.config_text(asked.id))
         bundle = Bundle(path=state.bundle, spec=spec.replace(process=program), text="")
         with stdio.given():
             options = Options(console=stdio.console, detached=True)

@@ -171,7 +171,7 @@ class Execs:
         The program's parent can't be the container's monitor: that one serves the first process,
         and would have to fork with its streams open.
         """
-        return self._engine.supervisor.spawner.spawn(message, clients)
+        return self._engine.supervisor.spawner.start(message, clients)
 
     def _with_size(self, process: Json, body: Json) -> Json:
         size: list[int] = body.get("ConsoleSize") or []

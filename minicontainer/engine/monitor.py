@@ -14,7 +14,7 @@ import select
 import time
 
 from minicontainer import steps
-from minicontainer.contexts import suppress
+from minicontainer.contexts import ExitStack, suppress
 from minicontainer.engine import bundle_reader, creator, protocol
 from minicontainer.engine.exits import reserve_exit, write_exit
 from minicontainer.engine.log_files import LogFile
@@ -31,7 +31,7 @@ from minicontainer.runtime.parent.taken import Taken
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from typing import NoReturn
+    from collections.abc import Callable
 
     from minicontainer.cgroups.cgroup import Cgroup
     from minicontainer.cgroups.oom import OomWatch
@@ -43,27 +43,60 @@ _DRAIN_S = 2  # for output that is still in a pipe when the program has ended
 _SLOW_CLIENT_S = 10
 
 
+def wait_for_container(engine: Connection) -> int:
+    """Be a monitor before there is a container for it; its creator waits too."""
+    become_monitor()
+    process.set_name(protocol.WAITING)
+    os.chdir("/")
+    helper = creator.Creator(engine)
+    received = engine.receive()
+    if received is None:  # the engine has ended
+        helper.end()
+        return 0
+    process.set_name("minic:monitor")
+    asked, clients = received
+    assert isinstance(asked, protocol.StartContainer)
+    if asked.apart:
+        return _reported(engine, lambda: _have_created(asked, engine, clients, helper))
+    helper.end()
+    return _reported(engine, lambda: _create_and_hold(asked, engine, clients))
+
+
 def main(asked: protocol.StartContainer, engine: Connection, clients: list[int]) -> int:
-    """Be the monitor of a container, from its creation to its end."""
+    """Be the monitor of a container that somebody follows, from its creation to its end."""
     if asked.explain:
         _explain(engine, asked.explain)
     if asked.hold:
         steps.hold(lambda event: _wait_for_engine(engine, event))
     steps.leave_out(asked.without)
-    try:
+
+    def work() -> None:
         steps.take(become_monitor)
         os.chdir("/")
-        reserve_exit(asked.directory)
-        stdio = Stdio(tty=asked.tty, stdin=asked.open_stdin)
-        if asked.apart:
-            _hold(asked, engine, stdio, clients)
-        else:
-            container = _create(asked, stdio)
-            _Monitor(asked, engine, container, stdio, clients).start(container)
+        _create_and_hold(asked, engine, clients)
+
+    return _reported(engine, work)
+
+
+def _reported(engine: Connection, work: Callable[[], None]) -> int:
+    """Do what a monitor is for; tell the engine what goes wrong; give the exit status."""
+    try:
+        work()
     except (Error, OSError) as error:
-        _report(engine, error.told if isinstance(error, creator.Refused) else failure(error))
+        _report(engine, failure(error))
         return 1
     return 0
+
+
+def _create_and_hold(
+    asked: protocol.StartContainer, engine: Connection, clients: list[int]
+) -> None:
+    """Create the container in this process, and stay until it ends."""
+    reserve_exit(asked.directory)
+    stdio = Stdio(tty=asked.tty, stdin=asked.open_stdin)
+    log = _log_for(asked.log)
+    container = _create(asked, stdio)
+    _Monitor(asked, engine, container, stdio, clients, log).start(container)
 
 
 def become_monitor() -> None:
@@ -95,23 +128,28 @@ def _wait_for_engine(engine: Connection, event: steps.Event) -> None:
         raise Aborted(f"aborted before {event.step}: everything was undone")
 
 
-def _hold(
-    asked: protocol.StartContainer, engine: Connection, stdio: Stdio, clients: list[int]
+def _have_created(
+    asked: protocol.StartContainer,
+    engine: Connection,
+    clients: list[int],
+    helper: creator.Creator,
 ) -> None:
-    """Have another process create and start the container, and watch it from then on."""
-    # listening before the program runs: an engine that is killed now finds the container
-    listener = protocol.listen_at(asked.socket)
-    try:
-        begun = creator.run(
-            asked, engine, lambda: _create_ours(asked, stdio, for_parent=True),
-            unused=[listener.fileno(), *clients],
-        )  # fmt: skip
-    except (Error, OSError):
-        os.unlink(asked.socket)
-        raise
-    with stdio.given():  # the program has its ends of the streams: this process keeps no copies
-        monitor = _Monitor(asked, engine, begun.container, stdio, clients)
-    monitor.watch(listener, begun.oom)
+    """Have the creator create and start the container, and hold it from then on."""
+    stdio = Stdio(tty=asked.tty, stdin=asked.open_stdin)
+    helper.begin(asked, stdio)
+    with ExitStack() as undo:
+        with ExitStack() as meanwhile:
+            meanwhile.callback(helper.abandon, asked)
+            reserve_exit(asked.directory)
+            # listening before the program runs: an engine that is killed now finds the container
+            listener = protocol.listen_at(asked.socket)
+            undo.callback(os.unlink, asked.socket)
+            log = _log_for(asked.log)
+            meanwhile.pop_all()
+        container, oom, begun_ns = helper.wait(asked)
+        undo.pop_all()
+    monitor = _Monitor(asked, engine, container, stdio, clients, log, helper)
+    monitor.watch(listener, oom, begun_ns)
 
 
 def _create(asked: protocol.StartContainer, stdio: Stdio) -> Container | OtherContainer:
@@ -120,16 +158,10 @@ def _create(asked: protocol.StartContainer, stdio: Stdio) -> Container | OtherCo
 
         bundle = bundle_reader.read(asked.directory)
         return other_runtime.create(asked, bundle, Store(asked.state_root), stdio)
-    return _create_ours(asked, stdio)
-
-
-def _create_ours(
-    asked: protocol.StartContainer, stdio: Stdio, *, for_parent: bool = False
-) -> Container:
     bundle = bundle_reader.read(asked.directory)
     with stdio.given():
         # Not detached: a container whose monitor is killed could not be waited for, nor read from.
-        options = Options(console=stdio.console, for_parent=for_parent)
+        options = Options(console=stdio.console)
         return lifecycle.create_container(asked.id, bundle, Store(asked.state_root), options)
 
 
@@ -156,14 +188,17 @@ class _Monitor:
         container: Container | OtherContainer | Taken,
         stdio: Stdio,
         clients: list[int],
+        log: LogFile,
+        helper: creator.Creator | None = None,
     ) -> None:
         self._asked = asked
+        self._helper = helper
         self._container = container
         self._engines = [engine]
         self._listener: socket.socket | None = None
         self._oom: OomWatch | None = None
         self._started_ns = 0
-        self._log = _log_for(asked.log)
+        self._log = log
         outputs, stdin = stdio.taken()
         self._relay = Relay(
             outputs, stdin, tty=asked.tty, stdin_once=asked.stdin_once, log=self._log,
@@ -193,35 +228,27 @@ class _Monitor:
             # while the engine connects the network: it costs the start nothing, and misses nothing
             if not held:
                 oom = _watch_memory(container)
-            received = engine.receive()
-            if received is None or not isinstance(received[0], protocol.Proceed):
-                self._give_up()
+            creator.wait_to_proceed(engine)
             container.start()
         except (Error, OSError):
             self._clear_away()
             raise
         steps.hold(None)
-        self.watch(listener, oom)
+        begun_ns = time.time_ns()
+        steps.reach("before report-started")
+        _report(engine, protocol.Started(pid=container.pid, at_ns=begun_ns))
+        self.watch(listener, oom, begun_ns)
 
-    def watch(self, listener: socket.socket, oom: OomWatch | None) -> None:
-        """Say that the program runs; stay until it ends.
+    def watch(self, listener: socket.socket, oom: OomWatch | None, begun_ns: int) -> None:
+        """Stay until the program, which runs, has ended.
 
         Args:
             listener: where a later engine connects;  oom: None without a memory controller.
+            begun_ns: when the program began, since the epoch.
         """
-        self._listener, self._oom = listener, oom
-        self._started_ns = time.time_ns()
-        steps.reach("before report-started")
-        started = protocol.Started(pid=self._container.pid, at_ns=self._started_ns)
-        _report(self._engines[0], started)
+        self._listener, self._oom, self._started_ns = listener, oom, begun_ns
         self._watch()
         self._end()
-
-    def _give_up(self) -> NoReturn:
-        """Take all back: the engine is gone, or could not connect the network."""
-        self._clear_away()
-        self._engines[0].flush()
-        os._exit(1)
 
     def _clear_away(self) -> None:
         self._relay.finish(0)
@@ -252,6 +279,8 @@ class _Monitor:
             found[self._listener.fileno()] = select.POLLIN
         if self._oom is not None:
             found[self._oom.fd] = self._oom.events
+        if self._helper is not None:
+            found[self._helper.fileno()] = select.POLLIN
         return found
 
     def _serve(self, ready: dict[int, int]) -> None:
@@ -265,6 +294,13 @@ class _Monitor:
             _report(engine, protocol.Hello(id=self._asked.id, pid=pid, started_ns=started))
         if self._oom is not None and self._oom.fd in ready and self._oom.happened():
             self._tell(protocol.OutOfMemory())
+        if self._helper is not None and self._helper.fileno() in ready:
+            self._let_helper_go()
+
+    def _let_helper_go(self) -> None:
+        if self._helper is not None:
+            self._helper.end()
+            self._helper = None
 
     def _answer(self, engine: Connection) -> None:
         received = engine.receive()
@@ -301,6 +337,7 @@ class _Monitor:
         steps.reach("before report-exit")
         self._tell(exited)
         steps.reach("after report-exit")
+        self._let_helper_go()
         if self._oom is not None:
             self._oom.close()
         if self._listener is not None:

@@ -129,11 +129,16 @@ class Networks:
             found[name] = settings
         return found
 
+    def joins(self, container: Member) -> bool:
+        """Report whether its first process must be there before it can be connected."""
+        drivers = (self._found_at_start(name)["Driver"] for name in self.networks_of(container))
+        return "bridge" in drivers
+
     def connect_container(self, container: Member, pid: int) -> None:
         """Connect a container that is about to start; set its endpoints and published ports.
 
         Args:
-            pid: of its first process, which waits.
+            pid: of its first process, which waits; unused if it joins none: `joins`.
         Raises:
             Error: in Docker's words; nothing stays connected.
         """

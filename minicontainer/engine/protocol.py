@@ -8,9 +8,12 @@ of file, also when it was killed.
 
     engine                       spawner                      monitor                    init
       │ socketpair                 │                            │                          │
-      │ StartContainer ──────────► │ fork ────────────────────► │                          │
-      │   [+ the monitor's end of  │                            │ reads config.json        │
-      │      the pair, clients]    │                            │ create_container ──────► │
+      │ ForkAhead ───────────────► │ fork ────────────────────► │ waits                    │
+      │   [+ the monitor's end of  │                            │                          │
+      │      the pair]             │                            │                          │
+      │ …                                                       │                          │
+      │ StartContainer [+ clients] ───────────────────────────► │ reads config.json        │
+      │                                                         │ create_container ──────► │
       │ ◄───────────────────────────── Happened … (if asked) ── │                          │
       │ ◄────────────────────────────── Waiting … (if asked) ── │  before each step        │
       │ Proceed, or Abort ────────────────────────────────────► │  takes it, or undoes all │
@@ -22,6 +25,10 @@ of file, also when it was killed.
       │ ◄── Failed: at any point before Started; nothing is left and the monitor ends      │
 
 Up to Started, another process mostly does the monitor's part, on the same connection: `creator`.
+Without a network to connect, Created and the Proceed that answers it are left out.
+
+A start that somebody follows has its monitor forked when it begins, since that is a step: there
+StartContainer goes to the spawner, with the pair.
 
 **While it runs.** A new engine connects to the monitor's own socket; the first message is Hello.
 
@@ -38,8 +45,9 @@ Up to Started, another process mostly does the monitor's part, on the same conne
 **An exec**
 
     engine                       spawner                      exec process               program
-      │ StartExec [+ the pair, ──► │ fork ────────────────────► │ execs.start_exec ──────► │
-      │            the client]     │                            │                          │
+      │ ForkAhead [+ the pair] ──► │ fork ────────────────────► │ waits                    │
+      │ …                                                       │                          │
+      │ StartExec [+ the client] ─────────────────────────────► │ execs.start_exec ──────► │
       │ ◄───────────────────────────────── Started or Failed ── │                          │
       │ Attach, Resize, Signal ───────────────────────────────► │                          │
       │ ◄──────────────────────────────────────────── Exited ── │ ends                     │
@@ -56,7 +64,7 @@ import socket
 
 from minicontainer import jsontext, steps
 from minicontainer.contexts import contextmanager, suppress
-from minicontainer.errors import Error, explained
+from minicontainer.errors import Aborted, Error, InitError, explained
 from minicontainer.record import Record
 from minicontainer.steps import Event
 
@@ -66,6 +74,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+WAITING = "minic:waiting"  # the name for ps(1) of a process that was forked ahead
 LARGEST_MESSAGE = 4 << 20  # a program's arguments and variables can be 2 MiB
 _SO_SNDBUFFORCE = 32  # socket(7): above the host's limit, with CAP_NET_ADMIN
 _MOST_UNSENT = 16_384  # characters of events, in a packet of their own
@@ -115,10 +124,10 @@ class AttachStreams(Record):
 
 
 class StartContainer(Record):
-    """To the spawner: fork a monitor for this container.
+    """To a monitor that waits: have this container. To the spawner: fork a monitor for it.
 
-    The first descriptor is the monitor's end of the connection to the engine; each further one is
-    the socket of a client in *attached*.
+    Each descriptor is the socket of a client in *attached*; to the spawner, the monitor's end of
+    the connection to the engine goes first.
 
     Args:
         id: the container's.
@@ -131,6 +140,7 @@ class StartContainer(Record):
         hold: wait before each step of the start for Proceed.
         runtime: the program of another OCI runtime; "" for our own.
         apart: another process creates the container, and ends when it runs: `creator`.
+        alone: there is no network to connect it to: start it without Created and Proceed.
     """
 
     id: str
@@ -147,10 +157,23 @@ class StartContainer(Record):
     without: tuple[str, ...] = ()
     hold: bool = False
     apart: bool = False
+    alone: bool = False
+
+
+class ForkAhead(Record):
+    """To the spawner: fork a process whose task is not known yet.
+
+    The descriptor is its end of a connection to the engine, on which the task follows.
+
+    Args:
+        task: the name of the message that it waits for: StartContainer or StartExec.
+    """
+
+    task: str
 
 
 class StartExec(Record):
-    """To the spawner: fork a process that starts a program in a container that runs."""
+    """To a process that waits, or by the spawner: start a program in a container that runs."""
 
     id: str  # the container's
     state_root: str  # of the runtime's store
@@ -168,10 +191,12 @@ class Begun(Record):
 
     Args:
         pid: of the first process;  cgroup: finds its cgroup.
+        at_ns: when, since the epoch.
         oom, memory: the kind of the watch, and its directory; "" without one.
     """
 
     pid: int
+    at_ns: int
     cgroup: str
     oom: str = ""
     memory: str = ""
@@ -216,6 +241,12 @@ class Failed(Record):
     kind: str = "Error"  # the class of the error
     step: str = ""  # of an InitError, as errno
     errno: int = 0
+
+    def error(self) -> Error:
+        """Give the error that the other process met."""
+        if self.kind == Aborted.__name__:
+            return Aborted(self.message)
+        return InitError(self.message, self.step, "", self.errno)
 
 
 class Happened(Record):
@@ -288,8 +319,8 @@ class Exited(Record):
 
 
 MESSAGES: tuple[type[Record], ...] = (
-    StartContainer, StartExec, Begun, Created, Waiting, Proceed, Abort, Started, Failed, Happened,
-    Hello, Attach, Resize, Signal, Explain, ReopenLog, Detached, OutOfMemory, Exited,
+    StartContainer, ForkAhead, StartExec, Begun, Created, Waiting, Proceed, Abort, Started, Failed,
+    Happened, Hello, Attach, Resize, Signal, Explain, ReopenLog, Detached, OutOfMemory, Exited,
 )  # fmt: skip
 _TYPES = {kind.__name__: kind for kind in MESSAGES}
 

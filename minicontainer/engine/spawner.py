@@ -5,8 +5,9 @@ engine with its threads would be unsafe. So the engine starts this process once.
 interpreter of its own and not a fork of the engine: its memory is small, which makes each fork
 fast, and an engine that has lost its spawner can start another.
 
-    engine ── StartContainer ──► spawner ── fork ──► monitor
-           ── StartExec ───────►         ── fork ──► exec process
+    engine ── ForkAhead ───────► spawner ── fork ──► a monitor, or an exec process, that waits
+           ── StartContainer ──►         ── fork ──► monitor       } of a start that
+           ── StartExec ───────►         ── fork ──► exec process  } somebody follows
 
 See: `protocol` for the messages.
 """
@@ -18,23 +19,16 @@ import os
 import socket
 import sys
 
-from minicontainer import faults, jsontext, steps
-from minicontainer.cgroups.cgroup import open_cgroup
-from minicontainer.engine import bundle_reader, exec_process, monitor
+from minicontainer import faults, steps
+from minicontainer.engine import exec_process, monitor, rehearsal
 from minicontainer.engine.protocol import (
-    MESSAGES,
     Connection,
+    ForkAhead,
     StartContainer,
     StartExec,
 )
 from minicontainer.kernel import process, signals
-from minicontainer.runtime.config.defaults import default_spec
-from minicontainer.runtime.config.seccomp_profile import default_profile
-from minicontainer.runtime.config.spec import Spec
-from minicontainer.runtime.config.spec_check import check
-from minicontainer.runtime.container.state import State
 from minicontainer.runtime.parent import interpreter
-from minicontainer.runtime.preload import preload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,6 +59,12 @@ _WARM = (
     "minicontainer.runtime.parent.notify",
     "minicontainer.runtime.config.seccomp_profile",
 )
+
+# Who waits for which task.
+_WAITING = {
+    StartContainer.__name__: monitor.wait_for_container,
+    StartExec.__name__: exec_process.wait_for_program,
+}
 
 
 def serve(engine: Connection) -> int:
@@ -127,22 +127,7 @@ def warm_up() -> None:
     """Do once, before the first fork, what every monitor would do again."""
     for name in _WARM:
         __import__(name)
-    _rehearse()
-
-
-def _rehearse() -> None:
-    """Do once what every monitor does first: a Record learns to read JSON at its first use."""
-    spec = default_spec()
-    caps = spec.process.capabilities
-    profile = default_profile(caps.bounding if caps else ())
-    spec = spec.replace(linux=spec.linux.replace(seccomp=profile))
-    text = jsontext.dump(spec.to_json())
-    check(Spec.from_json(jsontext.parse(text)))
-    preload(bundle_reader.parse(text))
-    state = State(id="x", bundle="/", cgroup=open_cgroup("/minicontainer").path)
-    State.from_json(jsontext.parse(jsontext.dump(state.to_json())))
-    for kind in MESSAGES:
-        kind.json_names()
+    rehearsal.rehearse()
 
 
 def _become(message: object, descriptors: list[int]) -> NoReturn:
@@ -151,7 +136,9 @@ def _become(message: object, descriptors: list[int]) -> NoReturn:
     try:
         signals.handle(signals.SIGCHLD, signals.SIG_DFL)
         own = Connection(socket.socket(fileno=descriptors[0]))
-        if isinstance(message, StartContainer):
+        if isinstance(message, ForkAhead):
+            status = _WAITING[message.task](own)
+        elif isinstance(message, StartContainer):
             status = monitor.main(message, own, descriptors[1:])
         elif isinstance(message, StartExec):
             status = exec_process.main(message, own, descriptors[1:])

@@ -1,5 +1,8 @@
 """The engine's side of the spawner: starts it, sends it requests, replaces one that was killed.
 
+It keeps one monitor and one exec process ahead, which wait for their task: so the fork, and what a
+fork costs afterwards, is over when a request comes.
+
 See: `spawner` for the process itself; `protocol` for the messages.
 """
 
@@ -18,6 +21,7 @@ from minicontainer.kernel import signals
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minicontainer.engine.protocol import Connection, StartContainer, StartExec
+    from minicontainer.record import Record
 
 _SOCKET = 3  # the spawner's descriptor of its connection
 _MODULE = "minicontainer.engine.spawner"
@@ -29,8 +33,54 @@ class Spawner:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._connection, self.pid = _start()
+        self._waiting: dict[str, Connection] = {}  # by the message that each waits for
 
-    def spawn(self, message: StartContainer | StartExec, clients: list[int]) -> Connection:
+    def start(self, message: StartContainer | StartExec, clients: list[int]) -> Connection:
+        """Have a process begin with a container, or an exec; give the connection to it.
+
+        One that was forked ahead does it, and the next one is forked meanwhile. If somebody follows
+        the start, a process is forked now: that is a step of the story.
+
+        Args:
+            clients: sockets that go along.
+        Raises:
+            Unsupported: no spawner can be started.
+        """
+        if message.explain:
+            return self.spawn(message, clients)
+        task = type(message).__name__
+        begun = self._begin_waiting(task, message, clients)
+        if unused := self._exchange(task, self._fork_ahead(task)):  # another thread's
+            unused.close()
+        return begun
+
+    def _begin_waiting(self, task: str, message: Record, clients: list[int]) -> Connection:
+        if waiting := self._exchange(task, None):
+            try:
+                waiting.send(message, clients)
+                return waiting
+            except OSError:  # it was killed
+                waiting.close()
+        forked = self._fork_ahead(task)
+        try:
+            forked.send(message, clients)
+        except OSError as error:
+            forked.close()
+            raise Unsupported(f"the process for it was killed: {error.strerror}") from None
+        return forked
+
+    def _fork_ahead(self, task: str) -> Connection:
+        return self.spawn(protocol.ForkAhead(task=task), [])
+
+    def _exchange(self, task: str, waiting: Connection | None) -> Connection | None:
+        """Keep the connection to a process that waits; give that to the one until now."""
+        with self._lock:
+            before = self._waiting.pop(task, None)
+            if waiting:
+                self._waiting[task] = waiting
+        return before
+
+    def spawn(self, message: Record, clients: list[int]) -> Connection:
         """Have a process forked; give the connection to it.
 
         Args:
@@ -58,6 +108,8 @@ class Spawner:
     def close(self) -> None:
         """End it: it sees that the connection is closed."""
         with self._lock:
+            for waiting in self._waiting.values():
+                waiting.close()
             self._end()
 
     def _end(self) -> None:

@@ -47,6 +47,36 @@ class Stdio:
         if stdin:
             self._theirs[0], self._ours["stdin"] = os.pipe()
 
+    @classmethod
+    def of(cls, passed: list[int], *, tty: bool) -> Stdio:
+        """Take what another process made: the child's ends alone.
+
+        Args:
+            passed: the descriptors that its `to_pass` gave.
+            tty: as there.
+        """
+        made = cls.__new__(cls)
+        made._ours, made._theirs, made._socket, made.console = {}, {}, None, None
+        if tty:
+            import socket  # preloaded
+
+            made.console = socket.socket(fileno=passed[0])
+        else:
+            made._theirs = dict(zip((1, 2, 0), passed, strict=False))
+        return made
+
+    def to_pass(self) -> list[int]:
+        """List the child's ends, for another process that will fork the child."""
+        return [self.console.fileno()] if self.console else list(self._theirs.values())
+
+    def passed(self) -> None:
+        """Keep no copy of them in this process, which has no streams itself."""
+        with self.given():
+            pass
+        if self.console:
+            self.console.close()
+            self.console = None
+
     @contextmanager
     def given(self) -> Iterator[None]:
         """Let the child's ends be this process's own standard streams, meanwhile."""

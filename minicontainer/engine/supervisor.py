@@ -143,6 +143,8 @@ class Supervisor:
         told = engine.traces.begun_ns()
         without = parts.steps_of(config.host_config.without)
         runtime = runtimes.program_of(config.host_config.runtime, engine.runtimes)
+        apart = not (told or without or runtime) and spec.may_be_handed_over()
+        alone = apart and not config.host_config.links and not engine.networks.joins(container)
         message = protocol.StartContainer(
             id=container.id,
             directory=container.directory,
@@ -157,22 +159,30 @@ class Supervisor:
             without=without,
             hold=engine.traces.hold_of(container.story) is not None,
             runtime=runtime,
-            apart=not (told or without or runtime) and spec.may_be_handed_over(),
+            apart=apart,
+            alone=alone,
         )
         monitor = steps.take(self.fork_monitor, message, [descriptor for _, descriptor in clients])
         with contextlib.ExitStack() as undo:
             undo.callback(self._take_back, container, monitor)
-            created = self.expect(monitor, protocol.Created, container)
-            steps.take(engine.networks.connect_container, container, created.pid)
-            links = config.host_config.links
-            linked = endpoints.linked(links, engine.containers.find) if links else ()
-            bundles.write_etc(container, linked)  # with its address
-            if config.host_config.without:
-                steps.take(probes.look_for_leaks, config.host_config.without, created.pid)
-            monitor.send(protocol.Proceed())
+            if alone:
+                engine.networks.connect_container(container, 0)
+            else:
+                self._connect(container, monitor)
             started = self.expect(monitor, protocol.Started, container)
             undo.pop_all()
         self._running(container, monitor, started)
+
+    def _connect(self, container: Container, monitor: Connection) -> None:
+        """Connect a container to its networks, when its first process is there; let it go on."""
+        engine, config = self._engine, container.config.host_config
+        created = self.expect(monitor, protocol.Created, container)
+        steps.take(engine.networks.connect_container, container, created.pid)
+        linked = endpoints.linked(config.links, engine.containers.find) if config.links else ()
+        bundles.write_etc(container, linked)  # with its address
+        if config.without:
+            steps.take(probes.look_for_leaks, config.without, created.pid)
+        monitor.send(protocol.Proceed())
 
     def _take_back(self, container: Container, monitor: Connection) -> None:
         """Undo a start that failed; what a living monitor has made, it takes back itself."""
@@ -192,7 +202,7 @@ class Supervisor:
         A warm interpreter forks in a millisecond. The engine has threads, which fork(2) does not
         copy, so it can't fork itself.
         """
-        return self.spawner.spawn(message, clients)
+        return self.spawner.start(message, clients)
 
     def explain_end(self, container: Container) -> None:
         """Have the monitor tell of the container's end, if the request is part of a story."""
@@ -217,9 +227,7 @@ class Supervisor:
             elif isinstance(message, protocol.Waiting):
                 self._hold(container, monitor, message)
             elif isinstance(message, protocol.Failed):
-                if message.kind == Aborted.__name__:
-                    raise Aborted(message.message)
-                raise InitError(message.message, message.step, "", message.errno)
+                raise message.error()
         raise InitError("the container's monitor was killed before its program ran")
 
     def _hold(self, container: Container, monitor: Connection, waiting: protocol.Waiting) -> None:

@@ -167,7 +167,7 @@ class Machine:
         """Do something, and kill one of the processes when another comes by a place.
 
         Args:
-            victim: engine, spawner, monitor, creator or init.
+            victim: engine, spawner, waiting, monitor, creator or init.
         Returns:
             Whether there was such a process at that place.
         """
@@ -211,12 +211,14 @@ class Machine:
             with contextlib.suppress(OSError):
                 parents.setdefault(_parent_of(pid), []).append(pid)
         spawners = [pid for pid in parents.get(self.engine.pid, []) if _is(pid, "spawner")]
-        monitors = [pid for spawner in spawners for pid in parents.get(spawner, [])]
-        below = [pid for monitor in monitors for pid in parents.get(monitor, [])]
+        forked = [pid for spawner in spawners for pid in parents.get(spawner, [])]
+        below = [pid for parent in forked for pid in parents.get(parent, [])]
         creators = [pid for pid in below if _is(pid, "creator")]
+        waiting = [pid for pid in forked + below if _is(pid, "waiting")]
         return {
-            "engine": [self.engine.pid], "spawner": spawners, "monitor": monitors,
-            "creator": creators, "init": [pid for pid in below if pid not in creators],
+            "engine": [self.engine.pid], "spawner": spawners, "waiting": waiting,
+            "monitor": [pid for pid in forked if pid not in waiting], "creator": creators,
+            "init": [pid for pid in below if pid not in creators and pid not in waiting],
         }  # fmt: skip
 
     # ---- what must be true

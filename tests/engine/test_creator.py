@@ -44,6 +44,12 @@ def _found(lab: Lab, name: str) -> int:
     return 0
 
 
+def _at_work(lab: Lab) -> list[int]:
+    """List the processes below the spawner that do not wait for the next start."""
+    below = _children(lab.engine.supervisor.spawner.pid)
+    return [pid for pid in below if _name(pid) != "minic:waiting"]
+
+
 def _parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/status").read_text().partition("PPid:")[2].split()[0])
 
@@ -87,7 +93,7 @@ def _killed(pid: int) -> bool:
 
 def _assert_nothing_is_left(lab: Lab, made: str) -> None:
     eventually(lambda: not cgroups_of(made), "the cgroups to go")
-    eventually(lambda: not _children(lab.engine.supervisor.spawner.pid), "the processes to end")
+    eventually(lambda: not _at_work(lab), "the processes to end")
     assert not lab.engine.supervisor.state_store.has(made)
     assert not os.path.exists(lab.engine.supervisor.socket_of(lab.engine.containers.find(made)))
     assert lab.state(made)["Status"] == "created"

@@ -135,6 +135,9 @@ def reboot(daemon: Daemon, running: list[str]) -> None:
         for cgroup in cgroups_of(made):
             for below, _, _ in os.walk(cgroup, topdown=False):
                 Path(below).rmdir()
+    states = daemon.base / "exec/containers"
+    kept = {".filters", *running}
+    eventually(lambda: set(os.listdir(states)) <= kept, "the monitor of a stopped one to end")
     shutil.rmtree(daemon.base / "exec")
     daemon.start()
 

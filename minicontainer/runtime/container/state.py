@@ -205,18 +205,35 @@ class Store:
         """
         from minicontainer.runtime.config.spec import Spec  # few commands read it: 2 ms
 
-        path = f"{self.directory(name)}/config.json"
+        text = self.config_text(name)
         try:
-            with open(path, encoding="utf-8") as file:
-                return Spec.from_json(jsontext.parse(file.read()))
-        except (OSError, ValueError, RecursionError, InvalidArgument) as error:
-            raise Conflict(f"container {name}: {path} can't be read: {error}") from None
+            return Spec.from_json(jsontext.parse(text))
+        except (ValueError, RecursionError, InvalidArgument) as error:
+            raise self._unreadable(name, error) from None
+
+    def config_text(self, name: str) -> str:
+        """Read the text of that specification.
+
+        Raises:
+            Conflict: it can't be read.
+        """
+        try:
+            with open(self._config(name), encoding="utf-8") as file:
+                return file.read()
+        except (OSError, ValueError) as error:
+            raise self._unreadable(name, error) from None
+
+    def _config(self, name: str) -> str:
+        return f"{self.directory(name)}/config.json"
+
+    def _unreadable(self, name: str, error: Exception) -> Conflict:
+        return Conflict(f"container {name}: {self._config(name)} can't be read: {error}")
 
     def has_config(self, name: str) -> bool:
         """Report whether config.json is there: it is written once the cgroup is the container's
         own.
         """
-        return _exists(f"{self.directory(name)}/config.json")
+        return _exists(self._config(name))
 
     def names(self) -> list[str]:
         """List the containers by name."""

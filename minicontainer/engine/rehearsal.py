@@ -1,0 +1,34 @@
+"""A rehearsal of a start: what each start does first, done before there is a container.
+
+The spawner rehearses once: a Record learns to read JSON at its first use, and what it has learned
+is inherited. A creator that waits rehearses again: it writes to the pages that it will write to, so
+that the kernel copies them before anybody waits for that.
+"""
+
+from __future__ import annotations
+
+from minicontainer import jsontext
+from minicontainer.cgroups.cgroup import open_cgroup
+from minicontainer.engine import bundle_reader
+from minicontainer.engine.protocol import MESSAGES
+from minicontainer.runtime.config.defaults import default_spec
+from minicontainer.runtime.config.seccomp_profile import default_profile
+from minicontainer.runtime.config.spec import Spec
+from minicontainer.runtime.config.spec_check import check
+from minicontainer.runtime.container.state import State
+from minicontainer.runtime.preload import preload
+
+
+def rehearse() -> None:
+    """Do once what every monitor does first: a Record learns to read JSON at its first use."""
+    spec = default_spec()
+    caps = spec.process.capabilities
+    profile = default_profile(caps.bounding if caps else ())
+    spec = spec.replace(linux=spec.linux.replace(seccomp=profile))
+    text = jsontext.dump(spec.to_json())
+    check(Spec.from_json(jsontext.parse(text)))
+    preload(bundle_reader.parse(text))
+    state = State(id="x", bundle="/", cgroup=open_cgroup("/minicontainer").path)
+    State.from_json(jsontext.parse(jsontext.dump(state.to_json())))
+    for kind in MESSAGES:
+        kind.json_names()
