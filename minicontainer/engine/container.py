@@ -23,7 +23,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from minicontainer.engine.protocol import AttachStreams, Connection
+    from minicontainer.engine.connections import Connection
+    from minicontainer.engine.protocol import AttachStreams
     from minicontainer.engine.store import Table
 
     Json = dict[str, Any]

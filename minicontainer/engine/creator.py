@@ -33,7 +33,7 @@ import time
 from minicontainer import steps
 from minicontainer.cgroups import oom
 from minicontainer.contexts import ExitStack, suppress
-from minicontainer.engine import bundle_reader, protocol, rehearsal
+from minicontainer.engine import bundle_reader, connections, protocol, rehearsal
 from minicontainer.engine.stdio import Stdio
 from minicontainer.errors import Error, InitError
 from minicontainer.kernel import pidfds, process, signals
@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from minicontainer.cgroups.oom import OomWatch
-    from minicontainer.engine.protocol import Connection, StartContainer
+    from minicontainer.engine.connections import Connection
+    from minicontainer.engine.protocol import StartContainer
     from minicontainer.runtime.parent.lifecycle import Container
 
 _KILLED = protocol.Failed(message="the process that creates the container was killed")
@@ -63,7 +64,7 @@ class Creator:
     """
 
     def __init__(self, engine: Connection) -> None:
-        self._connection, theirs = protocol.pair()
+        self._connection, theirs = connections.pair()
         monitor_pid = os.getpid()
         self._pid = process.fork()
         if self._pid == 0:

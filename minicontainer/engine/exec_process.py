@@ -24,7 +24,7 @@ from minicontainer.runtime.inputs import Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from minicontainer.engine.protocol import Connection
+    from minicontainer.engine.connections import Connection
     from minicontainer.record import Record
     from minicontainer.runtime.parent.foreground import Running
 

@@ -20,10 +20,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from minicontainer.engine.connections import Connection
     from minicontainer.engine.container import Container
     from minicontainer.engine.engine import Engine
     from minicontainer.engine.options import ClientStream
-    from minicontainer.engine.protocol import Connection
 
     Json = dict[str, Any]
 

@@ -15,10 +15,11 @@ import time
 
 from minicontainer import steps
 from minicontainer.contexts import ExitStack, suppress
-from minicontainer.engine import bundle_reader, creator, protocol
+from minicontainer.engine import bundle_reader, connections, creator, protocol
+from minicontainer.engine.connections import Connection
 from minicontainer.engine.exits import reserve_exit, write_exit
 from minicontainer.engine.log_files import LogFile
-from minicontainer.engine.protocol import Connection, failure
+from minicontainer.engine.protocol import failure
 from minicontainer.engine.relay import Relay
 from minicontainer.engine.stdio import Stdio
 from minicontainer.errors import Aborted, Error
@@ -142,7 +143,7 @@ def _have_created(
             meanwhile.callback(helper.abandon, asked)
             reserve_exit(asked.directory)
             # listening before the program runs: an engine that is killed now finds the container
-            listener = protocol.listen_at(asked.socket)
+            listener = connections.listen_at(asked.socket)
             undo.callback(os.unlink, asked.socket)
             log = _log_for(asked.log)
             meanwhile.pop_all()
@@ -223,7 +224,7 @@ class _Monitor:
             steps.reach("before report-created")
             _report(engine, protocol.Created(pid=container.pid))
             # listening before the program runs: an engine that is killed now finds the container
-            listener = protocol.listen_at(self._asked.socket)
+            listener = connections.listen_at(self._asked.socket)
             steps.reach("after listen")
             # while the engine connects the network: it costs the start nothing, and misses nothing
             if not held:

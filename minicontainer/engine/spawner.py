@@ -21,8 +21,8 @@ import sys
 
 from minicontainer import faults, steps
 from minicontainer.engine import exec_process, monitor, rehearsal
+from minicontainer.engine.connections import Connection
 from minicontainer.engine.protocol import (
-    Connection,
     ForkAhead,
     StartContainer,
     StartExec,

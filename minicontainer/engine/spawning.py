@@ -14,13 +14,14 @@ import threading
 
 from minicontainer import faults
 from minicontainer.contexts import suppress
-from minicontainer.engine import protocol
+from minicontainer.engine import connections, protocol
 from minicontainer.errors import Unsupported
 from minicontainer.kernel import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from minicontainer.engine.protocol import Connection, StartContainer, StartExec
+    from minicontainer.engine.connections import Connection
+    from minicontainer.engine.protocol import StartContainer, StartExec
     from minicontainer.record import Record
 
 _SOCKET = 3  # the spawner's descriptor of its connection
@@ -88,7 +89,7 @@ class Spawner:
         Raises:
             Unsupported: no spawner can be started.
         """
-        ours, theirs = protocol.pair()
+        ours, theirs = connections.pair()
         descriptors = [theirs.fileno(), *clients]
         try:
             with self._lock:
@@ -120,7 +121,7 @@ class Spawner:
 
 def _start() -> tuple[Connection, int]:
     """Start an interpreter that runs the spawner; give the connection to it, and its pid."""
-    ours, theirs = protocol.pair()
+    ours, theirs = connections.pair()
     checkout = __file__.removesuffix(f"/{__name__.replace('.', '/')}.py")
     # By the environment: the command line is what `ps` shows of a container's process 1 (--init).
     environ = {"PYTHONPATH": ":".join([checkout, *filter(None, sys.path)])}

@@ -18,6 +18,7 @@ from contextlib import suppress
 from minicontainer import steps
 from minicontainer.engine import (
     bundles,
+    connections,
     endpoints,
     health,
     parts,
@@ -42,9 +43,9 @@ if TYPE_CHECKING:
     T = TypeVar("T")
     Hear = Callable[[object], None]  # gets each message, and None at the end
 
+    from minicontainer.engine.connections import Connection
     from minicontainer.engine.container import Container
     from minicontainer.engine.engine import Engine
-    from minicontainer.engine.protocol import Connection
 
 _KILLED = 137
 _LOST = 255  # as with Docker after a power cut: nobody knows how it ended
@@ -401,7 +402,7 @@ class Supervisor:
 
     def _adopted(self, container: Container) -> bool:
         try:
-            monitor = protocol.connect_to(self.socket_of(container))
+            monitor = connections.connect_to(self.socket_of(container))
         except OSError:
             return False
         received = monitor.receive()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from minicontainer.engine import protocol
+from minicontainer.engine import connections, protocol
 
 
 def test_a_last_word_is_heard_though_a_message_was_left_unread() -> None:
     """The kernel reports ECONNRESET first then: unix(7). An exit status must not be lost by it."""
-    ours, theirs = protocol.pair()
+    ours, theirs = connections.pair()
     ours.send(protocol.Resize(height=40, width=90))
     theirs.send(protocol.Exited(status=5, at_ns=1))
     theirs.close()
@@ -21,7 +21,7 @@ def test_a_last_word_is_heard_though_a_message_was_left_unread() -> None:
 def test_an_end_without_a_word_is_an_end() -> None:
     """The control: with nothing sent there is nothing to hear, whether or not all was read."""
     for unread in (False, True):
-        ours, theirs = protocol.pair()
+        ours, theirs = connections.pair()
         if unread:
             ours.send(protocol.Proceed())
         theirs.close()

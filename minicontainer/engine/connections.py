@@ -1,0 +1,172 @@
+"""A connection between two of the engine's processes; `protocol` has the messages.
+
+It is a unix socket of type SOCK_SEQPACKET: one message is one packet, written and read whole, and
+can carry descriptors (SCM_RIGHTS). A process sees the end of the other as an end of file, also when
+it was killed.
+
+See: unix(7), socket(7).
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+
+from minicontainer import jsontext, steps
+from minicontainer.contexts import contextmanager, suppress
+from minicontainer.engine.protocol import TYPES, Happened
+from minicontainer.record import Record
+from minicontainer.steps import Event
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+LARGEST_MESSAGE = 4 << 20  # a program's arguments and variables can be 2 MiB
+_SO_SNDBUFFORCE = 32  # socket(7): above the host's limit, with CAP_NET_ADMIN
+_MOST_UNSENT = 16_384  # characters of events, in a packet of their own
+_MOST_DESCRIPTORS = 253  # SCM_MAX_FD of the kernel
+
+
+class Connection:
+    """One end of a connection.
+
+    Args:
+        sock: a SOCK_SEQPACKET unix socket.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._events: list[str] = []  # written, and to be sent before the next message
+        self._unsent = 0  # characters of them
+
+    def fileno(self) -> int:
+        """Give the descriptor, for select(2)."""
+        return self.sock.fileno()
+
+    def send(self, message: Record, descriptors: Iterable[int] = ()) -> None:
+        """Send a message whole, with copies of descriptors.
+
+        Raises:
+            OSError: EPIPE or ECONNRESET when the other side is gone.
+        """
+        self.flush()
+        data = jsontext.dump([type(message).__name__, message.to_json()]).encode()
+        listed = array.array("i", descriptors)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, listed)] if listed else []
+        self.sock.sendmsg([data], rights, socket.MSG_NOSIGNAL)
+
+    def put(self, event: Event) -> None:
+        """Send an event, together with others: a packet for each would slow a start down."""
+        self.put_written(steps.written(event))
+
+    def put_written(self, lines: str) -> None:
+        """Send events that are written already."""
+        self._events.append(lines)
+        self._unsent += len(lines)
+        if self._unsent > _MOST_UNSENT:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send the events that wait for the next message; nobody may be there to hear them."""
+        events, self._events, self._unsent = self._events, [], 0
+        with suppress(OSError):
+            if events:
+                self.sock.sendmsg(["".join(events).encode()], (), socket.MSG_NOSIGNAL)
+
+    def receive(self) -> tuple[Record, list[int]] | None:
+        """Wait for the next message and its descriptors; None when the other side is gone."""
+        try:
+            data, extra = self._next_packet()
+        except ConnectionResetError:
+            # The other side closed its end with a message of ours unread. The kernel says so once,
+            # before it gives what the other side had sent; its last word may be an exit status.
+            try:
+                data, extra = self._next_packet()
+            except ConnectionError:
+                return None
+        except ConnectionError:
+            return None
+        if not data:
+            return None
+        descriptors = array.array("i")
+        for level, kind, content in extra:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                descriptors.frombytes(content[: len(content) // 4 * 4])
+        if data.startswith(b"{"):
+            return Happened(lines=data.decode()), list(descriptors)
+        name, fields = jsontext.parse(data.decode())
+        return TYPES[name].from_json(fields, name), list(descriptors)
+
+    def _next_packet(self) -> tuple[bytes, list[tuple[int, int, bytes]]]:
+        room = socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4)
+        # a packet that is larger than the room for it would be cut: ask for its size first
+        size = self.sock.recv_into(bytearray(1), 1, socket.MSG_PEEK | socket.MSG_TRUNC)
+        data, extra, _, _ = self.sock.recvmsg(size or 1, room, socket.MSG_CMSG_CLOEXEC)
+        return data, extra
+
+    def close(self) -> None:
+        """Close it."""
+        self.flush()
+        self.sock.close()
+
+    def end(self) -> None:
+        """Say that nothing more comes; close it when the other side has ended, too."""
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
+            while self.receive() is not None:
+                pass
+        self.close()
+
+
+def pair() -> tuple[Connection, Connection]:
+    """Make both ends of a connection."""
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in (one, other):
+        try:
+            end.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, LARGEST_MESSAGE)
+        except OSError:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST_MESSAGE)
+    return Connection(one), Connection(other)
+
+
+def listen_at(path: str) -> socket.socket:
+    """Listen at a path of any length: the kernel takes 108 bytes, so it is reached by /proc."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    try:
+        with _short(path) as short:
+            listener.bind(short)
+    except OSError as error:  # ENOSPC, …: with the place that the caller knows
+        listener.close()
+        raise OSError(error.errno, error.strerror, path) from None
+    listener.listen(8)
+    return listener
+
+
+def connect_to(path: str) -> Connection:
+    """Connect to who listens at *path*.
+
+    Raises:
+        OSError: ENOENT, ECONNREFUSED: nobody does.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        with _short(path) as short:
+            sock.connect(short)
+    except OSError:
+        sock.close()
+        raise
+    return Connection(sock)
+
+
+@contextmanager
+def _short(path: str) -> Iterator[str]:
+    directory, _, name = path.rpartition("/")
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{fd}/{name}"
+    finally:
+        os.close(fd)
