@@ -13,6 +13,7 @@ import os
 
 from minicontainer.cgroups import hierarchies
 from minicontainer.kernel import capabilities, files, namespaces, signals
+from minicontainer.kernel.procfs import lines_of, read_of, status_of
 from minicontainer.runtime.config import defaults
 
 TYPE_CHECKING = False
@@ -20,17 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def _read(pid: int, name: str) -> str:
-    with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="replace") as file:
-        return file.read()
-
-
 def _status(pid: int, field: str) -> str:
-    for line in _read(pid, "status").splitlines():
-        name, _, value = line.partition(":")
-        if name == field:
-            return value.strip()
-    return ""
+    return status_of(pid).get(field, "")
 
 
 def _shares(pid: int, kind: str) -> bool:
@@ -56,9 +48,8 @@ def host_processes(pid: int) -> str:
     names: dict[str, bool] = {}  # whether it is one of the kernel's own threads
     for number in seen:
         try:
-            names[f"{_read(int(number), 'comm').strip()} {number}"] = not _read(
-                int(number), "cmdline"
-            )
+            name = f"{read_of(int(number), 'comm').strip()} {number}"
+            names[name] = not read_of(int(number), "cmdline")
         except OSError:  # it has ended
             continue
     return some(sorted(names, key=lambda name: names[name]), "processes of the host")
@@ -77,7 +68,7 @@ def may_signal(pid: int) -> str:
 
 def links(pid: int) -> str:
     """Find the host's network links: /proc/PID/net shows those of its namespace."""
-    names = [line.partition(":")[0].strip() for line in _read(pid, "net/dev").splitlines()[2:]]
+    names = [line.partition(":")[0].strip() for line in lines_of(pid, "net/dev")[2:]]
     return some(names, "links of the host") if _shares(pid, "network") else ""
 
 
@@ -85,7 +76,7 @@ def abstract_sockets(pid: int) -> str:
     """Find abstract unix sockets: no file stands for them, only their namespace hides them."""
     if not _shares(pid, "network"):
         return ""
-    fields = (line.split() for line in _read(pid, "net/unix").splitlines()[1:])
+    fields = (line.split() for line in lines_of(pid, "net/unix")[1:])
     names = sorted({words[7] for words in fields if len(words) > 7 and words[7].startswith("@")})
     return some(names, "abstract sockets of the host") or "abstract sockets of the host: none now"
 
@@ -117,13 +108,13 @@ def cgroup_tree(pid: int) -> str:
     """Read where the container sees itself in the host's tree of cgroups."""
     if not _shares(pid, "cgroup"):
         return ""
-    paths = [line.split(":", 2)[2] for line in _read(pid, "cgroup").splitlines()]
+    paths = [line.split(":", 2)[2] for line in lines_of(pid, "cgroup")]
     return f"where it is in the host's tree of cgroups: {max(paths, key=len)}"
 
 
 def user_ids(pid: int) -> str:
     """Say whether root inside is root outside: uid_map has the answer."""
-    maps = [line.split() for line in _read(pid, "uid_map").splitlines()]
+    maps = [line.split() for line in lines_of(pid, "uid_map")]
     same = any(inside == outside == "0" for inside, outside, _ in maps)
     return "user 0 inside is user 0 of the host: every file that it reaches is its own" * same
 
@@ -168,7 +159,7 @@ def limits_of(pid: int, names: tuple[str, ...]) -> dict[str, str]:
     Args:
         names: of the files.
     """
-    seen = hierarchies.parse(_read(os.getpid(), "mountinfo"), _read(pid, "cgroup"))
+    seen = hierarchies.parse(read_of(os.getpid(), "mountinfo"), read_of(pid, "cgroup"))
     found = {}
     for hierarchy in (*seen.v1, *filter(None, (seen.unified,))):
         group = hierarchy.mount_point.rstrip("/") + hierarchy.own_below_mount().rstrip("/")
@@ -203,7 +194,7 @@ def _after_execve(pid: int) -> int:
 
 def _inner_root(pid: int) -> str:
     """Give the host's number of user 0 in the container."""
-    maps = (line.split() for line in _read(pid, "uid_map").splitlines())
+    maps = (line.split() for line in lines_of(pid, "uid_map"))
     return next((outside for inside, outside, _ in maps if inside == "0"), "")
 
 
@@ -214,7 +205,7 @@ def unfiltered(pid: int) -> str:
 
 def hidden_paths(pid: int) -> str:
     """Find paths that a mask would cover: it is a mount, of /dev/null or an empty directory."""
-    lines = _read(pid, "mountinfo").splitlines()
+    lines = lines_of(pid, "mountinfo")
     covered = {hierarchies.unescaped(line.split(" ")[4]) for line in lines}
     found = [
         path
@@ -265,7 +256,7 @@ def bounding_set(pid: int) -> str:
 
 def own_cgroup(pid: int) -> str:
     """Find the hierarchies of cgroup v1 in which the first process is where the engine is."""
-    own, its = (set(_read(number, "cgroup").splitlines()) for number in (os.getpid(), pid))
+    own, its = (set(lines_of(number, "cgroup")) for number in (os.getpid(), pid))
     same = sorted(line.split(":")[1] for line in own & its if not line.startswith("0::"))
     return some(same, "cgroups of the engine, where no limit of the container holds")
 
@@ -279,13 +270,13 @@ def ignored_signals(pid: int) -> str:
 
 def session(pid: int) -> str:
     """Find the leader of its session, where that is another process."""
-    leader = int(_read(pid, "stat").rpartition(")")[2].split()[3])
+    leader = int(read_of(pid, "stat").rpartition(")")[2].split()[3])
     return "" if leader == pid else f"its session is that of a process of the host: {leader}"
 
 
 def unmounted(pid: int) -> str:
     """Find what every container has mounted, and this one lacks."""
-    lines = _read(pid, "mountinfo").splitlines()
+    lines = lines_of(pid, "mountinfo")
     there = {hierarchies.unescaped(line.split(" ")[4]) for line in lines}
     gone = [path for path in ("/proc", "/sys", "/dev") if path not in there]
     return some(gone, "not mounted")
@@ -308,7 +299,7 @@ def kept_name(pid: int) -> str:
 
 def loopback(pid: int) -> str:
     """Say whether lo is down: only when it is up does its address have a route."""
-    up = "127.0.0.1" in _read(pid, "net/fib_trie")
+    up = "127.0.0.1" in read_of(pid, "net/fib_trie")
     return "" if up else "lo is down: nothing answers at 127.0.0.1"
 
 
@@ -326,17 +317,14 @@ def kept_user(pid: int) -> str:
 
 def peer_mounts(pid: int) -> str:
     """Find mounts that pass what is mounted below them on to the host's copy."""
-    own = _groups_of_peers(_read(os.getpid(), "mountinfo"))
-    return some(
-        [place for group, place in _groups_of_peers(_read(pid, "mountinfo")).items()
-         if group in own],
-        "mounts that are peers of the host's",
-    )  # fmt: skip
+    own = _groups_of_peers(os.getpid())
+    found = [place for group, place in _groups_of_peers(pid).items() if group in own]
+    return some(found, "mounts that are peers of the host's")
 
 
-def _groups_of_peers(mountinfo: str) -> dict[str, str]:
+def _groups_of_peers(pid: int) -> dict[str, str]:
     found = {}
-    for line in mountinfo.splitlines():
+    for line in lines_of(pid, "mountinfo"):
         words = line.split(" ")
         for word in words[6 : words.index("-")]:
             if word.startswith("shared:"):

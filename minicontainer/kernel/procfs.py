@@ -1,4 +1,6 @@
-"""A procfs mounted for this process, to write files of /proc: attributes, labels, sysctls.
+"""Files of /proc: those of a process, to be read; attributes, labels and sysctls, to be written.
+
+To write them, this process mounts a procfs of its own.
 
 Anything may be mounted at /proc: a container's may be a tmpfs, or have a file of its image over
 `attr/exec`, and a write then has no effect, or changes a file that an attacker chose. A new
@@ -31,6 +33,38 @@ _STAY = (
     | paths.RESOLVE_NO_MAGICLINKS
     | paths.RESOLVE_NO_SYMLINKS
 )
+
+
+def read_of(pid: int, name: str) -> str:
+    """Read a file about a process: /proc/PID/NAME. What is not UTF-8 in it is replaced.
+
+    Raises:
+        FileNotFoundError, ProcessLookupError: it has ended;  PermissionError.
+    """
+    path = f"/proc/{pid}/{name}"
+    with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
+        return file.read()
+
+
+def lines_of(pid: int, name: str) -> list[str]:
+    """Read the lines of such a file: a newline ends each, and nothing else does.
+
+    A process may have any other character in its name, or in the path of a mount.
+
+    Raises:
+        OSError: as of `read_of`.
+    """
+    return read_of(pid, name).split("\n")[:-1]
+
+
+def status_of(pid: int) -> dict[str, str]:
+    """Read the fields of /proc/PID/status.
+
+    Raises:
+        OSError: as of `read_of`.
+    """
+    pairs = (line.partition(":") for line in lines_of(pid, "status"))
+    return {name: value.strip() for name, _, value in pairs}
 
 
 @contextmanager

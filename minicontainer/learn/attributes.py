@@ -14,6 +14,7 @@ from functools import partial
 from minicontainer.cgroups import hierarchies
 from minicontainer.kernel import namespaces
 from minicontainer.kernel.files import opened
+from minicontainer.kernel.procfs import lines_of, read_of, status_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ _INTERNAL = 0b11 << 31
 def resource_limits(pid: int) -> Values:
     """Give the limits of prlimit(2), soft and hard."""
     found = {}
-    for line in _read(pid, "limits").splitlines()[1:]:
+    for line in lines_of(pid, "limits")[1:]:
         name, soft, hard = line[:25].strip(), *line[25:].split()[:2]
         found[name] = f"{soft} {hard}"
     return found
@@ -53,19 +54,17 @@ def process(pid: int) -> Values:
 
     Of its numbers only the innermost counts: the others are the host's, and never the same.
     """
-    status = dict(line.partition(":\t")[::2] for line in _read(pid, "status").splitlines())
+    status = status_of(pid)
     found = {
-        name: status[field].split("\t")[-1].strip()
-        for field, name in _STATUS.items()
-        if field in status
+        name: status[field].split("\t")[-1] for field, name in _STATUS.items() if field in status
     }
     for name in ("ignored signals", "caught signals"):
         found[name] = f"{int(found[name], 16) & ~_INTERNAL:016x}"
     found["directory"] = os.readlink(f"/proc/{pid}/cwd")
     found["program"] = os.readlink(f"/proc/{pid}/exe")
-    found["command line"] = _read(pid, "cmdline").rstrip("\0").replace("\0", " ")
-    found["oom_score_adj"] = _read(pid, "oom_score_adj").strip()
-    found["personality"] = _read(pid, "personality").strip()
+    found["command line"] = read_of(pid, "cmdline").rstrip("\0").replace("\0", " ")
+    found["oom_score_adj"] = read_of(pid, "oom_score_adj").strip()
+    found["personality"] = read_of(pid, "personality").strip()
     found["descriptors"] = " ".join(sorted(os.listdir(f"/proc/{pid}/fd"), key=int))
     return found
 
@@ -77,7 +76,7 @@ def filesystems(pid: int) -> Values:
     told apart from others.
     """
     found = {}
-    for line in _read(pid, "mountinfo").splitlines():
+    for line in lines_of(pid, "mountinfo"):
         before, _, after = line.partition(" - ")
         peers = [word.partition(":")[0] for word in before.split(" ")[6:]]
         options = after.split(" ", 2)[2].replace("lowerdir+=", "lowerdir=")
@@ -151,8 +150,3 @@ def _in_namespace(pid: int, kind: str, look: Callable[[], Values]) -> Values:
 
 # For a closer look than `diff` takes: each row would be there twice.
 MORE: dict[str, Callable[[int], Values]] = {"filesystems": filesystems}
-
-
-def _read(pid: int, name: str) -> str:
-    with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="replace") as file:
-        return file.read()

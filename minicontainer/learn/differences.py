@@ -15,6 +15,7 @@ from minicontainer.cgroups import hierarchies
 from minicontainer.engine import measures
 from minicontainer.errors import NotFound
 from minicontainer.kernel import capabilities
+from minicontainer.kernel.procfs import lines_of, read_of, status_of
 from minicontainer.learn import attributes
 from minicontainer.learn.calls import short_ids
 from minicontainer.record import Record
@@ -122,16 +123,6 @@ def _replaced(text: str, names: dict[str, str]) -> str:
     return text
 
 
-def _read(pid: int, name: str) -> str:
-    with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="replace") as file:
-        return file.read()
-
-
-def _status(pid: int) -> Values:
-    pairs = (line.partition(":") for line in _read(pid, "status").splitlines())
-    return {name: value.strip() for name, _, value in pairs}
-
-
 def _namespaces(pid: int) -> Values:
     """Give the number of each namespace: two processes in one namespace have the same."""
     links = sorted(os.listdir(f"/proc/{pid}/ns"))
@@ -144,7 +135,7 @@ def _namespaces(pid: int) -> Values:
 def _mounts(pid: int) -> Values:
     """Give what is mounted where, uppermost: type, source, options of the mount."""
     found = {}
-    for line in _read(pid, "mountinfo").splitlines():
+    for line in lines_of(pid, "mountinfo"):
         before, _, after = line.partition(" - ")
         root, place, options = before.split(" ")[3:6]
         kind, source, _ = after.split(" ", 2)
@@ -157,7 +148,7 @@ def _mounts(pid: int) -> Values:
 
 def _limits(pid: int) -> Values:
     """Give the process's cgroups, and the limits in their control files."""
-    groups = (line.split(":", 2) for line in _read(pid, "cgroup").splitlines())
+    groups = (line.split(":", 2) for line in lines_of(pid, "cgroup"))
     return {
         **{f"cgroup {names or 'unified'}": group for _, names, group in groups},
         **{
@@ -169,7 +160,7 @@ def _limits(pid: int) -> Values:
 
 def _capabilities(pid: int) -> Values:
     """Give each capability with the sets that have it."""
-    status = _status(pid)
+    status = status_of(pid)
     found: dict[str, list[str]] = {}
     for field, kind in _SETS.items():
         for name in capabilities.names_in(int(status[field], 16)):
@@ -179,7 +170,7 @@ def _capabilities(pid: int) -> Values:
 
 
 def _seccomp(pid: int) -> Values:
-    status = _status(pid)
+    status = status_of(pid)
     mode = status.get("Seccomp", "0")
     return {
         "system call filter": _SECCOMP.get(mode, mode),
@@ -190,9 +181,9 @@ def _seccomp(pid: int) -> Values:
 
 def _ids(pid: int) -> Values:
     """Give users and groups, and how a user namespace maps them."""
-    status = _status(pid)
+    status = status_of(pid)
     maps = {
-        name: "; ".join(" ".join(line.split()) for line in _read(pid, name).splitlines())
+        name: "; ".join(" ".join(line.split()) for line in lines_of(pid, name))
         for name in ("uid_map", "gid_map")
     }
     ids = {
@@ -204,9 +195,9 @@ def _ids(pid: int) -> Values:
 
 def _links(pid: int) -> Values:
     """Give the network links and, of each, where its routes lead."""
-    names = [line.partition(":")[0].strip() for line in _read(pid, "net/dev").splitlines()[2:]]
+    names = [line.partition(":")[0].strip() for line in lines_of(pid, "net/dev")[2:]]
     routes: dict[str, list[str]] = {name: [] for name in names}
-    for line in _read(pid, "net/route").splitlines()[1:]:
+    for line in lines_of(pid, "net/route")[1:]:
         name, destination, gateway, _, _, _, _, mask, *_ = line.split()
         bits = int(mask, 16).bit_count()
         where = "default" if not bits else f"{_address(destination)}/{bits}"
@@ -221,7 +212,7 @@ def _address(text: str) -> str:
 
 
 def _environment(pid: int) -> Values:
-    pairs = (item.partition("=") for item in _read(pid, "environ").split("\0") if item)
+    pairs = (item.partition("=") for item in read_of(pid, "environ").split("\0") if item)
     return dict(sorted((name, value) for name, _, value in pairs))
 
 

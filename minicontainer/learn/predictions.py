@@ -12,6 +12,7 @@ import itertools
 import os
 import textwrap
 
+from minicontainer.kernel.procfs import lines_of
 from minicontainer.learn import differences
 from minicontainer.learn.calls import short_ids
 from minicontainer.learn.words import word
@@ -30,13 +31,12 @@ _WIDTH = 76
 def _mounts(pid: int) -> Values:
     """Give each mount with its options, and whether it is shared with other namespaces."""
     found = {}
-    with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            before, _, after = line.partition(" - ")
-            number, _, _, _, place, options, *more = before.split(" ")
-            kinds = sorted(word.partition(":")[0] for word in more) or ["private"]
-            told = f"{after.split(' ', 1)[0]} ({options}; {', '.join(kinds)})"
-            found[place if place not in found else f"{place} ({number})"] = told
+    for line in lines_of(pid, "mountinfo"):
+        before, _, after = line.partition(" - ")
+        number, _, _, _, place, options, *more = before.split(" ")
+        kinds = sorted(word.partition(":")[0] for word in more) or ["private"]
+        told = f"{after.split(' ', 1)[0]} ({options}; {', '.join(kinds)})"
+        found[place if place not in found else f"{place} ({number})"] = told
     return _root(pid) | found
 
 
@@ -48,19 +48,13 @@ def _root(pid: int) -> Values:
 
 def _network(pid: int) -> Values:
     """Give the links, and the addresses that the kernel answers for."""
-    with open(f"/proc/{pid}/net/fib_trie", encoding="utf-8", errors="replace") as file:
-        lines = [line.strip() for line in file]
+    lines = [line.strip() for line in lines_of(pid, "net/fib_trie")]
     addresses = {
         line.rpartition(" ")[2]: "local"
         for line, after in itertools.pairwise(lines)
         if after.startswith("/32 host LOCAL")
     }
     return differences.TABLES["links"](pid) | addresses
-
-
-def _ids(pid: int) -> Values:
-    found = differences.TABLES["ids"](pid)
-    return {name: value for name, value in found.items() if name != "process IDs"}
 
 
 def _program(pid: int) -> Values:
@@ -70,7 +64,7 @@ def _program(pid: int) -> Values:
 TOPICS: dict[str, Callable[[int], Values]] = {
     "namespaces": differences.TABLES["namespaces"],
     "mounts": _mounts,
-    "ids": _ids,
+    "ids": differences.TABLES["ids"],
     "capabilities": differences.TABLES["capabilities"],
     "cgroup": differences.TABLES["limits"],
     "filter": differences.TABLES["seccomp"],

@@ -26,6 +26,8 @@ from contextlib import ExitStack, suppress
 from minicontainer import jsontext
 from minicontainer.cgroups import hierarchies
 from minicontainer.errors import Error, InvalidArgument, NotFound, Unsupported
+from minicontainer.kernel import terminal
+from minicontainer.kernel.procfs import read_of
 from minicontainer.learn import attributes, differences, system_calls
 from minicontainer.record import Record
 from minicontainer.runtime.config.spec import Bundle
@@ -194,8 +196,7 @@ class _Run:
 
     def _state(self) -> str:
         try:
-            with open(f"/proc/{self._pid}/stat", encoding="utf-8", errors="replace") as file:
-                state = file.read().rpartition(")")[2].split()[0]
+            state = read_of(self._pid, "stat").rpartition(")")[2].split()[0]
         except (FileNotFoundError, ProcessLookupError):
             state = "Z"
         if state in "ZX":
@@ -286,11 +287,10 @@ class _Console:
         self._socket.close()
 
     def _receive(self) -> None:
-        with suppress(OSError):
+        with suppress(OSError, NotFound):
             connection, _ = self._socket.accept()
             with connection:
-                _, descriptors, _, _ = socket.recv_fds(connection, 4096, 1)
-                self._received += descriptors
+                self._received.append(terminal.receive_descriptor(connection))
 
     def terminal(self) -> int:
         """Give the master end.
