@@ -9,7 +9,7 @@ import tempfile
 from minicontainer import jsontext
 from minicontainer.cli.exits import EXIT_ENGINE, EXIT_FAILED, Exit
 from minicontainer.cli.flags import Asked, Flag, command, toggle
-from minicontainer.cli.output import say
+from minicontainer.cli.output import say, write_lines
 from minicontainer.errors import Error
 
 TYPE_CHECKING = False
@@ -109,7 +109,6 @@ def _print(
                 sys.stdout.write(jsontext.dump(told) + "\n")
         return
     notes = {one: f"documented: {why}" for one, why in known.items() if one.left != one.right}
-    for line in differences.lines(found, names, columns(), asked.all, notes):
-        sys.stdout.write(f"{line}\n")
+    write_lines(differences.lines(found, names, columns(), asked.all, notes))
     count = sum(one.left != one.right and one.table != "calls" for one in found)
     sys.stdout.write(f"{count} differences, {len(notes)} of them documented\n")

@@ -8,7 +8,7 @@ from minicontainer.cli import filters, units
 from minicontainer.cli.exits import Exit
 from minicontainer.cli.flags import FILTER, FORMAT, NO_TRUNC, Asked, Flag, command, number, toggle
 from minicontainer.cli.lifecycle import path_of
-from minicontainer.cli.output import aligned, show_list
+from minicontainer.cli.output import aligned, show_list, write_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def ps(asked: Asked) -> int:
     found = asked.session.client.get("/containers/json", query)
     entries = [fields_of(entry, asked.no_trunc) for entry in found]
     if asked.quiet and shape in ("", "table"):
-        sys.stdout.write("".join(f"{entry['ID']}\n" for entry in entries))
+        write_lines(entry["ID"] for entry in entries)
         return 0
     columns = (*_COLUMNS, "Size") if asked.size else _COLUMNS
     show_list(entries, _HEADERS, columns, shape, "Container")
@@ -195,7 +195,7 @@ def port(asked: Asked) -> int:
             lines += [
                 f"{key} -> {_host_port(b['HostIp'], b['HostPort'])}" for b in published[key] or ()
             ]
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    write_lines(lines)
     return 0
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 
 from minicontainer.cli import units
 from minicontainer.cli.client import EngineError
@@ -136,9 +135,9 @@ def _copy_from(asked: Asked, container: str, source: str, target: str) -> int:
             rename, source = split(source)[1], _link_target(source, found)
     answer = asked.session.client.request("GET", path_of(container, "archive"), {"path": source})
     if target == "-":
-        for block in answer.chunks():
-            sys.stdout.buffer.write(block)
-        sys.stdout.buffer.flush()
+        from minicontainer.cli.snapshots import write_archive  # only who pipes it on pays for it
+
+        write_archive(answer, "")
         return 0
     found = stat_of(answer.headers["x-docker-container-path-stat"])
     origin = Place(path=source, exists=True, is_directory=bool(found["mode"] & _GO_DIRECTORY))

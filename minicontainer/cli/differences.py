@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from minicontainer import jsontext
 from minicontainer.cli.exits import EXIT_ENGINE, Exit
 from minicontainer.cli.lifecycle import path_of
+from minicontainer.cli.output import write_lines
 from minicontainer.learn import differences
 
 TYPE_CHECKING = False
@@ -29,11 +29,10 @@ def show(asked: Asked) -> int:
         raise Exit(message, EXIT_ENGINE, prefix=True) from None
     if asked.format == "json":
         wanted = (one for one in found if asked.all or one.left != one.right)
-        sys.stdout.write("".join(jsontext.dump(one.to_json()) + "\n" for one in wanted))
+        write_lines(jsontext.dump(one.to_json()) for one in wanted)
         return 0
     names = (asked.args[0], asked.args[1])
-    for line in differences.lines(found, names, columns(), asked.all):
-        sys.stdout.write(f"{line}\n")
+    write_lines(differences.lines(found, names, columns(), asked.all))
     return 0
 
 

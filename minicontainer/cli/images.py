@@ -8,7 +8,7 @@ from minicontainer.cli import filters, platforms, units
 from minicontainer.cli.client import EngineError, quoted
 from minicontainer.cli.exits import Exit
 from minicontainer.cli.flags import FILTER, FORMAT, NO_TRUNC, Asked, Flag, command, toggle
-from minicontainer.cli.output import show_list
+from minicontainer.cli.output import show_list, write_lines
 from minicontainer.errors import InvalidArgument
 
 TYPE_CHECKING = False
@@ -51,7 +51,7 @@ def images(asked: Asked) -> int:
         for repository, tag, digest in _names(image, digests)
     ]
     if asked.quiet and shape in ("", "table"):
-        sys.stdout.write("".join(f"{entry['ID']}\n" for entry in entries))
+        write_lines(entry["ID"] for entry in entries)
         return 0
     columns = (*_COLUMNS[:2], "Digest", *_COLUMNS[2:]) if asked.digests else _COLUMNS
     show_list(entries, _HEADERS, columns, shape, "image")
@@ -176,7 +176,7 @@ def history(asked: Asked) -> int:
     found = asked.session.client.get(f"/images/{quoted(asked.args[0])}/history", query)
     entries = [_history_fields(entry, asked.no_trunc, asked.human) for entry in found]
     if asked.quiet and asked.format in ("", "table"):
-        sys.stdout.write("".join(f"{entry['ID']}\n" for entry in entries))
+        write_lines(entry["ID"] for entry in entries)
         return 0
     columns = ("ID", "CreatedSince" if asked.human else "CreatedAt", "CreatedBy", "Size", "Comment")
     show_list(entries, _HISTORY_HEADERS, columns, asked.format, "history")

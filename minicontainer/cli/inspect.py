@@ -8,7 +8,7 @@ from minicontainer.cli import platforms
 from minicontainer.cli.client import EngineError, quoted
 from minicontainer.cli.exits import Exit
 from minicontainer.cli.flags import Asked, Flag, command, toggle
-from minicontainer.cli.template_functions import Struct, to_json
+from minicontainer.cli.template_functions import Struct, html_escaped, to_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,8 +140,7 @@ def writer(format: str) -> Callable[[Any], str] | None:
 def indented(value: Any, margin: str = "\n") -> str:
     """Write JSON as Docker's client shows it: four blanks a level, and HTML's signs escaped."""
     if not value or not isinstance(value, (dict, list)):
-        text = to_json(value)
-        return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+        return html_escaped(to_json(value))
     deeper = margin + "    "
     if isinstance(value, dict):
         parts = [f"{to_json(key)}: {indented(item, deeper)}" for key, item in value.items()]

@@ -18,9 +18,9 @@ from minicontainer.cli.flags import (
     switch,
     toggle,
 )
-from minicontainer.cli.output import show_list, tell
+from minicontainer.cli.output import show_list, tell, write_lines
 from minicontainer.cli.run_values import key_and_value
-from minicontainer.cli.volumes import natural
+from minicontainer.cli.volumes import LABEL, natural
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def network_ls(asked: Asked) -> int:
     found.sort(key=lambda network: natural(network["Name"]))
     entries = [_fields(network, asked.no_trunc) for network in found]
     if asked.quiet and asked.format in ("", "table"):
-        sys.stdout.write("".join(f"{entry['ID']}\n" for entry in entries))
+        write_lines(entry["ID"] for entry in entries)
         return 0
     show_list(entries, _HEADERS, ("ID", "Name", "Driver", "Scope"), asked.format, "network")
     return 0
@@ -90,7 +90,7 @@ def _map(name: str, letter: str, help: str) -> Flag:
     Flag(
         name="ipv6", read=switch, alone="true", default=None, help="give containers IPv6 addresses"
     ),
-    Flag(name="label", many=True, metavar="list", help="set a label: KEY=VALUE"),
+    LABEL,
     _map("opt", "o", "set an option of the driver"),
     Flag(name="scope", help="reach of the network"),
     Flag(name="subnet", many=True, metavar="strings", help="addresses: 10.1.0.0/24"),
@@ -106,7 +106,7 @@ def network_create(asked: Asked) -> int:
         "Name": asked.args[0], "Driver": asked.driver, "Options": dict(asked.opt), "IPAM": ipam,
         "Internal": asked.internal, "Ingress": asked.ingress, "Attachable": asked.attachable,
         "ConfigOnly": asked.config_only, "Scope": asked.scope,
-        "Labels": dict((*label.split("=", 1), "")[:2] for label in asked.label),
+        "Labels": dict(asked.label),
     }  # fmt: skip
     if asked.config_from:
         body["ConfigFrom"] = {"Network": asked.config_from}

@@ -30,6 +30,11 @@ def tell(message: str) -> None:
     sys.stderr.flush()
 
 
+def write_lines(lines: Iterable[str]) -> None:
+    """Write lines to standard output, all at once."""
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
 def aligned(lines: Iterable[Sequence[str]], least: int = 10, padding: int = 3) -> str:
     """Write rows of cells below one another, as Go's text/tabwriter does.
 
@@ -84,11 +89,7 @@ def show_list(
 
     is_table = format.startswith("table ")
     text = "{{json .}}" if format == "json" else format.removeprefix("table ")
-    if is_table:
-        text = text.replace("\\t", "\t").replace("\\n", "\n")
-    else:
-        text = text.replace("\\t", "\t").replace("\\n", "\n")
-    template = compiled(text)
+    template = compiled(text.replace("\\t", "\t").replace("\\n", "\n"))
     lines = []
     if is_table:
         lines.append(templates.header(template, headers))
@@ -100,7 +101,7 @@ def show_list(
     if is_table:
         sys.stdout.write(aligned(line.split("\t") for text in lines for line in text.split("\n")))
     else:
-        sys.stdout.write("".join(f"{line}\n" for line in lines))
+        write_lines(lines)
 
 
 def compiled(text: str) -> Any:
@@ -135,11 +136,10 @@ class Row:
         }
 
     def json_text(self) -> str:
-        """Write the fields as JSON; Go escapes what could be HTML in it."""
-        from minicontainer.cli.template_functions import to_json
+        """Write the fields as JSON."""
+        from minicontainer.cli.template_functions import html_escaped, to_json
 
-        text = to_json(self.plain())
-        return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+        return html_escaped(to_json(self.plain()))
 
 
 def _shown(value: Any) -> str:

@@ -9,6 +9,7 @@ from minicontainer.cli.exits import Exit
 from minicontainer.cli.flags import Asked, Flag, command, toggle
 from minicontainer.cli.images import split_tag
 from minicontainer.cli.lifecycle import path_of
+from minicontainer.cli.output import write_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def diff(asked: Asked) -> int:
     if not name:
         raise Exit("Container name cannot be empty")
     found = asked.session.client.get(path_of(name, "changes")) or ()
-    sys.stdout.write("".join(f"{_KINDS[change['Kind']]} {change['Path']}\n" for change in found))
+    write_lines(f"{_KINDS[change['Kind']]} {change['Path']}" for change in found)
     return 0
 
 

@@ -99,6 +99,11 @@ def to_json(value: Any) -> str:
     return "".join(encoder(value, 0))
 
 
+def html_escaped(text: str) -> str:
+    """Escape what could be HTML in JSON, as Go does."""
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
 def is_true(value: Any) -> bool:
     """Say whether Go's templates take a value for true."""
     return True if hasattr(value, "plain") else bool(value)

@@ -8,7 +8,7 @@ from minicontainer.cli import filters, units
 from minicontainer.cli.client import quoted
 from minicontainer.cli.exits import Exit
 from minicontainer.cli.flags import FILTER, FORMAT, Asked, Flag, command, toggle
-from minicontainer.cli.output import for_each, show_list
+from minicontainer.cli.output import for_each, show_list, write_lines
 from minicontainer.cli.run_values import key_and_value
 
 TYPE_CHECKING = False
@@ -20,6 +20,8 @@ _HEADERS = {
     "Labels": "LABELS", "Links": "LINKS", "Size": "SIZE", "Availability": "AVAILABILITY",
     "Group": "GROUP", "Status": "STATUS",
 }  # fmt: skip
+LABEL = Flag(name="label", read=key_and_value, many=True, metavar="list",
+             help="set a label: KEY=VALUE")  # fmt: skip
 
 
 @command(
@@ -34,7 +36,7 @@ def volume_ls(asked: Asked) -> int:
     found = asked.session.client.get("/volumes", {"filters": filters.as_json(asked.filter)})
     volumes = sorted(found.get("Volumes") or (), key=lambda volume: natural(volume["Name"]))
     if asked.quiet and asked.format in ("", "table"):
-        sys.stdout.write("".join(f"{volume['Name']}\n" for volume in volumes))
+        write_lines(volume["Name"] for volume in volumes)
         return 0
     entries = [fields_of(volume) for volume in volumes]
     show_list(entries, _HEADERS, ("Driver", "Name"), asked.format, "volume")
@@ -78,7 +80,7 @@ def fields_of(volume: dict[str, Any]) -> dict[str, Any]:
 @command(
     "[VOLUME]",
     Flag(name="driver", letter="d", default="local", help="driver of the volume"),
-    Flag(name="label", many=True, metavar="list", help="set a label: KEY=VALUE"),
+    LABEL,
     Flag(name="opt", letter="o", read=key_and_value, many=True, metavar="map", key="options",
          help="set an option of the driver: KEY=VALUE"),
     Flag(name="name", help="name of the volume"),
@@ -88,10 +90,9 @@ def volume_create(asked: Asked) -> int:
     """Create a volume."""
     if asked.name and asked.args:
         raise Exit("conflicting options: the volume's name is given twice")
-    labels = dict((*label.split("=", 1), "")[:2] for label in asked.label)
     body = {
         "Name": asked.args[0] if asked.args else asked.name,
-        "Driver": asked.driver, "DriverOpts": dict(asked.options), "Labels": labels,
+        "Driver": asked.driver, "DriverOpts": dict(asked.options), "Labels": dict(asked.label),
     }  # fmt: skip
     made = asked.session.client.post("/volumes/create", body=body)
     sys.stdout.write(f"{made['Name']}\n")
