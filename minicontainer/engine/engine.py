@@ -119,7 +119,9 @@ class Engine:
         )
         self.supervisor.ended = self.containers.ended
         self.containers.load()
-        self.images.store.release_others({container.id for container in self.containers.all()})
+        containers = self.containers.all()
+        self.images.store.release_others({container.id for container in containers})
+        self.images.store.hold_again({one.id: one.image_id for one in containers if one.image_id})
         self._reconcile()
 
     def close(self) -> None:

@@ -211,10 +211,13 @@ class ImageStore(Lookup):
     def hold(self, image_id: str, holder: str) -> None:
         """Keep an image's layers for *holder*, a container's ID, until it lets go.
 
+        After a power cut a hold may be gone: `hold_again`. Whoever removes the image writes to the
+        same log, and so has the hold on the disk first.
+
         Raises:
             NotFound: there is no such image.
         """
-        with self._database.change():
+        with self._database.change(durable=False):
             for chain_id in self.known(image_id).chain_ids or ("",):
                 self._database.run(
                     "INSERT OR IGNORE INTO holds VALUES (?,?,?)", holder, image_id, chain_id
@@ -237,6 +240,14 @@ class ImageStore(Lookup):
         for (holder,) in self._database.rows("SELECT DISTINCT holder FROM holds"):
             if holder not in holders:
                 self.release(holder)
+
+    def hold_again(self, images: Mapping[str, str]) -> None:
+        """Let those who hold nothing hold their image, unless it is gone: ID of image by holder."""
+        holders = {holder for (holder,) in self._database.rows("SELECT holder FROM holds")}
+        for holder, image_id in images.items():
+            if holder not in holders:
+                with contextlib.suppress(NotFound):
+                    self.hold(image_id, holder)
 
     def use_counts(self) -> dict[str, int]:
         """Give the number of holders by image ID."""

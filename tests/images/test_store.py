@@ -229,6 +229,18 @@ def test_a_container_keeps_the_layers_of_an_image_that_is_gone(tmp_path: Path) -
     store.close()
 
 
+def test_a_hold_that_a_power_cut_let_go_is_there_again(store: ImageStore) -> None:
+    """For containers of images that are here; what others hold stays as it is."""
+    image = add_image(store, "x", layers=(BASE,))
+    store.hold(image.id, "container 1")
+    gone = "sha256:" + "0" * 64
+    store.hold_again({"container 1": gone, "container 2": image.id, "container 3": gone})
+    assert store.use_counts() == {image.id: 2}
+    store.release("container 1")
+    store.release("container 2")
+    assert store.use_counts() == {}
+
+
 def test_what_is_gathered_is_no_garbage(store: ImageStore) -> None:
     """A blob stays though the image that had it is removed while another one is pulled."""
     image = add_image(store, "x", layers=(BASE,))
