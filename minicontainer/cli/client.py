@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     Query = Mapping[str, str | int | bool | list[str] | None]
 
+UPGRADE = {"Connection": "Upgrade", "Upgrade": "tcp"}  # headers that turn HTTP into a raw stream
 _BLOCK = 65536
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
 
@@ -201,6 +202,7 @@ class Client:
         self.address = address
         self._start = start
         self._idle: list[Connection] = []
+        self._ahead: list[Connection] = []  # nothing was sent there yet
         self._version = ""
         self.headers: dict[str, str] = {}  # of every request
 
@@ -241,21 +243,38 @@ class Client:
             EngineError: the engine answered with a status from 400 on.
             Lost: there is no engine, or it went away.
         """
+        return self.begin(method, path, query, body, headers)()
+
+    def begin(
+        self,
+        method: str,
+        path: str,
+        query: Query | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Callable[[], Response]:
+        """Send a request, as `request` does; give the function that waits for its answer."""
         if steps.listening():
             steps.take(send_request, method, path)
         all_headers = {**self.headers, **(headers or {})}
-        response = self._send(method, path + query_text(query or {}), body, all_headers)
-        self._version = response.headers.get("api-version", self._version)
-        if response.status >= 400:
-            raise EngineError(response.status, _message(response))
-        return response
+        receive = self._send(method, path + query_text(query or {}), body, all_headers)
+
+        def answer() -> Response:
+            response = receive()
+            self._version = response.headers.get("api-version", self._version)
+            if response.status >= 400:
+                raise EngineError(response.status, _message(response))
+            return response
+
+        return answer
 
     def upgrade(self, path: str, query: Query | None = None, body: Any = None) -> Connection:
         """Turn a request into a raw stream in both directions: attach, exec."""
-        headers = {"Connection": "Upgrade", "Upgrade": "tcp"}
-        return self.request("POST", path, query, body, headers).detach()
+        return self.request("POST", path, query, body, UPGRADE).detach()
 
-    def _send(self, method: str, target: str, body: Any, headers: dict[str, str]) -> Response:
+    def _send(
+        self, method: str, target: str, body: Any, headers: dict[str, str]
+    ) -> Callable[[], Response]:
         stream = body if hasattr(body, "__next__") else None
         payload = b"" if stream is not None else _payload(body, headers)
         if stream is not None:
@@ -269,21 +288,43 @@ class Client:
             connection = self._idle.pop()
             try:
                 connection.socket.sendall(message)
-                if stream is None:
-                    return self._answer(connection, method)
-            except (OSError, Lost):
+            except OSError:
                 connection.close()  # the engine has closed it meanwhile
                 continue
+            if stream is None:
+                return lambda: self._answer_or_again(connection, method, message)
             break
         else:
-            connection = self.connect()
-            connection.socket.sendall(message)
+            connection = self._sent(message)
         if stream is not None:
             _send_chunks(connection, stream)
-        return self._answer(connection, method)
+        return lambda: self._answer(connection, method)
+
+    def _sent(self, message: bytes) -> Connection:
+        """Send a request on a connection that had none yet."""
+        connection = self._ahead.pop() if self._ahead else self.connect()
+        connection.socket.sendall(message)
+        return connection
+
+    def _answer_or_again(self, connection: Connection, method: str, message: bytes) -> Response:
+        """Receive an answer; send the request again if the engine had closed the connection."""
+        try:
+            return self._answer(connection, method)
+        except (OSError, Lost):
+            connection.close()
+            return self._answer(self._sent(message), method)
 
     def _answer(self, connection: Connection, method: str) -> Response:
         return Response(connection, self._idle.append, without_body=method == "HEAD")
+
+    def connect_ahead(self, count: int) -> None:
+        """Open connections for requests to come, while the engine works on another one."""
+        self._ahead += [self.connect() for _ in range(count)]
+
+    def close_ahead(self) -> None:
+        """Close what was opened ahead: an engine closes a connection that is idle for long."""
+        while self._ahead:
+            self._ahead.pop().close()
 
     def connect(self) -> Connection:
         """Open a connection; start the engine first, where it has to be and may be."""

@@ -1,7 +1,7 @@
 """run and create: a container from an image.
 
 `run` is a talk of several requests, in this order, so that nothing that the program writes is lost:
-create, attach, wait (its head comes at once, its body at the end), start, and then the stream.
+create, attach and wait (its head comes at once, its body at the end), start, and then the stream.
 
 See: Docker's `docker container run` reference; Docker Engine API, ContainerAttach, ContainerWait.
 """
@@ -12,7 +12,7 @@ import posix
 import sys
 
 from minicontainer.cli import hijack, interrupts
-from minicontainer.cli.client import EngineError, Lost
+from minicontainer.cli.client import UPGRADE, EngineError, Lost
 from minicontainer.cli.create_body import body_of
 from minicontainer.cli.create_options import CREATE_FLAGS, RUN_FLAGS
 from minicontainer.cli.exits import (
@@ -30,6 +30,7 @@ from minicontainer.kernel import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from minicontainer.cli.client import Client, Connection, Response
@@ -93,7 +94,7 @@ def _run(asked: Asked, body: dict[str, Any]) -> int:
         try:
             with interrupts.noticed() as notice:
                 with notice.held(not asked.step):
-                    made.append(make(asked, body))
+                    made.append(make(asked, body, 0 if asked.detach else 2))  # wait, and start
                 if asked.detach:
                     sys.stdout.write(f"{made[0]}\n")  # first: it is there, even if its start fails
                     asked.session.client.post(path_of(made[0], "start"))
@@ -146,8 +147,12 @@ def status_of(error: EngineError) -> int:
     )
 
 
-def make(asked: Asked, body: dict[str, Any]) -> str:
-    """Create the container, fetching its image if need be; give its ID."""
+def make(asked: Asked, body: dict[str, Any], ahead: int = 0) -> str:
+    """Create the container, fetching its image if need be; give its ID.
+
+    Args:
+        ahead: connections to open meanwhile.
+    """
     client, path = asked.session.client, asked.cidfile
     if path and _exists(path):
         raise Exit(
@@ -160,12 +165,15 @@ def make(asked: Asked, body: dict[str, Any]) -> str:
     if asked.pull == "always" and not asked.rootfs:
         _pull(asked, body["Image"])
     try:
-        made = client.post("/containers/create", query, body)
+        answer = client.begin("POST", "/containers/create", query, body)
+        client.connect_ahead(ahead)
+        made = answer().json()
     except EngineError as error:
         words = error.message.lower()
         missing = error.status == 404 and any(sign in words for sign in _MISSING)
         if not missing or asked.pull != "missing":
             raise
+        client.close_ahead()  # a pull can take long
         if not asked.quiet:
             tell(f"Unable to find image '{full_name(body['Image'])}' locally")
         _pull(asked, body["Image"])
@@ -227,14 +235,13 @@ class _Foreground:
     def start(self, identity: str) -> None:
         """Attach, and start; the wait for the end begins before there can be one."""
         self._id = identity
-        stream = self._attach()
+        attached = self._attach()
         condition = "removed" if self._asked.rm else "next-exit"
-        self._waiting = self._client.request(
-            "POST", path_of(identity, "wait"), {"condition": condition}
-        )
-        if stream is not None:
-            self._session = self._connected(stream)
-        else:
+        waiting = self._client.begin("POST", path_of(identity, "wait"), {"condition": condition})
+        if attached is not None:
+            self._session = self._connected(attached().detach())
+        self._waiting = waiting()
+        if attached is None:
             sys.stdout.write(f"{identity}\n")
         try:
             self._client.post(path_of(identity, "start"))
@@ -266,14 +273,14 @@ class _Foreground:
             say(reason)
         return int(ended["StatusCode"])
 
-    def _attach(self) -> Connection | None:
+    def _attach(self) -> Callable[[], Response] | None:
         wanted = {
             name: self._body[f"Attach{name.title()}"] for name in ("stdin", "stdout", "stderr")
         }
         if not any(wanted.values()):
             return None
         query = {**wanted, "stream": True, "detachKeys": self._asked.detach_keys}
-        return self._client.upgrade(path_of(self._id, "attach"), query)
+        return self._client.begin("POST", path_of(self._id, "attach"), query, None, UPGRADE)
 
     def _connected(self, stream: Connection) -> hijack.Session:
         def resize(rows: int, columns: int) -> None:
