@@ -172,14 +172,18 @@ class Response:
 
     def messages(self) -> Iterator[Any]:
         """Read a body of many JSON objects, each as it arrives: they are a line each."""
+        yield from map(jsontext.parse, self.lines())
+
+    def lines(self) -> Iterator[str]:
+        """Read a body line by line, each as it arrives; empty ones are left out."""
         rest = b""
         for block in self.chunks():
             *lines, rest = (rest + block).split(b"\n")
             for line in lines:
                 if line.strip():
-                    yield jsontext.parse(line.decode("utf-8", "replace"))
+                    yield line.decode("utf-8", "replace")
         if rest.strip():
-            yield jsontext.parse(rest.decode("utf-8", "replace"))
+            yield rest.decode("utf-8", "replace")
 
     def detach(self) -> Connection:
         """Take the connection: what comes from now on is no HTTP."""

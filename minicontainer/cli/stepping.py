@@ -117,7 +117,7 @@ class Stepper:
         self._status = EXIT_ABORTED
         self.aborted = False
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event, line: str = "") -> None:
         """Tell of an event."""
         if (
             event.step == "fork-init"

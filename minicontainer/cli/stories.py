@@ -8,16 +8,15 @@ See: `minicontainer.engine.traces` for the protocol; `minicontainer.learn` for t
 
 from __future__ import annotations
 
-import os
+import _thread
+import posix
 import sys
-import threading
-from contextlib import ExitStack, contextmanager
 
 from minicontainer import jsontext, steps
 from minicontainer.cli.client import Client, EngineError, Lost
 from minicontainer.cli.exits import EXIT_ENGINE, EXIT_FAILED, Exit
 from minicontainer.cli.output import say, tell
-from minicontainer.contexts import suppress
+from minicontainer.contexts import ExitStack, contextmanager, suppress
 from minicontainer.errors import Error
 from minicontainer.learn import narration
 from minicontainer.learn.words import translated, word
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from minicontainer.learn.explain import Explainer
     from minicontainer.steps import Event
 
-    Listener = Callable[[Event], None]
+    Listener = Callable[[Event, str], None]  # the event, and its line of JSON or ""
 
 HEADER = "Minicontainer-Trace"
 _FILTERED_S = 1  # for a step that a system call filter may keep from telling of itself
@@ -58,15 +57,15 @@ def told(asked: Asked, name: str) -> Iterator[None]:
     with _errors_in(lang), ExitStack() as stack:
         listeners = list(_listeners(asked, name, lang, stack))
         stepper = _stepper_in(listeners) if getattr(asked, "step", False) else None
-        lock = threading.Lock()
+        lock = _thread.allocate_lock()
 
-        def hear(event: Event) -> None:
+        def hear(event: Event, line: str = "") -> None:
             with lock:
                 for listener in listeners:
-                    listener(event)
+                    listener(event, line)
 
         session = asked.session
-        story = os.urandom(8).hex()
+        story = posix.urandom(8).hex()
         reader = _Reader(Client(session.address, session.engine_starter), story, hear, stepper)
         stack.callback(reader.finish)
         steps.listen(hear, "client", reader.begun_ns)
@@ -121,7 +120,7 @@ def _listeners(asked: Asked, name: str, lang: str, stack: ExitStack) -> Iterator
     elif asked.explain:
         explainer = _explainer(sys.stderr, asked.explain, lang, asked)
         stack.callback(explainer.finish)
-        yield explainer
+        yield lambda event, _: explainer(event)
     if without := getattr(asked, "without", None):
         yield _LeakReport(without, lang)
     if asked.record:
@@ -130,7 +129,12 @@ def _listeners(asked: Asked, name: str, lang: str, stack: ExitStack) -> Iterator
         if not asked.explain:
             sys.setswitchinterval(_SWITCH_S)
         out = stack.enter_context(_opened(asked.record))
-        recorder = Recorder(out, f"{name} {' '.join(asked.words)}", narration.in_all_languages)
+        langs = narration.languages()
+        recorder = Recorder(
+            out,
+            f"{name} {' '.join(asked.words)}",
+            lambda step: narration.in_languages(step, langs),
+        )
         stack.callback(recorder.finish)
         yield recorder
 
@@ -148,7 +152,7 @@ class _LeakReport:
         self._without = ", ".join(without)
         self._lang = lang
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event, line: str) -> None:
         """Print a finding, and how to see it oneself in the container; a warning before all."""
         if event.step == "look-for-leaks" and not event.call:
             warning = "without {}: for learning only, not for use"
@@ -159,13 +163,13 @@ class _LeakReport:
         import textwrap  # few stories have such a report
 
         found = translated(f"{what}: {event.after}", self._lang)
-        for line in textwrap.wrap(f"{part}: {found}", 74, initial_indent="  ",
-                                  subsequent_indent="    ", break_long_words=False):  # fmt: skip
-            tell(line)
+        for row in textwrap.wrap(f"{part}: {found}", 74, initial_indent="  ",
+                                 subsequent_indent="    ", break_long_words=False):  # fmt: skip
+            tell(row)
         tell("    " + word("look yourself: {}", self._lang, event.shell))
 
 
-def _print_json(event: Event) -> None:
+def _print_json(event: Event, line: str) -> None:
     sys.stderr.write(jsontext.dump(event.to_json()) + "\n")
     sys.stderr.flush()
 
@@ -193,32 +197,45 @@ class _Reader:
                 "minicontainer's",
                 EXIT_ENGINE, prefix=True,
             ) from None  # fmt: skip
+        self._lock = _thread.allocate_lock()
         self._begun: set[str] = set()  # the steps
-        self._over = False
-        self._news = threading.Condition()
+        self._awaited: dict[str, _thread.LockType] = {}  # by step: locked until it has begun
+        self._over = _thread.allocate_lock()  # locked until the thread ends
+        self._over.acquire()
         self.begun_ns = int(response.headers.get("minicontainer-begun-ns", "0"))
-        self._thread = threading.Thread(target=self._read, args=(response,), daemon=True)
-        self._thread.start()
+        _thread.start_new_thread(self._read, (response,))
 
     def _read(self, response: Response) -> None:
-        with suppress(Lost, EngineError, OSError):  # the command itself says what happened
-            for message in response.messages():
-                if self._stepper is not None and message.get("waiting"):
-                    begin = self._stepper.decide(_event(message), message.get("container", ""))
-                    self._client.post(f"{self._path}/continue", None, {"Abort": not begin})
-                    continue
-                self._hear(_event(message))
-                with self._news:
-                    self._begun.add(message.get("step", ""))
-                    self._news.notify_all()
-        with self._news:
-            self._over = True
-            self._news.notify_all()
+        try:
+            with suppress(Lost, EngineError, OSError):  # the command itself says what happened
+                self._follow(response)
+        finally:
+            with self._lock:
+                self._over.release()
+                for lock in self._awaited.values():
+                    lock.release()
+
+    def _follow(self, response: Response) -> None:
+        for line in response.lines():
+            message = jsontext.parse(line)
+            if self._stepper is not None and message.get("waiting"):
+                begin = self._stepper.decide(_event(message), message.get("container", ""))
+                self._client.post(f"{self._path}/continue", None, {"Abort": not begin})
+                continue
+            self._hear(_event(message), line)
+            with self._lock:
+                self._begun.add(step := message.get("step", ""))
+                if lock := self._awaited.pop(step, None):
+                    lock.release()
 
     def wait_for(self, step: str, patience_s: float = _PATIENCE_S) -> None:
         """Wait until a step's begin has been told."""
-        with self._news:
-            self._news.wait_for(lambda: step in self._begun or self._over, patience_s)
+        with self._lock:
+            if step in self._begun or not self._over.locked():
+                return
+            lock = self._awaited[step] = _thread.allocate_lock()
+            lock.acquire()
+        lock.acquire(timeout=patience_s)
 
     def finish(self) -> None:
         """Wait for the events that are still on their way; no step waits any more."""
@@ -226,7 +243,7 @@ class _Reader:
             self._stepper.wake()
         with suppress(EngineError, Lost, OSError):
             self._client.delete(self._path)
-        self._thread.join(_PATIENCE_S)
+        self._over.acquire(timeout=_PATIENCE_S)
 
 
 def _event(message: dict[str, Any]) -> Event:

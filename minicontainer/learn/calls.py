@@ -1,18 +1,19 @@
 """A call as a reader of the manual pages would write it: names instead of numbers.
 
 An event holds the arguments as the kernel got them. This module knows which of them are flags and
-by which constants, which are modes, devices or descriptors, and how a result reads.
+by which constants, which are modes, devices or descriptors, and how a result reads. A recording has
+hundreds of them in a command of 50 ms, so this does without os, re and the modules of `kernel`.
 """
 
 from __future__ import annotations
 
 import errno
-import os
-import re
+import posix
 import stat
 
 from minicontainer import jsontext
-from minicontainer.kernel import bpf, capabilities, mounts, namespaces, overlay, seccomp, signals
+from minicontainer.kernel import signals
+from minicontainer.learn import constants
 from minicontainer.learn.words import translated, word
 
 TYPE_CHECKING = False
@@ -22,9 +23,13 @@ if TYPE_CHECKING:
     from minicontainer.steps import Event
 
 _SHOWN = 100  # characters of an argument; a mount's options or a program's text can be long
-_LONG_ID = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
-_SYMBOL = re.compile(r"[A-Z][A-Z0-9_]*(\|[A-Z0-9_]+)*")
-_NAMESPACE = re.compile(r"(\w+):\[(\d+)\]")
+_LONG_ID = 64  # characters of a container's ID;  _SHORT_ID: as Docker prints it
+_SHORT_ID = 12
+_HEX = "0123456789abcdef"
+_SYMBOL = "ABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789"
+# What no word has, as blanks.
+_BLANKS = {code: " " for code in range(128) if not (chr(code).isalnum() or chr(code) == "_")}
+_NAMESPACE = r"(\w+):\[(\d+)\]"
 
 
 class Calls:
@@ -60,7 +65,7 @@ class Calls:
         read = _READERS.get((event.call, place))
         if read is not None and isinstance(value, read[0]):
             return read[1](value)
-        if event.call in _SYMBOLIC and isinstance(value, str) and _SYMBOL.fullmatch(value):
+        if event.call in _SYMBOLIC and isinstance(value, str) and _is_symbol(value):
             return value
         return shorten(_plain(value))
 
@@ -84,11 +89,23 @@ class Calls:
 # -- arguments -----------------------------------------------------------------------------------
 
 
+def _is_symbol(text: str) -> bool:
+    """Say whether a text is the name of a constant, or several with | between them."""
+    return text[:1].isalpha() and all(word and not word.strip(_SYMBOL) for word in text.split("|"))
+
+
 def flag_names(value: int, names: dict[str, int]) -> str:
     """Spell a set of flags by their names; what has none, as a number."""
+    return _spelled(value, _most_bits_first(names))
+
+
+def _most_bits_first(names: dict[str, int]) -> list[tuple[str, int]]:
+    return sorted(names.items(), key=lambda item: -item[1].bit_count())
+
+
+def _spelled(value: int, names: list[tuple[str, int]]) -> str:
     found = []
-    # the names of several bits before those of one
-    for name, bits in sorted(names.items(), key=lambda item: -item[1].bit_count()):
+    for name, bits in names:
         if bits and value & bits == bits:
             found.append(name)
             value &= ~bits
@@ -99,12 +116,8 @@ def _number_name(value: int, names: dict[str, int]) -> str:
     return next((name for name, number in names.items() if number == value), str(value))
 
 
-def _constants(module: object, *prefixes: str) -> dict[str, int]:
-    return {
-        name: value
-        for name, value in vars(module).items()
-        if name.startswith(prefixes) and isinstance(value, int)
-    }
+def _named(names: dict[str, int], *prefixes: str) -> dict[str, int]:
+    return {name: value for name, value in names.items() if name.startswith(prefixes)}
 
 
 def _mode(value: int) -> str:
@@ -115,19 +128,17 @@ def _mode(value: int) -> str:
 
 
 def _device(value: int) -> str:
-    return f"makedev({os.major(value)}, {os.minor(value)})" if value else "0"
+    return f"makedev({posix.major(value)}, {posix.minor(value)})" if value else "0"
 
 
 def _mount_attr(text: str) -> str:
     """Spell the fields of struct mount_attr."""
     fields = dict(_fields(text))
     told = [
-        f"{name}={flag_names(fields[name], _constants(mounts, prefix))}"
-        for name, prefix in (
-            ("attr_set", "MOUNT_ATTR_"), ("attr_clr", "MOUNT_ATTR_"), ("propagation", "MS_"),
-        )
+        f"{name}={_spelled(fields[name], names)}"
+        for name, names in _MOUNT_ATTR.items()
         if name in fields
-    ]  # fmt: skip
+    ]
     told += [f"userns_fd={fields['userns_fd']}"] if "userns_fd" in fields else []
     return "{" + ", ".join(told) + "}"
 
@@ -137,9 +148,7 @@ def _capability_sets(text: str) -> str:
     sets: dict[str, int] = {"effective": 0, "permitted": 0, "inheritable": 0}
     for name, half in _fields(text):
         sets[name[:-1]] |= half << 32 * int(name[-1])
-    told = (
-        f"{kind}={len(capabilities.names_in(mask))} capabilities" for kind, mask in sets.items()
-    )
+    told = (f"{kind}={mask.bit_count()} capabilities" for kind, mask in sets.items())
     return "{" + ", ".join(told) + "}"
 
 
@@ -154,38 +163,47 @@ def _program(text: str) -> str:
 
 
 def _flags(names: dict[str, int]) -> tuple[type, Callable[[int], str]]:
-    return int, lambda value: flag_names(value, names)
+    sorted_names = _most_bits_first(names)
+    return int, lambda value: _spelled(value, sorted_names)
 
 
 def _one_of(names: dict[str, int]) -> tuple[type, Callable[[int], str]]:
     return int, lambda value: _number_name(value, names)
 
 
+_MOUNT_FLAGS = _named(constants.MOUNTS, "MS_")
+_MOUNT_ATTR = {
+    "attr_set": _most_bits_first(_named(constants.MOUNTS, "MOUNT_ATTR_")),
+    "attr_clr": _most_bits_first(_named(constants.MOUNTS, "MOUNT_ATTR_")),
+    "propagation": _most_bits_first(_MOUNT_FLAGS),
+}
 # How to read an argument: {(call, place): (its type, a reader)}. Others are shown as they are.
 _READERS: dict[tuple[str, int], tuple[type, Callable[..., str]]] = {
-    ("mount", 3): _flags(_constants(mounts, "MS_")),
-    ("umount2", 1): _flags(_constants(mounts, "MNT_")),
-    ("open_tree", 0): _one_of(_constants(mounts, "AT_FDCWD")),
-    ("open_tree", 2): _flags(_constants(mounts, "OPEN_TREE_", "AT_EMPTY", "AT_RECURSIVE")),
-    ("move_mount", 4): _flags(_constants(mounts, "MOVE_MOUNT_")),
-    ("mount_setattr", 2): _flags(_constants(mounts, "AT_EMPTY", "AT_RECURSIVE")),
+    ("mount", 3): _flags(_MOUNT_FLAGS),
+    ("umount2", 1): _flags(_named(constants.MOUNTS, "MNT_")),
+    ("open_tree", 0): _one_of(_named(constants.MOUNTS, "AT_FDCWD")),
+    ("open_tree", 2): _flags(_named(constants.MOUNTS, "OPEN_TREE_", "AT_EMPTY", "AT_RECURSIVE")),
+    ("move_mount", 4): _flags(_named(constants.MOUNTS, "MOVE_MOUNT_")),
+    ("mount_setattr", 2): _flags(_named(constants.MOUNTS, "AT_EMPTY", "AT_RECURSIVE")),
     ("mount_setattr", 3): (str, _mount_attr),
-    ("fsopen", 1): _flags(_constants(mounts, "FSOPEN_")),
-    ("fsconfig", 1): _one_of(_constants(mounts, "FSCONFIG_") | _constants(overlay, "FSCONFIG_")),
-    ("fsmount", 1): _flags(_constants(mounts, "FSMOUNT_")),
-    ("fsmount", 2): _flags(_constants(mounts, "MOUNT_ATTR_")),
-    ("unshare", 0): _flags(_constants(namespaces, "CLONE_")),
-    ("setns", 1): _flags(_constants(namespaces, "CLONE_")),
+    ("fsopen", 1): _flags(_named(constants.MOUNTS, "FSOPEN_")),
+    ("fsconfig", 1): _one_of(
+        _named(constants.MOUNTS, "FSCONFIG_") | _named(constants.OVERLAY, "FSCONFIG_")
+    ),
+    ("fsmount", 1): _flags(_named(constants.MOUNTS, "FSMOUNT_")),
+    ("fsmount", 2): _flags(_named(constants.MOUNTS, "MOUNT_ATTR_")),
+    ("unshare", 0): _flags(_named(constants.NAMESPACES, "CLONE_")),
+    ("setns", 1): _flags(_named(constants.NAMESPACES, "CLONE_")),
     ("mkdir", 1): (int, _mode),
     ("mkdirat", 2): (int, _mode),
     ("mknodat", 2): (int, _mode),
     ("mknodat", 3): (int, _device),
     ("pidfd_send_signal", 1): _one_of(signals.NUMBERS),
-    ("seccomp", 0): _one_of(_constants(seccomp, "SECCOMP_SET_MODE_")),
-    ("seccomp", 1): _flags(seccomp.FLAGS),
+    ("seccomp", 0): _one_of(_named(constants.SECCOMP, "SECCOMP_SET_MODE_")),
+    ("seccomp", 1): _flags(constants.SECCOMP_FLAGS),
     ("seccomp", 2): (str, _program),
     ("execve", 2): (str, str),
-    ("bpf", 0): _one_of(_constants(bpf, "BPF_PROG_")),
+    ("bpf", 0): _one_of(_named(constants.BPF, "BPF_PROG_")),
     ("capset", 0): (str, lambda text: "version 3"),
     ("capset", 1): (str, _capability_sets),
 }
@@ -205,7 +223,16 @@ def _plain(value: object) -> str:
 
 def short_ids(text: str) -> str:
     """Shorten the container IDs in a text to twelve digits, as Docker prints them."""
-    return _LONG_ID.sub(r"\1…", text)
+    if len(text) < _LONG_ID:
+        return text
+    parts, place = [], 0
+    for piece in text.translate(_BLANKS).split(" "):
+        end = place + len(piece)
+        is_id = len(piece) == _LONG_ID and not piece.strip(_HEX)
+        parts.append(f"{piece[:_SHORT_ID]}…" if is_id else piece)
+        parts.append(text[end : end + 1])  # what stood where the blank is
+        place = end + 1
+    return "".join(parts)
 
 
 def shorten(text: str) -> str:
@@ -223,7 +250,7 @@ def _result(event: Event, lang: str) -> str:
         return f" = ? {word('(it comes back only if it fails)', lang)}"
     if event.errno:
         name = errno.errorcode.get(event.errno, str(event.errno))
-        return f" = -1 {name} ({os.strerror(event.errno)})"
+        return f" = -1 {name} ({posix.strerror(event.errno)})"
     return f" = {event.result}"
 
 
@@ -231,8 +258,10 @@ def changes(event: Event) -> Iterator[str]:
     """Say which kernel object was changed, and how; a line for each namespace."""
     if event.object is None or event.errno:
         return
-    before = dict(_NAMESPACE.findall(event.before or ""))
-    after = dict(_NAMESPACE.findall(event.after or ""))
+    import re  # here: a recording does without its 3 ms
+
+    before = dict(re.findall(_NAMESPACE, event.before or ""))
+    after = dict(re.findall(_NAMESPACE, event.after or ""))
     if after:
         for kind, number in after.items():
             yield f"ns:{kind}: {before.get(kind, '?')}  →  {number}"

@@ -11,17 +11,17 @@ See: https://www.gnu.org/software/gettext/manual/ "The Format of PO Files".
 
 from __future__ import annotations
 
-import os
-from functools import cache
+import posix
 
+from minicontainer.contexts import suppress
 from minicontainer.learn import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_CATALOGS = os.path.join(os.path.dirname(__file__), "languages")
-_ENGLISH = os.path.join(_CATALOGS, "steps.pot")
+_CATALOGS = f"{__file__.rpartition('/')[0]}/languages"
+_ENGLISH = f"{_CATALOGS}/steps.pot"
 
 
 def known_steps() -> tuple[str, ...]:
@@ -29,10 +29,11 @@ def known_steps() -> tuple[str, ...]:
     return tuple(words.read(_ENGLISH))
 
 
-@cache
 def languages() -> tuple[str, ...]:
     """List the languages that there are: English, and those with a catalog."""
-    found = os.listdir(_CATALOGS) if os.path.isdir(_CATALOGS) else []
+    found: list[str] = []
+    with suppress(FileNotFoundError):
+        found = posix.listdir(_CATALOGS)
     return ("en", *sorted(name.removesuffix(".po") for name in found if name.endswith(".po")))
 
 
@@ -70,6 +71,6 @@ def summary_of(name: str, lang: str = "en") -> str:
     return " ".join(lines[: lines.index("")] if "" in lines else lines)
 
 
-def in_all_languages(name: str) -> dict[str, str]:
+def in_languages(name: str, langs: tuple[str, ...]) -> dict[str, str]:
     """Give what a step does and why, by language."""
-    return {lang: "\n".join(reason_of(name, lang)) for lang in languages()}
+    return {lang: "\n".join(reason_of(name, lang)) for lang in langs}

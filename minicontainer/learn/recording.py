@@ -9,6 +9,7 @@ a replay needs neither the code nor Linux:
     {"event": {"seq": 2, …, "call": "mkdir", …}, "text": "mkdir(\"/sys/fs/cgroup/…\", 0755) = 0"}
     {"end": true, "events": 2, "steps": {"reserve-name": {"en": "Claim …", "ru": "…"}}}
 
+An event is kept as it came: it can have other fields too, such as the ID of its container.
 A file without its last line was cut off, and is refused.
 """
 
@@ -18,7 +19,7 @@ import _queue
 import _thread
 import time
 
-from minicontainer import jsontext
+from minicontainer import jsontext, steps
 from minicontainer.errors import InvalidArgument, NotFound
 from minicontainer.record import Record
 from minicontainer.steps import Event
@@ -74,7 +75,7 @@ class Recorder:
     ) -> None:
         self._out = out
         self._explain = explain
-        self._events: _queue.SimpleQueue[Event | None] = _queue.SimpleQueue()
+        self._events: _queue.SimpleQueue[tuple[Event, str] | None] = _queue.SimpleQueue()
         self._failure: BaseException | None = None
         self._working = _thread.allocate_lock()
         begun = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -82,9 +83,13 @@ class Recorder:
         self._working.acquire()
         _thread.start_new_thread(self._work, ())
 
-    def __call__(self, event: Event) -> None:
-        """Keep one event."""
-        self._events.put(event)
+    def __call__(self, event: Event, line: str = "") -> None:
+        """Keep one event.
+
+        Args:
+            line: the event as JSON, if somebody has written it already.
+        """
+        self._events.put((event, line))
 
     def finish(self) -> None:
         """Write the last line: without it the recording counts as cut off.
@@ -108,14 +113,16 @@ class Recorder:
     def _write_all(self) -> None:
         from minicontainer.learn.calls import Calls  # not to read one: that needs no Linux
 
-        calls, steps, count = Calls(), {}, 0
-        while (event := self._events.get()) is not None:
-            if event.step not in steps:
-                steps[event.step] = self._explain(event.step)
+        calls, reasons, count = Calls(), {}, 0
+        while (told := self._events.get()) is not None:
+            event, line = told
+            if event.step not in reasons:
+                reasons[event.step] = self._explain(event.step)
             count += 1
-            text = calls.text(event) if event.call else ""
-            self._write({"event": event.to_json(), "text": text})
-        self._write({"end": True, "events": count, "steps": steps})
+            text = jsontext.quote(calls.text(event)) if event.call else '""'
+            line = line or steps.written(event).rstrip()
+            self._out.write(f'{{"event":{line},"text":{text}}}\n')
+        self._write({"end": True, "events": count, "steps": reasons})
         self._out.flush()
 
     def _write(self, line: dict[str, object]) -> None:

@@ -10,8 +10,7 @@ See: `narration` for the texts of the steps.
 
 from __future__ import annotations
 
-import os
-import re
+import posix
 
 from minicontainer import jsontext
 from minicontainer.contexts import suppress
@@ -20,15 +19,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_CATALOGS = os.path.join(os.path.dirname(__file__), "word_languages")
-_COUNT = re.compile(r"(.*) \((\d+)\)")  # links of the host (2)
+_CATALOGS = f"{__file__.rpartition('/')[0]}/word_languages"
+_COUNT = r"(.*) \((\d+)\)"  # links of the host (2)
 
 
 def language(environ: Mapping[str, str]) -> str:
     """Choose the reader's language by the locale; English where there is no catalog for it."""
     locale = environ.get("LC_ALL") or environ.get("LC_MESSAGES") or environ.get("LANG") or ""
     asked = locale.partition("_")[0].partition(".")[0]
-    return asked if os.path.exists(os.path.join(_CATALOGS, f"{asked}.po")) else "en"
+    return asked if f"{asked}.po" in posix.listdir(_CATALOGS) else "en"
 
 
 def word(text: str, lang: str, *values: object) -> str:
@@ -52,16 +51,15 @@ def _piece(piece: str, lang: str) -> str:
     known = _pieces(lang)
     if piece in known:
         return known[piece]
-    if counted := _COUNT.fullmatch(piece):
+    import re  # here: 3 ms, and English does without
+
+    if counted := re.fullmatch(_COUNT, piece):
         return f"{_piece(counted[1], lang)} ({counted[2]})"
     for pattern, text in known.items():
-        if "{}" in pattern and (found := _matcher(pattern).fullmatch(piece)):
+        matcher = "(.+)".join(map(re.escape, pattern.split("{}")))
+        if "{}" in pattern and (found := re.fullmatch(matcher, piece)):
             return text.format(*found.groups())
     return piece
-
-
-def _matcher(pattern: str) -> re.Pattern[str]:
-    return re.compile("(.+)".join(map(re.escape, pattern.split("{}"))))
 
 
 def _pieces(lang: str) -> dict[str, str]:
@@ -72,7 +70,7 @@ def _pieces(lang: str) -> dict[str, str]:
 
 def catalog(lang: str, directory: str) -> dict[str, tuple[str, str]]:
     """Read the catalog of a language: by name, the text that was translated and its translation."""
-    return read(os.path.join(directory, f"{lang}.po"))
+    return read(f"{directory}/{lang}.po")
 
 
 _loaded: dict[str, dict[str, tuple[str, str]]] = {}
@@ -87,25 +85,17 @@ def read(path: str) -> dict[str, tuple[str, str]]:
         text = ""
         with suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
             text = file.read()
-        entries = (
-            _entry(block) for block in text.split("\n\n") if "\n#, fuzzy" not in f"\n{block}"
-        )
-        _loaded[path] = {
-            fields["msgctxt"]: (fields["msgid"], fields.get("msgstr", ""))
-            for fields in entries
-            if "msgctxt" in fields
-        }
+        _loaded[path] = {}
+        for block in text.split("\n\n"):
+            comments, found, fields = f"\n{block}".partition("\nmsgctxt ")
+            if found and "\n#, fuzzy" not in comments:
+                name, _, texts = fields.partition("\nmsgid ")
+                msgid, _, msgstr = texts.partition("\nmsgstr ")
+                _loaded[path][_text(name)] = _text(msgid), _text(msgstr or '""')
     return _loaded[path]
 
 
-def _entry(block: str) -> dict[str, str]:
-    """Read the fields of one entry; each is one quoted text, or several that follow one another."""
-    fields: dict[str, str] = {}
-    name = ""
-    for line in block.splitlines():
-        if line.startswith("#"):
-            continue
-        word, _, quoted = line.partition(" ") if line[0] != '"' else ("", "", line)
-        name = word or name
-        fields[name] = fields.get(name, "") + jsontext.parse(quoted)
-    return fields
+def _text(quoted: str) -> str:
+    """Read a field: one quoted text, or several that follow one another, each on its line."""
+    text: str = jsontext.parse(quoted.replace('"\n"', ""))
+    return text
