@@ -19,6 +19,7 @@ from minicontainer.engine.containers import Containers
 from minicontainer.engine.events import Events
 from minicontainer.engine.execs import Execs
 from minicontainer.engine.images import Images
+from minicontainer.engine.kept_group import KeptGroup
 from minicontainer.engine.networks import Networks
 from minicontainer.engine.store import Store
 from minicontainer.engine.supervisor import Supervisor
@@ -112,6 +113,7 @@ class Engine:
             find=lambda ref: self.containers.find(ref),
             save=lambda container: container.save(self.table),
         )
+        self.kept_group = KeptGroup(self.options.cgroup_parent, self.exec_root)
         self.containers = Containers(self)
         self.execs = Execs(self)
         self.system = System(
@@ -131,6 +133,7 @@ class Engine:
             with container.changed:
                 container.changed.notify_all()
         self.supervisor.close()
+        self.kept_group.remove()
         self.trash.close()
         self.images.close()
         self.store.close()

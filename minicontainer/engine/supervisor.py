@@ -137,6 +137,7 @@ class Supervisor:
         if self.state_store.has(container.id):  # a killed monitor's
             self.clear_away(container)
         container.story = engine.traces.current
+        engine.kept_group.make()
         bundles.write_etc(container)
         spec = engine.spec_of(container)
         steps.take(bundles.write_bundle, container, spec)
