@@ -184,7 +184,8 @@ def _mentions(line: str, word: str) -> bool:
     """Say whether a netlink message, as strace wrote it, has a word of the event.
 
     strace knows the fields only of sockets in its own network namespace. Of others the addresses
-    are looked for, among the bytes; links stand there by number.
+    are looked for, among the bytes; links stand there by number. So does a link that is gone when
+    strace looks for its name: the end of a container's namespace takes it along.
     """
     name, equals, value = word.rpartition("=")
     if name in ("kind", "gateway", "broadcast", "peer", "address") or not equals:
@@ -193,7 +194,8 @@ def _mentions(line: str, word: str) -> bool:
         except ValueError:
             is_verb = value in ("add", "set", "up", "default")
             is_far = "NLMSG_???" in line and re.fullmatch(r"eth\d+", value)
-            return bool(is_verb or is_far or _has_bytes(line, value))
+            is_gone = re.search(r"ifi_index=\d", line) and re.fullmatch(r"mc[0-9a-f]+", value)
+            return bool(is_verb or is_far or is_gone or _has_bytes(line, value))
         return _has_bytes(line, address.packed)
     return True
 
