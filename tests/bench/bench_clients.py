@@ -3,7 +3,8 @@
     make bench
     sudo .venv/bin/python tests/bench/bench_clients.py --dockerd dockerd28
 
-Medians of busybox's `true` without a network, all interleaved.
+Medians of busybox's `true` without a network, all interleaved. "The client alone" is docker's, for
+an engine that does nothing (`idle_engine`): no engine can be faster than that.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.bench import rivals
+from tests.bench import idle_engine, rivals
 from tests.bench.rivals import IMAGE, OURS, PODMAN_RUN, call, medians, options, table
 from tests.conftest import command
 from tests.engines import CLIENTS, Clients
@@ -28,18 +29,26 @@ def measure_runs(both: dict[str, Clients], podman: Machine, runs: int) -> None:
     """Print `run`."""
     ours, docker = both.values()
     _, *rest = _TRUE
-    found = medians(
-        {
-            "docker run, our engine": call(["docker", *_TRUE], ours.environ),
-            f"docker run, {docker.name}": call(["docker", *_TRUE], docker.environ),
-            "podman run": call(podman.words(*PODMAN_RUN, *rest), podman.environ),
-            "minicontainer run, our engine": call([*CLIENTS[OURS], *_TRUE], ours.environ),
-        },
-        runs,
-    )
+    with idle_engine.serving() as (idle, started):
+
+        def alone_ms() -> float:
+            started.clear()
+            return call(["docker", *_TRUE], idle)()
+
+        found = medians(
+            {
+                "docker run, our engine": call(["docker", *_TRUE], ours.environ),
+                f"docker run, {docker.name}": call(["docker", *_TRUE], docker.environ),
+                "podman run": call(podman.words(*PODMAN_RUN, *rest), podman.environ),
+                "docker run, the client alone": alone_ms,
+                "minicontainer run, our engine": call([*CLIENTS[OURS], *_TRUE], ours.environ),
+            },
+            runs,
+        )
     ours_too = found.pop("minicontainer run, our engine")
     table("docker run --rm --network none busybox true", found, aim="a fifth of both others")
     found.pop("docker run, our engine")
+    found.pop("docker run, the client alone")
     found = {"minicontainer run, our engine": ours_too, **found}
     table("our own client", found, aim="a fifth of docker's with dockerd, a quarter of podman's")
 
@@ -53,7 +62,9 @@ def measure_execs(both: dict[str, Clients], runs: int) -> None:
         f"docker exec, {name}": call(["docker", *words], clients.environ)
         for name, clients in both.items()
     }
-    table("docker exec web true", medians(found, runs), aim="a third of dockerd's")
+    with idle_engine.serving() as (idle, _):
+        found["docker exec, the client alone"] = call(["docker", *words], idle)
+        table("docker exec web true", medians(found, runs), aim="a third of dockerd's")
 
 
 def measure_small(both: dict[str, Clients], runs: int) -> None:
