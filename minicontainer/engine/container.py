@@ -168,6 +168,11 @@ class Container:
         return self.config.image or self.config.rootfs
 
     @property
+    def outlives_power_cut(self) -> bool:
+        """Whether the next engine keeps it if it does not run: not with --rm."""
+        return not self.config.host_config.auto_remove
+
+    @property
     def log_path(self) -> str:
         """Where its log is; "" where the driver keeps none."""
         driver = self.config.host_config.log_config.type

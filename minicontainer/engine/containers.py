@@ -105,7 +105,10 @@ class Containers:
                 self._check_free(container.name)
                 self._ids[container.name] = container.id
                 self._by_id[container.id] = container
-                self._engine.table.insert(container.id, container.name, container.to_json())
+                self._engine.table.insert(
+                    container.id, container.name, container.to_json(),
+                    durable=container.outlives_power_cut,
+                )  # fmt: skip
         except Error:
             with self._lock:
                 if self._by_id.pop(container.id, None):

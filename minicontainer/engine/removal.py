@@ -107,10 +107,7 @@ def _forget(engine: Engine, container: Container, volumes: bool) -> None:
     full, is done by the next engine (`finish`).
     """
     kept: tuple[Callable[[], object], ...] = (
-        # of a container with --rm, the next engine removes what a power cut may bring back
-        lambda: engine.table.delete(
-            container.id, durable=not container.config.host_config.auto_remove
-        ),
+        lambda: engine.table.delete(container.id, durable=container.outlives_power_cut),
         lambda: engine.images.store.release(container.id),
         lambda: steps.reach("after release-image"),
         lambda: engine.volumes.release(container, anonymous=volumes),

@@ -117,17 +117,20 @@ class Table:
         self._store = store
         self._kind = kind
 
-    def insert(self, identifier: str, name: str, body: Body) -> None:
+    def insert(self, identifier: str, name: str, body: Body, durable: bool = True) -> None:
         """Add an object.
 
+        Args:
+            durable: a power cut does not take it away.
         Raises:
             Conflict: the ID or the name is taken.
         """
         statement = f"INSERT INTO {self._kind} (id, name, body) VALUES (?, ?, ?)"
         try:
             self._store.change(
-                f"insert-{self._kind}", statement, identifier, name, jsontext.dump(body)
-            )
+                f"insert-{self._kind}", statement, identifier, name, jsontext.dump(body),
+                durable=durable,
+            )  # fmt: skip
         except sqlite3.IntegrityError:
             raise Conflict(f"the name {name!r} is already in use") from None
 
