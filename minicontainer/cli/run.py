@@ -264,7 +264,8 @@ class _Foreground:
 
     def result(self) -> int:
         """Give the program's exit status; say why, where the kernel killed it."""
-        ended = self._waiting.json() if self._waiting else None
+        # one line; the end of the answer comes a moment later
+        ended = next(self._waiting.messages(), None) if self._waiting else None
         if ended is None:
             raise Lost("the engine ended before the container did")
         if message := (ended.get("Error") or {}).get("Message"):
