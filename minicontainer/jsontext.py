@@ -12,6 +12,7 @@ import _json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _BLANK = " \t\n\r"
@@ -68,6 +69,17 @@ def _position(text: str, index: int) -> str:
     return f"line {before.count(chr(10)) + 1}, column {index - before.rfind(chr(10))}"
 
 
+def _encoder(quote: Callable[[str], str]) -> Callable[[Any, int], tuple[str, ...]]:
+    made: Callable[[Any, int], tuple[str, ...]] = _json.make_encoder(
+        None, str, quote, None, ":", ",", False, False, False
+    )
+    return made
+
+
+_dump_ascii = _encoder(_json.encode_basestring_ascii)
+_dump = _encoder(_json.encode_basestring)
+
+
 def dump(value: Any, *, ascii: bool = True) -> str:
     """Write a value as JSON without blanks: scripts look for `"pid":1`, as runc writes it.
 
@@ -77,9 +89,7 @@ def dump(value: Any, *, ascii: bool = True) -> str:
         value: dictionaries with text keys, lists, text, numbers, True, False, None.
         ascii: escape all other characters; otherwise they stay as they are, as with `quote`.
     """
-    quoted = _json.encode_basestring_ascii if ascii else _json.encode_basestring
-    encoder = _json.make_encoder(None, str, quoted, None, ":", ",", False, False, False)
-    return "".join(encoder(value, 0))
+    return "".join((_dump_ascii if ascii else _dump)(value, 0))
 
 
 def quote(text: str) -> str:

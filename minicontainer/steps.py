@@ -105,6 +105,7 @@ class _Trace(_local):
     begun_wall = 0
     seq = 0
     step: Callable[..., Any] | None = None
+    named: tuple[Callable[..., Any] | None, str, str] = None, "", ""  # a step, its name and source
     holder: Callable[[Event], None] | None = None
     left_out: tuple[str, ...] = ()
 
@@ -221,15 +222,17 @@ def _event(
     shell: str | None = None,
     seq: int = 0,
 ) -> Event:
-    step = _trace.step
+    if (step := _trace.step) is not _trace.named[0]:
+        _trace.named = step, step_name(step) if step else "", step_source(step) if step else ""
+    _, name, source = _trace.named
     made = Event.__new__(Event)  # of fields that are known: no need to check them
     made.__dict__.update(
         seq=seq,
         t=time.monotonic_ns() - _trace.begun,
         actor=_trace.actor,
         pid=_trace.pid,
-        step=step_name(step) if step else "",
-        source=step_source(step) if step else "",
+        step=name,
+        source=source,
         call=call,
         args=args,
         result=result,
@@ -292,11 +295,13 @@ def written_by_child(event: Event, *, own: bool) -> str:
     """Write an event for the parent, which numbers it, and knows the number of its child.
 
     Args:
+        event: with all its fields, as `note` makes it.
         own: this process has done it, or a thread of it. The number of another process means
             nothing to the parent, since it may be that of another PID namespace: it becomes 0.
     """
-    fields = event.to_json()
-    del fields["seq"], fields["pid"]
+    fields = {name: value for name, value in event.__dict__.items() if value is not None}
+    fields.pop("seq", None)
+    fields.pop("pid", None)
     return f"{jsontext.dump(fields if own else {'pid': 0, **fields})}\n"
 
 

@@ -160,7 +160,7 @@ _TYPES: dict[str, type[Record]] = {
 }  # fmt: skip
 
 
-_MOST_UNSENT = 16_384  # characters of events, so that a process that is killed takes few along
+_MOST_UNSENT = 32_768  # characters of events, so that a process that is killed takes few along
 
 
 def _line(message: Record) -> bytes:
