@@ -172,18 +172,17 @@ class Response:
 
     def messages(self) -> Iterator[Any]:
         """Read a body of many JSON objects, each as it arrives: they are a line each."""
-        yield from map(jsontext.parse, self.lines())
+        for lines in self.lines():
+            yield from map(jsontext.parse, lines)
 
-    def lines(self) -> Iterator[str]:
-        """Read a body line by line, each as it arrives; empty ones are left out."""
+    def lines(self) -> Iterator[list[str]]:
+        """Read a body line by line: each time those that have arrived, without empty ones."""
         rest = b""
         for block in self.chunks():
             *lines, rest = (rest + block).split(b"\n")
-            for line in lines:
-                if line.strip():
-                    yield line.decode("utf-8", "replace")
+            yield [line.decode("utf-8", "replace") for line in lines if line.strip()]
         if rest.strip():
-            yield rest.decode("utf-8", "replace")
+            yield [rest.decode("utf-8", "replace")]
 
     def detach(self) -> Connection:
         """Take the connection: what comes from now on is no HTTP."""

@@ -23,8 +23,8 @@ from minicontainer.learn.words import translated, word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import Any, TextIO
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import TextIO
 
     from minicontainer.cli.client import Response
     from minicontainer.cli.flags import Asked
@@ -38,7 +38,6 @@ HEADER = "Minicontainer-Trace"
 _FILTERED_S = 1  # for a step that a system call filter may keep from telling of itself
 _SWITCH_S = 0.0002  # between threads, so that the command does not wait for its recorder
 _PATIENCE_S = 10  # for the last events, once the command is over
-_FIELDS = steps.Event.fields()  # of an event; a message can have others beside
 
 
 @contextmanager
@@ -66,7 +65,9 @@ def told(asked: Asked, name: str) -> Iterator[None]:
 
         session = asked.session
         story = posix.urandom(8).hex()
-        reader = _Reader(Client(session.address, session.engine_starter), story, hear, stepper)
+        work = [one.work for one in listeners if hasattr(one, "work")]
+        client = Client(session.address, session.engine_starter)
+        reader = _Reader(client, story, hear, work, stepper)
         stack.callback(reader.finish)
         steps.listen(hear, "client", reader.begun_ns)
         stack.callback(steps.listen, None, "client")
@@ -182,12 +183,26 @@ def _opened(path: str) -> TextIO:
 
 
 class _Reader:
-    """Reads a story's events in a thread of its own, until the engine ends it."""
+    """Reads a story's events in a thread of its own, until the engine ends it.
 
-    def __init__(self, client: Client, story: str, hear: Listener, stepper: Stepper | None) -> None:
+    Args:
+        hear: gets each event.
+        work: is called each time that some were heard.
+        stepper: says which steps may begin.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        story: str,
+        hear: Listener,
+        work: Iterable[Callable[[], None]],
+        stepper: Stepper | None,
+    ) -> None:
         self._client = Client(client.address)  # an engine that is gone is not started again
         self._path = f"/minicontainer/traces/{story}"
         self._hear = hear
+        self._work = work
         self._stepper = stepper
         try:
             response = client.request("GET", self._path, {"step": stepper is not None})
@@ -208,24 +223,30 @@ class _Reader:
     def _read(self, response: Response) -> None:
         try:
             with suppress(Lost, EngineError, OSError):  # the command itself says what happened
-                self._follow(response)
+                for lines in response.lines():
+                    for line in lines:
+                        self._take(line)
+                    for act in self._work:
+                        act()
         finally:
             with self._lock:
                 self._over.release()
                 for lock in self._awaited.values():
                     lock.release()
 
-    def _follow(self, response: Response) -> None:
-        for line in response.lines():
-            message = jsontext.parse(line)
-            if self._stepper is not None and message.get("waiting"):
-                begin = self._stepper.decide(_event(message), message.get("container", ""))
-                self._client.post(f"{self._path}/continue", None, {"Abort": not begin})
-                continue
-            self._hear(_event(message), line)
+    def _take(self, line: str) -> None:
+        message = jsontext.parse(line)
+        container, waits = message.pop("container", ""), message.pop("waiting", False)
+        event = steps.Event.of(message)
+        if self._stepper is not None and waits:
+            begin = self._stepper.decide(event, container)
+            self._client.post(f"{self._path}/continue", None, {"Abort": not begin})
+            return
+        self._hear(event, line)
+        if not event.call:
             with self._lock:
-                self._begun.add(step := message.get("step", ""))
-                if lock := self._awaited.pop(step, None):
+                self._begun.add(event.step)
+                if lock := self._awaited.pop(event.step, None):
                     lock.release()
 
     def wait_for(self, step: str, patience_s: float = _PATIENCE_S) -> None:
@@ -244,7 +265,3 @@ class _Reader:
         with suppress(EngineError, Lost, OSError):
             self._client.delete(self._path)
         self._over.acquire(timeout=_PATIENCE_S)
-
-
-def _event(message: dict[str, Any]) -> Event:
-    return steps.Event.of({name: message[name] for name in _FIELDS if name in message})

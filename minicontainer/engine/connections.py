@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LARGEST_MESSAGE = 4 << 20  # a program's arguments and variables can be 2 MiB
 _SO_SNDBUFFORCE = 32  # socket(7): above the host's limit, with CAP_NET_ADMIN
-_MOST_UNSENT = 65_536  # characters of events, in a packet of their own
+_MOST_UNSENT = 24_576  # characters of events, in a packet of their own
 _MOST_DESCRIPTORS = 253  # SCM_MAX_FD of the kernel
 
 

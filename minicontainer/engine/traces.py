@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 ALL = "all"
 _MOST = 10_000  # packets of events that wait for a slow reader; then it is let go
-_GATHER_S = 0.01  # a packet for each event would slow the start down
+_GATHER_S = 0.001  # a packet for each event would slow the start down
 _LIFE_S = 1.0  # between the empty parts by which the server notices a reader that left
 
 

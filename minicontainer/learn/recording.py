@@ -15,7 +15,6 @@ A file without its last line was cut off, and is refused.
 
 from __future__ import annotations
 
-import _queue
 import _thread
 import time
 
@@ -28,6 +27,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TextIO
+
+    from minicontainer.learn.calls import Calls
 
 FORMAT = 1
 
@@ -58,8 +59,8 @@ class Recording(Record):
 class Recorder:
     """A listener that keeps events in a file.
 
-    A thread writes them, so that the command does not wait for that; nor for the modules that read
-    a call, which the thread imports while the engine is at work.
+    It takes events at once, and writes them when it is told to: a thread that reads a story does
+    so while the engine is at work. Then it also imports the modules that read a call, for 3 ms.
 
     Args:
         out: the file.
@@ -75,13 +76,13 @@ class Recorder:
     ) -> None:
         self._out = out
         self._explain = explain
-        self._events: _queue.SimpleQueue[tuple[Event, str] | None] = _queue.SimpleQueue()
-        self._failure: BaseException | None = None
+        self._waiting: list[tuple[Event, str]] = []
         self._working = _thread.allocate_lock()
+        self._calls: Calls | None = None
+        self._steps: dict[str, dict[str, str]] = {}
+        self._count = 0
         begun = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self._write({"recording": FORMAT, "command": command, "begun": begun})
-        self._working.acquire()
-        _thread.start_new_thread(self._work, ())
 
     def __call__(self, event: Event, line: str = "") -> None:
         """Keep one event.
@@ -89,41 +90,35 @@ class Recorder:
         Args:
             line: the event as JSON, if somebody has written it already.
         """
-        self._events.put((event, line))
+        self._waiting.append((event, line))
 
-    def finish(self) -> None:
-        """Write the last line: without it the recording counts as cut off.
+    def work(self) -> None:
+        """Write the events that were kept; any thread may call this.
 
         Raises:
-            OSError: the file could not be written.
+            OSError: the file can't be written.
         """
-        self._events.put(None)
-        self._working.acquire()
-        if self._failure is not None:
-            raise self._failure
+        with self._working:
+            while self._waiting:
+                self._write_event(*self._waiting.pop(0))
 
-    def _work(self) -> None:
-        try:
-            self._write_all()
-        except BaseException as failure:  # the thread ends here: `finish` raises it
-            self._failure = failure
-        finally:
-            self._working.release()
-
-    def _write_all(self) -> None:
-        from minicontainer.learn.calls import Calls  # not to read one: that needs no Linux
-
-        calls, reasons, count = Calls(), {}, 0
-        while (told := self._events.get()) is not None:
-            event, line = told
-            if event.step not in reasons:
-                reasons[event.step] = self._explain(event.step)
-            count += 1
-            text = jsontext.quote(calls.text(event)) if event.call else '""'
-            line = line or steps.written(event).rstrip()
-            self._out.write(f'{{"event":{line},"text":{text}}}\n')
-        self._write({"end": True, "events": count, "steps": reasons})
+    def finish(self) -> None:
+        """Write what is left, and the last line: without it the recording counts as cut off."""
+        self.work()
+        self._write({"end": True, "events": self._count, "steps": self._steps})
         self._out.flush()
+
+    def _write_event(self, event: Event, line: str) -> None:
+        if self._calls is None:
+            from minicontainer.learn.calls import Calls  # not to read one: that needs no Linux
+
+            self._calls = Calls()
+        if event.step not in self._steps:
+            self._steps[event.step] = self._explain(event.step)
+        self._count += 1
+        text = jsontext.quote(self._calls.text(event)) if event.call else '""'
+        line = line or steps.written(event).rstrip()
+        self._out.write(f'{{"event":{line},"text":{text}}}\n')
 
     def _write(self, line: dict[str, object]) -> None:
         self._out.write(jsontext.dump(line, ascii=False) + "\n")
