@@ -62,7 +62,7 @@ def remove(mount_point: str, path: str, timeout_s: float) -> None:
     """
     _remove_tree(mount_point, path, time.monotonic() + timeout_s)
     above = path.rpartition("/")[0]
-    while _OURS in above:
+    while _OURS in above and not _has_groups(mount_point + above):
         try:
             files.remove_dir(mount_point + above, object=f"cgroup:{above}")
         except KernelError as error:
@@ -71,6 +71,14 @@ def remove(mount_point: str, path: str, timeout_s: float) -> None:
             if error.errno != errno.ENOENT:
                 raise refusals.of_directory(error, above) from None
         above = above.rpartition("/")[0]
+
+
+def _has_groups(directory: str) -> bool:
+    """Report whether other groups are in one: each of them counts as a link, beside its own two."""
+    try:
+        return posix.stat(directory).st_nlink > 2  # "." and the name
+    except OSError:
+        return False
 
 
 def remove_empty(mount_points: Iterable[str], path: str) -> bool:

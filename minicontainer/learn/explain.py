@@ -6,7 +6,8 @@ explains a step by the docstring of the function that takes it. Three levels of 
     steps   a line a step: its number, its name, what it does and how long it took
     calls   each step with its reason, and the calls that changed something: repeated ones are
             counted (`folding`), and everything fits 80 columns
-    full    every call on one line, with all its arguments as the manual pages write them
+    full    every call, with all its arguments as the manual pages write them; a long one goes on
+            in the next line, and so does a command, after a backslash
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 LEVELS = ("steps", "calls", "full")
 _WIDTH = 80
+# A piece of a call: an argument, or one of its flags; a string is one, with its blanks.
+_ARGUMENT = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^\s"|])+\|?|\S')
+_FLAGS = re.compile(r"\w\|$")  # the end of a line of which more flags follow
+_WORD = re.compile(r"""(?:'[^']*'|"[^"]*"|\S)+""")  # of a shell command
 _BREAK = "\x1f"  # before a space: a line may end here, and the word goes on without a space
 
 
@@ -163,12 +168,31 @@ class Explainer:
             shell = (f"$ {event.shell}",) if event.shell else ()
             self._write_line(f"> {self._calls.text(event)}", *changes(event), *shell)
             return
-        self._out.write(f"   > {self._calls.text(event)}\n")
+        self._write_folded("   > ", _ARGUMENT.findall(self._calls.text(event)))
         for line in changes(event):
-            self._out.write(f"     {short_ids(line)}\n")
+            self._write_folded("     ", short_ids(line).split(" "))
         if event.shell:
-            command = event.shell.rstrip().replace("\n", "\n       ")
-            self._out.write(f"     $ {short_ids(command)}\n")
+            first, *others = short_ids(event.shell).rstrip().splitlines()
+            self._write_folded("     $ ", _WORD.findall(first), " \\")
+            for line in others:  # of a file that the command reads
+                self._out.write(f"       {line}\n")
+
+    def _write_folded(self, lead: str, words: list[str], end: str = "") -> None:
+        """Write words in as many lines as they need; nothing is cut.
+
+        Args:
+            end: of each line but the last.
+        """
+        line = lead + words[0]
+        for number, one in enumerate(words[1:], 2):
+            room = _WIDTH - (len(end) if number < len(words) else 0)
+            joint = "" if _FLAGS.search(line) else " "
+            if len(line) + len(joint) + len(one) <= room:
+                line += joint + one
+            else:
+                self._out.write(f"{line}{end}\n")
+                line = " " * (len(lead) + 2) + one
+        self._out.write(f"{line}\n")
 
 
 def _wrapped(lines: list[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,11 @@ def told(*events: Event) -> str:
     for event in events:
         explainer(event)
     return out.getvalue()
+
+
+def unfolded(text: str) -> str:
+    """Join the lines of each call again; between two flags there is no blank."""
+    return re.sub(r"\n {7}(?=\S)", " ", re.sub(r"(?<=\w\|)\n {7}(?=\S)", "", text))
 
 
 # -- the steps -----------------------------------------------------------------------------------
@@ -139,8 +145,9 @@ def test_calls_results_and_commands(run: Run) -> None:
         "     $ capsh --drop=cap_sys_admin",
     ):
         assert line in re.sub(r"mknodat\(\d+", "mknodat(DEV", errors).splitlines()
-    assert re.search(r'> move_mount\(\d+<new proc>, "", \d+</proc>, "", MOVE_MOUNT_F_', errors)
-    (program,) = re.findall(r"> execve\(.*", errors)
+    whole = unfolded(errors)
+    assert re.search(r'> move_mount\(\d+<new proc>, "", \d+</proc>, "", MOVE_MOUNT_F_', whole)
+    (program,) = re.findall(r"> execve\(.*", whole)
     assert program.endswith(
         '["/bin/sh", "-c", "true"], 3 variables) = ? (it comes back only if it fails)'
     )
@@ -149,11 +156,12 @@ def test_calls_results_and_commands(run: Run) -> None:
 
 def test_a_start_that_fails(run: Run) -> None:
     """The call that failed with its error's name, then what is taken back, then the one line."""
-    result = run("true", "--explain=full", "--tmpfs", "/bin/busybox/below")
-    failed = result.errors.index("= -1 E")
-    taken_back = result.errors.index(". remove-cgroup   [")
-    assert failed < taken_back < result.errors.rindex("\nminicontainer: ")
-    assert "enter-rootfs" not in result.errors
+    result = run("true", "--explain=full", "--sysctl", "net.ipv4.ip_forward=x")
+    errors = unfolded(result.errors)
+    failed = errors.index("= -1 EINVAL (Invalid argument)")
+    taken_back = errors.index(". remove-cgroup   [")
+    assert failed < taken_back < errors.rindex("\nminicontainer: ")
+    assert "isolate-mounts" not in errors  # what would have come next
 
 
 def test_the_program_under_a_reaper(run: Run) -> None:
@@ -248,16 +256,31 @@ def test_flags() -> None:
 )  # fmt: skip
 def test_a_call_reads_as_the_manual_writes_it(event: Event, line: str) -> None:
     """Constants, structures, signals, errors."""
-    assert told(event).splitlines()[-1] == f"   {line}"
+    assert unfolded(told(event)).splitlines()[-1] == f"   {line}"
 
 
 def test_a_long_argument_keeps_its_ends() -> None:
     """And the id in it is shortened as Docker does."""
     path = f"/sys/fs/cgroup/{'a1' * 32}/{'x' * 100}/memory.max"
-    line = told(Event(call="write", args=(path, "1"), result=1)).splitlines()[-1]
+    line = unfolded(told(Event(call="write", args=(path, "1"), result=1))).splitlines()[-1]
     assert "/sys/fs/cgroup/a1a1a1a1a1a1…/" in line
     assert '/memory.max", "1") = 1' in line
     assert len(line) < len(path)
+
+
+def test_a_long_call_and_a_long_command_go_on_in_the_next_line() -> None:
+    """They fit 80 columns, nothing is cut, and the command can still be typed."""
+    source, shell = "/srv/" + "s" * 40, f"mount -o bind,ro '/srv/{'s' * 40}' '/a place' --verbose"
+    event = Event(call="mount", args=(source, "/a place", None, 0x1001, None), result=0,
+                  shell=shell)  # fmt: skip
+    *_, head, more, command, rest = text = told(event).splitlines()
+    assert all(len(line) <= 80 for line in text)
+    assert (head[:5], more[:7], command[:7], rest[:9]) == ("   > ", " " * 7, "     $ ", " " * 9)
+    typed = f"{command}\n{rest}".partition("$ ")[2]
+    assert shlex.split(typed.replace("\\\n", "")) == shlex.split(shell)
+    assert f'"{source}", "/a place", NULL, MS_RDONLY|MS_BIND, NULL) = 0' in unfolded(
+        "\n".join(text)
+    )
 
 
 def test_a_descriptor_is_named_only_as_long_as_it_is_known() -> None:
