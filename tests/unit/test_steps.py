@@ -64,7 +64,11 @@ def test_a_childs_events_get_its_number(passed_on: bool) -> None:
     steps.listen(found.append, "monitor", pass_on=take if passed_on else None)
     try:
         steps.note("a")
-        own = Event(seq=7, pid=1, actor="init", call="b", args=("x\n", 1), result=None)
+        own = Event(
+            seq=7, t=5, actor="init", pid=1, step="s", source="x.py:1", call="b", args=("x\n", 1),
+            result=-1, errno=2, object="o", before="\udcff", after="é", shell='"',
+        )  # fmt: skip
+        assert set(vars(own)) == set(Event.fields())
         other = Event(seq=8, pid=2, actor="program", call="c", after="y")
         lines = [steps.written_by_child(own, own=True), steps.written_by_child(other, own=False)]
         steps.deliver_written("".join(lines), 4711)
