@@ -155,25 +155,20 @@ def test_the_end_that_somebody_else_makes(engine: Engine, at: Open) -> None:
     assert sum("minicontainer: " in line for line in lines) == 1
 
 
-def test_an_engine_that_is_killed() -> None:
+def test_an_engine_that_is_killed(own_engine: Engine) -> None:
     """The command says so in one line; the monitor sees it too, and undoes the start."""
-    engine = Engine()
-    try:
-        terminal = Terminal(engine.words(*RUN, "--until", "set-hostname", "busybox", "true"))
-        pid = pid_in(terminal.expect("set-hostname> "))
-        engine.process.kill()
-        assert terminal.end() == 125
-        assert terminal.seen.splitlines()[-1] == (
-            "minicontainer: the engine closed the connection in the middle of an answer"
-        )
-        wait_until(lambda: not engine.monitors(), "the end of monitor and init")
-        assert not Path(f"/proc/{pid}").exists()
-        assert os.listdir(engine.base / "exec/containers") in ([], [".filters"])
-        assert termios.tcgetattr(terminal.slave) == terminal.before
-        terminal.close()
-    finally:
-        engine.process.wait()
-        shutil.rmtree(engine.base)
+    terminal = Terminal(own_engine.words(*RUN, "--until", "set-hostname", "busybox", "true"))
+    pid = pid_in(terminal.expect("set-hostname> "))
+    own_engine.process.kill()
+    assert terminal.end() == 125
+    assert terminal.seen.splitlines()[-1] == (
+        "minicontainer: the engine closed the connection in the middle of an answer"
+    )
+    wait_until(lambda: not own_engine.monitors(), "the end of monitor and init")
+    assert not Path(f"/proc/{pid}").exists()
+    assert os.listdir(own_engine.base / "exec/containers") in ([], [".filters"])
+    assert termios.tcgetattr(terminal.slave) == terminal.before
+    terminal.close()
 
 
 def test_names_at_the_prompt(at: Open) -> None:
