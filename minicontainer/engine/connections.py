@@ -111,10 +111,14 @@ class Connection:
         self.flush()
         self.sock.close()
 
+    def say_no_more(self) -> None:
+        """Let the other side see an end of file; it may still say something."""
+        self.sock.shutdown(socket.SHUT_WR)
+
     def end(self) -> None:
         """Say that nothing more comes; close it when the other side has ended, too."""
         with suppress(OSError):
-            self.sock.shutdown(socket.SHUT_WR)
+            self.say_no_more()
             while self.receive() is not None:
                 pass
         self.close()

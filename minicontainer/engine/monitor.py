@@ -150,6 +150,7 @@ def _have_created(
         container, oom, begun_ns = helper.wait(asked)
         undo.pop_all()
     monitor = _Monitor(asked, engine, container, stdio, clients, log, helper)
+    helper.release()
     monitor.watch(listener, oom, begun_ns)
 
 
