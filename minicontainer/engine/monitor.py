@@ -335,7 +335,7 @@ class _Monitor:
             status=status, at_ns=at_ns, started_ns=self._started_ns,
             out_of_memory=bool(kills), peak=peak,
         )  # fmt: skip
-        write_exit(self._asked.directory, exited)
+        write_exit(self._asked.directory, exited, durable=self._asked.durable)
         steps.reach("before report-exit")
         self._tell(exited)
         steps.reach("after report-exit")

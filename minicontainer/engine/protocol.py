@@ -127,6 +127,7 @@ class StartContainer(Record):
         without: the steps to pass over.
         hold: wait before each step of the start for Proceed.
         runtime: the program of another OCI runtime; "" for our own.
+        durable: how it ended must outlast a power cut.
         apart: another process creates the container, and ends when it runs: `creator`.
         alone: there is no network to connect it to: start it without Created and Proceed.
     """
@@ -144,6 +145,7 @@ class StartContainer(Record):
     explain: int = 0
     without: tuple[str, ...] = ()
     hold: bool = False
+    durable: bool = True
     apart: bool = False
     alone: bool = False
 

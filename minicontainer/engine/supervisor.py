@@ -161,6 +161,7 @@ class Supervisor:
             without=without,
             hold=engine.traces.hold_of(container.story) is not None,
             runtime=runtime,
+            durable=container.outlives_power_cut,
             apart=apart,
             alone=alone,
         )
