@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.conftest import PATIENCE_S
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
+_NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 _KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "Home": 36, "End": 35, "l": 76, "p": 80, " ": 32}
 
 
