@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from minicontainer.cgroups import hierarchies
+from minicontainer.engine import probes
 from minicontainer.runtime.config import defaults
 from tests.conftest import PATIENCE_S, Result, Running, command, start_in_background
 
@@ -38,6 +39,23 @@ def python(code: str) -> tuple[str, ...]:
 
 
 # ---- the kernel's view
+
+
+def leaks(pid: int, part: str) -> dict[str, str]:
+    """Look with the probes of `run --without` at what a container has of the host, in one part.
+
+    Their report is what a learner sees, and here they are the control of the tests of isolation:
+    one look, at a container with the part and at one without it.
+
+    Args:
+        pid: of the container's first process.
+        part: as of `--without`.
+    Returns:
+        What was found, by what was looked at; {} of a container that is isolated.
+    """
+    found = {probe.what: probes.look(probe, pid) for probe in probes.PROBES if probe.part == part}
+    assert found
+    return {what: told for what, told in found.items() if told}
 
 
 @dataclass(frozen=True)

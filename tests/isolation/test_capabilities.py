@@ -13,7 +13,7 @@ import pytest
 from minicontainer.kernel import capabilities
 from tests.conftest import PATIENCE_S, Run, command
 
-from .conftest import HOST_PYTHON, Bundles, Spec, parse_status, status_of
+from .conftest import HOST_PYTHON, Bundles, Spec, leaks, parse_status, status_of
 
 # Docker's fourteen, from its documentation.
 DOCKERS = {
@@ -41,6 +41,7 @@ def _sets(run: Run, *options: str) -> list[set[str]]:
 def test_root_has_dockers_fourteen(run: Run) -> None:
     """Bounding, permitted, effective; nothing is inheritable or ambient."""
     assert _sets(run) == [DOCKERS, DOCKERS, DOCKERS, set(), set()]
+    assert leaks(run.start("echo ready; sleep 60").pid, "capabilities") == {}
 
 
 def test_the_host_has_more(run: Run) -> None:
@@ -75,6 +76,8 @@ def test_privileged_has_all_that_root_has(run: Run) -> None:
     """Some hosts' root has not all that the kernel knows: what there is."""
     everything = sets_of(status_of("self"))[1]
     assert _sets(run, "--privileged") == [everything, everything, everything, set(), set()]
+    privileged = run.start("echo ready; sleep 60", "--privileged").pid
+    assert "effective set" in leaks(privileged, "capabilities")
 
 
 def test_another_user_has_none(run: Run) -> None:

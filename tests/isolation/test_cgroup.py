@@ -13,7 +13,7 @@ from pathlib import Path
 from minicontainer.cgroups.cgroup import open_cgroup
 from tests.conftest import Run, Running, wait_until
 
-from .conftest import control_file, is_ours, status_of
+from .conftest import control_file, is_ours, leaks, status_of
 
 MIB = 1 << 20
 _WAIT = "echo ready; sleep 60"
@@ -34,13 +34,16 @@ def test_a_containers_group_is_the_root_it_sees(run: Run) -> None:
     assert not is_ours(container.pid, "cgroup")
     outside = _groups(Path(f"/proc/{container.pid}/cgroup").read_text())
     assert outside == {container.state["cgroup"]}
+    assert leaks(container.pid, "cgroup") == {}
 
 
 def test_without_a_cgroup_namespace_it_sees_its_name(run: Run) -> None:
     """The control."""
     inside = _groups(run("cat /proc/self/cgroup", without="cgroup").output)
     assert all(group.startswith(f"{run.engine.cgroup}/") for group in inside)
-    assert is_ours(run.start(_WAIT, without="cgroup").pid, "cgroup")
+    shared = run.start(_WAIT, without="cgroup").pid
+    assert is_ours(shared, "cgroup")
+    assert leaks(shared, "cgroup").keys() == {"cgroup tree"}
 
 
 def test_it_sees_its_own_files_alone(run: Run) -> None:
@@ -76,8 +79,10 @@ def test_memory_and_swap_reach_the_kernel(run: Run) -> None:
     """--memory, --memory-swap, and none by default."""
     limited = run.start(_WAIT, "--memory", "64m", "--memory-swap", "64m")
     assert control_file(limited, "memory.limit_in_bytes", "memory.max") == str(64 * MIB)
-    free = open_cgroup(str(run.start(_WAIT).state["cgroup"]))
-    assert free.stats().memory.limit is None
+    assert leaks(limited.pid, "memory") == {}
+    free = run.start(_WAIT)
+    assert open_cgroup(str(free.state["cgroup"])).stats().memory.limit is None
+    assert leaks(free.pid, "memory").keys() == {"limit"}
 
 
 # ---- processes
@@ -101,6 +106,8 @@ def test_a_fork_bomb_stops_at_the_limit(run: Run) -> None:
     subprocess.run(["true"], check=True)
     assert time.monotonic() - begun < 5
     assert group.stats().pids.limit == 20
+    assert leaks(container.pid, "pids-limit") == {}
+    assert leaks(run.start(_WAIT).pid, "pids-limit").keys() == {"limit"}
 
 
 _TEN = "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 60 & done; echo ten"
@@ -133,6 +140,7 @@ def test_a_busy_loop_gets_its_quota(run: Run) -> None:
     container = run.start(_BUSY, "--cpus", "0.5")
     assert 0.4 <= _share(container, 600_000_000) <= 0.6
     assert open_cgroup(str(container.state["cgroup"])).stats().cpu.throttled_periods > 5
+    assert leaks(container.pid, "cpus") == {}
 
 
 def test_without_the_quota_it_is_never_stopped(run: Run) -> None:
@@ -140,6 +148,7 @@ def test_without_the_quota_it_is_never_stopped(run: Run) -> None:
     container = run.start(_BUSY)
     wait_until(lambda: _share(container, 300_000_000) > 0.6, "more than a quota's share")
     assert not open_cgroup(str(container.state["cgroup"])).stats().cpu.throttled_periods
+    assert leaks(container.pid, "cpus").keys() == {"limit"}
 
 
 def test_shares_reach_the_kernel(run: Run) -> None:

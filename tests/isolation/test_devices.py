@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import Run
 
-from .conftest import HOST_PYTHON, Bundles, Change, Spec, in_user_namespace, python
+from .conftest import HOST_PYTHON, Bundles, Change, Spec, in_user_namespace, leaks, python
 
 DEVICES = {
     "null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9),
@@ -66,6 +66,16 @@ def test_a_listed_one_can(run: Run) -> None:
     assert run(python(_OPEN.format(1, 5)), *HOST_PYTHON).status == 0
     privileged = run(python(_OPEN.format(1, 11)), *HOST_PYTHON, "--privileged")
     assert "Operation not permitted" not in privileged.errors
+
+
+@pytest.mark.skipif(
+    not os.path.exists("/sys/fs/cgroup/devices"), reason="on cgroup v2 the list can't be read back"
+)
+def test_the_kernels_list_is_short(run: Run) -> None:
+    """With the control."""
+    assert leaks(run.start("echo ready; sleep 60").pid, "devices") == {}
+    privileged = run.start("echo ready; sleep 60", "--privileged").pid
+    assert leaks(privileged, "devices").keys() == {"allow-list"}
 
 
 def test_a_device_can_be_let_in(run: Run) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import Run
 
-from .conftest import HOST_PYTHON, is_ours, python
+from .conftest import HOST_PYTHON, is_ours, leaks, python
 
 # Names a POSIX queue and says whether it was there: mq_open(3), without O_CREAT.
 _OPEN_QUEUE = (
@@ -100,10 +100,14 @@ def test_shared_files_are_its_own(run: Run) -> None:
         file.unlink()
 
 
-def test_the_kernel_gives_it_another_namespace(run: Run) -> None:
+def test_the_kernel_gives_it_another_namespace(run: Run, segment: str) -> None:
     """With the control."""
-    assert not is_ours(run.start("echo ready; sleep 60").pid, "ipc")
-    assert is_ours(run.start("echo ready; sleep 60", without="ipc").pid, "ipc")
+    own = run.start("echo ready; sleep 60").pid
+    assert not is_ours(own, "ipc")
+    assert leaks(own, "ipc") == {}
+    shared = run.start("echo ready; sleep 60", without="ipc").pid
+    assert is_ours(shared, "ipc")
+    assert leaks(shared, "ipc").keys() == {"shared memory", "System V"}
 
 
 def test_a_namespace_can_be_another_containers(run: Run) -> None:

@@ -11,7 +11,7 @@ import pytest
 from minicontainer.runtime.config.defaults import MASKED_PATHS, READONLY_PATHS
 from tests.conftest import Run
 
-from .conftest import mounts_of
+from .conftest import leaks, mounts_of
 
 HERE = [path for path in MASKED_PATHS if os.path.exists(path)]
 READABLE = [path for path in READONLY_PATHS if os.path.exists(path)]
@@ -35,7 +35,10 @@ def test_a_masked_path_is_empty(run: Run, path: str) -> None:
 
 def test_privileged_sees_them(run: Run) -> None:
     """The control: none of them is mounted over."""
-    mounts = mounts_of(run.start("echo ready; sleep 60", "--privileged").pid)
+    assert leaks(run.start("echo ready; sleep 60").pid, "masks") == {}
+    pid = run.start("echo ready; sleep 60", "--privileged").pid
+    assert leaks(pid, "masks").keys() == {"hidden paths", "read-only paths"}
+    mounts = mounts_of(pid)
     assert not mounts.keys() & {*MASKED_PATHS, *READONLY_PATHS}
     kinds = run(f"stat -c %F {' '.join(HERE)}", "--privileged").output.splitlines()
     assert len(kinds) == len(HERE) > 0

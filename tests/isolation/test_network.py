@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import PATIENCE_S, Engine, NetworkNamespace, Run, wait_until
 
-from .conftest import HOST_PYTHON, enter, is_ours, namespace_of, python
+from .conftest import HOST_PYTHON, enter, is_ours, leaks, namespace_of, python
 
 
 def _links(pid: int) -> dict[str, list[str]]:
@@ -30,12 +30,14 @@ def test_without_a_network_there_is_lo_alone(run: Run) -> None:
     # a kernel may give every namespace tunnels of its own: down, and to nowhere
     assert [name for name, flags in links.items() if "UP" in flags] == ["lo"]
     assert enter(container.pid, "ip -json route", "-n").strip() in ("[]", "[ ]", "")
+    assert leaks(container.pid, "network") == {}
 
 
 def test_the_host_has_its_own_links(run: Run) -> None:
     """The control: the same look at a container in the host's namespace finds the host's."""
     container = run.start("echo ready; sleep 60", "--net", "host")
     assert is_ours(container.pid, "net")
+    assert "links" in leaks(container.pid, "network")
     assert set(_links(container.pid)) == set(os.listdir("/sys/class/net")) - {"bonding_masters"}
     assert run("ls /sys/class/net", "--net", "host").output.split() == sorted(
         os.listdir("/sys/class/net")

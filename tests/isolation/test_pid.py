@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.conftest import Run, wait_until
 
-from .conftest import is_ours, members_of, namespace_of, status_of
+from .conftest import is_ours, leaks, members_of, namespace_of, status_of
 
 
 def test_a_container_sees_only_its_own_processes(run: Run) -> None:
@@ -23,12 +23,16 @@ def test_without_a_pid_namespace_it_sees_the_hosts(run: Run) -> None:
 
 def test_the_kernel_gives_it_another_namespace(run: Run) -> None:
     """The links under /proc/PID/ns name another namespace than this process's."""
-    assert not is_ours(run.start("echo ready; sleep 60").pid, "pid")
+    pid = run.start("echo ready; sleep 60").pid
+    assert not is_ours(pid, "pid")
+    assert leaks(pid, "pid") == {}
 
 
 def test_without_one_the_kernel_says_the_same(run: Run) -> None:
     """The control."""
-    assert is_ours(run.start("echo ready; sleep 60", without="pid").pid, "pid")
+    pid = run.start("echo ready; sleep 60", without="pid").pid
+    assert is_ours(pid, "pid")
+    assert leaks(pid, "pid").keys() == {"processes", "signals"}
 
 
 def test_its_program_is_process_1(run: Run) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.conftest import Run
 
-from .conftest import HOST_PYTHON, parse_status, python, status_of
+from .conftest import HOST_PYTHON, leaks, parse_status, python, status_of
 
 EPERM, ENOSYS = 1, 38
 CLONE_NEWUSER = 0x10000000
@@ -31,14 +31,18 @@ def _errno(run: Run, call: str, *options: str) -> int:
 
 def test_the_kernel_says_that_a_filter_is_loaded(run: Run) -> None:
     """Mode 2, one filter; from outside and from inside."""
-    status = status_of(run.start("echo ready; sleep 60").pid)
+    pid = run.start("echo ready; sleep 60").pid
+    status = status_of(pid)
+    assert leaks(pid, "seccomp") == {}
     assert (status["Seccomp"], status["Seccomp_filters"]) == ("2", "1")
     assert parse_status(run("cat /proc/self/status").output)["Seccomp"] == "2"
 
 
 def test_privileged_has_none(run: Run) -> None:
     """The control."""
-    assert status_of(run.start("echo ready; sleep 60", "--privileged").pid)["Seccomp"] == "0"
+    pid = run.start("echo ready; sleep 60", "--privileged").pid
+    assert status_of(pid)["Seccomp"] == "0"
+    assert leaks(pid, "seccomp").keys() == {"filter"}
 
 
 def test_no_new_privileges_changes_nothing_about_it(run: Run) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import Run
 
-from .conftest import Bundles, Spec, is_ours, namespace_of, status_of
+from .conftest import Bundles, Spec, is_ours, leaks, namespace_of, status_of
 
 PRIVATE = ("--userns", "private")
 FIRST, COUNT = 100_000, 65_536
@@ -28,6 +28,7 @@ def test_root_inside_is_nobody_outside(run: Run) -> None:
     for name in ("uid_map", "gid_map"):
         written = Path(f"/proc/{container.pid}/{name}").read_text().split()
         assert written == ["0", str(FIRST), str(COUNT)]
+    assert leaks(container.pid, "user") == {}
 
 
 def test_without_a_user_namespace_it_is_root(run: Run) -> None:
@@ -35,6 +36,7 @@ def test_without_a_user_namespace_it_is_root(run: Run) -> None:
     container = run.start("echo ready; sleep 60", without="user")
     assert status_of(container.pid)["Uid"].split() == ["0"] * 4
     assert is_ours(container.pid, "user")
+    assert leaks(container.pid, "user").keys() == {"ids"}
 
 
 def test_a_file_written_inside_belongs_to_nobody(run: Run, volume: Path) -> None:

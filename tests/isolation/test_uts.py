@@ -6,7 +6,7 @@ import socket
 
 from tests.conftest import Run
 
-from .conftest import is_ours
+from .conftest import is_ours, leaks
 
 
 def test_a_container_has_its_own_name(run: Run) -> None:
@@ -47,7 +47,10 @@ def test_without_the_capability_it_can_not_be_set(run: Run) -> None:
 
 def test_the_namespace_is_the_hosts_when_asked(run: Run) -> None:
     """The control of the kernel's view."""
-    assert is_ours(run.start("echo ready; sleep 60", without="uts").pid, "uts")
+    shared = run.start("echo ready; sleep 60", without="uts").pid
+    assert is_ours(shared, "uts")
+    assert leaks(shared, "uts").keys() == {"host name"}
+    assert leaks(run.start("echo ready; sleep 60").pid, "uts") == {}
 
 
 def test_a_name_can_not_be_given_to_another_ones_namespace(run: Run) -> None:
