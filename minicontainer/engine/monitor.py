@@ -50,6 +50,10 @@ def wait_for_container(engine: Connection) -> int:
     process.set_name(protocol.WAITING)
     os.chdir("/")
     helper = creator.Creator(engine)
+    ready, _, _ = select.select((engine.fileno(), helper.fileno()), (), ())
+    if helper.fileno() in ready:  # it was killed; the engine has others forked if this one ends too
+        helper.end()
+        return 1
     received = engine.receive()
     if received is None:  # the engine has ended
         helper.end()

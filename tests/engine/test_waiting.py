@@ -1,0 +1,107 @@
+"""Processes that wait for the next start or exec: they are used, replaced, and end with the engine.
+
+They are named `minic:waiting`: a monitor, its creator, and a parent for the program of an exec.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.engine.conftest import eventually
+from tests.engine.test_crashes import name_of, parent_of
+
+if TYPE_CHECKING:
+    from tests.engine.conftest import Daemon, Lab
+
+_STARTS_AT_ONCE = 6
+
+
+def _waiting(parent: int) -> list[int]:
+    """List the processes below another one that wait, those below them too; all in their order."""
+    found = []
+    with contextlib.suppress(OSError):
+        for word in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+            with contextlib.suppress(OSError):
+                found += [int(word)] if name_of(int(word)) == "minic:waiting" else []
+            found += _waiting(int(word))
+    return found
+
+
+def _are_there(pids: list[int]) -> bool:
+    return any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def _exec(lab: Lab, made: str) -> int:
+    """Run a program in a container to its end; give the exit status."""
+    asked = lab.engine.execs.create(made, {"Cmd": ["sh", "-c", "exit 3"]})["Id"]
+    lab.engine.execs.start(asked, {}, None)
+    eventually(lambda: not lab.engine.execs.inspect(asked)["Running"], "the exec to end")
+    status: int = lab.engine.execs.inspect(asked)["ExitCode"]
+    return status
+
+
+def _with_all_waiting(lab: Lab) -> tuple[str, list[int]]:
+    """Start a container, and run a program in it; give its ID, and who waits from then on."""
+    made = lab.start("sleep", "1000")
+    assert _exec(lab, made) == 3
+    spawner = lab.engine.supervisor.spawner.pid
+    eventually(lambda: len(_waiting(spawner)) == 3, "a monitor, a creator and an exec's parent")
+    return made, _waiting(spawner)
+
+
+def test_they_end_with_the_engine(lab: Lab) -> None:
+    """They see that their connection is closed; nobody else has a copy of its other end."""
+    made, waiting = _with_all_waiting(lab)
+    lab.engine.containers.remove(made, force=True)
+    lab.engine.supervisor.close()
+    eventually(lambda: not _are_there(waiting), "their end")
+
+
+def test_they_end_with_a_killed_engine(daemon: Daemon) -> None:
+    """A container that runs meanwhile keeps none of them."""
+    pid = daemon.inspect(daemon.run("sleep", "1000"))["State"]["Pid"]
+    spawner = parent_of(parent_of(pid))
+    eventually(lambda: len(_waiting(spawner)) == 2, "the next monitor and its creator")
+    waiting = _waiting(spawner)
+    daemon.kill()
+    eventually(lambda: not _are_there([spawner, *waiting]), "their end")
+    assert Path(f"/proc/{pid}").exists()
+
+
+def test_those_of_a_killed_spawner_are_used(lab: Lab) -> None:
+    """They are the engine's, by their connections; its next spawner forks the next ones."""
+    made, waiting = _with_all_waiting(lab)
+    before = lab.engine.supervisor.spawner.pid
+    os.kill(before, signal.SIGKILL)
+    next_made = lab.start("sleep", "1000")
+    assert parent_of(lab.state(next_made)["Pid"]) in waiting
+    assert _exec(lab, made) == 3
+    eventually(lambda: not _are_there([before]), "the end of the killed one")
+    eventually(lambda: len(_waiting(lab.engine.supervisor.spawner.pid)) == 3, "the next ones")
+
+
+@pytest.mark.parametrize("victim", [0, 1, 2], ids=["monitor", "creator", "exec parent"])
+def test_a_killed_one_is_replaced(lab: Lab, victim: int) -> None:
+    """The next start and the next exec have another one."""
+    made, waiting = _with_all_waiting(lab)
+    os.kill(waiting[victim], signal.SIGKILL)
+    eventually(lambda: not _are_there([waiting[victim]]), "its end")
+    lab.start("sleep", "1000")
+    assert _exec(lab, made) == 3
+
+
+def test_starts_at_once_leave_one_monitor(lab: Lab) -> None:
+    """A thread that finds none has one forked for itself; one alone waits in the end."""
+    made = [lab.create("sleep", "1000") for _ in range(_STARTS_AT_ONCE)]
+    with ThreadPoolExecutor(_STARTS_AT_ONCE) as threads:
+        list(threads.map(lab.engine.containers.start, made))
+    assert all(lab.state(one)["Running"] for one in made)
+    spawner = lab.engine.supervisor.spawner.pid
+    eventually(lambda: len(_waiting(spawner)) == 2, "a monitor and its creator to wait")
