@@ -15,7 +15,7 @@ import threading
 from minicontainer import faults
 from minicontainer.contexts import suppress
 from minicontainer.engine import connections, protocol
-from minicontainer.errors import Unsupported
+from minicontainer.errors import Error, Unsupported
 from minicontainer.kernel import signals
 
 TYPE_CHECKING = False
@@ -39,8 +39,8 @@ class Spawner:
     def start(self, message: StartContainer | StartExec, clients: list[int]) -> Connection:
         """Have a process begin with a container, or an exec; give the connection to it.
 
-        One that was forked ahead does it, and the next one is forked meanwhile. If somebody follows
-        the start, a process is forked now: that is a step of the story.
+        One that was forked ahead does it; meanwhile the next one is forked. If somebody follows the
+        start, a process is forked now, since that is a step of the story.
 
         Args:
             clients: sockets that go along.
@@ -49,13 +49,13 @@ class Spawner:
         """
         if message.explain:
             return self.spawn(message, clients)
-        task = type(message).__name__
-        begun = self._begin_waiting(task, message, clients)
-        if unused := self._exchange(task, self._fork_ahead(task)):  # another thread's
-            unused.close()
+        begun = self._begin_waiting(message, clients)
+        with suppress(Error, OSError):  # this start does not need it, and the next one tries again
+            self._fork_next(type(message).__name__)
         return begun
 
-    def _begin_waiting(self, task: str, message: Record, clients: list[int]) -> Connection:
+    def _begin_waiting(self, message: Record, clients: list[int]) -> Connection:
+        task = type(message).__name__
         if waiting := self._exchange(task, None):
             try:
                 waiting.send(message, clients)
@@ -70,11 +70,18 @@ class Spawner:
             raise Unsupported(f"the process for it was killed: {error.strerror}") from None
         return forked
 
+    def _fork_next(self, task: str) -> None:
+        """Have a process forked that waits for the next start or exec, unless there is one."""
+        if task in self._waiting:  # another thread's
+            return
+        if unused := self._exchange(task, self._fork_ahead(task)):  # another thread was faster
+            unused.close()
+
     def _fork_ahead(self, task: str) -> Connection:
         return self.spawn(protocol.ForkAhead(task=task), [])
 
     def _exchange(self, task: str, waiting: Connection | None) -> Connection | None:
-        """Keep the connection to a process that waits; give that to the one until now."""
+        """Keep the connection to a process that waits, or none; give the one kept until now."""
         with self._lock:
             before = self._waiting.pop(task, None)
             if waiting:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from minicontainer.engine import spawning
+from minicontainer.errors import Unsupported
 from tests.engine.conftest import eventually
 from tests.engine.test_crashes import name_of, parent_of
 
@@ -105,3 +107,15 @@ def test_starts_at_once_leave_one_monitor(lab: Lab) -> None:
     assert all(lab.state(one)["Running"] for one in made)
     spawner = lab.engine.supervisor.spawner.pid
     eventually(lambda: len(_waiting(spawner)) == 2, "a monitor and its creator to wait")
+
+
+def test_a_start_does_not_need_the_next_process(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the next one can't be forked, the container that has one runs all the same."""
+    lab.start("sleep", "1000")
+
+    def refuse(*_: object) -> None:
+        raise Unsupported("no process any more")
+
+    monkeypatch.setattr(spawning.Spawner, "spawn", refuse)
+    made = lab.start("sleep", "1000")
+    assert lab.state(made)["Running"]
