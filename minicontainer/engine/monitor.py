@@ -73,7 +73,6 @@ def main(asked: protocol.StartContainer, engine: Connection, clients: list[int])
         _explain(engine, asked.explain)
     if asked.hold:
         steps.hold(lambda event: _wait_for_engine(engine, event))
-    steps.leave_out(asked.without)
 
     def work() -> None:
         steps.take(become_monitor)
@@ -97,6 +96,7 @@ def _create_and_hold(
     asked: protocol.StartContainer, engine: Connection, clients: list[int]
 ) -> None:
     """Create the container in this process, and stay until it ends."""
+    steps.leave_out(asked.without)
     reserve_exit(asked.directory)
     stdio = Stdio(tty=asked.tty, stdin=asked.open_stdin)
     log = _log_for(asked.log)

@@ -16,7 +16,7 @@ import pytest
 
 from minicontainer.engine import spawning
 from minicontainer.errors import Unsupported
-from tests.engine.conftest import eventually
+from tests.engine.conftest import eventually, payload
 from tests.engine.test_crashes import name_of, parent_of
 
 if TYPE_CHECKING:
@@ -119,3 +119,10 @@ def test_a_start_does_not_need_the_next_process(lab: Lab, monkeypatch: pytest.Mo
     monkeypatch.setattr(spawning.Spawner, "spawn", refuse)
     made = lab.start("sleep", "1000")
     assert lab.state(made)["Running"]
+
+
+def test_a_step_is_left_out_though_nobody_follows(lab: Lab) -> None:
+    """The monitor that waits for the start has not heard of `--without` before."""
+    lab.start("sleep", "1000")
+    made, _ = lab.run("hostname", host={"Without": ["set-hostname"]}, Hostname="chosen")
+    assert payload(lab.logs(made)).decode().strip() == os.uname().nodename
