@@ -165,12 +165,14 @@ class Supervisor:
             apart=apart,
             alone=alone,
         )
-        monitor = steps.take(self.fork_monitor, message, [descriptor for _, descriptor in clients])
         with contextlib.ExitStack() as undo:
-            undo.callback(self._take_back, container, monitor)
-            if alone:
+            if alone:  # before the program can run: nobody would end it if this fails
                 engine.networks.connect_container(container, 0)
-            else:
+                undo.callback(engine.networks.disconnect_container, container)
+            descriptors = [descriptor for _, descriptor in clients]
+            monitor = steps.take(self.fork_monitor, message, descriptors)
+            undo.callback(self._take_back, container, monitor)
+            if not alone:
                 self._connect(container, monitor)
             started = self.expect(monitor, protocol.Started, container)
             undo.pop_all()

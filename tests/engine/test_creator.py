@@ -146,3 +146,16 @@ def test_without_a_creator_it_would_be_larger(lab: Lab) -> None:
 def test_an_exit_status_comes_from_a_taken_container(lab: Lab, status: int) -> None:
     """The monitor is init's parent though another process has forked it."""
     assert lab.run("sh", "-c", f"exit {status}")[1] == status
+
+
+def test_a_network_that_fails_leaves_no_program(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A creator that does not ask runs the program at once: the network comes before it."""
+    made = lab.create("sleep", "1000")
+
+    def fail(*_: object) -> None:
+        raise Error("the network is gone")
+
+    with monkeypatch.context() as patched, pytest.raises(Error, match="the network is gone"):
+        patched.setattr(lab.engine.networks, "connect_container", fail)
+        lab.engine.containers.start(made)
+    _assert_nothing_is_left(lab, made)
