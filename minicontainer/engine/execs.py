@@ -159,8 +159,12 @@ class Execs:
         clients = [connection.socket.fileno()] if connection else []
         one.container.story = self._engine.traces.current
         process = steps.take(self.fork_exec_parent, message, clients)
-        self._publish(one, f"exec_start: {' '.join(one.program)}")
-        started = self._engine.supervisor.expect(process, protocol.Started, one.container)
+        with contextlib.ExitStack() as undo:
+            undo.callback(process.close)
+            self._publish(one, f"exec_start: {' '.join(one.program)}")
+            who = "the process that starts it"
+            started = self._engine.supervisor.expect(process, protocol.Started, one.container, who)
+            undo.pop_all()
         one.pid = started.pid
         one.process = process
         self._engine.supervisor.watch(process, lambda message: self._hear(one, message))

@@ -217,9 +217,18 @@ class Supervisor:
             with contextlib.suppress(OSError):  # it ends just now
                 container.monitor.send(protocol.Explain(begun_ns=begun_ns))
 
-    def expect(self, monitor: Connection, kind: type[T], container: Container) -> T:
+    def expect(
+        self,
+        monitor: Connection,
+        kind: type[T],
+        container: Container,
+        who: str = "the container's monitor",
+    ) -> T:
         """Wait for a message of that kind; pass events on.
 
+        Args:
+            monitor: the connection to it; or to the parent of an exec's program.
+            who: that process, as an error names it.
         Raises:
             InitError: what the other side says went wrong; or it was killed.
         """
@@ -233,7 +242,7 @@ class Supervisor:
                 self._hold(container, monitor, message)
             elif isinstance(message, protocol.Failed):
                 raise message.error()
-        raise InitError("the container's monitor was killed before its program ran")
+        raise InitError(f"{who} was killed before the program ran")
 
     def _hold(self, container: Container, monitor: Connection, waiting: protocol.Waiting) -> None:
         """Let the reader of the story decide when a step of monitor or init begins, and whether."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from minicontainer.engine import spawning
-from minicontainer.errors import Unsupported
+from minicontainer.errors import Error, Unsupported
 from tests.engine.conftest import eventually, payload
 from tests.engine.test_crashes import name_of, parent_of
 
@@ -126,3 +126,21 @@ def test_a_step_is_left_out_though_nobody_follows(lab: Lab) -> None:
     lab.start("sleep", "1000")
     made, _ = lab.run("hostname", host={"Without": ["set-hostname"]}, Hostname="chosen")
     assert payload(lab.logs(made)).decode().strip() == os.uname().nodename
+
+
+def test_a_killed_parent_of_an_exec_is_named(lab: Lab) -> None:
+    """The error does not blame the container's monitor, which lives; and no descriptor is left."""
+    made, waiting = _with_all_waiting(lab)
+    asked = lab.engine.execs.create(made, {"Cmd": ["true"]})["Id"]
+    before = len(os.listdir("/proc/self/fd"))
+    os.kill(waiting[2], signal.SIGSTOP)  # so that it takes no message
+    with ThreadPoolExecutor(1) as thread:
+        begun = thread.submit(lab.engine.execs.start, asked, {}, None)
+        eventually(lambda: lab.engine.execs.find(asked).running, "the exec to begin")
+        eventually(lambda: len(_waiting(lab.engine.supervisor.spawner.pid)) == 4, "the next one")
+        os.kill(waiting[2], signal.SIGKILL)
+        with pytest.raises(Error, match="the process that starts it was killed"):
+            begun.result()
+    del begun
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert lab.state(made)["Running"]

@@ -273,7 +273,7 @@ def test_a_monitor_that_is_killed_ends_the_wait(engine: Engine) -> None:
         os.kill(event["pid"], 9)
         return "look on"
 
-    with pytest.raises(EngineError, match="monitor was killed before its program ran"):
+    with pytest.raises(EngineError, match="monitor was killed before the program ran"):
         run(engine, kill)
     engine("rm", *engine("ps", "-aq").output.split())
     assert left_by(engine) == before
