@@ -91,7 +91,6 @@ ROOT_FLAGS = (
 FILTER = Flag(name="filter", letter="f", help="show only what matches: KEY=VALUE",
               metavar="filter", read=filters.read, many=True)  # fmt: skip
 FORMAT = Flag(name="format", help="'table', 'table TEMPLATE', 'json', or a Go template")
-QUIET = toggle("quiet", "q", "show only IDs")
 NO_TRUNC = toggle("no-trunc", "", "show whole values")
 
 

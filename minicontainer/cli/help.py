@@ -6,7 +6,7 @@ import os
 import sys
 
 from minicontainer.cli.flags import PROGRAM
-from minicontainer.cli.table import COMMANDS, NOUNS, Row
+from minicontainer.cli.table import COMMANDS, NOUNS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,8 +112,3 @@ def _global_options() -> str:
 
 def _two_columns(rows: list[tuple[str, str]]) -> str:
     return "".join(f"  {name:<12}{text}\n" for name, text in rows)
-
-
-def rows_of(noun: str) -> tuple[Row, ...]:
-    """Give the commands of a noun, in the table's order."""
-    return tuple(row for row in COMMANDS if row.noun == noun)

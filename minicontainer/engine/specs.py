@@ -53,9 +53,8 @@ _NAMESPACE_OPTIONS = (
     ("--userns", "userns_mode", "user"),
     ("--cgroupns", "cgroupns_mode", "cgroup"),
 )
-_ON_BRIDGE = ("bridge", "default")
 _NEW = {
-    "network": ("none", *_ON_BRIDGE, "private"),
+    "network": ("none", "bridge", "default", "private"),
     "pid": ("", "private"),
     "ipc": ("", "private", "shareable", "none"),
     "uts": ("", "private"),
@@ -140,11 +139,6 @@ def cgroup_of(identifier: str, parent: str = "") -> str:
     if ".." in parent.split("/"):
         raise InvalidArgument(f"invalid cgroup parent {parent!r}: it must not hold '..'")
     return f"/{parent.strip('/') or 'minicontainer'}/{identifier}"
-
-
-def is_on_bridge(network_mode: str) -> bool:
-    """Say whether a container of that `--net` is to be connected to the bridge."""
-    return network_mode in _ON_BRIDGE
 
 
 def hostname_for(config: ContainerConfig, identifier: str) -> str:

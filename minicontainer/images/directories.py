@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 # For mounts of the host's root, and for those of a user namespace, which may not read the former.
 OPAQUE_XATTRS = ("trusted.overlay.opaque", "user.overlay.opaque")
-_REFUSED = (errno.EPERM, errno.ENOTSUP)
 
 
 def finish(child: Child, below: Sequence[str]) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from minicontainer.kernel import mounts as kernel_mounts
 from minicontainer.kernel.mount_options import OPTIONS, RECURSIVE_OPTIONS, parse_options
 from minicontainer.learn.script_plan import below, comment, indented, quoted
 from minicontainer.learn.script_words import say
-from minicontainer.runtime.child import devices
 from minicontainer.runtime.config.defaults import DEVICE_LINKS, DEVICES
 
 TYPE_CHECKING = False
@@ -194,11 +193,6 @@ def make_devices(plan: Plan) -> Iterator[str]:
     yield "make_dir /dev"
     for target, name in DEVICE_LINKS:
         yield f'[ -e "$at/{name}" ] || ln -s {target} "$at/{name}"'
-
-
-def has_own_devices(plan: Plan) -> bool:
-    """Say whether /dev is the container's: otherwise nothing may be made there."""
-    return not devices.are_the_hosts(plan.spec)
 
 
 def protect_paths(plan: Plan) -> Iterator[str]:

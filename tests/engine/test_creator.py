@@ -155,7 +155,8 @@ def test_a_network_that_fails_leaves_no_program(lab: Lab, monkeypatch: pytest.Mo
     def fail(*_: object) -> None:
         raise Error("the network is gone")
 
-    with monkeypatch.context() as patched, pytest.raises(Error, match="the network is gone"):
+    with monkeypatch.context() as patched:
         patched.setattr(lab.engine.networks, "connect_container", fail)
-        lab.engine.containers.start(made)
+        with pytest.raises(Error, match="the network is gone"):
+            lab.engine.containers.start(made)
     _assert_nothing_is_left(lab, made)
