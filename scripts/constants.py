@@ -28,7 +28,7 @@ def text() -> str:
         module.__name__.rpartition(".")[2].upper(): {
             name: value
             for name, value in vars(module).items()
-            if name.isupper() and name[0] != "_" and isinstance(value, int)
+            if name.isupper() and name[0] != "_" and type(value) is int  # not TYPE_CHECKING
         }
         for module in (bpf, mounts, namespaces, overlay, seccomp)
     }
