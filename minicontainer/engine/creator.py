@@ -77,7 +77,7 @@ class Creator:
         return self._connection.fileno()
 
     def release(self) -> None:
-        """Let it end, now that this process holds the container."""
+        """Let it end: this process holds the container now."""
         self._connection.say_no_more()
 
     def begin(self, asked: StartContainer, stdio: Stdio) -> None:
@@ -184,7 +184,8 @@ def _start(monitor: Connection, engine: Connection, container: Container, *, alo
     )
     watched = [watch.fd] if watch else []
     monitor.send(begun, [container.pidfd, container.claim, *watched])
-    # To end takes the kernel a millisecond, on the processor where the monitor is about to wake.
+    # Wait until the monitor is at work: `release`. To end a process takes the kernel a millisecond,
+    # on the processor where the monitor, which has just got its message, is about to wake.
     monitor.receive()
 
 

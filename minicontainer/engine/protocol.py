@@ -112,7 +112,7 @@ class AttachStreams(Record):
 
 
 class StartContainer(Record):
-    """To a monitor that waits: have this container. To the spawner: fork a monitor for it.
+    """To a monitor that waits: create and hold this container. To the spawner: fork one for it.
 
     Each descriptor is the socket of a client in *attached*; to the spawner, the monitor's end of
     the connection to the engine goes first.
@@ -163,7 +163,7 @@ class ForkAhead(Record):
 
 
 class StartExec(Record):
-    """To a process that waits, or by the spawner: start a program in a container that runs."""
+    """To a process that waits, or to the spawner: start a program in a container that runs."""
 
     id: str  # the container's
     state_root: str  # of the runtime's store
@@ -174,7 +174,7 @@ class StartExec(Record):
 
 
 class Begun(Record):
-    """From the creator to its monitor: the program runs: `creator`.
+    """From the creator to its monitor: the program runs. See `creator`.
 
     The descriptors are a pidfd of the container's first process, the lock of its directory, and
     what watches its memory.

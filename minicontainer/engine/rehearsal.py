@@ -1,8 +1,9 @@
 """A rehearsal of a start: what each start does first, done before there is a container.
 
-The spawner rehearses once: a Record learns to read JSON at its first use, and what it has learned
-is inherited. A creator that waits rehearses again: it writes to the pages that it will write to, so
-that the kernel copies them before anybody waits for that.
+The spawner rehearses once: a Record learns to read JSON at its first use, and the forks of the
+spawner inherit what it has learned. A creator or an exec process that waits rehearses again, for
+the sake of its memory. It shares its pages with the spawner, and the kernel copies each one at the
+first write. A rehearsal writes to the same pages as a start, while nobody waits for the copies.
 """
 
 from __future__ import annotations

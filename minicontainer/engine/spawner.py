@@ -124,7 +124,7 @@ def _tell(connection: Connection, event: Event) -> None:
 
 
 def warm_up() -> None:
-    """Do once, before the first fork, what every monitor would do again."""
+    """Do once, before the first fork, what every fork would do again."""
     for name in _WARM:
         __import__(name)
     rehearsal.rehearse()
