@@ -108,8 +108,8 @@ def left_by(engine: Engine) -> set[str]:
     # the cgroup too shows that a process is left: it could not be removed
     found |= {f"process {pid}" for pid in engine.monitors()}
     for place in ("data/containers", "exec/containers", "exec/monitors"):
-        names = os.listdir(engine.base / place)
-        found |= {f"{place}/{name}" for name in names if not name.startswith(".")}
+        names = (path.name for path in (engine.base / place).glob("[!.]*"))
+        found |= {f"{place}/{name}" for name in names}
     for pattern in (f"{PARENT[1:]}/*/", f"*{PARENT}/*/"):  # v2, v1
         found |= {str(path) for path in Path("/sys/fs/cgroup").glob(pattern)}
     return found | veths | set(engine("ps", "-aq").output.split())
