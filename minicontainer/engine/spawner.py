@@ -150,5 +150,9 @@ def main() -> int:
     """Serve the engine at the other end of the descriptor that the argument names."""
     interpreter.protect(sys.orig_argv, os.environ)
     process.reset_reserved_signals()  # what this process ignores, every container would ignore
+    own = int(sys.argv[-1])
+    # Such as a socket of systemd's, or a pipe of who started the engine: a monitor, which outlives
+    # the engine, would keep it open.
+    process.close_all_but((own,))
     faults.begin(os.environ.get(faults.VARIABLE, ""))
-    return serve(Connection(socket.socket(fileno=int(sys.argv[-1]))))
+    return serve(Connection(socket.socket(fileno=own)))

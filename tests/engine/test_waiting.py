@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 
 from minicontainer.engine import spawning
 from minicontainer.errors import Error, Unsupported
-from tests.engine.conftest import eventually, payload
+from tests.engine.conftest import PATIENCE_S, eventually, payload
 from tests.engine.test_crashes import name_of, parent_of
 
 if TYPE_CHECKING:
@@ -97,6 +98,18 @@ def test_a_killed_one_is_replaced(lab: Lab, victim: int) -> None:
     eventually(lambda: not _are_there([waiting[victim]]), "its end")
     lab.start("sleep", "1000")
     assert _exec(lab, made) == 3
+
+
+def test_they_keep_nothing_open_that_the_engine_inherited(lab: Lab) -> None:
+    """A socket of systemd's would stay open as long as a container that was started with it."""
+    reads, writes = os.pipe()
+    os.set_inheritable(writes, True)
+    spawner = spawning.Spawner()
+    os.close(writes)
+    ready, _, _ = select.select([reads], [], [], PATIENCE_S)
+    spawner.close()
+    os.close(reads)
+    assert ready  # an end of file: nobody has the other end any more
 
 
 def test_starts_at_once_leave_one_monitor(lab: Lab) -> None:
