@@ -6,6 +6,7 @@ The engine may be down when the program ends, and the monitor is gone when the n
 from __future__ import annotations
 
 import os
+import time
 
 from minicontainer import jsontext
 from minicontainer.contexts import ExitStack, suppress
@@ -13,6 +14,8 @@ from minicontainer.engine import protocol
 from minicontainer.errors import Error, KernelError
 from minicontainer.kernel import files, trees
 
+KILLED = 137
+LOST = 255  # as with Docker after a power cut: nobody knows how it ended
 _FILE = "exit.json"
 _SIZE = 512  # with spaces at the end
 
@@ -61,3 +64,17 @@ def read_exit(directory: str) -> protocol.Exited | None:
             return protocol.Exited.from_json(jsontext.parse(file.read()))
     except (OSError, ValueError, Error):
         return None
+
+
+def end_of(directory: str, started_ns: int, otherwise: int = KILLED) -> protocol.Exited:
+    """Say how a container ended that ran: its monitor wrote that down, or was killed with it.
+
+    Args:
+        started_ns: which of its starts it was.
+        otherwise: the exit status if nothing is written.
+    """
+    exited = read_exit(directory)
+    # after a power cut, an earlier start's may be there again
+    if exited is None or exited.started_ns not in (0, started_ns):
+        return protocol.Exited(status=otherwise, at_ns=time.time_ns())
+    return exited

@@ -29,7 +29,7 @@ from minicontainer.engine import (
     runtimes,
 )
 from minicontainer.engine.errors_of_starts import explained
-from minicontainer.engine.exits import read_exit
+from minicontainer.engine.exits import KILLED, LOST, end_of, read_exit
 from minicontainer.engine.spawning import Spawner
 from minicontainer.errors import Aborted, Conflict, Error, InitError, NotModified
 from minicontainer.runtime.container import operations
@@ -46,9 +46,6 @@ if TYPE_CHECKING:
     from minicontainer.engine.connections import Connection
     from minicontainer.engine.container import Container
     from minicontainer.engine.engine import Engine
-
-_KILLED = 137
-_LOST = 255  # as with Docker after a power cut: nobody knows how it ended
 
 
 class Supervisor:
@@ -357,7 +354,7 @@ class Supervisor:
         monitor.close()
         self.clear_away(container)  # it may have been killed at any moment
         if container.state.is_running():  # and its container with it
-            self._exited(container, _end_of(container))
+            self._exited(container, end_of(container.directory, container.state.started_ns))
         steps.take_back(self._engine.networks.disconnect_container, container)
         with container.changed:
             container.monitor = None
@@ -402,7 +399,8 @@ class Supervisor:
         if state.is_running():
             rebooted = not self.state_store.has(container.id)
             self.clear_away(container)
-            self._exited(container, _end_of(container, _LOST if rebooted else _KILLED))
+            unknown = LOST if rebooted else KILLED
+            self._exited(container, end_of(container.directory, state.started_ns, unknown))
             return False
         exited = read_exit(container.directory)
         if exited and exited.at_ns > state.finished_ns:  # the start was not noted either
@@ -441,16 +439,3 @@ class Supervisor:
         self._closed = True
         os.write(self._wake_writes, b"x")
         self.spawner.close()
-
-
-def _end_of(container: Container, otherwise: int = _KILLED) -> protocol.Exited:
-    """Say how a container ended that ran: its monitor wrote that down, or was killed with it.
-
-    Args:
-        otherwise: the exit status if nothing is written.
-    """
-    exited = read_exit(container.directory)
-    # after a power cut, an earlier start's may be there again
-    if exited is None or exited.started_ns not in (0, container.state.started_ns):
-        return protocol.Exited(status=otherwise, at_ns=time.time_ns())
-    return exited
