@@ -147,10 +147,12 @@ def _become(message: object, descriptors: list[int]) -> NoReturn:
 
 
 def main() -> int:
-    """Serve the engine at the other end of the descriptor that the argument names."""
+    """Serve the engine; the arguments: how many files may be open, and the connection's number."""
     interpreter.protect(sys.orig_argv, os.environ)
     process.reset_reserved_signals()  # what this process ignores, every container would ignore
-    own = int(sys.argv[-1])
+    most_files, own = map(int, sys.argv[-2:])
+    _, hard = process.get_rlimit("RLIMIT_NOFILE")
+    process.set_rlimit("RLIMIT_NOFILE", most_files, hard)
     # Such as a socket of systemd's, or a pipe of who started the engine: a monitor, which outlives
     # the engine, would keep it open.
     process.close_all_but((own,))

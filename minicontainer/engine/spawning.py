@@ -16,7 +16,7 @@ from minicontainer import faults
 from minicontainer.contexts import suppress
 from minicontainer.engine import connections, protocol
 from minicontainer.errors import Error, Unsupported
-from minicontainer.kernel import signals
+from minicontainer.kernel import process, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ class Spawner:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._connection, self.pid = _start()
+        # The engine raises its own later, and a container's stays what the engine was started with.
+        self._most_files, _ = process.get_rlimit("RLIMIT_NOFILE")
+        self._connection, self.pid = _start(self._most_files)
         self._waiting: dict[str, Connection] = {}  # by the message that each waits for
 
     def start(self, message: StartContainer | StartExec, clients: list[int]) -> Connection:
@@ -104,7 +106,7 @@ class Spawner:
                     self._connection.send(message, descriptors)
                 except OSError:  # it was killed
                     self._end()
-                    self._connection, self.pid = _start()
+                    self._connection, self.pid = _start(self._most_files)
                     self._connection.send(message, descriptors)
         except OSError as error:
             ours.close()
@@ -126,8 +128,12 @@ class Spawner:
             os.waitpid(self.pid, 0)
 
 
-def _start() -> tuple[Connection, int]:
-    """Start an interpreter that runs the spawner; give the connection to it, and its pid."""
+def _start(most_files: int) -> tuple[Connection, int]:
+    """Start an interpreter that runs the spawner; give the connection to it, and its pid.
+
+    Args:
+        most_files: how many descriptors it and its forks may have, where they can have more.
+    """
     ours, theirs = connections.pair()
     checkout = __file__.removesuffix(f"/{__name__.replace('.', '/')}.py")
     # By the environment: the command line is what `ps` shows of a container's process 1 (--init).
@@ -138,7 +144,7 @@ def _start() -> tuple[Connection, int]:
     try:
         pid = os.posix_spawn(
             sys.executable,
-            [sys.executable, "-PsS", "-c", code, str(_SOCKET)],
+            [sys.executable, "-PsS", "-c", code, str(most_files), str(_SOCKET)],
             environ,
             file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), _SOCKET)],
             setpgroup=0,  # the terminal's Ctrl-C is for the engine
