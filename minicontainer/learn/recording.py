@@ -59,8 +59,9 @@ class Recording(Record):
 class Recorder:
     """A listener that keeps events in a file.
 
-    It takes events at once, and writes them when it is told to: a thread that reads a story does
-    so while the engine is at work. Then it also imports the modules that read a call, for 3 ms.
+    It takes events at once, and writes them in `work`, which a thread that reads a story calls
+    while the engine is busy. `work` also imports what reads a call, which takes 3 ms, where the
+    client's bundle has not brought it already.
 
     Args:
         out: the file.
