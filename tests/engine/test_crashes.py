@@ -75,6 +75,7 @@ def test_a_killed_spawner_is_replaced(lab: Lab) -> None:
     first = lab.start("sleep", "1000")
     spawner = parent_of(parent_of(lab.state(first)["Pid"]))
     os.kill(spawner, signal.SIGKILL)
+    os.waitid(os.P_PID, spawner, os.WEXITED | os.WNOWAIT)  # its connections are closed
     _, status = lab.run("sh", "-c", "exit 4")
     assert status == 4
     assert not Path(f"/proc/{spawner}").exists()  # the engine has waited for it

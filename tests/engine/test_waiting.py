@@ -83,6 +83,7 @@ def test_those_of_a_killed_spawner_are_used(lab: Lab) -> None:
     made, waiting = _with_all_waiting(lab)
     before = lab.engine.supervisor.spawner.pid
     os.kill(before, signal.SIGKILL)
+    os.waitid(os.P_PID, before, os.WEXITED | os.WNOWAIT)  # its connections are closed
     next_made = lab.start("sleep", "1000")
     assert parent_of(lab.state(next_made)["Pid"]) in waiting
     assert _exec(lab, made) == 3
