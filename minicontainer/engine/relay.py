@@ -100,7 +100,17 @@ class Client:
         return data
 
     def close(self) -> None:
-        """Close the connection: the engine has closed its copy, or is about to."""
+        """Close the connection: the engine has closed its copy, or does so after the exit status.
+
+        A socket that is closed with unread data resets the connection: `yes | docker run -i … head`
+        would fail after all of the output. So first what the client still sends is refused, by
+        EPIPE, and what it has sent is read away. It hears of the end only from the last close: by
+        then it can ask for the exit status.
+        """
+        with suppress(OSError):  # the client has gone
+            self.sock.shutdown(socket.SHUT_RD)
+            while self.sock.recv(_BLOCK, socket.MSG_DONTWAIT):
+                pass
         self.sock.close()
 
 

@@ -55,10 +55,9 @@ def kill(engine: Engine, container: Container, signal: str) -> None:
     except InvalidArgument as error:
         raise InvalidArgument(f"cannot kill container: {container.name}: {error}") from None
     stops = (signals.SIGKILL, signal_number(container.config.stop_signal, signals.SIGTERM))
+    if number in stops and _gave_up_restart(engine, container):
+        return
     with container.changed:
-        if container.state.status == "restarting" and number in stops:
-            _give_up_restart(engine, container)
-            return
         if not container.state.is_running():
             raise Conflict(
                 f"cannot kill container: {container.name}: container {container.id} is not running"
@@ -94,10 +93,9 @@ def stop(
     number = signal_number(signal or config.stop_signal, signals.SIGTERM)
     if timeout_s is None:
         timeout_s = _DEFAULT_TIMEOUT_S if config.stop_timeout is None else config.stop_timeout
+    if _gave_up_restart(engine, container):
+        return
     with container.changed:
-        if container.state.status == "restarting":
-            _give_up_restart(engine, container)
-            return
         if not container.state.is_running():
             raise NotModified(f"container {container.name} is not running")
         container.state.stopped = True
@@ -122,11 +120,22 @@ def wait_for_end(container: Container, exits: int, timeout_s: float | None) -> b
         )
 
 
-def _give_up_restart(engine: Engine, container: Container) -> None:
-    container.state.stopped = True
-    container.state.status = "exited"
-    engine.keep(container)
-    container.changed.notify_all()
+def _gave_up_restart(engine: Engine, container: Container) -> bool:
+    """Stop a container that waits for its next start; False if there is something to signal.
+
+    A restart that has already begun can't be called back: it holds `operating`. After it, the
+    container runs, and is stopped as any other.
+    """
+    if container.state.status != "restarting":
+        return False
+    with container.operating, container.changed:
+        if container.state.status != "restarting":
+            return False
+        container.state.stopped = True
+        container.state.status = "exited"
+        engine.keep(container)
+        container.changed.notify_all()
+        return True
 
 
 def pause(engine: Engine, container: Container) -> None:

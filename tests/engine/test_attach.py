@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -73,6 +74,24 @@ def test_what_is_piped_in_ends(lab: Lab) -> None:
     client.client.sendall(b"second\n")
     client.client.shutdown(socket.SHUT_WR)
     assert payload(client.received()) == b"first\nsecond\nend\n"
+
+
+def test_a_program_that_reads_less_than_is_sent(lab: Lab) -> None:
+    """As `yes | docker run -i … head`: all output comes, then the end, and no reset."""
+    made = lab.create("head", "-n", "1", OpenStdin=True, StdinOnce=True)
+    client = lab.attach(made, stdin=True)
+
+    def send_until_refused() -> None:
+        with contextlib.suppress(BrokenPipeError):
+            while True:
+                client.client.sendall(b"yes\n" * 10000)
+
+    sender = threading.Thread(target=send_until_refused)
+    sender.start()
+    lab.engine.containers.start(made)
+    assert payload(client.received()) == b"yes\n"
+    sender.join(PATIENCE_S)
+    assert not sender.is_alive()
 
 
 def test_much_goes_through_and_back(lab: Lab) -> None:

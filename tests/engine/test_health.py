@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from minicontainer.errors import InvalidArgument
-from tests.engine.conftest import eventually
+from tests.engine.conftest import PATIENCE_S, eventually
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Lab
@@ -106,6 +107,30 @@ def test_always_goes_on_until_it_is_stopped(lab: Lab) -> None:
     other = lab.start("false", host={"RestartPolicy": {"Name": "always"}})
     lab.engine.containers.remove(other, force=True)
     assert other not in [one.id for one in lab.engine.containers.all()]
+
+
+def test_a_stop_while_a_restart_has_begun(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The restart can't be called back, so its program is stopped: nothing runs after the stop."""
+    program = "test -e /again && exec sleep 1000; touch /again; exit 1"
+    made = lab.start("sh", "-c", program, host={"RestartPolicy": {"Name": "always"}})
+    begun, may_go_on = threading.Event(), threading.Event()
+    spawner = lab.engine.supervisor.spawner
+    start = spawner.start
+
+    def late(*arguments: Any) -> Any:
+        begun.set()
+        assert may_go_on.wait(PATIENCE_S)
+        return start(*arguments)
+
+    monkeypatch.setattr(spawner, "start", late)
+    assert begun.wait(PATIENCE_S)
+    stopping = threading.Thread(target=lab.engine.containers.stop, args=(made, 0))
+    stopping.start()
+    stopping.join(0.2)  # a stop that does not wait for the restart has ended by then
+    may_go_on.set()
+    stopping.join(PATIENCE_S)
+    with lab.engine.containers.find(made).operating:  # no restart is under way any more
+        assert lab.state(made)["Status"] == "exited"
 
 
 @pytest.mark.parametrize(
