@@ -90,7 +90,7 @@ def _start(asked: protocol.StartExec, program: Process, stdio: Stdio) -> Running
     store = Store(asked.state_root)
     with ExitStack() as undo:
         state, pidfd = execs.hold(asked.id, store, undo)
-        spec = bundle_reader.parse(store.config_text(asked.id))
+        spec = store.load_config(asked.id, bundle_reader.parse)
         bundle = Bundle(path=state.bundle, spec=spec.replace(process=program), text="")
         with stdio.given():
             options = Options(console=stdio.console, detached=True)

@@ -6,12 +6,13 @@ import contextlib
 import os
 import socket
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from minicontainer.engine.options import AttachOptions
-from minicontainer.errors import Conflict, InvalidArgument
+from minicontainer.errors import Conflict, Error, InvalidArgument
 from tests.engine.conftest import PATIENCE_S, eventually, frames, payload, stream
 
 if TYPE_CHECKING:
@@ -217,6 +218,16 @@ def test_exec_needs_a_container_that_runs(lab: Lab) -> None:
     lab.engine.containers.pause(made)
     with pytest.raises(Conflict, match="is paused, unpause the container before exec"):
         lab.engine.execs.create(made, {"Cmd": ["true"]})
+
+
+def test_exec_with_a_broken_configuration_says_so(lab: Lab) -> None:
+    """It is the runtime's copy, which only root can write to."""
+    made = lab.start("sleep", "1000")
+    path = f"{lab.engine.supervisor.state_store.directory(made)}/config.json"
+    Path(path).write_text("{")
+    one = lab.engine.execs.create(made, {"Cmd": ["true"]})["Id"]
+    with pytest.raises(Error, match=r"config\.json can't be read"):
+        lab.engine.execs.start(one, {}, None)
 
 
 def test_exec_ends_with_its_container(lab: Lab) -> None:

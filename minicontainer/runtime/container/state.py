@@ -25,7 +25,7 @@ from minicontainer.record import NO_ENTRIES, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from minicontainer.runtime.config.spec import Spec
 
@@ -196,38 +196,29 @@ class Store:
         except (OSError, ValueError, RecursionError, InvalidArgument):
             return None
 
-    def load_config(self, name: str) -> Spec:
+    def load_config(self, name: str, parse: Callable[[str], Spec] | None = None) -> Spec:
         """Read the specification that the container was made from; its bundle may have changed
         since.
 
+        Args:
+            parse: makes it of the text, where the caller knows more of that than JSON.
         Raises:
             Conflict: it can't be read.
         """
-        from minicontainer.runtime.config.spec import Spec  # few commands read it: 2 ms
-
-        text = self.config_text(name)
+        path = self._config(name)
         try:
+            with open(path, encoding="utf-8") as file:
+                text = file.read()
+            if parse is not None:
+                return parse(text)
+            from minicontainer.runtime.config.spec import Spec  # few commands read it: 2 ms
+
             return Spec.from_json(jsontext.parse(text))
-        except (ValueError, RecursionError, InvalidArgument) as error:
-            raise self._unreadable(name, error) from None
-
-    def config_text(self, name: str) -> str:
-        """Read the text of that specification.
-
-        Raises:
-            Conflict: it can't be read.
-        """
-        try:
-            with open(self._config(name), encoding="utf-8") as file:
-                return file.read()
-        except (OSError, ValueError) as error:
-            raise self._unreadable(name, error) from None
+        except (OSError, ValueError, RecursionError, InvalidArgument) as error:
+            raise Conflict(f"container {name}: {path} can't be read: {error}") from None
 
     def _config(self, name: str) -> str:
         return f"{self.directory(name)}/config.json"
-
-    def _unreadable(self, name: str, error: Exception) -> Conflict:
-        return Conflict(f"container {name}: {self._config(name)} can't be read: {error}")
 
     def has_config(self, name: str) -> bool:
         """Report whether config.json is there: it is written once the cgroup is the container's
