@@ -81,6 +81,22 @@ def test_a_childs_events_get_its_number(passed_on: bool) -> None:
     assert found[1:3] == [own.replace(seq=2, pid=4711), other.replace(seq=3, pid=0)]
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        Event(),
+        Event(
+            seq=7, t=5, actor="init", pid=1, step="s", source="x.py:1", call="b",
+            args=("x", 1, None, ("y",), {"z": True}), result=0, errno=2, object="o", after="é",
+        ),
+    ],
+    ids=["empty", "full"],
+)  # fmt: skip
+def test_an_event_is_written_as_its_json(event: Event) -> None:
+    """By other code, which is faster; it leaves out the same fields."""
+    assert jsontext.parse(steps.written(event)) == jsontext.parse(jsontext.dump(event.to_json()))
+
+
 def test_events_belong_to_the_step_that_is_taken(heard: list[Event]) -> None:
     """To the innermost; and afterwards to the one around it again."""
 
