@@ -49,6 +49,24 @@ def disconnected(chosen: Json | None) -> Json:
     return kept | _NOTHING
 
 
+def has_place(known: Json) -> bool:
+    """Say whether one of a container's endpoints is shown as connected."""
+    return any(end.get("EndpointID") for end in known.values())
+
+
+def all_disconnected(known: Json) -> Json:
+    """Show the places of a container that has ended."""
+    return {name: disconnected(settings) for name, settings in known.items()}
+
+
+def default_route(wanted: Json, bodies: dict[str, Json]) -> str:
+    """Choose the network by which a container reaches everything else; "" for none."""
+    able = [name for name, body in bodies.items() if body["Driver"] == "bridge"]
+    able = [name for name in able if not bodies[name]["Internal"]]
+    by_priority = sorted(able, key=lambda name: -int(wanted[name].get("GwPriority") or 0))
+    return by_priority[0] if by_priority else ""
+
+
 def connected(chosen: Json, network_id: str, endpoint: Endpoint, names: list[str] | None) -> Json:
     """Show the place of a container that runs.
 

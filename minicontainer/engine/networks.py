@@ -14,7 +14,7 @@ import os
 import threading
 from ipaddress import IPv4Network
 
-from minicontainer.engine import endpoints, network_plans
+from minicontainer.engine import endpoints, network_plans, peer_names
 from minicontainer.engine.filters import check_known
 from minicontainer.errors import Conflict, Error, Forbidden, InvalidArgument, KernelError, NotFound
 from minicontainer.kernel import namespaces
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
         id: str
         name: str
+        directory: str
         config: ContainerConfig
         endpoints: Json
         published: Json
@@ -148,7 +149,7 @@ class Networks:
             undo.callback(self.disconnect_container, container)
             container.endpoints = wanted
             bodies = {name: self._found_at_start(name) for name in wanted}
-            route = self.default_route(wanted, bodies)
+            route = endpoints.default_route(wanted, bodies)
             for name, settings in wanted.items():
                 if bodies[name]["Driver"] != "bridge":
                     shown = endpoints.disconnected(settings) | {"NetworkID": bodies[name]["Id"]}
@@ -168,6 +169,20 @@ class Networks:
                 self._leave(container, self.find(name), settings)
             container.endpoints[name] = endpoints.disconnected(settings)
         container.published = {}
+        with contextlib.suppress(KernelError):  # a full disk: the next one to come or go does it
+            self.tell_names(container)
+
+    def tell_names(self, container: Member, write_own: Callable[[], None] | None = None) -> None:
+        """Let the containers of each of its networks find one another by name.
+
+        Args:
+            write_own: writes the container's own lines first, while nobody else changes its file.
+        """
+        with self._lock:
+            if write_own:
+                write_own()
+            for name in set(container.endpoints) - set(network_plans.PREDEFINED):
+                peer_names.write(name, self._members())
 
     def _found_at_start(self, ref: str) -> Json:
         try:
@@ -193,6 +208,12 @@ class Networks:
         for body in self._bodies.values():
             here = {one.id for one in self._members() if body["Name"] in one.endpoints}
             network_plans.sweep(body, here & running, self.state_dir)
+        for one in self._members():  # these ended while there was no engine
+            if one.id not in running and endpoints.has_place(one.endpoints):
+                one.endpoints = endpoints.all_disconnected(one.endpoints)
+                self._save(one)
+        for one in self._members():
+            self.tell_names(one)
 
     def _join(
         self, container: Member, body: Json, settings: Json, pid: int,
@@ -245,13 +266,6 @@ class Networks:
     def networks_of(self, container: Member) -> Json:
         """Give a container's endpoints, or those of its first start, by the network's name."""
         return dict(container.endpoints) or self.requested(container.config)
-
-    def default_route(self, wanted: Json, bodies: dict[str, Json]) -> str:
-        """Choose the network by which a container reaches everything else; "" for none."""
-        able = [name for name, body in bodies.items() if body["Driver"] == "bridge"]
-        able = [name for name in able if not bodies[name]["Internal"]]
-        by_priority = sorted(able, key=lambda name: -int(wanted[name].get("GwPriority") or 0))
-        return by_priority[0] if by_priority else ""
 
     # ---- Docker's API
 
@@ -360,6 +374,7 @@ class Networks:
                 container.endpoints = known
                 raise
         self._save(container)
+        self.tell_names(container)
 
     def disconnect(self, ref: str, body: Json) -> None:
         """Disconnect a container.
@@ -378,18 +393,20 @@ class Networks:
         settings = known.pop(network["Name"])
         self._leave(container, network, settings)
         container.endpoints = known or {"none": endpoints.disconnected(None)}
-        if not any(one.get("EndpointID") for one in known.values()):
+        if not endpoints.has_place(known):
             container.published = {}
         self._save(container)
+        with self._lock:
+            peer_names.forget(network["Name"], container)
+            peer_names.write(network["Name"], self._members())
 
     def prune(self, filters: Filters) -> Json:
         """Remove the networks of users that no container is connected to."""
         check_known(filters, ("label", "label!", "until"))
         removed = []
         for body in list(self._bodies.values()):
-            if body["Name"] in network_plans.PREDEFINED or not network_plans.is_prunable(
-                body, filters
-            ):
+            predefined = body["Name"] in network_plans.PREDEFINED
+            if predefined or not network_plans.is_prunable(body, filters):
                 continue
             if any(body["Name"] in one.endpoints for one in self._members()):
                 continue

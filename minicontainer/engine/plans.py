@@ -71,7 +71,7 @@ def _networks(engine: Engine, container: Container) -> list[NetworkPlan]:
     known = engine.networks
     wanted = known.networks_of(container)
     bodies = {name: known.find(name) for name in wanted}
-    route = known.default_route(wanted, bodies)
+    route = endpoints.default_route(wanted, bodies)
     requests = endpoints.port_requests(container.config)
     found: list[NetworkPlan] = []
     for name, settings in wanted.items():

@@ -181,7 +181,7 @@ class Supervisor:
         created = self.expect(monitor, protocol.Created, container)
         steps.take(engine.networks.connect_container, container, created.pid)
         linked = endpoints.linked(config.links, engine.containers.find) if config.links else ()
-        bundles.write_etc(container, linked)  # with its address
+        engine.networks.tell_names(container, lambda: bundles.write_etc(container, linked))
         if config.without:
             steps.take(probes.look_for_leaks, config.without, created.pid)
         monitor.send(protocol.Proceed())

@@ -72,7 +72,7 @@ class Place:
         """Make a container that does not run."""
         one = SimpleNamespace(
             id=os.urandom(32).hex(), name=name, endpoints={}, published={}, netns=None,
-            state=SimpleNamespace(pid=0),
+            directory=str(more.get("directory", "/nonexistent")), state=SimpleNamespace(pid=0),
             config=SimpleNamespace(
                 mac_address="",
                 exposed_ports=more.get("exposed", {}),

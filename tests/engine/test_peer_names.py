@@ -1,0 +1,79 @@
+"""Names of containers on networks of users, in the hosts files of those that run there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.network.conftest import Host
+
+from .network_places import Place
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+SUBNET = {"Config": [{"Subnet": "10.77.0.0/24", "Gateway": "10.77.0.9"}]}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """Networks on a fresh host."""
+    it = Place(Host(tmp_path / "network"))
+    yield it
+    for netns in it.made:
+        netns.close()
+    it.host.close()
+
+
+def test_names_on_a_users_network(place: Place, tmp_path: Path) -> None:
+    """In /etc/hosts of all that run there; what a program wrote stays, and the bridge has none."""
+    place.create("back", IPAM=SUBNET)
+    made = {}
+    for name, mode in (("web", "back"), ("db", "back"), ("apart", "bridge")):
+        directory = tmp_path / name
+        directory.mkdir()
+        (directory / "hosts").write_text("10.0.0.1\tits-own\n")
+        places = {mode: {"Aliases": ["alias"]}}
+        made[name] = place.run(name, mode, directory=directory, places=places)[0]
+        place.networks.tell_names(made[name])
+
+    def hosts(name: str) -> list[list[str]]:
+        text = (tmp_path / name / "hosts").read_text()
+        return [line.partition("#")[0].split() for line in text.splitlines()]
+
+    lines = [
+        [made[name].endpoints["back"]["IPAddress"], name, "alias", made[name].id[:12]]
+        for name in ("web", "db")
+    ]
+    own = [["10.0.0.1", "its-own"]]
+    assert hosts("web") == hosts("db") == own + lines
+    assert hosts("apart") == own
+    place(place.networks.connect, "back", {"Container": "apart"})
+    address = made["apart"].endpoints["back"]["IPAddress"]
+    lines.append([address, "apart", made["apart"].id[:12]])
+    assert hosts("web") == hosts("apart") == own + lines
+    place(place.networks.disconnect, "back", {"Container": "apart"})
+    assert hosts("web") == own + lines[:2]
+    assert hosts("apart") == own
+    place.stop(made["web"])
+    assert hosts("db") == own + lines[1:2]
+
+
+def test_what_ended_without_an_engine_has_no_place_left(place: Place, tmp_path: Path) -> None:
+    """Its network can be removed, and the others find it no more."""
+    place.create("back", IPAM=SUBNET)
+    (tmp_path / "hosts").touch()
+    web = place.run("web", "back", directory=tmp_path)[0]
+    gone = place.run("gone", "back")[0]
+    place.networks.tell_names(web)
+    assert "gone" in (tmp_path / "hosts").read_text()
+    place.networks = place.again()
+    place(place.networks.adopt, web)
+    place(place.networks.sweep, {web.id})
+    assert gone.endpoints["back"]["IPAddress"] == ""
+    assert "web" in (tmp_path / "hosts").read_text()
+    assert "gone" not in (tmp_path / "hosts").read_text()
+    place.stop(web)
+    place(place.networks.remove, "back")
