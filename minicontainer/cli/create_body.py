@@ -115,7 +115,7 @@ def _proxies(asked: Asked, env: list[str]) -> list[str]:
 
 def _labels(asked: Asked) -> dict[str, str]:
     lines = [line for path in asked.label_file for _, line in lines_of(path, "label")]
-    return dict(run_values.key_and_value(text) for text in (*lines, *asked.label))
+    return dict((*map(run_values.label, lines), *asked.label))
 
 
 def _set_volumes(body: dict[str, Any], volumes: list[str]) -> None:

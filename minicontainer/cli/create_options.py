@@ -134,7 +134,7 @@ OPTIONS = (
     _option("isolation", _HOST + "Isolation", "isolation technology: default"),
     _option("kernel-memory", _HOST + "KernelMemory",
             "limit of kernel memory (cgroup v1)", "bytes", _size),
-    _list("label,l", "", "set a label: KEY=VALUE"),
+    _list("label,l", "", "set a label: KEY=VALUE", read=run_values.label),
     _list("label-file", "", "read labels from a file"),
     _list("link", _HOST + "Links", "link to another container: NAME[:ALIAS]", run_values.link),
     _list("link-local-ip", "", "link-local address of the container"),

@@ -204,7 +204,7 @@ def _pull(asked: Asked, image: str) -> None:
     try:
         registry.fetch(asked.session, image, asked.platform, asked.quiet, sys.stderr)
     except (EngineError, Exit) as error:
-        if asked.platform or not is_program(image):
+        if asked.platform or asked.pull == "always" or not is_program(image):
             raise
         # `run` took a program as its first word before there were images
         raise Exit(

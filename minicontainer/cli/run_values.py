@@ -47,6 +47,18 @@ def key_and_value(text: str) -> tuple[str, str]:
     return key, value
 
 
+def label(text: str) -> tuple[str, str]:
+    """Read a label: KEY=VALUE, or KEY alone.
+
+    Raises:
+        InvalidArgument: it has no key.
+    """
+    key, value = key_and_value(text)
+    if not key:
+        raise InvalidArgument(f"invalid label '{text}': empty name")
+    return key, value
+
+
 def tmpfs(text: str) -> tuple[str, str]:
     """Read PATH[:OPTIONS]."""
     path, _, options = text.partition(":")

@@ -9,7 +9,7 @@ from minicontainer.cli.client import quoted
 from minicontainer.cli.exits import Exit
 from minicontainer.cli.flags import FILTER, FORMAT, Asked, Flag, command, toggle
 from minicontainer.cli.output import for_each, show_list, write_lines
-from minicontainer.cli.run_values import key_and_value
+from minicontainer.cli.run_values import key_and_value, label
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _HEADERS = {
     "Labels": "LABELS", "Links": "LINKS", "Size": "SIZE", "Availability": "AVAILABILITY",
     "Group": "GROUP", "Status": "STATUS",
 }  # fmt: skip
-LABEL = Flag(name="label", read=key_and_value, many=True, metavar="list",
+LABEL = Flag(name="label", read=label, many=True, metavar="list",
              help="set a label: KEY=VALUE")  # fmt: skip
 
 

@@ -12,10 +12,13 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from minicontainer.cli import registry, run
+from minicontainer.cli.exits import Exit
 from tests.conftest import PATIENCE_S, command
 
 from .recorder import Recorder, serving
@@ -189,6 +192,7 @@ BAD = """\
 --mount type=tmpfs,bind-propagation=x,dst=/a
 --env-file /nonexistent
 --label-file /nonexistent
+--label =x
 --health-cmd x --no-healthcheck
 --rm --restart always
 --log-driver none --log-opt a=b
@@ -229,3 +233,19 @@ def test_what_docker_refuses_is_refused(recorder: Recorder, options: str) -> Non
             assert done.stderr.count("\n") == 1
     assert statuses[0] == statuses[1]
     assert recorder.kept == []
+
+
+@pytest.mark.parametrize(("pull", "hints"), [("missing", True), ("always", False)])
+def test_a_program_in_the_images_place(
+    monkeypatch: pytest.MonkeyPatch, pull: str, hints: bool
+) -> None:
+    """A hint says how to run it, unless --pull shows that an image is meant."""
+
+    def fetch(*_: object) -> None:
+        raise Exit("no registry answers", 125)
+
+    monkeypatch.setattr(registry, "fetch", fetch)
+    asked: Any = SimpleNamespace(session=None, platform="", quiet=False, pull=pull)
+    with pytest.raises(Exit) as told:
+        run._pull(asked, "sh")
+    assert ("type: minicontainer run busybox sh" in str(told.value)) == hints
