@@ -161,7 +161,10 @@ class Relay:
         if reads_near:
             self._read_near()
         self._to_client = _send_some(self._client, self._to_client)
-        self._to_near = _send_some(self._near, self._to_near)
+        try:
+            self._to_near = _send_some(self._near, self._to_near)
+        except ConnectionError:  # the program reads no more; what it has written still comes
+            self._to_near = b""
         if self._client_ended and not self._to_near:
             with contextlib.suppress(OSError):
                 self._near.shutdown(socket.SHUT_WR)

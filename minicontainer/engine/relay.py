@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _BLOCK = 65536
 _MOST_WAITING = 256 * 1024  # bytes for one client, before the program has to wait for it
+_MOST_UNREAD = 4 << 20  # bytes from a client that are read for nobody
 _STREAM_NUMBERS = {"stdout": 1, "stderr": 2}
 _HANGUP = select.POLLHUP | select.POLLERR | select.POLLNVAL
 
@@ -102,16 +103,23 @@ class Client:
     def close(self) -> None:
         """Close the connection: the engine has closed its copy, or does so after the exit status.
 
-        A socket that is closed with unread data resets the connection: `yes | docker run -i … head`
-        would fail after all of the output. So first what the client still sends is refused, by
-        EPIPE, and what it has sent is read away. It hears of the end only from the last close: by
-        then it can ask for the exit status.
+        The client hears of the end only from the last close: by then it can ask for the status.
         """
-        with suppress(OSError):  # the client has gone
-            self.sock.shutdown(socket.SHUT_RD)
-            while self.sock.recv(_BLOCK, socket.MSG_DONTWAIT):
-                pass
+        discard_unread(self.sock)
         self.sock.close()
+
+
+def discard_unread(sock: socket.socket) -> None:
+    """Read away what a client has sent, and let it send no more, before its socket is closed.
+
+    A socket that is closed with unread data resets the connection: `yes | docker run -i … head`
+    would fail after all of the output. What the client still sends is refused, by EPIPE.
+    """
+    with suppress(OSError):  # the client has gone
+        sock.shutdown(socket.SHUT_RD)  # by TCP, it can still send
+        for _ in range(_MOST_UNREAD // _BLOCK):
+            if not sock.recv(_BLOCK, socket.MSG_DONTWAIT):
+                return
 
 
 class Relay:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import socket
 import threading
 import time
 from contextlib import suppress
@@ -24,6 +25,7 @@ from minicontainer.engine import (
     parts,
     probes,
     protocol,
+    relay,
     removal,
     restarts,
     runtimes,
@@ -90,6 +92,9 @@ class Supervisor:
             try:
                 self._start(container, clients)
             except Exception as error:  # the request ends here; nothing runs
+                for _, descriptor in clients:
+                    with socket.socket(fileno=os.dup(descriptor)) as client:
+                        relay.discard_unread(client)
                 known = error if isinstance(error, (Error, OSError)) else Error(repr(error))
                 self._failed(container, known)
                 undone = isinstance(error, Aborted) and container.made_in == container.story

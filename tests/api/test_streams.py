@@ -14,6 +14,7 @@ import pytest
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Ping, Pong, Request
 
+from minicontainer.api.relay import Bytes, Relay
 from minicontainer.errors import Unsupported
 from tests.api.conftest import Wire, receive_all, receive_until
 from tests.api.fake_engine import FakeEngine, Source
@@ -146,6 +147,18 @@ def test_events_come_as_they_happen(wire: Wire, engine: FakeEngine) -> None:
         for number in range(3):
             engine.events.sources[0].queue.put({"id": number})
             assert json.loads(receive_until(sock, b"\n\r\n").split(b"\r\n")[1]) == {"id": number}
+
+
+def test_input_that_nobody_reads_costs_no_output() -> None:
+    """The program has ended, its client sends on: what is still on its way comes through."""
+    client, transport = socket.socketpair()
+    near, far = socket.socketpair()
+    output = os.urandom(100_000)  # more than one block
+    far.sendall(output)
+    far.close()
+    client.sendall(b"unread")
+    Relay(transport, near, Bytes(), b"").run()
+    assert receive_all(client) == output
 
 
 def test_a_websocket_carries_a_containers_streams(wire: Wire, engine: FakeEngine) -> None:

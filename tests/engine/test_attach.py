@@ -95,6 +95,16 @@ def test_a_program_that_reads_less_than_is_sent(lab: Lab) -> None:
     assert not sender.is_alive()
 
 
+def test_input_for_a_program_that_is_missing_is_no_error(lab: Lab) -> None:
+    """The start fails, and says why; the stream just ends."""
+    made = lab.create("missing", OpenStdin=True, StdinOnce=True)
+    client = lab.attach(made, stdin=True)
+    client.client.sendall(b"unread")
+    with pytest.raises(InvalidArgument, match="not found"):
+        lab.engine.containers.start(made)
+    assert client.received() == b""
+
+
 def test_much_goes_through_and_back(lab: Lab) -> None:
     """More than all buffers hold, while the client writes and reads at the same time."""
     made = lab.create("cat", OpenStdin=True, StdinOnce=True)
