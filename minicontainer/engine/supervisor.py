@@ -372,8 +372,8 @@ class Supervisor:
             os.unlink(self.socket_of(container))
         try:
             operations.delete(container.id, self.state_store, force=True)
-        except Error:
-            self._engine.warn(f"container {container.name}: can't be cleared away")
+        except (Error, OSError) as error:
+            self._engine.warn(f"container {container.name}: can't be cleared away: {error}")
 
     def sweep(self, running: set[str]) -> None:
         """Remove what killed monitors left of containers that do not run.

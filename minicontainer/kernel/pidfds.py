@@ -93,7 +93,12 @@ def open_same(pid: int, started: int) -> int | None:
         if error.errno in (ESRCH, EINVAL):  # EINVAL: the number is a thread's by now
             return None
         raise
-    if start_time(pid) == started:
+    try:
+        same = start_time(pid) == started
+    except OSError:  # EMFILE
+        posix.close(pidfd)
+        raise
+    if same:
         return pidfd
     posix.close(pidfd)
     return None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minicontainer.errors import Conflict, InvalidArgument, KernelError, Unsupported
+from minicontainer.kernel import pidfds
 from minicontainer.runtime.container import operations
 from minicontainer.runtime.container.state import State, Store, check_name
 
@@ -53,6 +56,36 @@ def test_any_name_is_one_path_component_or_refused(name: str) -> None:
         return
     assert Path("/store", name).parent == Path("/store")
     assert os.path.normpath(f"/store/{name}") == f"/store/{name}"
+
+
+@contextlib.contextmanager
+def few_descriptors(more: int) -> Iterator[None]:
+    """Let this process open only so many more files."""
+    os.close(lowest := os.dup(0))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + more, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    os.close(now := os.dup(0))
+    assert now == lowest  # nothing was left open
+
+
+def test_a_state_that_cannot_be_opened_now_is_not_incomplete(store: Store) -> None:
+    """`delete --force` would forget a container whose process runs."""
+    os.close(store.reserve("web"))
+    store.save(State(id="web", bundle="/b", cgroup="/c", pid=os.getpid()))
+    with few_descriptors(0), pytest.raises(KernelError, match="Too many open files"):
+        operations.load(store, "web")
+    with few_descriptors(1):
+        assert operations.load(store, "web").pid == os.getpid()
+
+
+def test_a_process_that_cannot_be_looked_at_leaves_no_descriptor() -> None:
+    """A pidfd is there, but none is free to see whose it is."""
+    with few_descriptors(1), pytest.raises(OSError, match="Too many open files"):
+        pidfds.open_same(os.getpid(), 0)
 
 
 def test_a_name_is_taken_once(store: Store) -> None:

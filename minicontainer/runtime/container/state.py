@@ -33,6 +33,8 @@ OCI_VERSION = "1.3.0"  # of the specification
 _NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+.-")
 _LONGEST_NAME = 255  # the longest path component
 _LOCK = "lock"
+# Of this process or the host; they say nothing about a file.
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _NEW = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC
 _DESCRIPTORS = 24  # that making a container takes at most, on v1 with its many hierarchies
 _PLENTY = 256  # numbers: so many are never all in use but for a few
@@ -189,11 +191,20 @@ class Store:
             raise KernelError(error.errno, error.strerror, f"write {path}") from None
 
     def load(self, name: str) -> State | None:
-        """Read a container's state; return None if it is missing or incomplete."""
+        """Read a container's state; return None if it is missing or incomplete.
+
+        Raises:
+            KernelError: EMFILE, …: nobody knows what it says.
+        """
+        path = f"{self.directory(name)}/state.json"
         try:
-            with open(f"{self.directory(name)}/state.json", encoding="utf-8") as file:
+            with open(path, encoding="utf-8") as file:
                 return State.from_json(jsontext.parse(file.read()))
-        except (OSError, ValueError, RecursionError, InvalidArgument):
+        except OSError as error:
+            if error.errno in _SHORTAGES:
+                raise KernelError(error.errno, error.strerror, f"read {path}") from None
+            return None
+        except (ValueError, RecursionError, InvalidArgument):
             return None
 
     def load_config(self, name: str, parse: Callable[[str], Spec] | None = None) -> Spec:
