@@ -165,9 +165,18 @@ class Server:
             if len(self._connections) >= _MOST_CONNECTIONS:
                 sock.close()
                 continue
-            threading.Thread(
-                target=self._serve, args=(sock, listener), name="client", daemon=True
-            ).start()
+            self._give_thread(sock, listener)
+
+    def _give_thread(self, sock: socket.socket, listener: Listener) -> None:
+        thread = threading.Thread(
+            target=self._serve, args=(sock, listener), name="client", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:  # a limit of processes, which counts threads: TasksMax
+            _log.warning("cannot serve a client: %s", error)
+            sock.close()
+            time.sleep(0.1)  # until a thread or a container ends
 
     def _serve(self, sock: socket.socket, listener: Listener) -> None:
         """Serve one client until it leaves; whatever happens, its descriptor is closed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -127,6 +128,20 @@ def test_a_silent_client_has_a_deadline(wire: Wire, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(connection, "IDLE_S", 0.2)
     with wire.connect() as sock:
         assert receive_all(sock) == b""
+
+
+def test_a_client_without_a_thread_costs_nobody_else(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a limit of processes no thread can be started; later there is room again."""
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full, wire.connect() as sock:
+        full.setattr(threading.Thread, "start", start)
+        assert answer_of(sock) == b""
+    assert wire.ask("GET", "/_ping").status == 200
 
 
 def test_silent_clients_keep_nobody_waiting(wire: Wire, server: Server) -> None:
