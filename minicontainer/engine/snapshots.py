@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 
-from minicontainer import jsontext
+from minicontainer import jsontext, steps
 from minicontainer.engine import bundles, stops
 from minicontainer.engine.images import read_name
 from minicontainer.engine.progress import streamed
@@ -116,15 +116,18 @@ def commit(engine: Engine, container: Container, query: Json, config: Json) -> J
                     first_id=bundles.first_id_of(container),
                 )  # fmt: skip
         archive.seek(0)
+        steps.reach("before keep-layer")
         lease = undo.enter_context(store.lease("commit", is_resumable=False))
         diff_ids = tuple(layer.diff_id for layer in base)
         layer = keep_layer(store, layers, lease, archive, diff_ids)
+        steps.reach("after keep-layer")
         is_empty = layer.diff_id == _EMPTY
         image = make_image(
             store, lease, _document(container, below, settled, query, is_empty),
             base if is_empty else (*base, layer), () if name is None else (name,),
             below.id if below else "",
         )  # fmt: skip
+        steps.reach("after make-image")
     engine.publish(
         container, "commit", comment=query.get("comment") or "", imageID=image.id,
         imageRef=name.familiar if name else "",

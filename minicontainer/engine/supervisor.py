@@ -189,6 +189,7 @@ class Supervisor:
         engine.networks.tell_names(container, lambda: bundles.write_etc(container, linked))
         if config.without:
             steps.take(probes.look_for_leaks, config.without, created.pid)
+        engine.keep(container)  # the program will run, also if this engine is killed now
         monitor.send(protocol.Proceed())
 
     def _take_back(self, container: Container, monitor: Connection) -> None:

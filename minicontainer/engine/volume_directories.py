@@ -92,7 +92,8 @@ class Directories:
                 removed.add(name)
             with suppress(KernelError):  # a later engine tries again
                 trees.remove_if_there(os.path.join(self._root, found))
-        return removed
+        # of which the files were gone already when the engine was killed
+        return removed | {name for name in names if not os.path.exists(self._place(name))}
 
     def _place(self, name: str, suffix: str = "") -> str:
         return os.path.join(self._root, f".{name}{suffix}" if suffix else name)

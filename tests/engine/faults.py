@@ -299,7 +299,9 @@ class Machine:
     def _links(self) -> set[str]:
         words = ["nsenter", f"--net={self.network.path}", "ip", "-json", "link"]
         listed = json.loads(subprocess.run(words, capture_output=True, check=True).stdout)
-        return {one["ifname"] for one in listed if one["ifname"].startswith("mc")}
+        # those of the default bridge; on others a name has one digit more, and may begin so too
+        names = {one["ifname"] for one in listed}
+        return {name for name in names if name.startswith("mc") and len(name) == len("mc") + 12}
 
     def _has_bridge(self) -> bool:
         words = ["nsenter", f"--net={self.network.path}", "ip", "link", "show", "minic0"]

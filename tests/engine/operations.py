@@ -142,10 +142,17 @@ def check(machine: Machine, operation: Operation, made: str, killed: str) -> Non
         assert state["Paused"] == is_frozen(machine, key), (state, machine.tail())
         if state["Paused"]:
             machine.did("POST", f"/containers/{key}/unpause")
-        elif not state["Running"]:
+            if killed == "init":  # it was frozen when it was killed: now it ends
+                wait_until(lambda one=key: not _runs(machine, one), "its end")  # type: ignore[misc]  # one is bound at once
+                machine.settle()
+        if not _runs(machine, key):
             machine.did("POST", f"/containers/{key}/start")
         assert machine.did("GET", f"/containers/{key}/json")["State"]["Status"] == "running"
     machine.settle()
+
+
+def _runs(machine: Machine, key: str) -> bool:
+    return bool(machine.did("GET", f"/containers/{key}/json")["State"]["Running"])
 
 
 def is_frozen(machine: Machine, key: str) -> bool:
