@@ -32,6 +32,7 @@ from minicontainer.engine import (
 )
 from minicontainer.engine.errors_of_starts import explained
 from minicontainer.engine.exits import KILLED, LOST, end_of, read_exit
+from minicontainer.engine.late_threads import LateThreads
 from minicontainer.engine.spawning import Spawner
 from minicontainer.errors import Aborted, Conflict, Error, InitError, NotModified
 from minicontainer.runtime.container import operations
@@ -65,6 +66,7 @@ class Supervisor:
         self.spawner = Spawner()
         self._epoll = select.epoll()
         self._watched: dict[int, tuple[Connection, Hear]] = {}
+        self._ends = LateThreads()  # each follows the end of a monitor
         self._closed = False
         self._wake_reads, self._wake_writes = os.pipe()
         self._epoll.register(self._wake_reads, select.EPOLLIN)
@@ -305,12 +307,13 @@ class Supervisor:
 
     def _watch(self) -> None:
         while not self._closed:
-            for fd, _ in self._epoll.poll():
+            for fd, _ in self._epoll.poll(self._ends.retry_s()):
                 try:
                     if fd in self._watched:
                         self._read(*self._watched[fd])
                 except Exception as error:  # or the thread ends here, for all of them
                     self._engine.warn(f"a monitor's message can't be handled: {error!r}")
+            self._ends.start()
 
     def _read(self, connection: Connection, hear: Hear) -> None:
         received = connection.receive()
@@ -323,7 +326,7 @@ class Supervisor:
 
     def _hear(self, container: Container, monitor: Connection, message: object) -> None:
         if message is None:
-            threading.Thread(target=self._gone, args=(container, monitor), daemon=True).start()
+            self._ends.add(lambda: self._gone(container, monitor))
         elif isinstance(message, protocol.Exited):
             self._exited(container, message)
         elif isinstance(message, protocol.Happened):

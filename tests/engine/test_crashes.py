@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -168,3 +169,25 @@ def test_restart_policies_count_across_engines(daemon: Daemon, policy: str) -> N
 def _status(daemon: Daemon, made: str) -> str:
     status: str = daemon.inspect(made)["State"]["Status"]
     return status
+
+
+def test_an_end_for_which_no_thread_is_free_is_followed_later(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a limit of processes a container's end is noted at once, and cleared away when it can."""
+    refused = threading.Event()
+    start = threading.Thread.start
+
+    def fail_once(thread: threading.Thread) -> None:
+        if not refused.is_set():
+            refused.set()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    made = lab.start("sleep", "1000")
+    monkeypatch.setattr(threading.Thread, "start", fail_once)
+    os.kill(lab.state(made)["Pid"], signal.SIGKILL)
+    eventually(refused.is_set, "the end of the monitor")
+    container = lab.engine.containers.find(made)
+    eventually(lambda: container.monitor is None, "the end to be followed")
+    assert lab.state(made)["ExitCode"] == 137
