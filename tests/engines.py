@@ -30,7 +30,8 @@ USUAL = ("dockerd", "minicontainer")  # where no --engine is named
 REFERENCE = Path(
     os.environ.get("MINICONTAINER_REFERENCE", "/var/cache/minicontainer-tests/dockerd")
 )
-_FROM_REFERENCE = ("unshare", "--mount", "sh", "-ec",
+# Runs a program of it, among the files of the host, or of a machine.
+FROM_REFERENCE = ("unshare", "--mount", "sh", "-ec",
                    'mount --rbind "$0/usr" /usr; exec "$@"', str(REFERENCE))  # fmt: skip
 _RUNTIME_DIRECTORY = "/run/minicontainer"
 
@@ -41,14 +42,15 @@ class Clients:
     Args:
         name: of the engine: dockerd, dockerd28 or minicontainer.
         machine: where it runs.
-        socket: where it listens, as the host reaches it.
+        path: where it listens, on its machine.
         home: the clients' home directory, with no configuration in it.
     """
 
-    def __init__(self, name: str, machine: Machine, socket: Path, home: Path) -> None:
+    def __init__(self, name: str, machine: Machine, path: str, home: Path) -> None:
         self.name = name
         self.machine = machine
-        self.host = f"unix://{socket}"
+        self.path = path
+        self.host = f"unix://{machine.path(path)}"
         self.environ = {
             "PATH": os.environ["PATH"], "HOME": str(home), "DOCKER_HOST": self.host,
             "TERM": "xterm",
@@ -77,7 +79,7 @@ class Clients:
 # What each engine is started with, and where it listens; {} is the machine's cgroup.
 ENGINES = {
     "dockerd": (("dockerd", "--cgroup-parent", "{}"), "/run/docker.sock"),
-    "dockerd28": ((*_FROM_REFERENCE, "dockerd", "--cgroup-parent", "{}"), "/run/docker.sock"),
+    "dockerd28": ((*FROM_REFERENCE, "dockerd", "--cgroup-parent", "{}"), "/run/docker.sock"),
     "minicontainer": (
         (*command("minicontainer"), "daemon", "--cgroup-parent", "{}"),
         f"{_RUNTIME_DIRECTORY}/minicontainer.sock",
@@ -104,7 +106,7 @@ def running(name: str, busybox: Path, directory: Path) -> Iterator[Clients]:
     words, path = ENGINES[name]
     try:
         machine.start(log, *(machine.cgroup if word == "{}" else word for word in words))
-        clients = Clients(name, machine, machine.path(path), home)
+        clients = Clients(name, machine, path, home)
         wait_until(lambda: clients("docker", "version").status == 0, f"the engine: see {log}")
         tree = "/var/lib/minicontainer/rootfs/busybox"
         words_in = f"tar -C {tree} -c . | DOCKER_HOST=unix://{path} docker import - {IMAGE}"

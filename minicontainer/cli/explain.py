@@ -7,7 +7,7 @@ import sys
 
 from minicontainer.cli.client import EngineError
 from minicontainer.cli.create_body import body_of
-from minicontainer.cli.create_options import CREATE_FLAGS
+from minicontainer.cli.create_options import RUN_FLAGS
 from minicontainer.cli.exits import EXIT_ENGINE, EXIT_FAILED, Exit
 from minicontainer.cli.flags import PROGRAM, Asked, Flag, command, toggle
 from minicontainer.cli.lifecycle import path_of
@@ -28,7 +28,7 @@ _OWN = ("--script", "--lang")
     "IMAGE [COMMAND] [ARG...]",
     toggle("script", "", "print a shell script that makes the container, and takes it away again"),
     Flag(name="lang", metavar="LANG", help="the language of the comments: en, ru; by the locale"),
-    *CREATE_FLAGS,
+    *RUN_FLAGS,
     options_first=True,
 )
 def explain(asked: Asked) -> int:

@@ -61,7 +61,7 @@ def write(plan: Plan, command: str) -> str:
         _inside(plan),
         _enter(plan),
         _cleanup(plan),
-        _MAIN.format(more=" bridges='' forwarding=''" if plan.networks else "").splitlines(),
+        _main(plan),
     )
     return "".join(f"{line}\n" for part in parts for line in part)
 
@@ -86,8 +86,9 @@ def _head(plan: Plan, command: str) -> Iterator[str]:
     yield f"layers={quoted(first)}"
     yield from (f"layers=$layers:{quoted(layer)}" for layer in others)
     yield from comment(say("hierarchies", plan.lang))
-    for number, top in enumerate(host.tops()):
-        yield f"hierarchies={'$hierarchies' if number else ''}{quoted(f' {top}')}"
+    yield "hierarchies='"
+    yield from (f"    {top}" for top in host.tops())
+    yield "'"
 
 
 def _outside(plan: Plan) -> Iterator[str]:
@@ -292,6 +293,16 @@ def _cleanup(plan: Plan) -> Iterator[str]:
     yield "}"
 
 
+def _main(plan: Plan) -> Iterator[str]:
+    yield ""
+    text = _MAIN.format(more=" bridges='' forwarding=''" if plan.networks else "")
+    for line in text.splitlines():
+        if "wait" in line and plan.spec.process.terminal:
+            yield from comment(say("interrupt", plan.lang), "    ")
+            yield "    trap '' INT"
+        yield line
+
+
 _REMOVE_GROUP = """\
 remove_group() {
     for _ in 1 2 3 4 5 6 7 8 9 10; do
@@ -303,7 +314,6 @@ remove_group() {
 }
 """
 _MAIN = """\
-
 case ${{1-}} in
 first | inside) "$1" ;;
 '')

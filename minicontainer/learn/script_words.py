@@ -96,6 +96,7 @@ WORDS = {
         "If the engine has this bridge already, the container joins it: then choose an "
         "address that no container has."
     ),
+    "interrupt": "From now on Ctrl-C is the program's, which has the same terminal.",
     "left-out": "Left out by --without",
     "go": "Let the waiting shell go on.",
     "cleanup": (

@@ -15,9 +15,9 @@ LABELS = ("--label", "a=b", "--label", "x=y")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out what compares with Docker's newest engine, unless that was asked for."""
-    compares = collection_path.name == "test_as_docker.py"
-    return True if compares and "dockerd28" not in (config.getoption("--engine") or ()) else None
+    """Leave out what needs Docker's newest engine, or what comes with it, unless it is named."""
+    needs = collection_path.name in ("test_as_docker.py", "test_compose.py")
+    return True if needs and "dockerd28" not in (config.getoption("--engine") or ()) else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

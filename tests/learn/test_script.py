@@ -22,6 +22,7 @@ from minicontainer.learn import attributes, differences, script, script_process,
 from minicontainer.runtime.child import init
 from tests.conftest import CHECKOUT, PATIENCE_S, command, wait_until
 from tests.learn.conftest import Engine as LearnEngine
+from tests.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,6 +78,13 @@ def seen(pid: int, identity: str, *paths: str) -> dict[str, dict[str, str]]:
     return found
 
 
+def id_of(text: str) -> str:
+    """Read the ID of a script's container."""
+    found = re.search("^id=(.*)$", text, re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
 class ByHand:
     """A script that runs, and the container that it has made.
 
@@ -89,9 +97,7 @@ class ByHand:
         self.base = Path(tempfile.mkdtemp(prefix="by-hand-"))
         file = self.base / "script"
         file.write_text(text)
-        found = re.search("^id=(.*)$", text, re.MULTILINE)
-        assert found is not None
-        self.id = found[1]
+        self.id = id_of(text)
         with (self.base / "said").open("w") as said:
             words = [*within(engine), "sh", str(file)]
             self.process = subprocess.Popen(
@@ -266,10 +272,35 @@ def test_ctrl_c_and_the_programs_end(engine: Engine, scripts: list[ByHand]) -> N
         input="said\n", capture_output=True, text=True, timeout=PATIENCE_S,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (7, "said\n", "")
-    assert (engine.base / "data").glob("by-hand.*") is not None
-    found = re.search("^id=(.*)$", text, re.MULTILINE)
-    assert found is not None
-    assert left(engine, found[1]) == []
+    assert left(engine, id_of(text)) == []
+
+
+def test_at_a_terminal_ctrl_c_is_the_programs(engine: Engine) -> None:
+    """A shell in the container goes on after it; when the shell ends, everything is taken back."""
+    text = engine("explain", "--script", "-it", "--net", "none", "busybox", "sh").output
+    file = engine.base / "interactive"
+    file.write_text(text)
+    terminal = Terminal([*within(engine), "sh", str(file)])
+    terminal.expect("# ")
+    terminal.type("sleep 1000\r")
+    terminal.expect("1000")
+    wait_until(lambda: "sleep" in terminal_programs(text), "the program to run")
+    terminal.type("\x03")
+    terminal.expect("# ")
+    terminal.type("echo $$; exit 5\r")
+    terminal.expect("\n1\r")
+    assert terminal.end() == 5
+    assert left(engine, id_of(text)) == []
+
+
+def terminal_programs(text: str) -> list[str]:
+    """Name the programs in the cgroup of a script's container."""
+    found = []
+    for group in Path("/sys/fs/cgroup").glob(f"*/*/{id_of(text)}"):
+        for pid in (group / "cgroup.procs").read_text().split():
+            with contextlib.suppress(OSError):
+                found.append((Path("/proc") / pid / "comm").read_text().strip())
+    return found
 
 
 def test_a_failure_takes_all_back(engine: Engine) -> None:
@@ -284,9 +315,7 @@ def test_a_failure_takes_all_back(engine: Engine) -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert "/no/such/layer" in done.stderr
-    found = re.search("^id=(.*)$", text, re.MULTILINE)
-    assert found is not None
-    assert left(engine, found[1]) == []
+    assert left(engine, id_of(text)) == []
 
 
 def test_nothing_stays_in_the_engine(engine: Engine) -> None:
