@@ -107,7 +107,7 @@ def test_a_containers_life(engine: Any) -> None:
     thread = threading.Thread(target=lambda: waited.append(made.wait(condition="removed")))
     thread.start()
     made.kill(signal="KILL")
-    assert made.wait() == {"StatusCode": 137}
+    assert made.wait()["StatusCode"] == 137
     made.remove()
     thread.join(PATIENCE_S)
     assert waited[0]["StatusCode"] == 137
@@ -130,7 +130,7 @@ def test_lists_and_filters(engine: Any, box: Any) -> None:
     assert engine.containers.list(limit=1)[0].name == "box"
     assert engine.containers.list(sparse=True)[0].attrs["Names"] == ["/box"]
     assert engine.containers.get("box").image.id == engine.images.get(IMAGE).id
-    with pytest.raises(docker.errors.APIError, match="invalid filter 'nosuch'"):
+    with pytest.raises(docker.errors.APIError, match=r"(?i)invalid filter 'nosuch'"):
         found(nosuch="x")
 
 
@@ -167,7 +167,7 @@ def test_attach(engine: Any) -> None:
     sock = made.attach_socket(params={"stdin": 1, "stream": 1})
     sock._sock.sendall(b"word\n")
     sock.close()
-    assert made.wait() == {"StatusCode": 0}
+    assert made.wait()["StatusCode"] == 0
     assert made.logs() == b"first\ngot word\n"
     made.remove()
 
