@@ -138,9 +138,10 @@ def test_a_client_without_a_thread_costs_nobody_else(
     def start(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    with monkeypatch.context() as full, wire.connect() as sock:
+    with monkeypatch.context() as full:
         full.setattr(threading.Thread, "start", start)
-        assert answer_of(sock) == b""
+        with wire.connect() as sock:
+            assert answer_of(sock) == b""
     assert wire.ask("GET", "/_ping").status == 200
 
 

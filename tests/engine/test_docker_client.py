@@ -35,6 +35,7 @@ def engine() -> Iterator[EngineProcess]:
             "run", "-d", "--name", "web", "-p", "8080:80", "--label", "tier=front",
             "busybox", "sh", "-c", program,
         )  # fmt: skip
+        wait_until(lambda: "line 2" in engine.docker("logs", "web"), "its first lines")
         yield engine
     finally:
         engine.close()
