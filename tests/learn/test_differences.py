@@ -87,8 +87,11 @@ def test_one_argument_is_dockers_diff(engine: Engine, two: tuple[str, str]) -> N
 def test_a_process_and_itself_are_the_same() -> None:
     """Nothing differs, and something was looked at in every table."""
     # not this process: a thread of pytest may begin between the two looks
-    with subprocess.Popen(["sleep", "1000"]) as quiet:
+    words = ["sh", "-c", "echo ready; read never"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as quiet:
         try:
+            assert quiet.stdout is not None
+            quiet.stdout.readline()  # from now on it does nothing
             seen = differences.compare(quiet.pid, quiet.pid)
         finally:
             quiet.kill()
