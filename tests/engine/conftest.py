@@ -22,6 +22,9 @@ import pytest
 
 from minicontainer.engine.engine import Engine
 from minicontainer.engine.options import AttachOptions, LogOptions
+from tests.network.conftest import Host
+
+from .network_places import Place
 
 Socket = socket.socket
 PATIENCE_S = 60 * float(os.environ.get("MINICONTAINER_PATIENCE", "1"))
@@ -282,3 +285,13 @@ def daemon(roots: Path, busybox: Path) -> Iterator[Daemon]:
     made = Daemon(roots, busybox)
     yield made
     made.close()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """Networks on a fresh host."""
+    it = Place(Host(tmp_path / "network"))
+    yield it
+    for netns in it.made:
+        netns.close()
+    it.host.close()

@@ -14,6 +14,8 @@ from tests.network.conftest import Host, Netns
 
 Json = dict[str, Any]
 
+SUBNET = {"Config": [{"Subnet": "10.77.0.0/24", "Gateway": "10.77.0.9"}]}
+
 
 class Table:
     """What is kept, without a database."""

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from minicontainer.errors import Conflict, Error, Forbidden, InvalidArgument, NotFound, Unsupported
-from tests.network.conftest import Host, names
+from tests.network.conftest import names
 
-from .network_places import Place
+from .network_places import SUBNET, Place
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 Json = dict[str, Any]
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    """Networks on a fresh host."""
-    it = Place(Host(tmp_path / "network"))
-    yield it
-    for netns in it.made:
-        netns.close()
-    it.host.close()
-
-
-SUBNET = {"Config": [{"Subnet": "10.77.0.0/24", "Gateway": "10.77.0.9"}]}
 
 
 # ---- the predefined ones

@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.network.conftest import Host
-
-from .network_places import Place
+from .network_places import SUBNET, Place
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-
-SUBNET = {"Config": [{"Subnet": "10.77.0.0/24", "Gateway": "10.77.0.9"}]}
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    """Networks on a fresh host."""
-    it = Place(Host(tmp_path / "network"))
-    yield it
-    for netns in it.made:
-        netns.close()
-    it.host.close()
 
 
 def test_names_on_a_users_network(place: Place, tmp_path: Path) -> None:
