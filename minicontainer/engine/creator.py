@@ -141,7 +141,8 @@ def _be_creator(monitor: Connection, engine: Connection, monitor_pid: int) -> No
             asked, descriptors = received
             assert isinstance(asked, protocol.StartContainer)
             stdio = Stdio.of(descriptors, tty=asked.tty)
-            _start(monitor, engine, _create(asked, stdio), alone=asked.alone)
+            container = create_container(asked, stdio, for_parent=True)
+            _start(monitor, engine, container, alone=asked.alone)
     except (Error, OSError) as error:
         with suppress(OSError):
             monitor.send(protocol.failure(error))
@@ -149,10 +150,18 @@ def _be_creator(monitor: Connection, engine: Connection, monitor_pid: int) -> No
         os._exit(0)
 
 
-def _create(asked: StartContainer, stdio: Stdio) -> Container:
+def create_container(asked: StartContainer, stdio: Stdio, *, for_parent: bool = False) -> Container:
+    """Create a container of the engine's.
+
+    Args:
+        for_parent: it will be held by this process's parent.
+    Raises:
+        Error: nothing is left.
+    """
     bundle = bundle_reader.read(asked.directory)
     with stdio.given():
-        options = Options(console=stdio.console, for_parent=True)
+        # Not detached: a container whose monitor is killed could not be waited for, nor read from.
+        options = Options(console=stdio.console, for_parent=for_parent)
         return lifecycle.create_container(asked.id, bundle, Store(asked.state_root), options)
 
 

@@ -25,8 +25,6 @@ from minicontainer.engine.stdio import Stdio
 from minicontainer.errors import Aborted, Error
 from minicontainer.kernel import process
 from minicontainer.runtime.container.state import Store
-from minicontainer.runtime.inputs import Options
-from minicontainer.runtime.parent import lifecycle
 from minicontainer.runtime.parent.taken import Taken
 
 TYPE_CHECKING = False
@@ -159,16 +157,12 @@ def _have_created(
 
 
 def _create(asked: protocol.StartContainer, stdio: Stdio) -> Container | OtherContainer:
-    if asked.runtime:
-        from minicontainer.engine import other_runtime  # few containers want one
+    if not asked.runtime:
+        return creator.create_container(asked, stdio)
+    from minicontainer.engine import other_runtime  # few containers want one
 
-        bundle = bundle_reader.read(asked.directory)
-        return other_runtime.create(asked, bundle, Store(asked.state_root), stdio)
     bundle = bundle_reader.read(asked.directory)
-    with stdio.given():
-        # Not detached: a container whose monitor is killed could not be waited for, nor read from.
-        options = Options(console=stdio.console)
-        return lifecycle.create_container(asked.id, bundle, Store(asked.state_root), options)
+    return other_runtime.create(asked, bundle, Store(asked.state_root), stdio)
 
 
 def _log_for(options: protocol.LogOptions) -> LogFile:
