@@ -1,4 +1,6 @@
-"""Write minicontainer/learn/constants.py: the names of the kernel's constants, from `kernel`.
+"""Write minicontainer/learn/constants.py: the names of the kernel's constants.
+
+They come from `kernel`; signals and errors from Python, which asks the C library of this Linux.
 
 .venv/bin/python -m scripts.constants           write it
 .venv/bin/python -m scripts.constants --check   fail if it is not what would be written
@@ -6,16 +8,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from pathlib import Path
 
-from minicontainer.kernel import bpf, mounts, namespaces, overlay, seccomp
+from minicontainer.kernel import bpf, mounts, namespaces, overlay, seccomp, signals
 
 COPY = Path(__file__).resolve().parents[1] / "minicontainer" / "learn" / "constants.py"
-_HEAD = '''"""The kernel's constants by their names: copies of those in `kernel`.
+_HEAD = '''"""The kernel's constants by their names; most are copies of those in `kernel`.
 
 `scripts/constants.py` makes them, so that a client that reads a story does without the modules of
-`kernel`, and without ctypes, which these need: 8 ms of a command.
+`kernel`, and without ctypes, which these need: 8 ms of a command. Where a recording is replayed
+there may be no Linux: other systems number signals and errors in their own way.
 """
 
 from __future__ import annotations
@@ -23,8 +28,8 @@ from __future__ import annotations
 
 
 def text() -> str:
-    """Write the module: a table for each module of `kernel`, and one for the flags of seccomp."""
-    tables = {
+    """Write the module: a table for each module of `kernel`, and some for other names."""
+    tables: dict[str, dict[str, int]] = {
         module.__name__.rpartition(".")[2].upper(): {
             name: value
             for name, value in vars(module).items()
@@ -33,11 +38,16 @@ def text() -> str:
         for module in (bpf, mounts, namespaces, overlay, seccomp)
     }
     tables["SECCOMP_FLAGS"] = seccomp.FLAGS
+    tables["SIGNALS"] = dict(sorted(signals.NUMBERS.items(), key=lambda one: (one[1], one[0])))
     parts = [_HEAD]
     for table, values in tables.items():
         rows = "".join(f'    "{name}": {value},\n' for name, value in values.items())
         parts.append(f"\n{table} = {{\n{rows}}}\n")
-    return "".join(parts)
+    rows = "".join(
+        f'    {number}: ("{name}", "{os.strerror(number)}"),\n'
+        for number, name in sorted(errno.errorcode.items())
+    )
+    return "".join([*parts, f"\nERRORS = {{\n{rows}}}\n"])
 
 
 def main() -> int:

@@ -23,7 +23,7 @@ from minicontainer.learn.words import translated, word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from typing import TextIO
 
     from minicontainer.cli.client import Response
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 HEADER = "Minicontainer-Trace"
 _FILTERED_S = 1  # for a step that a system call filter may keep from telling of itself
-_SWITCH_S = 0.0002  # between threads, so that the command does not wait for its recorder
 _PATIENCE_S = 10  # for the last events, once the command is over
 
 
@@ -63,11 +62,15 @@ def told(asked: Asked, name: str) -> Iterator[None]:
                 for listener in listeners:
                     listener(event, line)
 
+        def keep(lines: list[str]) -> None:
+            with lock:
+                listeners[0].keep(lines)  # type: ignore[attr-defined]  # a Recorder
+
+        only_kept = len(listeners) == 1 and hasattr(listeners[0], "keep")
         session = asked.session
         story = posix.urandom(8).hex()
-        work = [one.work for one in listeners if hasattr(one, "work")]
         client = Client(session.address, session.engine_starter)
-        reader = _Reader(client, story, hear, work, stepper)
+        reader = _Reader(client, story, hear, keep if only_kept else None, stepper)
         stack.callback(reader.finish)
         steps.listen(hear, "client", reader.begun_ns)
         stack.callback(steps.listen, None, "client")
@@ -127,10 +130,10 @@ def _listeners(asked: Asked, name: str, lang: str, stack: ExitStack) -> Iterator
     if asked.record:
         from minicontainer.learn.recording import Recorder
 
-        if not asked.explain:
-            sys.setswitchinterval(_SWITCH_S)
         out = stack.enter_context(_opened(asked.record))
         langs = narration.languages()
+        # this thread will wait for the engine
+        _thread.start_new_thread(narration.load, (langs,))
         recorder = Recorder(
             out,
             f"{name} {' '.join(asked.words)}",
@@ -187,7 +190,7 @@ class _Reader:
 
     Args:
         hear: gets each event.
-        work: is called each time that some were heard.
+        keep: gets their lines instead, where nobody needs to know what is in them.
         stepper: says which steps may begin.
     """
 
@@ -196,13 +199,13 @@ class _Reader:
         client: Client,
         story: str,
         hear: Listener,
-        work: Iterable[Callable[[], None]],
+        keep: Callable[[list[str]], None] | None,
         stepper: Stepper | None,
     ) -> None:
         self._client = Client(client.address)  # an engine that is gone is not started again
         self._path = f"/minicontainer/traces/{story}"
         self._hear = hear
-        self._work = work
+        self._keep = keep
         self._stepper = stepper
         try:
             response = client.request("GET", self._path, {"step": stepper is not None})
@@ -224,10 +227,11 @@ class _Reader:
         try:
             with suppress(Lost, EngineError, OSError):  # the command itself says what happened
                 for lines in response.lines():
+                    if self._keep:
+                        self._keep(lines)
+                        continue
                     for line in lines:
                         self._take(line)
-                    for act in self._work:
-                        act()
         finally:
             with self._lock:
                 self._over.release()

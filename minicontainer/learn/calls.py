@@ -1,18 +1,15 @@
 """A call as a reader of the manual pages would write it: names instead of numbers.
 
 An event holds the arguments as the kernel got them. This module knows which of them are flags and
-by which constants, which are modes, devices or descriptors, and how a result reads. A recording has
-hundreds of them in a command of 50 ms, so this does without os, re and the modules of `kernel`.
+by which constants, which are modes, devices or descriptors, and how a result reads. It is imported
+while a start is told, and by a replay on any system, so it does without re and all that is Linux's.
 """
 
 from __future__ import annotations
 
-import errno
-import posix
 import stat
 
 from minicontainer import jsontext
-from minicontainer.kernel import signals
 from minicontainer.learn import constants
 from minicontainer.learn.words import translated, word
 
@@ -128,7 +125,10 @@ def _mode(value: int) -> str:
 
 
 def _device(value: int) -> str:
-    return f"makedev({posix.major(value)}, {posix.minor(value)})" if value else "0"
+    """Spell a device number, which has the major and the minor one in two parts: makedev(3)."""
+    major = value >> 8 & 0xFFF | value >> 32 & ~0xFFF
+    minor = value & 0xFF | value >> 12 & ~0xFF
+    return f"makedev({major}, {minor})" if value else "0"
 
 
 def _mount_attr(text: str) -> str:
@@ -198,7 +198,7 @@ _READERS: dict[tuple[str, int], tuple[type, Callable[..., str]]] = {
     ("mkdirat", 2): (int, _mode),
     ("mknodat", 2): (int, _mode),
     ("mknodat", 3): (int, _device),
-    ("pidfd_send_signal", 1): _one_of(signals.NUMBERS),
+    ("pidfd_send_signal", 1): _one_of(constants.SIGNALS),
     ("seccomp", 0): _one_of(_named(constants.SECCOMP, "SECCOMP_SET_MODE_")),
     ("seccomp", 1): _flags(constants.SECCOMP_FLAGS),
     ("seccomp", 2): (str, _program),
@@ -249,8 +249,8 @@ def _result(event: Event, lang: str) -> str:
     if event.result is None:
         return f" = ? {word('(it comes back only if it fails)', lang)}"
     if event.errno:
-        name = errno.errorcode.get(event.errno, str(event.errno))
-        return f" = -1 {name} ({posix.strerror(event.errno)})"
+        name, meaning = constants.ERRORS.get(event.errno, (str(event.errno), "unknown error"))
+        return f" = -1 {name} ({meaning})"
     return f" = {event.result}"
 
 

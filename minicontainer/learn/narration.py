@@ -71,6 +71,12 @@ def summary_of(name: str, lang: str = "en") -> str:
     return " ".join(lines[: lines.index("")] if "" in lines else lines)
 
 
+def load(langs: tuple[str, ...]) -> None:
+    """Read the catalogs of these languages, which takes a millisecond, before a text is wanted."""
+    for lang in langs:
+        reason_of("", lang)
+
+
 def in_languages(name: str, langs: tuple[str, ...]) -> dict[str, str]:
     """Give what a step does and why, by language."""
     return {lang: "\n".join(reason_of(name, lang)) for lang in langs}

@@ -1,21 +1,21 @@
 """A start kept in a file, to be replayed anywhere.
 
-One JSON object a line. The first line says what this is; then come the events, each with the call
-as a reader sees it; the last line holds what the steps are for, in every language there is, so that
-a replay needs neither the code nor Linux:
+One JSON object a line. The first line says what this is; then come the events, as the engine wrote
+them; the last line holds what the steps are for, in every language there is, so that a replay says
+what was true for the engine that was recorded:
 
-    {"recording": 1, "command": "run --net none IMAGE true", "begun": "2026-01-31T12:00:00Z"}
-    {"event": {"seq": 1, "t": 512345, "actor": "engine", "step": "reserve-name", …}, "text": ""}
-    {"event": {"seq": 2, …, "call": "mkdir", …}, "text": "mkdir(\"/sys/fs/cgroup/…\", 0755) = 0"}
+    {"recording": 2, "command": "run --net none IMAGE true", "begun": "2026-01-31T12:00:00Z"}
+    {"seq": 1, "t": 512345, "actor": "engine", "step": "reserve-name", …}
+    {"seq": 2, …, "call": "mkdir", …}
     {"end": true, "events": 2, "steps": {"reserve-name": {"en": "Claim …", "ru": "…"}}}
 
-An event is kept as it came: it can have other fields too, such as the ID of its container.
+Nothing of an event is read while it is recorded: a start has hundreds of them, and is to be as fast
+as one that nobody records. It can have other fields too, such as the ID of its container.
 A file without its last line was cut off, and is refused.
 """
 
 from __future__ import annotations
 
-import _thread
 import time
 
 from minicontainer import jsontext, steps
@@ -25,12 +25,11 @@ from minicontainer.steps import Event
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import TextIO
 
-    from minicontainer.learn.calls import Calls
-
-FORMAT = 1
+FORMAT = 2
+_STEP = '"step":"'  # the field of an event's line: `steps.written`
 
 
 class Entry(Record):
@@ -59,10 +58,6 @@ class Recording(Record):
 class Recorder:
     """A listener that keeps events in a file.
 
-    It takes events at once, and writes them in `work`, which a thread that reads a story calls
-    while the engine is busy. `work` also imports what reads a call, which takes 3 ms, where the
-    client's bundle has not brought it already.
-
     Args:
         out: the file.
         command: what the user typed.
@@ -77,10 +72,7 @@ class Recorder:
     ) -> None:
         self._out = out
         self._explain = explain
-        self._waiting: list[tuple[Event, str]] = []
-        self._working = _thread.allocate_lock()
-        self._calls: Calls | None = None
-        self._steps: dict[str, dict[str, str]] = {}
+        self._steps: dict[str, None] = {}  # in their order
         self._count = 0
         begun = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self._write({"recording": FORMAT, "command": command, "begun": begun})
@@ -91,35 +83,24 @@ class Recorder:
         Args:
             line: the event as JSON, if somebody has written it already.
         """
-        self._waiting.append((event, line))
+        self.keep([line or steps.written(event).rstrip()])
 
-    def work(self) -> None:
-        """Write the events that were kept; any thread may call this.
+    def keep(self, lines: list[str]) -> None:
+        """Keep events, each a line of JSON.
 
         Raises:
             OSError: the file can't be written.
         """
-        with self._working:
-            while self._waiting:
-                self._write_event(*self._waiting.pop(0))
+        self._count += len(lines)
+        for line in lines:
+            self._steps[line.partition(_STEP)[2].partition('"')[0]] = None
+        self._out.write("\n".join([*lines, ""]))
 
     def finish(self) -> None:
-        """Write what is left, and the last line: without it the recording counts as cut off."""
-        self.work()
-        self._write({"end": True, "events": self._count, "steps": self._steps})
+        """Write the last line: without it the recording counts as cut off."""
+        texts = {step: self._explain(step) for step in self._steps}
+        self._write({"end": True, "events": self._count, "steps": texts})
         self._out.flush()
-
-    def _write_event(self, event: Event, line: str) -> None:
-        if self._calls is None:
-            from minicontainer.learn.calls import Calls  # not to read one: that needs no Linux
-
-            self._calls = Calls()
-        if event.step not in self._steps:
-            self._steps[event.step] = self._explain(event.step)
-        self._count += 1
-        text = jsontext.quote(self._calls.text(event)) if event.call else '""'
-        line = line or steps.written(event).rstrip()
-        self._out.write(f'{{"event":{line},"text":{text}}}\n')
 
     def _write(self, line: dict[str, object]) -> None:
         self._out.write(jsontext.dump(line, ascii=False) + "\n")
@@ -161,12 +142,22 @@ def _whole(path: str, head: dict[str, object], lines: list[str]) -> Recording:
     return Recording(
         command=str(head.get("command", "")),
         begun=str(head.get("begun", "")),
-        entries=tuple(
-            Entry.from_json(_parsed(line, path), f"line {number}")
-            for number, line in enumerate(lines[:-1], 2)
-        ),
+        entries=tuple(_entries(path, lines[:-1])),
         steps=last.get("steps", {}),
     )
+
+
+def _entries(path: str, lines: list[str]) -> Iterator[Entry]:
+    from minicontainer.learn.calls import Calls  # who records does without
+
+    calls = Calls()
+    for number, line in enumerate(lines, 2):
+        event = Event.from_json(_parsed(line, path), f"line {number}")
+        try:
+            yield Entry(event=event, text=calls.text(event) if event.call else "")
+        except (ValueError, TypeError, IndexError, KeyError):
+            message = f"{path} is not a recording: a call in it can't be read"
+            raise InvalidArgument(message) from None
 
 
 def _parsed(line: str, path: str) -> dict[str, object]:

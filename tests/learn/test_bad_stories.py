@@ -110,7 +110,7 @@ def test_a_recording_of_another_version(engine: Engine, tmp_path: Path) -> None:
     kept.write_text('{"recording": 7}\n{"end": true, "events": 0, "steps": {}}\n')
     errors = engine("replay", "--lang", "en", str(kept), status=125).errors
     assert errors == (
-        f"minicontainer: {kept} is a recording of version 7, and this program reads version 1: "
+        f"minicontainer: {kept} is a recording of version 7, and this program reads version 2: "
         "record it again\n"
     )
     with pytest.raises(InvalidArgument, match="version 7"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,10 @@ def test_a_recording_that_was_cut_off_is_refused(
         ("[1]\n", "is not a recording"),
         ('{"recording": 99}\n', "is a recording of version 99"),
         ("{}\n", "is not a recording"),
+        (
+            '{"recording": 2}\n{"call": "move_mount", "result": 0}\n{"end": true, "events": 1}\n',
+            "a call in it can't be read",
+        ),
     ],
 )
 def test_what_is_no_recording_is_refused(tmp_path: Path, text: str, says: str) -> None:
@@ -77,6 +82,21 @@ def test_what_is_no_recording_is_refused(tmp_path: Path, text: str, says: str) -
     (tmp_path / "r").write_text(text)
     with pytest.raises(InvalidArgument, match=says):
         recording.read(str(tmp_path / "r"))
+
+
+def test_calls_are_read_where_errors_have_other_numbers(tmp_path: Path) -> None:
+    """Errors, signals and devices are named by Linux's numbers, on any system."""
+    calls = (
+        EVENTS[1].replace(result=-1, errno=40),
+        EVENTS[1].replace(call="pidfd_send_signal", args=(7, 9)),
+        EVENTS[1].replace(call="mknodat", args=("/dev", "x", 0o20666, os.makedev(300, 1_000_000))),
+    )
+    found = recording.read(str(recorded(tmp_path / "r", *calls)))
+    assert [entry.text for entry in found.entries] == [
+        'mkdir("/c", 0755) = -1 ELOOP (Too many levels of symbolic links)',
+        "pidfd_send_signal(7, SIGKILL) = 0",
+        'mknodat("/dev", "x", S_IFCHR|0666, makedev(300, 1000000)) = 0',
+    ]
 
 
 def test_a_missing_recording_is_refused(tmp_path: Path) -> None:
