@@ -13,7 +13,7 @@ import os
 import sys
 from pathlib import Path
 
-from minicontainer.kernel import bpf, mounts, namespaces, overlay, seccomp, signals
+from minicontainer.kernel import bpf, keyring, mounts, namespaces, overlay, seccomp, signals
 
 COPY = Path(__file__).resolve().parents[1] / "minicontainer" / "learn" / "constants.py"
 _HEAD = '''"""The kernel's constants by their names; most are copies of those in `kernel`.
@@ -35,7 +35,7 @@ def text() -> str:
             for name, value in vars(module).items()
             if name.isupper() and name[0] != "_" and type(value) is int  # not TYPE_CHECKING
         }
-        for module in (bpf, mounts, namespaces, overlay, seccomp)
+        for module in (bpf, keyring, mounts, namespaces, overlay, seccomp)
     }
     tables["SECCOMP_FLAGS"] = seccomp.FLAGS
     tables["SIGNALS"] = dict(sorted(signals.NUMBERS.items(), key=lambda one: (one[1], one[0])))

@@ -58,7 +58,11 @@ FINDERS = ("engine/measures.py", "engine/probes.py")
 VARIABLES = ("told", "hint", "warning", "message", "question", "wrong", "behind", "ended", "never",
              "CONTAINED", "NEEDED", "HARMFUL", "SHOWN_AS")  # fmt: skip
 # What a client says before every answer of an engine; what the recipe says of a step.
-OTHERS = ("Error response from daemon", "left out, as --without asks")
+OTHERS = ("Error response from daemon", "left out, as --without asks",
+          "the engine closed the connection in the middle of an answer",
+          "the engine ended before the container did",
+          "look for {}", "unpack {}", "add {}",
+          "here", "not here", "a registry must be asked")  # fmt: skip
 
 
 def pieces() -> dict[str, str]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from minicontainer.steps import Event
+
 
 @command(
     "",
@@ -47,30 +49,38 @@ def events(asked: Asked) -> int:
 
 
 def _kernel_events(asked: Asked, write: Callable[[Any], str] | None) -> int:
-    """Follow the story that has the kernel events of every container: `engine.traces`."""
+    """Follow the story that has the kernel events of every container: `engine.traces`.
+
+    A heading says which process of which container takes which step; its calls stand below it,
+    until another process, or another step, has its say.
+    """
     from minicontainer.learn.calls import Calls  # only who asks for it pays for it
+    from minicontainer.learn.explain import folded_call
     from minicontainer.steps import Event
 
     if extra := asked.given & {"since", "until", "filter"}:
         raise Exit(f"--kernel shows what happens now: leave --{min(extra)} out", prefix=True)
-    calls = Calls()
+    calls, heading = Calls(), ""
     for message in asked.session.client.request("GET", "/minicontainer/traces/all").messages():
         event = Event.from_json(message)
-        if write is not None:
-            line = write(message)
-        elif event.call:
-            line = f"{_who(message)}    {calls.text(event)}"
-        else:
-            line = f"{_who(message)} {event.step} ({event.source})"
-        sys.stdout.write(f"{line}\n")
+        lines = [write(message)] if write is not None else []
+        if write is None:
+            before, heading = heading, _heading(event, message.get("container", ""))
+            if heading != before or not event.call:
+                lines.append(heading)
+            if not event.call:
+                calls.forget(event.pid)
+            else:
+                lines += folded_call("    ", calls.text(event))
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
         sys.stdout.flush()
     return 0
 
 
-def _who(message: dict[str, Any]) -> str:
-    """Write which container an event belongs to, and which process made it."""
-    container = message.get("container", "")[:12] or "-"
-    return f"{container:<12} {message.get('actor', ''):<7} {message.get('pid', 0):>7} "
+def _heading(event: Event, container: str) -> str:
+    """Write which container an event belongs to, which process made it, and in which step."""
+    who = f"{container[:12] or '-':<12} {event.actor:<7} {event.pid:>7}"
+    return f"{who}  {event.step} ({event.source})" if event.step else f"{who}  between the steps"
 
 
 def line_of(event: dict[str, Any]) -> str:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 HEADER = "Minicontainer-Trace"
 _FILTERED_S = 1  # for a step that a system call filter may keep from telling of itself
 _PATIENCE_S = 10  # for the last events, once the command is over
+_WIDTH = 80
 
 
 @contextmanager
@@ -155,14 +156,18 @@ class _LeakReport:
     def __init__(self, without: list[str], lang: str) -> None:
         self._without = ", ".join(without)
         self._lang = lang
+        self._warned = False
 
     def __call__(self, event: Event, line: str) -> None:
         """Print a finding, and how to see it oneself in the container; a warning before all."""
-        if event.step == "look-for-leaks" and not event.call:
+        if event.step not in ("look-for-leaks", "take-mounts-back"):
+            return
+        if not self._warned:  # a start that fails has only the second of these steps
+            self._warned = True
             warning = "without {}: for learning only, not for use"
             say(word(warning, self._lang, self._without))
         part, _, what = (event.object or "").removeprefix("leak:").partition(": ")
-        if event.step not in ("look-for-leaks", "take-mounts-back") or not what:
+        if not what:
             return
         import textwrap  # few stories have such a report
 
@@ -170,7 +175,10 @@ class _LeakReport:
         for row in textwrap.wrap(f"{part}: {found}", 74, initial_indent="  ",
                                  subsequent_indent="    ", break_long_words=False):  # fmt: skip
             tell(row)
-        tell("    " + word("look yourself: {}", self._lang, event.shell))
+        how = "    " + word("look yourself: {}", self._lang, event.shell)
+        if len(how) > _WIDTH:  # a command is typed as it stands, so it is not broken
+            how = how.replace(": ", ":\n      ", 1)
+        tell(how)
 
 
 def _print_json(event: Event, line: str) -> None:

@@ -98,7 +98,10 @@ class Engine:
         self.trash = Trash(self.data_root, self.warn)
         self.events = Events()
         registries = self.options.registries
-        self.images = Images(self.data_root, self.events.publish, self._users_of, registries)
+        self.images = Images(
+            self.data_root, self.events.publish, self._users_of, registries,
+            telling=lambda: self.traces.telling(self.traces.current),
+        )  # fmt: skip
         self.volumes = Volumes(
             self.data_root,
             self.store.table("volumes"),

@@ -9,6 +9,7 @@ See: Docker Engine API, "Image".
 from __future__ import annotations
 
 import itertools
+from contextlib import nullcontext
 
 from minicontainer.engine import image_views
 from minicontainer.engine.progress import streamed
@@ -23,6 +24,7 @@ from minicontainer.record import NO_ENTRIES
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from typing import Any
 
     from minicontainer.images.blobs import Readable
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     # kind, action, ID, attributes: Events.publish
     Publish = Callable[[str, str, str, dict[str, str]], object]
     Tell = Callable[[Json], None]
+    # called in a request's thread: another thread that enters it works for the request's story
+    Telling = Callable[[], AbstractContextManager[None]]
 
 
 class Images:
@@ -48,6 +52,7 @@ class Images:
         publish: tells everybody of an event.
         in_use: gives the containers of an image by its ID: their IDs, and whether it runs.
         settings: of registries; None for the usual ones.
+        telling: gives what a thread enters to tell its steps: see `traces`.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class Images:
         publish: Publish = lambda kind, action, identifier, attributes: None,
         in_use: InUse = lambda image_id: (),
         settings: Settings | None = None,
+        telling: Telling = nullcontext,
     ) -> None:
         self.layers = LayerStore(data_root)
         self.store = ImageStore(data_root, self.layers)
@@ -63,6 +69,7 @@ class Images:
         self._publish = publish
         self._in_use = in_use
         self._settings = settings
+        self._telling = telling
 
     def close(self) -> None:
         """Close the store."""
@@ -218,7 +225,13 @@ class Images:
         who = from_auth(credentials)
         settings = self._settings or Settings()
 
+        told = self._telling()  # the story of this request, for the thread of the work
+
         def work(tell: Tell) -> None:
+            with told:
+                pull_all(tell)
+
+        def pull_all(tell: Tell) -> None:
             references = [wanted]
             if not (wanted.tag or wanted.digest):
                 tags = remote.list_tags(wanted, who, settings)

@@ -11,6 +11,8 @@ See: namespaces(7), capabilities(7), proc(5).
 
 from __future__ import annotations
 
+import os
+
 from minicontainer import steps
 from minicontainer.cgroups import hierarchies
 from minicontainer.engine import measures, parts
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_SHORT_ID = 12  # characters of a container's ID that Docker prints
 CONTAINED = "nothing: it is contained all the same"
 
 
@@ -78,7 +81,8 @@ def take_mounts_back(directory: str) -> None:
     """
     found = _mounts_below(directory)
     told = measures.some([place.removeprefix(directory) for place in found], "mounts on the host")
-    _tell("isolate-mounts", "mounts", told or CONTAINED, f"grep {directory} /proc/self/mountinfo")
+    ours = os.path.basename(directory)[:_SHORT_ID]
+    _tell("isolate-mounts", "mounts", told or CONTAINED, f"grep {ours} /proc/self/mountinfo")
     for _ in found:  # each takes away all that is mounted below it
         if left := _mounts_below(directory):
             mounts.umount2(left[0], mounts.MNT_DETACH)

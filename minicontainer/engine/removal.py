@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from minicontainer import steps
+from minicontainer.contexts import suppress
 from minicontainer.engine import bundles, stops
 from minicontainer.errors import Conflict, Error, NotFound
 
@@ -64,14 +65,8 @@ def finish(engine: Engine, container: Container) -> bool:
 
 def _end(engine: Engine, container: Container) -> None:
     """Kill a container, and wait for its end."""
-    with container.changed:
-        exits = container.exits
-    try:
+    with suppress(Conflict):  # it has just ended by itself
         stops.kill(engine, container, "KILL")
-    except Conflict:  # it has just ended by itself
-        return
-    if container.state.is_live():
-        stops.wait_for_end(container, exits, _PATIENCE_S)
 
 
 def _remove(engine: Engine, container: Container, volumes: bool) -> None:

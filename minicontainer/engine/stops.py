@@ -45,10 +45,12 @@ def signal_number(text: str, default: int = signals.SIGKILL) -> int:
 
 
 def kill(engine: Engine, container: Container, signal: str) -> None:
-    """Send a signal to a container that runs.
+    """Send a signal to a container that runs; wait for the end, if it is SIGKILL.
+
+    As Docker does it: after `kill` a container can be removed.
 
     Raises:
-        Conflict: it does not run.
+        Conflict: it does not run, or does not end.
     """
     try:
         number = signal_number(signal)
@@ -65,7 +67,10 @@ def kill(engine: Engine, container: Container, signal: str) -> None:
         if number in stops:
             container.state.stopped = True
             engine.keep(container)  # now: the next engine may see the end
+        exits = container.exits
     send(engine, container, number)
+    if number == signals.SIGKILL and not wait_for_end(container, exits, _KILL_PATIENCE_S):
+        raise Conflict(f"cannot kill container: {container.name}: its processes do not end")
 
 
 def send(engine: Engine, container: Container, number: int) -> None:

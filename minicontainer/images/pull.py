@@ -18,6 +18,7 @@ import logging
 from concurrent import futures
 from functools import partial
 
+from minicontainer import steps
 from minicontainer.errors import Error, InvalidArgument, NotFound
 from minicontainer.images import config as configs
 from minicontainer.images import downloads, indexes, platforms
@@ -32,7 +33,7 @@ from minicontainer.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import BinaryIO
 
     from minicontainer.images.config import ImageConfig
@@ -106,18 +107,18 @@ def pull(
         changed = settings.replace(insecure=(*settings.insecure, *trusted))
         try:
             with Registry(host, None, changed) as registry:
-                return _Pull(store, layers, name, wanted, bool(platform), registry, teller).run()
+                return Pull(store, layers, name, wanted, bool(platform), registry, teller).run()
         except Error as error:  # the next one, and last the registry itself, may have it
             _log.info("mirror %s: %s", mirror, error)
     with Registry(name.domain, credentials, settings) as registry:
         try:
-            return _Pull(store, layers, name, wanted, bool(platform), registry, teller).run()
+            return Pull(store, layers, name, wanted, bool(platform), registry, teller).run()
         except Refused as error:
             raise for_pull(error, name) from error
 
 
-class _Pull:
-    """One pull from one registry."""
+class Pull:
+    """One pull from one registry. Its steps are part of the story of who asked for it."""
 
     def __init__(
         self,
@@ -141,10 +142,10 @@ class _Pull:
         """Pull the image, and say so."""
         name = self._name
         before = self._store.find_by_name(name)
-        if before and (digest := self._unchanged(before)):
+        if before and (digest := steps.take(self.compare_digest, before)):
             self._begin()
             return self._end(before, before, digest)
-        found = self._find()
+        found = steps.take(self.find_manifest)
         self._begin()
         manifest = indexes.parse(found.content, found.media_type, name.familiar)
         assert not isinstance(manifest, indexes.Index)
@@ -152,16 +153,27 @@ class _Pull:
             for digest in (found.manifest_digest, manifest.config.digest):
                 lease.keep(digest)
             self._store.blobs.ingest((found.content,), found.manifest_digest, len(found.content))
-            config = self._fetch_config(manifest)
-            sizes = self._fetch_layers(lease, manifest, config)
-            image = self._store.add(
-                found.manifest_digest,
-                media_type=found.media_type.partition(";")[0].strip(),
-                names=() if name.digest else (name,),
-                repo_digests=(name.replace(tag="", digest=found.digest),),
-                unpacked_sizes=sizes,
-            )
+            config = steps.take(self.fetch_config, manifest)
+            sizes = steps.take(self.fetch_layers, lease, manifest, config)
+            image = steps.take(self.add_image, found, sizes)
         return self._end(before, image, found.digest)
+
+    def add_image(self, found: Found, sizes: dict[str, int]) -> Image:
+        """Enter the image in the store, under its name: from now on it is here.
+
+        This comes last, and in one transaction. A pull that breaks off leaves no half of an image;
+        what it has downloaded stays for the next one.
+        """
+        name = self._name
+        image = self._store.add(
+            found.manifest_digest,
+            media_type=found.media_type.partition(";")[0].strip(),
+            names=() if name.digest else (name,),
+            repo_digests=(name.replace(tag="", digest=found.digest),),
+            unpacked_sizes=sizes,
+        )
+        steps.note(f"add {name.familiar}", object=f"image:{name.familiar}", after=image.id)
+        return image
 
     def _begin(self) -> None:
         self._teller.status(f"Pulling from {self._name.path}", self._name.digest or self._name.tag)
@@ -173,14 +185,21 @@ class _Pull:
         self._teller.status(f"Status: {what} {self._name.familiar}")
         return image
 
-    def _unchanged(self, before: Image) -> str:
-        """Give the digest that a name means, if the image that has the name here is of that one."""
+    def compare_digest(self, before: Image) -> str:
+        """Ask the registry whether the name still means the image that is here.
+
+        A HEAD request brings the digest of the manifest without the manifest.
+
+        Returns:
+            That digest; "" where the image must be pulled.
+        """
         digest = self._name.digest
         if not digest:
             with contextlib.suppress(Refused):  # a registry may know no HEAD; GET will tell why
                 digest = downloads.fetch_digest(
                     self._registry, self._name.path, self._name.tag, indexes.ACCEPT
                 )
+                self._note("HEAD", f"manifests/{self._name.tag}", f"manifest:{digest}")
         own = self._name.replace(tag="", digest=digest).canonical
         is_same = bool(digest) and own in before.repo_digests
         is_whole = all(
@@ -201,8 +220,12 @@ class _Pull:
 
     # -- documents
 
-    def _find(self) -> Found:
-        """Fetch what the name means, and from an index the platform's manifest."""
+    def find_manifest(self) -> Found:
+        """Ask the registry what the name means: a manifest, which lists the image's parts.
+
+        A name may mean an index, which has a manifest for each platform; then the one for this
+        machine is fetched too. Each document must have the digest by which it was asked for.
+        """
         name = self._name
         digest = name.digest
         content, kind, told = self._document(digest or name.tag, digest)
@@ -229,19 +252,31 @@ class _Pull:
         )
         if digest:
             downloads.check_document(content, digest, self._name.familiar)
+        what = f"manifest:{digest or told or indexes.digest_of(content)}"
+        self._note("GET", f"manifests/{reference}", what, f"size={len(content)}")
         return content, kind, told
 
-    def _fetch_config(self, manifest: Manifest) -> ImageConfig:
-        """Fetch the image's config, and see whether it is for the platform."""
+    def _note(self, method: str, what: str, object: str, after: str = "") -> None:
+        """Note a request that was answered; its size is in bytes."""
+        if steps.listening():
+            url = f"{self._registry.base()}/v2/{self._name.path}/{what}"
+            steps.note(f"{method} {url}", object=object, after=after or None)
+
+    def fetch_config(self, manifest: Manifest) -> ImageConfig:
+        """Fetch the image's config: what to run, and the digest of each layer's files.
+
+        The digest of the config is the image's ID.
+        """
         blob = manifest.config
         if blob.size > _CONFIG_LIMIT:
             raise InvalidArgument(
                 f"{self._name.familiar}: a config of {blob.size} bytes is larger than "
                 f"{_CONFIG_LIMIT} bytes"
             )
-        downloads.download(
+        if downloads.download(
             self._registry, self._name.path, self._store.blobs, blob.digest, blob.size
-        )
+        ):
+            self._note_blob(blob.digest, blob.size)
         config = configs.parse(self._store.blobs.read(blob.digest, _CONFIG_LIMIT))
         if config.os and not self._fits(config):
             raise NotFound(
@@ -257,10 +292,18 @@ class _Pull:
 
     # -- layers
 
-    def _fetch_layers(
-        self, lease: Lease, manifest: Manifest, config: ImageConfig
-    ) -> dict[str, int]:
-        """Download the layers and unpack them; give the bytes of their files by chain ID."""
+    def _note_blob(self, digest: str, size: int) -> None:
+        self._note("GET", f"blobs/{digest}", f"blob:{digest}", f"size={size}")
+
+    def fetch_layers(self, lease: Lease, manifest: Manifest, config: ImageConfig) -> dict[str, int]:
+        """Download the layers that are not here: three at a time, each hashed on the way.
+
+        A layer is unpacked as soon as it is here and those below it are unpacked, while the next
+        ones are still coming.
+
+        Returns:
+            The bytes of their files, by chain ID.
+        """
         chain = configs.chain_ids(config.diff_ids)
         lines: dict[str, Line] = {}
         sizes = {blob.digest: blob.size for blob in manifest.layers}
@@ -288,36 +331,56 @@ class _Pull:
             undo.pop_all()
         return {chain_id: self._layers.size(chain_id) for chain_id in chain}
 
-    def _fetch_layer(self, digest: str, size: int, line: Line) -> None:
-        """Download one layer; in a thread of its own."""
-        downloads.download(
+    def _fetch_layer(self, digest: str, size: int, line: Line) -> bool:
+        """Download one layer, in a thread of its own; False where it was here already."""
+        came = downloads.download(
             self._registry, self._name.path, self._store.blobs, digest, size,
             line.advance("Downloading"),
         )  # fmt: skip
         line.say("Verifying Checksum")
         line.say("Download complete")
+        return came
 
     def _unpack_in_order(
         self,
         manifest: Manifest,
         config: ImageConfig,
-        coming: dict[str, futures.Future[None]],
+        coming: dict[str, futures.Future[bool]],
         lines: dict[str, Line],
     ) -> None:
         """Unpack each layer when it has come; end as soon as one of the downloads fails."""
         below = ""
         chain = configs.chain_ids(config.diff_ids)
         for blob, diff_id, chain_id in zip(manifest.layers, config.diff_ids, chain, strict=True):
-            if blob.digest in coming:
-                _wait(coming[blob.digest], coming.values())
+            if blob.digest in coming and _wait(coming[blob.digest], coming.values()):
+                self._note_blob(blob.digest, blob.size)
             line = lines.get(blob.digest) or Line(self._teller, short(blob.digest), blob.size)
-            unpack(
-                self._store, self._layers, blob.digest, diff_id, chain_id, below,
+            work = partial(
+                unpack, self._store, self._layers, blob.digest, diff_id, chain_id, below,
                 kind_of_media_type(blob.media_type), partial(_Counted, line=line),
             )  # fmt: skip
+            if self._layers.has(chain_id):
+                steps.note(f"look for {chain_id}", object=f"layer:{chain_id}", after="here")
+                work()
+            else:
+                steps.take(self.unpack_layer, blob.digest, chain_id, work)
             if blob.digest in lines:
                 lines[blob.digest].say("Pull complete")
             below = chain_id
+
+    def unpack_layer(self, digest: str, chain_id: str, work: Callable[[], int]) -> None:
+        """Unpack a layer into a directory of its own, the lower directory of an overlay.
+
+        The archive is a stranger's: a process that is confined to the new directory, without the
+        network and without most capabilities, reads it. A file `.wh.NAME` says that NAME of a layer
+        below is gone; overlay shows the same by a character device 0:0.
+        """
+        size = work()
+        blob, directory = self._store.blobs.path(digest), self._layers.directory(chain_id)
+        steps.note(
+            f"unpack {digest}", object=f"layer:{chain_id}", after=f"size={size}",
+            shell=f"tar -x -f {blob} -C {directory}",
+        )  # fmt: skip
 
 
 class _Counted:
@@ -336,11 +399,11 @@ class _Counted:
         return block
 
 
-def _wait(awaited: futures.Future[None], others: Iterable[futures.Future[None]]) -> None:
-    """Wait for one download; raise the error of any that fails meanwhile."""
+def _wait(awaited: futures.Future[bool], others: Iterable[futures.Future[bool]]) -> bool:
+    """Wait for one download, and give its result; raise the error of any that fails meanwhile."""
     waiting = set(others)
     while not awaited.done():
         done, waiting = futures.wait(waiting, return_when=futures.FIRST_COMPLETED)
         for each in done:
             each.result()
-    awaited.result()
+    return awaited.result()

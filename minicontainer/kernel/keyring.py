@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from minicontainer.kernel import libc
 
-_KEYCTL_JOIN_SESSION_KEYRING = 1
-_KEYCTL_SETPERM = 5
+KEYCTL_JOIN_SESSION_KEYRING = 1
+KEYCTL_SETPERM = 5
 # What a new keyring grants: everything to its possessors; view, read and link to its owner.
 _PERMISSIONS = 0x3F130000
 _KEY_USR_SEARCH = 0x080000
@@ -25,7 +25,7 @@ def join_session(name: str) -> int:
         KernelError: ENOSYS if the kernel has no keyrings; EDQUOT, EACCES.
     """
     return libc.call(
-        "keyctl", _KEYCTL_JOIN_SESSION_KEYRING, name,
+        "keyctl", KEYCTL_JOIN_SESSION_KEYRING, name,
         object="process:session-keyring", after=lambda: name, shell=f"keyctl session {name}",
     )  # fmt: skip
 
@@ -38,7 +38,7 @@ def let_find(keyring: int, *, others: bool) -> None:
     """
     permissions = _PERMISSIONS | (_KEY_OTH_SEARCH if others else _KEY_USR_SEARCH)
     libc.call(
-        "keyctl", _KEYCTL_SETPERM, keyring, permissions,
+        "keyctl", KEYCTL_SETPERM, keyring, permissions,
         object=f"keyring:{keyring}", after=lambda: f"{permissions:#x}",
         shell=f"keyctl setperm {keyring} {permissions:#x}",
     )  # fmt: skip

@@ -41,9 +41,13 @@ class Calls:
         # What is behind the descriptors that the calls of a step gave: {(pid, fd): name}.
         self._open: dict[tuple[int, int], str] = {}
 
-    def forget(self) -> None:
-        """Forget the descriptors: another step begins, and their numbers are used again."""
-        self._open.clear()
+    def forget(self, pid: int = 0) -> None:
+        """Forget the descriptors: another step begins, and their numbers are used again.
+
+        Args:
+            pid: the process that begins the step; 0 forgets those of all.
+        """
+        self._open = {key: name for key, name in self._open.items() if pid and key[0] != pid}
 
     def text(self, event: Event) -> str:
         """Write one call with its arguments and its result; a request is written as it is sent."""
@@ -203,6 +207,8 @@ _READERS: dict[tuple[str, int], tuple[type, Callable[..., str]]] = {
     ("seccomp", 1): _flags(constants.SECCOMP_FLAGS),
     ("seccomp", 2): (str, _program),
     ("execve", 2): (str, str),
+    ("keyctl", 0): _one_of(_named(constants.KEYRING, "KEYCTL_")),
+    ("keyctl", 2): (int, hex),
     ("bpf", 0): _one_of(_named(constants.BPF, "BPF_PROG_")),
     ("capset", 0): (str, lambda text: "version 3"),
     ("capset", 1): (str, _capability_sets),
@@ -254,8 +260,12 @@ def _result(event: Event, lang: str) -> str:
     return f" = {event.result}"
 
 
-def changes(event: Event) -> Iterator[str]:
-    """Say which kernel object was changed, and how; a line for each namespace."""
+def changes(event: Event, lang: str = "en") -> Iterator[str]:
+    """Say which kernel object was changed, and how; a line for each namespace.
+
+    Args:
+        lang: of the few words that are the engine's own: whether an image is here.
+    """
     if event.object is None or event.errno:
         return
     import re  # here: a recording does without its 3 ms
@@ -264,11 +274,12 @@ def changes(event: Event) -> Iterator[str]:
     after = dict(re.findall(_NAMESPACE, event.after or ""))
     if after:
         for kind, number in after.items():
-            yield f"ns:{kind}: {before.get(kind, '?')}  →  {number}"
+            yield f"ns:{kind}: {before.get(kind, '?')} → {number}"
     elif event.before and event.after and event.before != event.after:
-        yield f"{event.object}: {event.before}  →  {event.after}"
+        yield f"{event.object}: {event.before} → {event.after}"
     elif event.after:
-        yield f"{event.object}: {event.after}"
+        told = translated(event.after, lang) if event.object.startswith("image:") else event.after
+        yield f"{event.object}: {told}"
     elif not _is_told_by(event.object, event):
         yield event.object
 

@@ -8,6 +8,7 @@ of the host.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import textwrap
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _SETS = {"CapEff": "effective", "CapPrm": "permitted", "CapInh": "inheritable",
          "CapBnd": "bounding", "CapAmb": "ambient"}  # fmt: skip
+_JOINT = re.compile(r"(?<=.[,/])(?=[^,/])")  # where a long value may be broken
+_BREAK = "\x1f "  # before a space: a line may end here, and the value goes on without a space
 _SECCOMP = {"0": "off", "1": "strict", "2": "filter"}
 # The control files that hold limits: a name of v2 and of v1, where it differs.
 _LIMITS = (
@@ -270,11 +273,15 @@ def lines(
 
 def _row(texts: tuple[str, ...], widths: tuple[int, ...]) -> Iterator[str]:
     """Write cells beside one another; a long one goes on in the next lines."""
-    cells = [
-        textwrap.wrap(short_ids(text), width, break_on_hyphens=False) or [""]
-        for text, width in zip(texts, widths, strict=True)
-    ]
+    cells = [_cell(short_ids(text), width) for text, width in zip(texts, widths, strict=True)]
     for i in range(max(map(len, cells))):
         parts = [cell[i] if i < len(cell) else "" for cell in cells]
         line = " ".join(f"{part:<{width}}" for part, width in zip(parts, widths, strict=True))
         yield f"  {line}".rstrip()
+
+
+def _cell(text: str, width: int) -> list[str]:
+    """Break a value into lines; a word that is too long, after its commas and slashes."""
+    words = (word if len(word) <= width else _JOINT.sub(_BREAK, word) for word in text.split(" "))
+    lines = textwrap.wrap(" ".join(words), width, break_on_hyphens=False)
+    return [line.replace(_BREAK, "").removesuffix(_BREAK[0]) for line in lines] or [""]

@@ -22,6 +22,7 @@ from minicontainer.learn.words import word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from typing import TextIO
 
     from minicontainer.learn.folding import Act
@@ -102,7 +103,7 @@ class Explainer:
     def _reason(self, step: str) -> list[str]:
         if self.level == "full" or self.thorough:
             return _wrapped(reason_of(step, self._lang))
-        return textwrap.wrap(summary_of(step, self._lang), _WIDTH - 3)
+        return _filled(summary_of(step, self._lang))
 
     def _end_step(self, now: int) -> None:
         held, self._held = self._held, []
@@ -125,7 +126,8 @@ class Explainer:
             return
         line = f"{number:>3}. {name:<24} "
         room = _WIDTH - len(line) - len(took) - 2
-        self._out.write(f"{line}{_cut(summary_of(event.step, self._lang), room):<{room}}  {took}\n")
+        reason = _cut(summary_of(event.step, self._lang), room, self._lang)
+        self._out.write(f"{line}{reason:<{room}}  {took}\n")
 
     # -- one act: its command, or the call; what changed; how often ------------------------------
 
@@ -134,9 +136,8 @@ class Explainer:
         if self._plain:
             failed = event.errno or event.result is None or not act.shell
             told = f"> {self._calls.text(event)}" if failed else f"$ {act.shell}"
-            self._write_line(
-                told, *changes(event), *(f"({line})" for line in _counts(act, self._lang))
-            )
+            counts = (f"({line})" for line in _counts(act, self._lang))
+            self._write_line(told, *changes(event, self._lang), *counts)
             return
         if event.errno or event.result is None or not act.shell:
             self._write_wrapped("   > ", self._calls.text(event))
@@ -145,7 +146,7 @@ class Explainer:
             self._write_wrapped("   $ ", first)
             for line in others:  # of a file that the command reads
                 self._write_wrapped("     ", line)
-        for line in changes(event):
+        for line in changes(event, self._lang):
             self._write_wrapped("     ", short_ids(line))
         for line in _counts(act, self._lang):
             self._write_wrapped("     ", f"({short_ids(line)})")
@@ -166,33 +167,44 @@ class Explainer:
     def _print_call(self, event: Event) -> None:
         if self._plain:
             shell = (f"$ {event.shell}",) if event.shell else ()
-            self._write_line(f"> {self._calls.text(event)}", *changes(event), *shell)
+            self._write_line(f"> {self._calls.text(event)}", *changes(event, self._lang), *shell)
             return
-        self._write_folded("   > ", _ARGUMENT.findall(self._calls.text(event)))
-        for line in changes(event):
-            self._write_folded("     ", short_ids(line).split(" "))
+        self._write_lines(folded_call("   > ", self._calls.text(event)))
+        for line in changes(event, self._lang):
+            self._write_lines(folded("     ", short_ids(line).split()))
         if event.shell:
             first, *others = short_ids(event.shell).rstrip().splitlines()
-            self._write_folded("     $ ", _WORD.findall(first), " \\")
+            self._write_lines(folded("     $ ", _WORD.findall(first), " \\"))
             for line in others:  # of a file that the command reads
                 self._out.write(f"       {line}\n")
 
-    def _write_folded(self, lead: str, words: list[str], end: str = "") -> None:
-        """Write words in as many lines as they need; nothing is cut.
+    def _write_lines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self._out.write(f"{line}\n")
 
-        Args:
-            end: of each line but the last.
-        """
-        line = lead + words[0]
-        for number, one in enumerate(words[1:], 2):
-            room = _WIDTH - (len(end) if number < len(words) else 0)
-            joint = "" if _FLAGS.search(line) else " "
-            if len(line) + len(joint) + len(one) <= room:
-                line += joint + one
-            else:
-                self._out.write(f"{line}{end}\n")
-                line = " " * (len(lead) + 2) + one
-        self._out.write(f"{line}\n")
+
+def folded_call(lead: str, text: str) -> Iterator[str]:
+    """Write a call in as many lines as it needs; it is broken between arguments and flags."""
+    return folded(lead, _ARGUMENT.findall(text))
+
+
+def folded(lead: str, words: list[str], end: str = "") -> Iterator[str]:
+    """Write words in as many lines as they need; nothing is cut.
+
+    Args:
+        lead: what the first line begins with; the others are indented two columns more.
+        end: of each line but the last.
+    """
+    line = lead + words[0]
+    for number, one in enumerate(words[1:], 2):
+        room = _WIDTH - (len(end) if number < len(words) else 0)
+        joint = "" if _FLAGS.search(line) else " "
+        if len(line) + len(joint) + len(one) <= room:
+            line += joint + one
+        else:
+            yield f"{line}{end}"
+            line = " " * (len(lead) + 2) + one
+    yield line
 
 
 def _wrapped(lines: list[str]) -> list[str]:
@@ -200,9 +212,14 @@ def _wrapped(lines: list[str]) -> list[str]:
     found: list[str] = []
     for paragraph in "\n".join(lines).split("\n\n"):
         drawn = any(line.startswith(" ") for line in paragraph.splitlines())
-        found += paragraph.splitlines() if drawn else textwrap.wrap(paragraph, _WIDTH - 3)
+        found += paragraph.splitlines() if drawn else _filled(paragraph)
         found.append("")
     return found[:-1]
+
+
+def _filled(text: str) -> list[str]:
+    """Break a text into lines, between words: a hyphen belongs to a name, such as set-user-ID."""
+    return textwrap.wrap(text, _WIDTH - 3, break_on_hyphens=False)
 
 
 def _counts(act: Act, lang: str) -> list[str]:
@@ -227,13 +244,20 @@ def _counts(act: Act, lang: str) -> list[str]:
     return told
 
 
-def _cut(text: str, width: int) -> str:
-    """Cut a sentence that is too long for a line: at the end of a clause, or at a word."""
+def _cut(text: str, width: int, lang: str) -> str:
+    """Cut a sentence that is too long for a line: at the end of a clause, or at a word.
+
+    A comma ends a clause in English. In Russian one stands before every "that" and "when" too, and
+    what comes before it is no sentence.
+    """
     text = text.rstrip(".")
     if len(text) <= width:
         return text
-    clause = max(text.rfind(mark, 0, width + 1) for mark in (": ", ", ", "; "))
-    return text[:clause] if clause >= width // 2 else f"{text[: text.rfind(' ', 0, width - 1)]} …"
+    marks = (": ", "; ", ", ") if lang == "en" else (": ", "; ")
+    clause = max(text.rfind(mark, 0, width + 1) for mark in marks)
+    if clause >= width // 2:
+        return text[:clause]
+    return f"{text[: text.rfind(' ', 0, width - 1)].rstrip(',;:— ')} …"
 
 
 def _broken(word: str, width: int) -> str:

@@ -27,7 +27,7 @@ LOOKS = (
     Look(shell="{client} ps -a", steps=("write-bundle", "fork-monitor", "reserve-name")),
     Look(shell="{client} inspect {id}", steps=("write-bundle", "connect-container")),
     Look(
-        shell="ps -o pid,ppid,sid,user,args -p {pid}",
+        shell="ps -o pid,ppid,sid,user,comm -p {pid}",
         steps=("fork-init", "forbid-tracing", "start-session", "run-program", "stay-as-reaper"),
     ),
     Look(shell="lsns -p {pid}", steps=("fork-init", "unshare-cgroup", "set-time-offsets")),

@@ -15,6 +15,7 @@ from minicontainer.engine.engine import Engine
 from minicontainer.engine.execs import Execs
 from minicontainer.engine.networks import Networks
 from minicontainer.engine.supervisor import Supervisor
+from minicontainer.images.pull import Pull
 from minicontainer.runtime.child import init
 from minicontainer.runtime.container import execs, operations, updates
 from minicontainer.runtime.parent import lifecycle
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 
 _ENGINE: tuple[Step, ...] = (
     Engine.resolve_image,
+    Pull.compare_digest,
+    Pull.find_manifest,
+    Pull.fetch_config,
+    Pull.fetch_layers,
+    Pull.unpack_layer,
+    Pull.add_image,
     bundles.make_directory,
     bundles.write_bundle,
     Supervisor.fork_monitor,

@@ -178,4 +178,4 @@ def verdict(said: set[str], found: dict[str, list[str]], lang: str) -> Iterator[
         for line in lines[:_SHOWN]:
             yield from textwrap.wrap(f"    {line}", _WIDTH, subsequent_indent=" " * 6)
         if len(lines) > _SHOWN:
-            yield f"    … {len(lines) - _SHOWN} more"
+            yield "    " + word("… {} more", lang, len(lines) - _SHOWN)

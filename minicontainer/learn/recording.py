@@ -116,11 +116,15 @@ def read(path: str) -> Recording:
     try:
         with open(path, encoding="utf-8") as file:
             lines = file.read().splitlines()
-    except (FileNotFoundError, IsADirectoryError):
+    except FileNotFoundError:
         raise NotFound(f"no recording at {path}: make one with `run --record {path}`") from None
+    except IsADirectoryError:
+        raise InvalidArgument(f"{path} is not a recording: it is a directory") from None
     except UnicodeDecodeError:
         raise InvalidArgument(f"{path} is not a recording: it is not text") from None
-    head = _parsed(lines[0] if lines else "", path)
+    if not lines:
+        raise InvalidArgument(f"{path} is not a recording: it is empty")
+    head = _parsed(lines[0], path)
     version = head.get("recording")
     if version is None:
         raise InvalidArgument(f"{path} is not a recording: its first line does not say so")

@@ -81,7 +81,7 @@ def describe(scene: Scene, recording: Recording, lang: str = "en", total: int = 
     texts = recording.steps.get(scene.step, {})
     reason = texts.get(lang) or texts.get("en", "")
     lines += textwrap.wrap(reason.partition("\n\n")[0], _WIDTH, initial_indent="   ",
-                           subsequent_indent="   ")  # fmt: skip
+                           subsequent_indent="   ", break_on_hyphens=False)  # fmt: skip
     calls = list(_calls(scene))
     lines += calls[:_MOST_CALLS]
     if len(calls) > _MOST_CALLS:
@@ -96,7 +96,8 @@ def _calls(scene: Scene) -> Iterator[str]:
             continue
         yield _cut(f"   > {entry.text}")
         if event.object and event.after and event.before != event.after:
-            yield _cut(f"     {event.object}: {event.before or '?'} → {event.after}")
+            before = f"{event.before} → " if event.before else ""
+            yield _cut(f"     {event.object}: {before}{event.after}")
 
 
 def _cut(line: str) -> str:

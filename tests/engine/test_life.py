@@ -100,6 +100,7 @@ def test_kill_sends_any_signal(lab: Lab) -> None:
         lab.engine.containers.kill(made, "SIGNONE")
     waiting = lab.engine.containers.wait(made, "not-running")
     lab.engine.containers.kill(made, str(int(signal.SIGKILL)))
+    assert lab.state(made)["Running"] is False  # it has waited: `docker kill X; docker rm X`
     assert waiting.result()["StatusCode"] == 137
     with pytest.raises(Conflict, match="is not running"):
         lab.engine.containers.kill(made)

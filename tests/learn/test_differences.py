@@ -110,3 +110,17 @@ def test_what_is_refused(engine: Engine, two: tuple[str, str]) -> None:
     pid = int(Path("/proc/sys/kernel/pid_max").read_text())
     with pytest.raises(NotFound, match="has ended"):
         differences.compare(os.getpid(), pid)
+
+
+def test_a_long_value_is_broken_after_commas_and_slashes() -> None:
+    """No option is cut in two where it fits the column."""
+    one = differences.Difference(
+        table="mounts", name="/sys/fs/cgroup/cpu", left="-",
+        right="cgroup cgroup of /minicontainer/web (ro,nosuid,nodev,noexec,relatime)",
+    )  # fmt: skip
+    told = [*differences.lines((one,), ("one", "two"), 72)]
+    assert max(map(len, told)) <= 72
+    cells = [line[47:].strip() for line in told if line.startswith("  ")]
+    assert "\x1f" not in "".join(told)
+    assert re.sub(r"\n", "", "".join(cells[1:])).endswith("(ro,nosuid,nodev,noexec,relatime)")
+    assert all(cell.endswith((",", ")", "/", "of", "web")) for cell in cells[1:]), cells

@@ -121,7 +121,7 @@ def test_the_namespaces_are_the_containers(run: Run) -> None:
     look = "; ".join(f"readlink /proc/self/ns/{kind}" for kind in kinds)
     result = run(look, "--explain=full", without="")
     inside = dict(re.findall(r"(\w+):\[(\d+)\]", result.output))
-    changed = re.findall(r"^     ns:(\w+): (\d+)  →  (\d+)$", result.errors, re.M)
+    changed = re.findall(r"^     ns:(\w+): (\d+) → (\d+)$", result.errors, re.M)
     assert {kind: after for kind, _, after in changed} == inside
     outside = {kind: os.readlink(f"/proc/self/ns/{kind}") for kind in kinds}
     assert {kind: f"{kind}:[{before}]" for kind, before, _ in changed} == outside
@@ -135,7 +135,7 @@ def test_calls_results_and_commands(run: Run) -> None:
         "     $ mount --make-rprivate /",
         '   > sethostname("web", 3) = 0',
         "     $ hostname web",
-        "     link:lo: down  →  up",
+        "     link:lo: down → up",
         "     $ ip link set lo up",
         "   > prlimit64(0, RLIMIT_NOFILE, 100, 200) = 0",
         '   > mknodat(DEV, "null", S_IFCHR|0666, makedev(1, 3)) = 0',
@@ -295,6 +295,30 @@ def test_a_descriptor_is_named_only_as_long_as_it_is_known() -> None:
 
 
 # -- the levels ----------------------------------------------------------------------------------
+
+
+CUT = {
+    "Make the container's directory, with an empty layer.": "Make the container's directory",
+    "Ask the kernel to say when the container has used.": "Ask the kernel to say when the …",
+    "Попросить ядро сообщить, когда лимит исчерпан.": "Попросить ядро сообщить, когда …",
+    "Поднять интерфейс `lo`: он есть, но выключен.": "Поднять интерфейс `lo`",
+    "Велеть процессу init дождаться, пока он есть.": "Велеть процессу init дождаться …",
+}
+
+
+@pytest.mark.parametrize(("text", "line"), CUT.items())
+def test_a_reason_that_is_cut_makes_sense(text: str, line: str) -> None:
+    """At the end of a clause; in Russian a comma is no such end."""
+    assert explain._cut(text, 34, "en" if text.isascii() else "ru") == line
+
+
+def test_a_name_is_not_broken_at_its_hyphens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line of a reason ends with one."""
+    reason = f"{'x' * 70} set-user-ID"
+    monkeypatch.setattr(explain, "summary_of", lambda step, lang: reason)
+    out = io.StringIO()
+    explain.Explainer(out, "calls")(Event(step="kill", actor="engine"))
+    assert "\n   set-user-ID\n" in out.getvalue()
 
 
 def test_a_line_a_step(run: Run) -> None:

@@ -104,13 +104,34 @@ def test_the_language_changes(shown: Browser) -> None:
 
 
 def test_objects_appear_and_go(shown: Browser) -> None:
-    """Namespaces are there once init is forked; a cgroup goes when it is removed."""
+    """Namespaces are there once init is forked, and go with the last process; so do mounts."""
+
+    def told() -> str:
+        return str(shown.value("document.querySelector('#objects').innerText"))
+
     shown.press("Home")
-    assert "net" not in shown.value("document.querySelector('#objects').innerText")
-    shown.press("End")
-    told = shown.value("document.querySelector('#objects').innerText")
-    assert "Namespaces" in told
-    assert "Mounts" in told
+    assert "net" not in told()
+    seen = {}
+    while place(shown)[0] < place(shown)[1]:
+        shown.press("ArrowRight")
+        seen[step(shown)] = told()
+    assert "/rootfs\n" in seen["mount-filesystems"]
+    assert "/rootfs\n" not in seen["enter-rootfs"]  # it is / now
+    assert "Namespaces" in seen["run-program"]
+    assert "Mounts" in seen["run-program"]
+    assert "Cgroups" in seen["run-program"]
+    assert "Namespaces" not in seen["end-processes"]
+    assert "Mounts" not in seen["end-processes"]
+    assert "pids.max" not in seen["remove-cgroup"]
+    assert "devices.allow" not in seen["remove-cgroup"]
+
+
+def test_the_title_breaks_between_words(shown: Browser) -> None:
+    """A line does not end within an option, at its hyphens."""
+    heights = (
+        "[...document.querySelectorAll('#command span')].map((e) => e.getClientRects().length)"
+    )
+    assert set(shown.value(heights)) == {1}
 
 
 def test_nothing_is_wider_than_the_window(shown: Browser) -> None:

@@ -99,6 +99,15 @@ def test_calls_are_read_where_errors_have_other_numbers(tmp_path: Path) -> None:
     ]
 
 
+def test_an_empty_file_and_a_directory_are_no_recordings(tmp_path: Path) -> None:
+    """The message says what they are."""
+    (tmp_path / "empty").touch()
+    with pytest.raises(InvalidArgument, match="empty is not a recording: it is empty"):
+        recording.read(str(tmp_path / "empty"))
+    with pytest.raises(InvalidArgument, match="is not a recording: it is a directory"):
+        recording.read(str(tmp_path))
+
+
 def test_a_missing_recording_is_refused(tmp_path: Path) -> None:
     """With the way to make one."""
     with pytest.raises(NotFound, match="run --record"):

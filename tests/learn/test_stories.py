@@ -209,6 +209,27 @@ def select_lines(process: subprocess.Popen[str], into: list[dict[str, Any]]) -> 
     return len(into)
 
 
+def test_kernel_events_fit_the_screen(engine: Engine) -> None:
+    """A heading for each process and step, and its calls below, in 80 columns."""
+    with subprocess.Popen(
+        ["timeout", "4", *engine.words("events", "--kernel")], stdout=subprocess.PIPE, text=True
+    ) as watch:
+        while watch.poll() is None:
+            engine(*RUN, "busybox", "true")
+        assert watch.stdout is not None
+        lines = watch.stdout.read().splitlines()
+    headings = [line for line in lines if not line.startswith("    ")]
+    who = r"([0-9a-f]{12}|-           ) (engine|spawner|monitor|init) +\d+  "
+    form = rf"{who}([a-z-]+ \(\w+\.py:\d+\)|between the steps)"
+    assert all(re.fullmatch(form, line) for line in headings), headings
+    assert any("isolate-mounts" in line for line in headings)
+    assert lines[lines.index(next(x for x in headings if "isolate-mounts" in x)) + 1] == (
+        '    mount(NULL, "/", NULL, MS_REC|MS_PRIVATE, NULL) = 0'
+    )
+    long = [line for line in lines if len(line) > 80 and " " in line.strip()]
+    assert not long, long
+
+
 def test_kernel_events_refuse_a_past(engine: Engine) -> None:
     """They are not kept."""
     result = engine("events", "--kernel", "--since", "1h", status=1)

@@ -202,7 +202,9 @@ def test_mounts_that_are_not_isolated_appear_on_the_host(sharing_engine: Engine)
     before = left()
     words = (*RUN, "--without", "isolate-mounts", "--without-force", "busybox", "true")
     errors = sharing_engine(*words, status=125).errors
+    assert errors.startswith("minicontainer: without isolate-mounts: for learning only")
     assert "isolate-mounts: mounts: mounts on the host (" in errors
+    assert max(map(len, errors.splitlines()[:-1])) <= 80
     assert "Invalid argument" in errors.splitlines()[-1]
     assert left() == before
 

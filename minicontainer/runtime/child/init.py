@@ -196,9 +196,11 @@ def report_ready(init: Init) -> None:
 
 
 def wait_for_start(init: Init) -> None:
-    """Wait for Start, from the parent or at the gate: networks are connected meanwhile.
+    """Wait for the message Start: networks are connected meanwhile.
 
-    If the parent is gone, the channel reads as closed, and this process ends.
+    It comes from the parent; or, where the parent leaves after `create`, from the command `start`,
+    through a socket. If the parent is gone before that, its channel reads as closed, and this
+    process ends.
     """
     if init.gate is not None:
         init.channel = init.gate  # the other one closes at execve: a filter may forbid close(2)

@@ -128,7 +128,7 @@ def _mount_overlay(path: str, layer: Mount, stack: Sequence[int]) -> int:
 
 
 def mount_filesystems(init: Init) -> None:
-    """Make the specification's mounts, in its order: proc, /dev, /sys, volumes, ….
+    """Make the specification's mounts, in its order: proc, /dev, /sys, volumes, …
 
     Before the root changes, while the host's tree is there to bind from.
     """
