@@ -1,6 +1,6 @@
 # The commands of a checkout. Each installs first what it misses; scripts/setup does that.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-reference test-faults check lint bench rootfs setup clean
+.PHONY: help run test test-reference test-faults check lint docs bench rootfs setup clean
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -33,7 +33,7 @@ run: setup rootfs ## Open a shell in a container; with CMD='…', run that and n
 	$(MINICONTAINER) run --rm -i $$terminal busybox /bin/sh || [ $$? != 125 ]
 
 # What these need is more than what running needs.
-test test-reference test-faults lint bench: WITH := --tests
+test test-reference test-faults lint docs bench: WITH := --tests
 
 test: rootfs ## Run every test that can run on this machine; ARGS='…' goes to pytest
 	@$(say_sudo)
@@ -61,6 +61,13 @@ check: setup ## Tell what this machine offers to containers, and how to get what
 
 lint: setup ## Run what checks the source alone: ruff, mypy, the house rules
 	@.venv/bin/python -m pytest tests/repository/test_lint.py tests/test_house_rules.py
+
+docs: setup ## Make anew what docs/ has from the program: tables, references, translations' texts, pictures
+	@$(say_sudo)
+	$(give_back)
+	for page in cli_reference oci_reference step_tables constants; do .venv/bin/python -m "scripts.$$page"; done
+	.venv/bin/python scripts/narration.py
+	$(SUDO) .venv/bin/python -m scripts.pictures
 
 bench: rootfs ## Measure starts and the engine, beside runc, crun, dockerd and Podman
 	@$(say_sudo)

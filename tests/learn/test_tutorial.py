@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from scripts import pictures
 from tests.conftest import CHECKOUT, PATIENCE_S, command
 from tests.terminal import Terminal
 
@@ -115,3 +116,23 @@ def test_the_page_holds_what_it_promises(engine: Engine, tmp_path: Path, lang: s
             assert re.search(SEEN[word], done.stdout + done.stderr), f"{line}\n{done.stdout}"
     assert all("replay --lang" in word for word in untested)
     assert os.listdir(tmp_path) == ["bin"]
+
+
+def size_of(picture: Path) -> tuple[int, int]:
+    """Read the width and the height of a PNG."""
+    head = picture.read_bytes()[:24]
+    assert head[:8] == b"\x89PNG\r\n\x1a\n"
+    return int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
+
+
+def test_the_pictures_are_made_anew(tmp_path: Path) -> None:
+    """As `make docs` does it: the page of a replay, as large as those that the tutorials show."""
+    for lang, name in pictures.PICTURES.items():
+        assert f"]({name})" in PAGES[lang].read_text()
+        assert size_of(TUTORIALS / name) == pictures.SIZE
+    if os.geteuid() != 0 or pictures.browser() is None:
+        pytest.skip("needs root and chromium")
+    pictures.make(tmp_path)
+    assert {name: size_of(tmp_path / name) for name in os.listdir(tmp_path)} == dict.fromkeys(
+        pictures.PICTURES.values(), pictures.SIZE
+    )
