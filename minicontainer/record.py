@@ -60,6 +60,7 @@ class Record:
     _own: ClassVar[dict[str, str]] = {}  # the fields that this class adds
     _naming: ClassVar[tuple[Callable[[str], str], dict[str, str]]] = camel, {}
     _json_names: ClassVar[dict[str, str]]
+    _lower_names: ClassVar[dict[str, tuple[str, str]]]
     _readers: ClassVar[dict[str, Read]] = {}
     _needed: ClassVar[tuple[str, ...] | None] = None  # the fields without a default, once known
 
@@ -182,6 +183,32 @@ class Record:
         return made
 
     @classmethod
+    def with_exact_names(cls, value: Any) -> Any:
+        """Rename what differs from a field's name in JSON only by its case.
+
+        Docker's server, as any in Go, takes `detachKeys` for `DetachKeys`, and clients rely on it.
+        """
+        if not isinstance(value, dict):
+            return value
+        known = cls._any_case()
+        made = {}
+        for told, item in value.items():
+            name, field = known.get(told.lower(), (told, ""))
+            if field and isinstance(item, (dict, list)):
+                item = _with_exact_names(item, cls._fields[field], cls._names_around(field))
+            made[name] = item
+        return made
+
+    @classmethod
+    def _any_case(cls) -> dict[str, tuple[str, str]]:
+        """Return the JSON names and the fields, by names in lower case."""
+        known: dict[str, tuple[str, str]] | None = cls.__dict__.get("_lower_names")
+        if known is None:
+            known = {name.lower(): (name, field) for field, name in cls.json_names().items()}
+            cls._lower_names = known
+        return known
+
+    @classmethod
     def _find_reader(cls, field: str) -> Read:
         read = cls._readers[field] = _reader(cls._fields[field], cls._names_around(field))
         return read
@@ -274,6 +301,21 @@ def _reader(annotation: str, names: dict[str, Any]) -> Read:
     if isinstance(kind, type) and issubclass(kind, Record):
         return kind.from_json
     return lambda value, path: value
+
+
+def _with_exact_names(value: Any, annotation: str, names: dict[str, Any]) -> Any:
+    """Rename the fields of records inside a value of that type."""
+    annotation = annotation.removesuffix(" | None")
+    if annotation.startswith("tuple[") and isinstance(value, list):
+        inner = annotation[len("tuple[") : -len(", ...]")]
+        return [_with_exact_names(item, inner, names) for item in value]
+    if annotation.startswith("dict[") and isinstance(value, dict):
+        inner = annotation[len("dict[str, ") : -len("]")]
+        return {key: _with_exact_names(item, inner, names) for key, item in value.items()}
+    kind = names.get(annotation)
+    if isinstance(kind, type) and issubclass(kind, Record):
+        return kind.with_exact_names(value)
+    return value
 
 
 def _object_reader(read: Read) -> Read:

@@ -183,8 +183,9 @@ class Call:
             raise InvalidArgument(
                 f"invalid JSON: expected an object, got {jsontext.dump(value)[:60]}"
             )
+        value = shape.with_exact_names(value)
         shape.from_json(value)
-        return value
+        return dict(value)
 
 
 def parse_whole(text: str, name: str) -> int:

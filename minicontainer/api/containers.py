@@ -10,6 +10,7 @@ import base64
 from minicontainer import jsontext
 from minicontainer.api import bodies, relay, streams
 from minicontainer.api.calls import JSON_TYPE, NO_CONTENT, Answer, error_answer, json_answer
+from minicontainer.engine.config import ContainerConfig
 from minicontainer.engine.options import AttachOptions, LogOptions
 from minicontainer.errors import Conflict, Error, InvalidArgument
 
@@ -39,6 +40,7 @@ def create(call: Call) -> Answer:
         raise InvalidArgument("config cannot be empty in order to create a container")
     if not isinstance(config, dict):
         raise InvalidArgument("invalid JSON: the configuration of a container is an object")
+    config = bodies.Container.with_exact_names(ContainerConfig.with_exact_names(config))
     bodies.Container.from_json(config)
     name, platform = call.text("name"), call.text("platform")
     return json_answer(call.engine.containers.create(config, name, platform), 201)

@@ -39,7 +39,7 @@ def start(call: Call) -> Answer | None:
     def serve(stream: ClientStream) -> None:
         call.engine.execs.start(call.name, body, stream)
 
-    streams.hijack(call, bool(told["ProcessConfig"]["tty"]), serve)
+    streams.hijack(call, bool(body.get("Tty")), serve)
     return None
 
 

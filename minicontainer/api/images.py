@@ -109,7 +109,8 @@ def save(call: Call) -> Answer:
 def load(call: Call) -> Answer:
     """POST /images/load."""
     body, platform = call.stream(), _platform(call, (1, 48))
-    return progress_answer(call.engine.images.load(body, call.flag("quiet"), platform))
+    messages = call.engine.images.load(body, call.flag("quiet"), platform)
+    return progress_answer(messages, errors_inside=True)
 
 
 def search(call: Call) -> Answer:

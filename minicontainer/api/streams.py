@@ -14,7 +14,7 @@ import struct
 
 from minicontainer import jsontext
 from minicontainer.api.calls import JSON_TYPE, Answer, Call
-from minicontainer.api.connection import Disconnected
+from minicontainer.api.connection import BadRequest, Disconnected
 from minicontainer.errors import Error
 
 TYPE_CHECKING = False
@@ -42,19 +42,23 @@ def stream_type(call: Call, tty: bool) -> str:
     return MULTIPLEXED if not tty and call.version >= (1, 42) else RAW
 
 
-def progress_answer(messages: Iterable[dict[str, Any]]) -> Answer:
-    """Answer with progress messages; what fails after the first one is told in the stream."""
-    return Answer(200, _progress_lines(messages), JSON_TYPE)
+def progress_answer(messages: Iterable[dict[str, Any]], *, errors_inside: bool = False) -> Answer:
+    """Answer with progress messages; what fails after the first one is told in the stream.
+
+    Args:
+        errors_inside: tell an error in the stream also if it comes before the first message.
+    """
+    return Answer(200, _progress_lines(messages, errors_inside), JSON_TYPE)
 
 
-def _progress_lines(messages: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+def _progress_lines(messages: Iterable[dict[str, Any]], errors_inside: bool) -> Iterator[bytes]:
     started = False
     try:
         for message in messages:
             yield jsontext.dump(message).encode() + b"\r\n" if message else b""
             started = started or bool(message)
     except (Error, OSError) as error:
-        if not started:
+        if not started and (isinstance(error, BadRequest) or not errors_inside):
             raise
         text = str(error)
         told = {"errorDetail": {"message": text}, "error": text}

@@ -36,5 +36,8 @@ def remove(call: Call) -> Answer:
 
 
 def prune(call: Call) -> Answer:
-    """POST /volumes/prune."""
-    return json_answer(call.engine.volumes.prune(call.filters()))
+    """POST /volumes/prune: clients before 1.42 mean all volumes, not only those without a name."""
+    filters = call.filters()
+    if call.version < (1, 42):
+        filters = {**filters, "all": ["true"]}
+    return json_answer(call.engine.volumes.prune(filters))

@@ -116,6 +116,7 @@ class Container:
         attached: clients that wait for its start, with their sockets.
         exec_ids: of the programs that exec started.
         exits: counts its ends, for who waits for the next one.
+        last_exit_code: of the last of these ends: the next start sets that of `state` to 0.
         removed: it is gone.
         restarting_by_user: its end is part of `restart`: --rm does not remove it.
         story: the name of the story that its start, and its end, are part of: `traces`.
@@ -144,6 +145,7 @@ class Container:
         self.attached: list[tuple[AttachStreams, int]] = []
         self.exec_ids: list[str] = []
         self.exits = 0
+        self.last_exit_code = 0
         self.removed = False
         self.restarting_by_user = False
         self.restart_delay_s = 0.0
@@ -195,6 +197,11 @@ class Container:
             else:
                 os.close(descriptor)
         self.attached = kept
+
+    def count_end(self) -> None:
+        """Note that it has ended once more, for who waits for that."""
+        self.exits += 1
+        self.last_exit_code = self.state.exit_code
 
     def program(self) -> tuple[str, ...]:
         """Give the program with its arguments."""

@@ -342,7 +342,7 @@ class Containers:
             stdin=options.stdin and container.config.open_stdin,
             stdout=options.stdout,
             stderr=options.stderr,
-            multiplex=options.multiplex,
+            multiplex=options.multiplex and not container.config.tty,
             detach_keys=keys.hex(),
             early=connection.buffered.hex(),
         )

@@ -145,7 +145,7 @@ class Execs:
             self._forget(one)
             if connection is None or not isinstance(told, NoProgram):
                 raise told from None
-            self._tell(one, connection, str(told))
+            _tell(connection, str(told), framed=_is_framed(body))
 
     def _start(self, one: Exec, body: Json, connection: ClientStream | None) -> None:
         message = protocol.StartExec(
@@ -153,7 +153,7 @@ class Execs:
             state_root=self._engine.supervisor.state_store.root,
             process=self._with_size(self._process(one), body),
             stdin=bool(one.body.get("AttachStdin")) and connection is not None,
-            attached=tuple(self._streams(one, client) for client in [connection] if client),
+            attached=(self._streams(one, body, connection),) if connection else (),
             explain=self._engine.traces.begun_ns(),
         )
         clients = [connection.socket.fileno()] if connection else []
@@ -183,24 +183,16 @@ class Execs:
             return {**process, "consoleSize": {"height": size[0], "width": size[1]}}
         return process
 
-    def _streams(self, one: Exec, connection: ClientStream) -> protocol.AttachStreams:
+    def _streams(self, one: Exec, body: Json, connection: ClientStream) -> protocol.AttachStreams:
         asked = one.body
         return protocol.AttachStreams(
+            multiplex=_is_framed(body),
             stdin=bool(asked.get("AttachStdin")),
             stdout=bool(asked.get("AttachStdout")),
             stderr=bool(asked.get("AttachStderr")),
             detach_keys=detach_keys.parse(asked.get("DetachKeys") or "").hex(),
             early=connection.buffered.hex(),
         )
-
-    def _tell(self, one: Exec, connection: ClientStream, message: str) -> None:
-        data = f"{message}\r\n".encode()
-        if not one.body.get("Tty"):
-            data = b"\1\0\0\0" + len(data).to_bytes(4, "big") + data
-        try:
-            connection.socket.sendall(data)
-        except OSError:  # the client is gone
-            return
 
     def _hear(self, one: Exec, message: object) -> None:
         """Note what the program's parent says; None is its end."""
@@ -275,6 +267,19 @@ class Execs:
             "DetachKeys": asked.get("DetachKeys") or "",
             "Pid": one.pid,
         }
+
+
+def _is_framed(body: Json) -> bool:
+    """Say how the output is sent: the client says it when it starts the program, not before."""
+    return not body.get("Tty")
+
+
+def _tell(connection: ClientStream, message: str, *, framed: bool) -> None:
+    data = f"{message}\r\n".encode()
+    if framed:
+        data = b"\1\0\0\0" + len(data).to_bytes(4, "big") + data
+    with contextlib.suppress(OSError):  # the client is gone
+        connection.socket.sendall(data)
 
 
 def _check_running(container: Container) -> None:

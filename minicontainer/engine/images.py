@@ -222,6 +222,8 @@ class Images:
         from minicontainer.images.registry import Settings
 
         wanted = read_name(name, tag, all_tags=True)
+        if platform:
+            platforms.parse(platform)  # refused here, before a registry is asked
         who = from_auth(credentials)
         settings = self._settings or Settings()
 

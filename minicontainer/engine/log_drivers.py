@@ -59,8 +59,6 @@ def check(config: LogConfig) -> None:
     size, files, compress = _limits(config)
     if files < 1:
         raise _refused("max-file cannot be less than 1")
-    if files > 1 and size == 0:
-        raise _refused("max-file cannot be set without max-size")
     if compress and (files < 2 or size == 0):
         raise _refused(
             "compress cannot be true when max-file is less than 2 or max-size is not set"

@@ -28,7 +28,6 @@ _POOLS = (
 )
 _BRIDGE_NAME = "com.docker.network.bridge.name"
 _MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
-_NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
 
 
 def body_of(
@@ -135,10 +134,8 @@ def has_chosen_subnet(asked: Json) -> bool:
 
 
 def _check_name(name: str) -> None:
-    if not name or set(name) - _NAME_CHARACTERS or not name[0].isalnum():
-        raise InvalidArgument(
-            f"invalid network name {name!r}: use letters, digits, _, . and -; no _, . or - first"
-        )
+    if not name.strip():
+        raise InvalidArgument("invalid name: name is empty")
     if name in PREDEFINED or name == "default":
         raise Forbidden(f"operation is not permitted on predefined {name} network")
     if name.startswith("container:"):
@@ -188,7 +185,7 @@ def _ipam(asked: Json, used: list[IPv4Network], others: list[IPv4Network]) -> Js
         shown["AuxiliaryAddresses"] = {
             name: _inside(address, subnet, "aux-address") for name, address in auxiliary.items()
         }
-    return {"Driver": "default", "Options": asked.get("Options") or {}, "Config": [shown]}
+    return {"Driver": "default", "Options": asked.get("Options"), "Config": [shown]}
 
 
 def _network(text: object, what: str) -> IPv4Network:

@@ -38,13 +38,13 @@ class Client:
 
     Args:
         sock: its socket;  streams: what it is connected to.
-        tty: whether the output is raw, and detach keys count.
+        tty: whether detach keys count.
     """
 
     def __init__(self, sock: socket.socket, streams: AttachStreams, *, tty: bool) -> None:
         self.sock = sock
         self.streams = streams
-        self.raw = tty or not streams.multiplex
+        self.raw = not streams.multiplex
         self.sends = streams.stdin
         self.waiting = bytearray()
         self.gone = False

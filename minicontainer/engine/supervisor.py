@@ -299,7 +299,7 @@ class Supervisor:
             if state.status == "restarting":
                 state.status = "exited"
                 state.finished_ns = time.time_ns()
-            container.exits += 1
+            container.count_end()
             self._engine.keep(container)
             container.changed.notify_all()
 
@@ -346,7 +346,7 @@ class Supervisor:
             state.oom_killed = exited.out_of_memory
             state.peak_memory = exited.peak
             state.finished_ns = exited.at_ns
-            container.exits += 1
+            container.count_end()
             self._engine.keep(container)
             duration_s = max(0, state.finished_ns - state.started_ns) // 10**9
             self._engine.publish(

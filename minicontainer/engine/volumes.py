@@ -322,7 +322,7 @@ class Volumes:
                 removed.append(name)
                 freed += size
         self._publish("volume", "prune", "", {"reclaimed": str(freed)})
-        return {"VolumesDeleted": removed or None, "SpaceReclaimed": freed}
+        return {"VolumesDeleted": removed, "SpaceReclaimed": freed}
 
     # ---- what these share
 

@@ -36,7 +36,9 @@ class Waiting:
         container = self._container
         with container.changed:
             container.changed.wait_for(self._is_over)
-            found: Json = {"StatusCode": container.state.exit_code}
+            has_ended = container.exits > self._exits  # it may run again since
+            code = container.last_exit_code if has_ended else container.state.exit_code
+            found: Json = {"StatusCode": code}
             if reason := _reason(container):
                 found["Reason"] = reason  # ours: Docker's clients pass it over
             never_ran = container.state.status == "created" and self._condition == "not-running"
@@ -50,9 +52,9 @@ class Waiting:
             return True
         if self._condition == "removed":
             return False
-        if self._condition == "next-exit":
-            return container.exits > self._exits
-        return not container.state.is_live()
+        if container.exits > self._exits:  # an end is one, also if the restart policy follows it
+            return True
+        return self._condition == "not-running" and not container.state.is_live()
 
     def close(self) -> None:
         """End the wait, from any thread."""

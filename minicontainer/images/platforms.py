@@ -75,7 +75,7 @@ def parse(text: str) -> Platform:
     architecture, usual = _ALIASES.get(architecture, (architecture, ""))
     if len(parts) > 3 or system not in _SYSTEMS or architecture not in _ARCHITECTURES:
         raise InvalidArgument(
-            f'"{shown(text)}": unknown operating system or architecture: '
+            f'"{shown(text)}": unknown operating system or architecture: invalid argument: '
             "use OS/ARCHITECTURE[/VARIANT], such as linux/arm64"
         )
     return Platform(os=system, architecture=architecture, variant=variant or usual)

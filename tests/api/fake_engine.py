@@ -190,6 +190,8 @@ class Images:
         self.received = 0
         while data := stream.read(65536):
             self.received += len(data)
+        if not self.received:
+            raise InvalidArgument("the archive is empty")
         yield {"stream": f"Loaded {self.received}\n"}
 
 

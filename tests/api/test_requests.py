@@ -179,6 +179,16 @@ def test_a_nul_is_refused(wire: Wire, path: str) -> None:
     assert (reply.status, "NUL" in reply.message) == (400, True)
 
 
+def test_the_fields_of_a_body_have_names_in_any_case(wire: Wire, engine: FakeEngine) -> None:
+    """Go's decoder takes them so, and docker-py sends `detachKeys`; keys of maps stay."""
+    body = {"image": "x", "hostConfig": {"MEMORY": 1}, "Labels": {"image": "y"}}
+    assert wire.post("/containers/create?name=web", body).status == 201
+    made = engine.containers.created["web"]["Config"]
+    assert made["Image"] == "x"
+    assert made["HostConfig"] == {"Memory": 1}
+    assert made["Labels"] == {"image": "y"}
+
+
 def test_a_body_of_another_type_is_refused(wire: Wire) -> None:
     """In Docker's words."""
     reply = wire.ask("POST", "/containers/create", b"{}", kind="text/plain")
@@ -270,6 +280,14 @@ def test_a_pull_fails_with_a_status_or_in_the_stream(wire: Wire, engine: FakeEng
     words = "the layer is broken"
     lines = half.body.split(b"\r\n")
     assert json.loads(lines[1]) == {"errorDetail": {"message": words}, "error": words}
+
+
+def test_a_load_fails_in_the_stream(wire: Wire) -> None:
+    """Also before the first message: docker-py raises ImageLoadError for that."""
+    reply = wire.ask("POST", "/images/load", b"", kind="application/x-tar")
+    words = "the archive is empty"
+    assert reply.status == 200
+    assert json.loads(reply.body) == {"errorDetail": {"message": words}, "error": words}
 
 
 def test_a_large_upload_streams(wire: Wire, engine: FakeEngine) -> None:

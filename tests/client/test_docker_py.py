@@ -273,6 +273,15 @@ def test_volumes(engine: Any) -> None:
     assert "SpaceReclaimed" in engine.volumes.prune()
 
 
+def test_an_older_client_prunes_all_volumes(clients: Clients) -> None:
+    """Before 1.42, also those with a name: the API had no other prune."""
+    older = docker.DockerClient(base_url=clients.host, version="1.41", timeout=PATIENCE_S)
+    older.volumes.create("named")
+    assert older.volumes.prune()["VolumesDeleted"] == ["named"]
+    assert older.volumes.prune()["VolumesDeleted"] == []
+    older.close()
+
+
 def test_networks(engine: Any, box: Any) -> None:
     """With a subnet; containers find one another by name and alias; connect and disconnect."""
     pool = docker.types.IPAMPool(subnet="10.88.7.0/24", gateway="10.88.7.1")
@@ -291,6 +300,7 @@ def test_networks(engine: Any, box: Any) -> None:
             assert b"root" in other.exec_run(["wget", "-qO-", f"http://{name}/passwd"]).output
         assert b"10.88.7.9" in web.exec_run(["ping", "-c", "1", "second"]).output
         made.reload()
+        assert made.attrs["IPAM"]["Options"] is None
         assert {one.name for one in made.containers} == {"web", "other"}
         made.disconnect(other)
         assert web.exec_run(["ping", "-c", "1", "-W", "1", "second"]).exit_code != 0

@@ -202,6 +202,21 @@ def test_exec(lab: Lab) -> None:
     assert lab.engine.containers.inspect(made)["ExecIDs"] is None
 
 
+def test_an_exec_is_framed_as_its_start_asks(lab: Lab) -> None:
+    """Not as its creation did: docker-py's exec_start reads frames, whatever exec_create was told.
+
+    So does the message of a program that is missing.
+    """
+    made = lab.start("sleep", "1000")
+    for tty, framed in ((True, True), (True, False), (False, False)):
+        start = {"Tty": not framed}
+        _, data = _exec(lab, made, "echo", "a", Tty=tty, start=start)
+        line = b"a\r\n" if tty else b"a\n"
+        assert (frames(data) if framed else data) == ([(1, line)] if framed else line)
+        _, data = _exec(lab, made, "nosuch", Tty=tty, start=start)
+        assert (payload(data, 1) if framed else data).startswith(b"OCI runtime exec failed")
+
+
 def test_exec_with_a_large_environment(lab: Lab) -> None:
     """Half a MiB, in one message."""
     made = lab.start("sleep", "1000")
@@ -254,12 +269,17 @@ def test_exec_ends_with_its_container(lab: Lab) -> None:
 
 
 def _exec(
-    lab: Lab, made: str, *program: str, stdin: bytes = b"", **asked: object
+    lab: Lab,
+    made: str,
+    *program: str,
+    stdin: bytes = b"",
+    start: dict[str, bool] | None = None,
+    **asked: object,
 ) -> tuple[int, bytes]:
     body = {"Cmd": list(program), "AttachStdout": True, "AttachStderr": True, **asked}
     identifier = lab.engine.execs.create(made, body)["Id"]
     client = stream()
-    lab.engine.execs.start(identifier, {}, client)
+    lab.engine.execs.start(identifier, start or {}, client)
     client.socket.close()
     if stdin:
         client.client.sendall(stdin)

@@ -106,6 +106,15 @@ def test_kill_sends_any_signal(lab: Lab) -> None:
         lab.engine.containers.kill(made)
 
 
+def test_a_wait_ends_although_the_policy_restarts(lab: Lab) -> None:
+    """With the status of that end: the container may run again when the wait is answered."""
+    made = lab.create("sh", "-c", "sleep 0.2; exit 7", host={"RestartPolicy": {"Name": "always"}})
+    lab.engine.containers.start(made)
+    waits = [lab.engine.containers.wait(made, text) for text in ("not-running", "next-exit")]
+    eventually(lambda: lab.engine.containers.inspect(made)["RestartCount"], "the next start")
+    assert [wait.result()["StatusCode"] for wait in waits] == [7, 7]
+
+
 def test_a_paused_container_stands_still(lab: Lab) -> None:
     """And can be stopped all the same."""
     made = lab.start("sh", "-c", "while :; do echo x; sleep 0.01; done")

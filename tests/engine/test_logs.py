@@ -119,6 +119,12 @@ def test_options_that_make_no_sense(lab: Lab, options: dict[str, str], says: str
         lab.create("true", host=log_config(**options))
 
 
+def test_so_many_files_without_a_size_are_one(lab: Lab) -> None:
+    """Nothing rotates, and nothing is refused, as with Docker."""
+    made, _ = lab.run("seq", "3", host=log_config(max_file="3"))
+    assert payload(lab.logs(made)) == b"1\n2\n3\n"
+
+
 def test_following_ends_at_a_moment(lab: Lab) -> None:
     """Though the container runs on, and says nothing then."""
     made = lab.start("sh", "-c", "echo a; exec sleep 1000")

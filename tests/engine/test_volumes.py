@@ -369,7 +369,7 @@ def test_prune(place: Place) -> None:
     (place.data("data") / "file").write_bytes(b"x" * 1000)
     nameless = place.volumes.create({})["Name"]
     assert place.volumes.prune({}) == {"VolumesDeleted": [nameless], "SpaceReclaimed": 0}
-    assert place.volumes.prune({"all": ["true"], "label": ["x"]})["VolumesDeleted"] is None
+    assert place.volumes.prune({"all": ["true"], "label": ["x"]})["VolumesDeleted"] == []
     pruned = place.volumes.prune({"all": ["true"]})
     assert pruned["VolumesDeleted"] == ["data"]
     assert pruned["SpaceReclaimed"] >= 1000

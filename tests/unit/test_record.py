@@ -193,6 +193,19 @@ def test_fields_are_given_by_name_and_completely() -> None:
         Leaf()  # type: ignore[call-arg]  # the slip
 
 
+def test_names_in_any_case_become_exact() -> None:
+    """Inside lists, objects and other records too; what is no field's name stays as it is."""
+    told = {
+        "NAME": "x", "Only": {"ContainerId": 1}, "Leaves": [{"containerid": 2}],
+        "BYNAME": {"X": {"CONTAINERID": 3}}, "Other": {"Name": 1}, "words": None,
+    }  # fmt: skip
+    assert Tree.with_exact_names(told) == {
+        "name": "x", "only": {"containerID": 1}, "leaves": [{"containerID": 2}],
+        "byName": {"X": {"containerID": 3}}, "Other": {"Name": 1}, "words": None,
+    }  # fmt: skip
+    assert Tree.with_exact_names("x") == "x"
+
+
 def test_fields_are_inherited() -> None:
     """With their types, which may be names of the base's module."""
 
