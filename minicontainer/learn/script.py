@@ -18,6 +18,7 @@ from minicontainer.kernel import sysctls
 from minicontainer.learn import script_host as host
 from minicontainer.learn import script_mounts as tree
 from minicontainer.learn import script_process as process
+from minicontainer.learn import script_user as user
 from minicontainer.learn.script_plan import (
     cannot,
     comment,
@@ -41,6 +42,11 @@ DIFFERENCES = {
     ("seccomp", "system call filter"): "no command of Debian 12 loads one",
     ("seccomp", "number of filters"): "likewise",
     ("process", "descriptors"): "the shell's, if it has more than the three streams",
+}
+# What differs beside it in a user namespace.
+DIFFERENCES_MAPPED = {
+    ("filesystems", "/"): "the lower directory is a copy of the layers, with other owners",
+    ("devices", "/dev/mqueue"): "unshare(1) is the inner root already when it makes the namespace",
 }
 _FLAGS = {"mount": "--mount", "uts": "--uts", "ipc": "--ipc", "network": "--net", "pid": "--pid",
           "time": "--time"}  # fmt: skip
@@ -101,35 +107,60 @@ def _outside(plan: Plan) -> Iterator[str]:
     yield '    mkdir "$root" "$own/upper" "$own/work"'
     yield '    chmod --reference="${layers%%:*}" "$own/upper"'
     yield '    chown --reference="${layers%%:*}" "$own/upper"'
+    if plan.is_mapped:
+        yield from indented(tree.pack_layers(plan))
     for name, text in plan.files.items():
         yield f"    cat >\"$own/{name}\" <<'END'"
         yield from text.rstrip("\n").split("\n")
         yield "END"
     yield '    mkfifo "$own/ready" "$own/gate"'
+    if plan.is_mapped:
+        yield from indented(user.give(plan))
     yield from heading("create-cgroup", plan.lang)
     yield from indented(host.create_cgroup(plan))
     yield "}"
+    if plan.is_mapped:
+        yield from user.enter(plan, _joined(plan), _made(plan))
     yield ""
     yield "start() {"
+    if plan.is_mapped:
+        yield from indented(user.hold(plan))
+        yield from heading("write-id-maps", plan.lang)
+        yield from indented(user.write_maps(plan))
     yield from heading("fork-init", plan.lang)
     yield from indented(_unshare(plan))
     yield '    read -r pid <"$own/ready"'
+    if plan.is_mapped:
+        yield '    echo go >"$own/hold"'
     yield "}"
 
 
-def _unshare(plan: Plan) -> Iterator[str]:
-    joined = [
+def _joined(plan: Plan) -> list[str]:
+    """Give the options of nsenter(1): the namespaces that are there already."""
+    return [
         f"{_JOINS[one.type]}={quoted(one.path)}"
         for one in plan.spec.linux.namespaces
         if one.path and one.type in _JOINS
     ]
+
+
+def _made(plan: Plan) -> str:
+    """Write the command that makes the new namespaces."""
     new = [_FLAGS[kind] for kind in _FLAGS if plan.spec.new_namespace(kind)]
-    lead = f"nsenter {' '.join(joined)} " if joined else ""
+    end = " --kill-child" if "die-with-parent" in plan.steps else ""
+    return f"unshare {' '.join(new)} --propagation unchanged --fork{end}"
+
+
+def _unshare(plan: Plan) -> Iterator[str]:
     yield from comment(say("stdin", plan.lang))
     yield "exec 3<&0"
-    end = " --kill-child" if "die-with-parent" in plan.steps else ""
-    yield f"{lead}unshare {' '.join(new)} --propagation unchanged --fork{end} \\"
-    yield '    sh "$0" first <&3 3<&- 4>"$own/ready" &'
+    if plan.is_mapped:
+        yield 'enter <&3 3<&- 4>"$own/ready" &'
+    else:
+        joined = _joined(plan)
+        lead = f"nsenter {' '.join(joined)} " if joined else ""
+        yield f"{lead}{_made(plan)} \\"
+        yield '    sh "$0" first <&3 3<&- 4>"$own/ready" &'
     yield "child=$!"
     yield "exec 3<&-"
 
@@ -137,7 +168,8 @@ def _unshare(plan: Plan) -> Iterator[str]:
 def _first(plan: Plan) -> Iterator[str]:
     yield ""
     yield "first() {"
-    yield from _taken(plan, "join-cgroups", host.join_cgroups)
+    if not plan.is_mapped:
+        yield from _taken(plan, "join-cgroups", host.join_cgroups)
     yield from comment(say("number", plan.lang), "    ")
     yield "    read -r pid _ </proc/self/stat"
     yield "    export pid"
@@ -161,11 +193,17 @@ def _isolate(plan: Plan) -> Iterator[str]:
 
 
 def _hostname(plan: Plan) -> Iterator[str]:
-    yield f"echo {quoted(plan.spec.hostname or '')} >/proc/sys/kernel/hostname"
+    yield from _uts(plan, "hostname", plan.spec.hostname)
 
 
 def _domainname(plan: Plan) -> Iterator[str]:
-    yield f"echo {quoted(plan.spec.domainname or '')} >/proc/sys/kernel/domainname"
+    yield from _uts(plan, "domainname", plan.spec.domainname)
+
+
+def _uts(plan: Plan, kind: str, name: str | None) -> Iterator[str]:
+    # the files belong to the host's root, whoever owns the namespace
+    told = quoted(name or "")
+    yield f"{kind} {told}" if plan.is_mapped else f"echo {told} >/proc/sys/kernel/{kind}"
 
 
 def _affinity(plan: Plan) -> Iterator[str]:
@@ -283,6 +321,8 @@ def _cleanup(plan: Plan) -> Iterator[str]:
     yield from heading("end-init", plan.lang)
     yield '    [ -z "$child" ] || { kill -KILL "$child"; wait "$child"; } 2>/dev/null'
     yield '    [ -z "$pid" ] || kill -KILL "$pid" 2>/dev/null'
+    if plan.is_mapped:
+        yield '    [ -z "$holder" ] || kill -KILL "$holder" 2>/dev/null'
     if plan.networks:
         yield '    if [ -n "$forwarding" ]; then'
         yield from (f"        {line}" for line in host.disconnect(plan))
@@ -295,7 +335,8 @@ def _cleanup(plan: Plan) -> Iterator[str]:
 
 def _main(plan: Plan) -> Iterator[str]:
     yield ""
-    text = _MAIN.format(more=" bridges='' forwarding=''" if plan.networks else "")
+    more = " bridges='' forwarding=''" if plan.networks else ""
+    text = _MAIN.format(more=more + (" holder=''" if plan.is_mapped else ""))
     for line in text.splitlines():
         if "wait" in line and plan.spec.process.terminal:
             yield from comment(say("interrupt", plan.lang), "    ")

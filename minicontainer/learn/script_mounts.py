@@ -10,6 +10,7 @@ import os
 import re
 
 from minicontainer.cgroups.cgroup import open_cgroup
+from minicontainer.errors import Unsupported
 from minicontainer.kernel import mounts as kernel_mounts
 from minicontainer.kernel.mount_options import OPTIONS, RECURSIVE_OPTIONS, parse_options
 from minicontainer.learn.script_plan import below, comment, indented, quoted
@@ -40,23 +41,42 @@ def resolver(plan: Plan) -> Iterator[str]:
     """Write the functions that find and make places in the root."""
     yield ""
     yield from comment(say("resolve", plan.lang))
-    yield from _RESOLVE.splitlines()
+    yield from _RESOLVE.replace("DEVICE", _BOUND if plan.is_mapped else _MADE).splitlines()
 
 
 def layers(plan: Plan) -> list[str]:
     """List the image's directories, uppermost first, as overlay wants them written."""
+    if plan.is_mapped:  # each is a mount of its own there, the uppermost last
+        return [(mount.source or "").replace(":", "\\:") for mount in plan.roots[-2::-1]]
     lower = next(word for word in plan.root.options if word.startswith("lowerdir="))
     return re.split(r"(?<!\\):", lower.partition("=")[2])
 
 
+def pack_layers(plan: Plan) -> Iterator[str]:
+    """Pack what the layers show together, for a user namespace that will own other files."""
+    yield from comment(say("copy", plan.lang))
+    yield 'mkdir "$own/lower" "$own/empty"'
+    yield "export layers"
+    yield "# shellcheck disable=SC2016 # the inner shell expands it"
+    yield "unshare --mount sh -euc '"
+    yield '    mount -t overlay -o "ro,lowerdir=$layers:$own/empty" overlay "$root"'
+    yield '    tar -C "$root" --numeric-owner -cf "$own/layers.tar" .'
+    yield "'"
+
+
 def mount_rootfs(plan: Plan) -> Iterator[str]:
     """Mount the overlay that is the root."""
+    lower = "$layers"
+    if plan.is_mapped:
+        lower = "$own/lower"
+        yield from comment(say("unpack", plan.lang))
+        yield 'tar -C "$own/lower" --numeric-owner -xpf "$own/layers.tar"'
     others = [
         word
         for word in plan.root.options
         if not word.startswith(("lowerdir=", "upperdir=", "workdir="))
     ]
-    words = ",".join(["lowerdir=$layers", "upperdir=$own/upper", "workdir=$own/work", *others])
+    words = ",".join([f"lowerdir={lower}", "upperdir=$own/upper", "workdir=$own/work", *others])
     yield f'mount -t overlay -o "{words}" \\'
     yield f'    {quoted(plan.root.source or "overlay")} "$root"'
 
@@ -64,7 +84,7 @@ def mount_rootfs(plan: Plan) -> Iterator[str]:
 def mount_filesystems(plan: Plan) -> Iterator[str]:
     """Make the mounts of the specification, in its order."""
     for mount in plan.spec.mounts:
-        if mount is plan.root:
+        if mount in plan.roots:
             continue
         options = parse_options(mount.options, mount.type)
         if mount.type == "cgroup":
@@ -112,6 +132,11 @@ def _bind(plan: Plan, mount: Mount) -> Iterator[str]:
     yield from _left_out(plan, mount)
     yield f"{'make_dir' if is_directory else 'make_file'} {quoted(mount.destination)}"
     if mount.source and _is_gone(plan, mount.source):
+        if plan.is_mapped:
+            raise Unsupported(
+                f"no script fills the new volume of {mount.destination} in a user namespace: "
+                "make it first, by `volume create`"
+            )
         yield from comment(say("fresh", plan.lang))
         yield f"mkdir -p {source}"
         yield f'cp -a "$at/." {source}'
@@ -181,11 +206,18 @@ def _bound(source: str, place: str, words: list[str]) -> Iterator[str]:
 
 def make_devices(plan: Plan) -> Iterator[str]:
     """Make the device files and links."""
+    if plan.is_mapped:
+        yield from comment(say("no-mknod", plan.lang))
     wanted = {os.path.normpath(one.path): one for one in (*DEVICES, *plan.spec.linux.devices)}
     wanted.pop("/dev/ptmx", None)
     for mount in plan.spec.mounts:
         wanted.pop(os.path.normpath(mount.destination), None)
     for path, device in wanted.items():
+        if plan.is_mapped:
+            if device not in DEVICES:
+                raise Unsupported(f"no script makes {path} in a user namespace: leave --device out")
+            yield f"device {quoted(path)}"
+            continue
         mode = 0o666 if device.file_mode is None else device.file_mode & 0o7777
         kind = {"u": "c"}.get(device.type, device.type)
         numbers = "" if kind == "p" else f" {device.major} {device.minor}"
@@ -221,6 +253,26 @@ def make_rootfs_readonly(_: Plan) -> Iterator[str]:
     yield 'mount -o remount,bind,ro "$root"'
 
 
+_MADE = """\
+device() { # PATH MODE OWNER KIND [MAJOR MINOR]
+    resolve "$1"
+    [ -e "$at" ] && return
+    mkdir -p "${at%/*}"
+    path=$at mode=$2 owner=$3
+    shift 3
+    mknod -m "$mode" "$path" "$@"
+    chown "$owner" "$path"
+}
+"""
+_BOUND = """\
+device() { # PATH
+    resolve "$1"
+    [ -e "$at" ] && return
+    make_file "$1"
+    mount --bind "$1" "$at"
+    mount -o remount,bind,ro "$at"
+}
+"""
 _RESOLVE = """\
 resolve() {
     at=$root rest=$1 links=0
@@ -255,16 +307,7 @@ make_file() {
     [ -e "$at" ] || : >"$at"
 }
 
-device() { # PATH MODE OWNER KIND [MAJOR MINOR]
-    resolve "$1"
-    [ -e "$at" ] && return
-    mkdir -p "${at%/*}"
-    path=$at mode=$2 owner=$3
-    shift 3
-    mknod -m "$mode" "$path" "$@"
-    chown "$owner" "$path"
-}
-
+DEVICE
 write_protect() {
     resolve "$1"
     [ -e "$at" ] || return 0

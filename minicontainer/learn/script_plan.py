@@ -36,6 +36,7 @@ class Plan:
     Attributes:
         left_out: the names of steps that `--without` leaves out.
         steps: the names of those that the first process takes.
+        root: the mount that is the root;  roots: it, and the layers below it.
     Raises:
         Unsupported: no script can make this container.
     """
@@ -53,15 +54,24 @@ class Plan:
         self.steps = {name for name in recipe if name not in self.left_out}
         parent = (self.spec.linux.cgroups_path or "/minicontainer/x").rpartition("/")[0]
         self.group = f"{parent}/{self.id}"
-        if self.spec.has_namespace("user"):
-            raise Unsupported(
-                "a user namespace needs id-mapped layers, which mount(8) makes only since "
-                "util-linux 2.39: leave --userns out"
-            )
-        roots = [mount for mount in self.spec.mounts if os.path.normpath(mount.destination) == "/"]
-        if len(roots) != 1 or roots[0].type != "overlay":
+        self.roots = [
+            mount for mount in self.spec.mounts if os.path.normpath(mount.destination) == "/"
+        ]
+        if not self.roots or self.roots[-1].type != "overlay":
             raise Unsupported("this host has no overlay, and the script's root would be one")
-        self.root: Mount = roots[0]
+        self.root: Mount = self.roots[-1]
+
+    @property
+    def is_mapped(self) -> bool:
+        """Say whether the container has a user namespace of its own."""
+        return self.spec.new_namespace("user")
+
+    @property
+    def first_ids(self) -> tuple[int, int]:
+        """Give the user and the group of the host that are 0 in the container."""
+        linux = self.spec.linux
+        uids, gids = linux.uid_mappings, linux.gid_mappings
+        return (uids[0].host_id, gids[0].host_id) if self.is_mapped else (0, 0)
 
     @property
     def own_parent(self) -> str:

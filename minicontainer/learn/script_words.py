@@ -97,6 +97,26 @@ WORDS = {
         "address that no container has."
     ),
     "interrupt": "From now on Ctrl-C is the program's, which has the same terminal.",
+    "copy": (
+        "mount(8) shows files with other owners only since util-linux 2.39. So the user "
+        "namespace gets a copy of what the layers show together; tar(1) packs it here."
+    ),
+    "unpack": "Unpacked in the user namespace, the files belong to its users.",
+    "give": (
+        "The root of the user namespace is an ordinary user of the host: it must be able to read "
+        "this script, and its files must belong to it."
+    ),
+    "holder": (
+        "execve(2) takes the capabilities of a process that has no user 0 in its user namespace. "
+        "So a shell only holds the new namespace, until its id maps are written; the container's "
+        "process enters it after that."
+    ),
+    "joined-early": (
+        "Here, on the host: the root of the user namespace may not write these files. So the "
+        "cgroup also has the command that waits for the container's end."
+    ),
+    "entered": "nsenter(1) does this when it enters a user namespace.",
+    "no-mknod": "mknod(2) is forbidden in a user namespace: these are binds of the host's devices.",
     "left-out": "Left out by --without",
     "go": "Let the waiting shell go on.",
     "cleanup": (

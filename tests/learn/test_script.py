@@ -47,6 +47,12 @@ SETS = {
         f"--without={name}" for name in (
             "set-hostname", "protect-paths", "become-user", "find-home", "drop-bounding-set",
             "raise-loopback", "set-rlimits", "start-session", "uts", "mount-proc"))),
+    "user namespace": ("--net", "none", "--userns", "private", "--memory", "64m",
+                       "--user", "33:44", "--read-only", "--tmpfs", "/tmp:size=1m"),
+    "user namespace and bridge": ("--userns", "private", "-p", "18080:80", "-v", "/srv:/srv:ro",
+                                  "--domainname", "example"),
+    "user namespace, others the host's": ("--userns", "private", "--net", "none", "--ipc", "host",
+                                          "--uts", "host", "--without", "raise-loopback"),
     "privileged": ("--net", "none", "--privileged"),
 }  # fmt: skip
 
@@ -179,7 +185,11 @@ def compared(engine: Engine, scripts: list[ByHand], *options: str) -> dict[str, 
     }
     if "--privileged" not in options:  # the control: a difference is seen
         assert found["seccomp", "system call filter"] == ("filter", "off")
-    return {": ".join(key): found[key] for key in found if key not in script.DIFFERENCES}
+    known = {*script.DIFFERENCES}
+    if "--userns" in options:
+        known |= script.DIFFERENCES_MAPPED.keys()
+        assert found["filesystems", "/"][1].startswith("rw,lowerdir=DIRECTORY/lower,")
+    return {": ".join(key): found[key] for key in found if key not in known}
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -238,6 +248,7 @@ def test_on_cgroup_v2(scripts: list[ByHand]) -> None:
     engine = OfV2()
     try:
         assert compared(engine, scripts, "--net", "none", "--read-only") == {}
+        assert compared(engine, scripts, "--net", "none", "--userns", "private") == {}
         assert "unshare --cgroup" in engine("explain", "--script", *PROGRAM).output
     finally:
         for one in scripts:
@@ -251,6 +262,8 @@ def test_the_reference_lists_the_differences() -> None:
     page = (CHECKOUT / "docs/reference/learn.md").read_text()
     for (table, name), why in script.DIFFERENCES.items():
         assert f"| {table}: {name} | {why} |" in page
+    for (table, name), why in script.DIFFERENCES_MAPPED.items():
+        assert f"| {table}: {name}, in a user namespace | {why} |" in page
 
 
 def test_every_step_has_its_place() -> None:
@@ -353,8 +366,11 @@ def test_shellcheck_finds_nothing(engine: Engine, name: str) -> None:
 def test_what_is_refused(engine: Engine) -> None:
     """One clear line each."""
     assert "run --explain" in engine("explain", *PROGRAM, status=125).errors
-    errors = engine("explain", "--script", "--userns", "private", *PROGRAM, status=125).errors
-    assert "leave --userns out" in errors
+    mapped = ("explain", "--script", "--userns", "private")
+    errors = engine(*mapped, "-v", "/new", *PROGRAM, status=125).errors
+    assert "no script fills the new volume of /new in a user namespace" in errors
+    errors = engine(*mapped, "--device", "/dev/null:/dev/x", *PROGRAM, status=125).errors
+    assert "no script makes /dev/x in a user namespace" in errors
     assert (
         "there are en, ru" in engine("explain", "--script", "--lang", "x", "y", status=125).errors
     )
