@@ -50,7 +50,7 @@ def parse(text: str) -> Any:
         raise ValueError(f"expected a value at {_position(text, stop.value)}") from None
     if rest := text[end:].lstrip(_BLANK):
         where = _position(text, len(text) - len(rest))
-        raise ValueError(f"more text after the value, at {where}")
+        raise ValueError(f"unexpected content after JSON, at {where}")
     return value
 
 

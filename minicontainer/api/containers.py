@@ -30,7 +30,11 @@ def list_containers(call: Call) -> Answer:
     """GET /containers/json."""
     size = call.flag("size")
     limit = call.whole("limit", -1)
-    return json_answer(call.engine.containers.list(call.flag("all"), limit, size, call.filters()))
+    found = call.engine.containers.list(call.flag("all"), limit, size, call.filters())
+    if call.version < (1, 46):
+        for one in found:
+            one["HostConfig"].pop("Annotations", None)
+    return json_answer(found)
 
 
 def create(call: Call) -> Answer:
@@ -42,6 +46,17 @@ def create(call: Call) -> Answer:
         raise InvalidArgument("invalid JSON: the configuration of a container is an object")
     config = bodies.Container.with_exact_names(ContainerConfig.with_exact_names(config))
     bodies.Container.from_json(config)
+    host = config.get("HostConfig")
+    if call.version < (1, 40) and host and not host.get("IpcMode"):
+        host["IpcMode"] = "shareable"  # the default at that time
+    if not set(config) - {"HostConfig", "NetworkingConfig"}:
+        raise InvalidArgument("config cannot be empty in order to create a container")
+    networks = (config.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
+    if call.version < (1, 44) and len(networks) > 1:
+        raise InvalidArgument(
+            "Container cannot be created with multiple network endpoints: "
+            + ", ".join(sorted(networks))
+        )
     name, platform = call.text("name"), call.text("platform")
     return json_answer(call.engine.containers.create(config, name, platform), 201)
 
@@ -118,6 +133,8 @@ def rename(call: Call) -> Answer:
 def update(call: Call) -> Answer:
     """POST /containers/{name}/update."""
     body = call.json_object(bodies.Update)
+    if call.version < (1, 40):  # clients of that time send it unasked
+        body.pop("PidsLimit", None)
     return json_answer(call.engine.containers.update(call.name, body))
 
 
@@ -129,11 +146,16 @@ def resize(call: Call) -> Answer:
 
 def window_size(call: Call) -> tuple[int, int]:
     """Read the height and width of a terminal, in characters."""
-    size = call.whole("h"), call.whole("w")
-    for name, value in zip(("height", "width"), size, strict=True):
-        if not 0 <= value <= 0xFFFF:
-            raise InvalidArgument(f'invalid resize {name} "{value}": value out of range')
-    return size
+    return _characters(call, "h", "height"), _characters(call, "w", "width")
+
+
+def _characters(call: Call, parameter: str, name: str) -> int:
+    text = call.text(parameter)
+    if not text.lstrip("+-").isdecimal() or not text.isascii():
+        raise InvalidArgument(f'invalid resize {name} "{text}": invalid syntax')
+    if not 0 <= int(text[:12]) <= 0xFFFF:
+        raise InvalidArgument(f'invalid resize {name} "{text}": value out of range')
+    return int(text)
 
 
 def remove(call: Call) -> Answer:
@@ -220,6 +242,7 @@ def attach(call: Call) -> None:
 def attach_websocket(call: Call) -> None:
     """GET /containers/{name}/attach/ws: the same in WebSocket frames, never multiplexed."""
     headers = call.request.headers
+    _checked_for_attach(call)
     if headers.get("upgrade", "").lower() != "websocket":
         raise InvalidArgument("bad WebSocket handshake: not a request to upgrade to websocket")
     key = headers.get("sec-websocket-key", "")
@@ -229,7 +252,6 @@ def attach_websocket(call: Call) -> None:
         ("Sec-WebSocket-Accept", relay.accept_key(key)),
     ]
     options = _attach_options(call).replace(multiplex=False)
-    _checked_for_attach(call)
     client = call.connection.raw_stream("HTTP/1.1 101 Switching Protocols", answer)
     with relay.relayed(client, relay.Frames()) as stream:
 

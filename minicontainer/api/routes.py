@@ -93,6 +93,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/distribution/{name*}/json", images.distribution),
     #
     ("GET", "/networks", networks.list_networks),
+    ("GET", "/networks/", networks.list_networks),
     ("POST", "/networks/create", networks.create),
     ("POST", "/networks/prune", networks.prune),
     ("GET", "/networks/{name}", networks.inspect),

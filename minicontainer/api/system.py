@@ -34,7 +34,14 @@ def version(call: Call) -> Answer:
 
 def info(call: Call) -> Answer:
     """GET /info."""
-    return json_answer(call.engine.system.info())
+    found = call.engine.system.info()
+    if call.version < (1, 49):  # fields that newer clients no longer know
+        for name in ("ContainerdCommit", "RuncCommit", "InitCommit"):
+            found[name] = {**found[name], "Expected": found[name]["ID"]}
+        found.pop("FirewallBackend", None)
+    if call.version < (1, 50):
+        found |= {"BridgeNfIptables": False, "BridgeNfIp6tables": False}
+    return json_answer(found)
 
 
 def disk_usage(call: Call) -> Answer:
@@ -50,6 +57,8 @@ def auth(call: Call) -> Answer:
 def events(call: Call) -> Answer:
     """GET /events: what has happened since a moment, then what happens until another."""
     since_ns, until_ns = call.time_ns("since"), call.time_ns("until")
+    if call.text("since"):
+        since_ns = max(since_ns, 1)  # 1970 is a beginning too
     found = call.engine.events.subscribe(since_ns, until_ns, call.filters())
     return Answer(200, streams.object_lines(found), JSON_TYPE, early=True, cleanup=found)
 

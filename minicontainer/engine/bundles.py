@@ -209,7 +209,7 @@ def write_file(path: str, text: str, mode: int = 0o644) -> None:
 def make_spec(
     container: Container,
     lowers: tuple[str, ...],
-    pid_of: Callable[[str], int],
+    pid_of: Callable[[str, str], int],
     mounts: tuple[Mount, ...],
     cgroup_parent: str = "",
     etc: str = "",

@@ -89,7 +89,7 @@ class MountRequest(Record, names=pascal):
 
     type: str
     source: str = ""
-    target: str
+    target: str = ""
     read_only: bool = False
     consistency: str = ""
     bind_options: BindOptions | None = None

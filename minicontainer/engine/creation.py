@@ -20,6 +20,7 @@ from minicontainer.engine import (
     restarts,
     runtimes,
     stops,
+    working_directory,
 )
 from minicontainer.engine.container import Container
 from minicontainer.errors import InvalidArgument, NotFound
@@ -85,6 +86,7 @@ def prepare(engine: Engine, asked: Json, name: str, platform: str) -> Container:
             copy_layers(lowers, f"{directory}/upper")
         else:
             bundles.dress_root(container, lowers[0])
+        working_directory.make(container, lowers)
         undo.callback(engine.volumes.release, container, anonymous=True)
         engine.volumes.give(container, engine.lowers_of(container))
         steps.reach("after give-volumes")
@@ -144,6 +146,12 @@ def check(engine: Engine, container: Container) -> None:
         raise InvalidArgument(f"invalid isolation ({isolation}): linux only supports 'default'")
     if config.stop_timeout is not None and config.stop_timeout < -1:
         raise InvalidArgument(f"invalid stop timeout {config.stop_timeout}: use -1 or more seconds")
+    if config.host_config.shm_size < 0:
+        raise InvalidArgument("SHM size can not be less than 0")
+    if "" in config.host_config.annotations:
+        raise InvalidArgument(
+            "invalid Annotations: the empty string is not permitted as an annotation key"
+        )
     engine.networks.check(config)
     engine.volumes.check(config)
     bundles.make_spec(container, engine.lowers_of(container), engine.check_joinable, ())

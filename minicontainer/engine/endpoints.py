@@ -159,6 +159,15 @@ def check(config: ContainerConfig) -> None:
             raise InvalidArgument(f"conflicting options: {what}")
 
 
+def link(text: str) -> tuple[str, str]:
+    """Read NAME or NAME:ALIAS; inspect's own /NAME:/PARENT/ALIAS is read too, for it comes back."""
+    name, _, alias = text.partition(":")
+    if name.startswith("/") and alias.startswith("/"):
+        alias = alias.rpartition("/")[2]
+    name = name.removeprefix("/")
+    return name, alias or name
+
+
 def linked(
     links: Iterable[str], find: Callable[[str], Member], *, must_run: bool = True
 ) -> tuple[str, ...]:
@@ -168,13 +177,12 @@ def linked(
         InvalidArgument: there is no such container, or it does not run.
     """
     lines = []
-    for link in links:
-        name, _, alias = link.partition(":")
+    for text in links:
+        name, alias = link(text)
         try:
             other = find(name)
         except NotFound as error:
             raise InvalidArgument(f"could not get container for {name}: {error}") from None
-        alias = alias or other.name
         if must_run and not other.state.pid:
             raise InvalidArgument(f"Cannot link to a non running container: /{other.name}")
         addresses = [end["IPAddress"] for end in other.endpoints.values() if end.get("IPAddress")]
@@ -218,7 +226,7 @@ def exposed(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _request(port: int, protocol: str, host_ip: str, host_port: str) -> PortRequest:
-    first, last = _range(host_port or "0", f"invalid host port: {host_port!r}")
+    first, last = _range(host_port or "0", f'invalid port specification: "{host_port}"')
     if host_ip:
         try:
             address = ipaddress.ip_address(host_ip)

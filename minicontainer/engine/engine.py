@@ -221,7 +221,9 @@ class Engine:
             NotFound: `No such image: …`.
         """
         if not text:
-            raise InvalidArgument("no image specified: name one, or a root file system (Rootfs)")
+            raise InvalidArgument(
+                "no command specified, and no image: name one, or a root file system (Rootfs)"
+            )
         look, what = f"look for {text}", f"image:{text}"
         try:
             image = self.images.resolve(text, platform)
@@ -279,19 +281,32 @@ class Engine:
         """Say how a container's log is written."""
         return log_drivers.options_for(container)
 
-    def pid_of(self, ref: str) -> int:
-        """Give the first process of a container that runs, to share its namespaces.
+    def pid_of(self, ref: str, kind: str) -> int:
+        """Give the first process of a container that runs, to share one of its namespaces.
 
+        Args:
+            kind: network, ipc, …
         Raises:
             Conflict: it does not run.
+            InvalidArgument: it does not share its IPC namespace.
         """
         container = self.containers.find(ref)
+        if kind == "ipc" and container.config.host_config.ipc_mode in ("", "private", "none"):
+            raise InvalidArgument(
+                f"can't join IPC of container {container.id}: non-shareable IPC "
+                "(hint: use IpcMode:shareable for the donor container)"
+            )
         with container.changed:
             if not container.state.is_running():
-                raise Conflict(f"cannot join network namespace of a non running container: {ref}")
+                if kind == "network":
+                    raise Conflict(f"cannot join network of a non running container: {ref}")
+                raise Error(
+                    f"failed to join {kind.upper()} namespace: container {container.id} is not "
+                    "running"
+                )
             return container.state.pid
 
-    def check_joinable(self, ref: str) -> int:
+    def check_joinable(self, ref: str, _kind: str) -> int:
         """Check that a container exists whose namespaces shall be shared; it need not run yet."""
         try:
             return self.containers.find(ref).state.pid or 1

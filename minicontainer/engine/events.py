@@ -66,12 +66,18 @@ class Events:
         """Give past events from *since_ns* on, then those to come, up to *until_ns*.
 
         Args:
-            since_ns: since the epoch; 0 for new events only.
+            since_ns: since the epoch; 0 for new events only, or without a beginning where
+                there is an end.
             until_ns: likewise; 0 for no end.
             filters: `FILTERS` names them.
         Raises:
-            InvalidArgument: a filter that does not exist.
+            InvalidArgument: a filter that does not exist; the end is before the beginning.
         """
+        if 0 < until_ns < since_ns:
+            raise InvalidArgument(
+                f"`since` time ({since_ns / 1e9:.9f}) cannot be after `until` time "
+                f"({until_ns / 1e9:.9f})"
+            )
         wanted = filters or {}
         for name in wanted:
             if name not in FILTERS:
@@ -81,7 +87,7 @@ class Events:
         # given twice.
         with self._lock:
             past = [event for event in self._kept if event["timeNano"] >= since_ns]
-            for event in past if since_ns else ():
+            for event in past if since_ns or until_ns else ():
                 subscription.put(event)
             self._subscriptions.append(subscription)
         return subscription

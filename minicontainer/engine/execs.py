@@ -38,6 +38,7 @@ class Exec:
     Attributes:
         exit_code: None until it has ended.
         ended_s: when that was, by time.monotonic.
+        life: how often its container had ended when this was asked for.
         client: a copy of the client's socket, until the exit status is known; -1 without one. The
             client asks for the status when its stream ends, and that is when the last copy is
             closed.
@@ -51,6 +52,7 @@ class Exec:
         self.running = False
         self.exit_code: int | None = None
         self.ended_s = 0.0
+        self.life = container.exits
         self.client = -1
         self.process: Connection | None = None
         self.lock = threading.Lock()
@@ -126,6 +128,8 @@ class Execs:
         What goes wrong then is written into the stream, as the status has been sent.
         """
         one = self.find(exec_id)
+        if one.life != one.container.exits and one.exit_code is None:
+            raise NotFound(f"No such exec instance: {exec_id}")  # it was for the start before
         with one.lock:
             if one.running or one.exit_code is not None:
                 raise Conflict(f"Error: Exec command {exec_id} is already running or has run")
@@ -151,7 +155,7 @@ class Execs:
         message = protocol.StartExec(
             id=one.container.id,
             state_root=self._engine.supervisor.state_store.root,
-            process=self._with_size(self._process(one), body),
+            process=self._with_size(one, body),
             stdin=bool(one.body.get("AttachStdin")) and connection is not None,
             attached=(self._streams(one, body, connection),) if connection else (),
             explain=self._engine.traces.begun_ns(),
@@ -177,8 +181,9 @@ class Execs:
         """
         return self._engine.supervisor.spawner.start(message, clients)
 
-    def _with_size(self, process: Json, body: Json) -> Json:
-        size: list[int] = body.get("ConsoleSize") or []
+    def _with_size(self, one: Exec, body: Json) -> Json:
+        process = self._process(one)
+        size: list[int] = body.get("ConsoleSize") or one.body.get("ConsoleSize") or []
         if process.get("terminal") and len(size) == 2 and any(size):
             return {**process, "consoleSize": {"height": size[0], "width": size[1]}}
         return process
@@ -233,9 +238,13 @@ class Execs:
         """Set the size of the terminal's window."""
         one = self.find(exec_id)
         with one.lock:
-            if one.process is None:
-                raise Conflict(f"exec {exec_id} is not running")
-            one.process.send(protocol.Resize(height=height, width=width))
+            try:
+                if one.process is not None and not one.container.exits > one.life:
+                    one.process.send(protocol.Resize(height=height, width=width))
+                    return
+            except OSError:
+                pass  # the program's parent is just ending
+        raise Conflict(f"exec {exec_id} is not running")
 
     def kill(self, exec_id: str) -> None:
         """Kill the program; nothing happens when it has ended."""
@@ -285,7 +294,7 @@ def _tell(connection: ClientStream, message: str, *, framed: bool) -> None:
 def _check_running(container: Container) -> None:
     status = container.state.status
     if status == "paused":
-        raise Conflict(f"Container {container.name} is paused, unpause the container before exec")
+        raise Conflict(f"Container {container.id} is paused, unpause the container before exec")
     if status == "restarting":
         raise Conflict(
             f"Container {container.id} is restarting, wait until the container is running"

@@ -15,7 +15,7 @@ from minicontainer import jsontext
 from minicontainer.engine import bundles, users
 from minicontainer.engine.file_access import Bind, Request
 from minicontainer.engine.log_files import timestamp
-from minicontainer.errors import Error, Forbidden, KernelError, NotFound
+from minicontainer.errors import Error, Forbidden, InvalidArgument, KernelError, NotFound
 from minicontainer.images.compression import decompressed
 from minicontainer.images.confinement import Child
 
@@ -214,6 +214,8 @@ class _Access:
 
     def _explained(self, error: KernelError) -> Error:
         path = self._request.path
+        if error.errno == errno.ENOTDIR and path.endswith(("/", "/.")):
+            return InvalidArgument(f"{path} in container {self._ref}: not a directory")
         if error.errno in _MISSING:
             return NotFound(f"Could not find the file {path} in container {self._ref}")
         if error.errno == errno.EROFS:

@@ -133,10 +133,11 @@ class _Checker:
                 body = {"Cmd": self._program(), "AttachStdout": True, "AttachStderr": True}
                 made = execs.create(self._container.id, body)["Id"]
                 execs.start(made, {}, _Stream(server))
-            output = _read(client, time.monotonic() + timeout_s)
-            if output is None:
+            output, ended = _read(client, time.monotonic() + timeout_s)
+            if not ended:
                 execs.kill(made)
-                return -1, f"Health check exceeded timeout ({timeout_s:g}s)"
+                told = f"Health check exceeded timeout ({_duration(self._setting('timeout'))})"
+                return -1, f"{told}: {output}" if output else told
             # the status is known before the stream ends
             return int(execs.inspect(made)["ExitCode"]), output
         except (Error, OSError) as error:
@@ -182,20 +183,33 @@ class _Stream:
         """Nothing has to be said."""
 
 
-def _read(client: socket.socket, deadline: float) -> str | None:
-    """Read the frames of a check's output to the end; None when that does not come in time."""
-    data = b""
+def _duration(ns: int) -> str:
+    """Write a duration as Go does, which clients know from Docker: 50ms, 1.5s, 1m30s, 1h0m0s."""
+    if ns < _SECOND:
+        return f"{ns / 10**6:.6f}".rstrip("0").rstrip(".") + "ms"
+    minutes, rest = divmod(ns, 60 * _SECOND)
+    seconds = f"{rest / _SECOND:.9f}".rstrip("0").rstrip(".") + "s"
+    if not minutes:
+        return seconds
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes}m{seconds}" if hours else f"{minutes}m{seconds}"
+
+
+def _read(client: socket.socket, deadline: float) -> tuple[str, bool]:
+    """Read the frames of a check's output; say whether their end came in time."""
+    data, ended = b"", False
     while (left := deadline - time.monotonic()) > 0:
         client.settimeout(left)
         try:
             part = client.recv(65536)
         except TimeoutError:
-            return None
+            break
         if not part:
-            return _payload(data)[:_LONGEST_OUTPUT].decode("utf-8", "replace")
+            ended = True
+            break
         if len(data) < 16 * _LONGEST_OUTPUT:
             data += part
-    return None
+    return _payload(data)[:_LONGEST_OUTPUT].decode("utf-8", "replace"), ended
 
 
 def _payload(data: bytes) -> bytes:

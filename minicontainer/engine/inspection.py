@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 
+from minicontainer.engine import endpoints as ends
 from minicontainer.engine.container import moment
 from minicontainer.engine.system import directory_size
+from minicontainer.errors import NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,9 +43,14 @@ def inspect(engine: Engine, container: Container, size: bool = False) -> Json:
         body, endpoints = container.body, {**container.endpoints}
         exec_ids = list(container.exec_ids)
     host = dict(body["HostConfig"])
-    privileged = bool(host.get("Privileged"))
-    host.setdefault("MaskedPaths", None if privileged else _MASKED)
-    host.setdefault("ReadonlyPaths", None if privileged else _READONLY)
+    for name, usual in (("MaskedPaths", _MASKED), ("ReadonlyPaths", _READONLY)):
+        if host.get(name) is None:  # Go's clients send null where nothing was chosen
+            host[name] = None if host.get("Privileged") else usual
+    # "/db:/web/dbhost": whom a link leads to, who has it, and by which name
+    host["Links"] = [
+        f"/{_name_of(engine, ref)}:/{container.name}/{alias}"
+        for ref, alias in map(ends.link, container.config.host_config.links)
+    ] or None
     program = container.program()
     etc = engine.etc_directory(container)
     found: Json = {
@@ -74,6 +81,14 @@ def inspect(engine: Engine, container: Container, size: bool = False) -> Json:
     if size:
         found |= sizes(engine, container)
     return found
+
+
+def _name_of(engine: Engine, ref: str) -> str:
+    """Give the name of a container that a link leads to; *ref* when it is gone."""
+    try:
+        return engine.containers.find(ref).name
+    except NotFound:
+        return ref
 
 
 def _graph_driver(engine: Engine, container: Container) -> Json:

@@ -102,6 +102,10 @@ def _cpu(host: HostConfig) -> Cpu | None:
                               "1s (i.e. 1000000)")  # fmt: skip
     if 0 < host.cpu_quota < 1000:
         raise InvalidArgument("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    if host.cpu_shares < 0:
+        raise InvalidArgument(
+            f"invalid CPU shares ({host.cpu_shares}): value must be a positive integer"
+        )
     if host.cpu_shares and not 2 <= host.cpu_shares <= 262_144:
         raise InvalidArgument(f"invalid CPU shares {host.cpu_shares}: use 2 to 262144")
     _check_list(host.cpuset_cpus, "cpus", "CPUs", "cpu")

@@ -5,11 +5,12 @@ See: Docker Engine API, ContainerList.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import re
 import time
 
-from minicontainer.engine import inspection
+from minicontainer.engine import endpoints, inspection
 from minicontainer.errors import InvalidArgument, NotFound
 from minicontainer.images.filters import moment_ns
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
+    from minicontainer.engine.config import HostConfig
     from minicontainer.engine.container import Container
     from minicontainer.engine.engine import Engine
 
@@ -45,7 +47,22 @@ def list_containers(
     chosen = [one for one in found if (everything or one.state.is_live()) and wanted(one)]
     if limit > 0:
         chosen = chosen[:limit]
-    return [summary(engine, one, size) for one in chosen]
+    aliases = _aliases(engine)
+    shown = [summary(engine, one, size) for one in chosen]
+    for one in shown:
+        one["Names"] += aliases.get(one["Id"], [])
+    return shown
+
+
+def _aliases(engine: Engine) -> dict[str, list[str]]:
+    """Give the names that links give to containers, by ID: /web/db of `--link postgres:db`."""
+    found: dict[str, list[str]] = {}
+    for one in engine.containers.all():
+        for ref, alias in map(endpoints.link, one.config.host_config.links):
+            with contextlib.suppress(NotFound):
+                other = engine.containers.find(ref)
+                found.setdefault(other.id, []).append(f"/{one.name}/{alias}")
+    return found
 
 
 def summary(engine: Engine, container: Container, size: bool = False) -> Json:
@@ -63,13 +80,20 @@ def summary(engine: Engine, container: Container, size: bool = False) -> Json:
             "Labels": dict(container.config.labels),
             "State": state.status,
             "Status": status_in_words(container),
-            "HostConfig": {"NetworkMode": container.config.host_config.network_mode},
+            "HostConfig": _host_summary(container.config.host_config),
             "NetworkSettings": {"Networks": {**container.endpoints}},
             "Mounts": container.mounts,
         }
     if size:
         found |= inspection.sizes(engine, container)
     return found
+
+
+def _host_summary(host: HostConfig) -> Json:
+    shown: Json = {"NetworkMode": host.network_mode}
+    if host.annotations:
+        shown["Annotations"] = {**host.annotations}
+    return shown
 
 
 def command_line(program: tuple[str, ...]) -> str:

@@ -6,6 +6,7 @@ See: Docker Engine API, ContainerCreate; `docker run` reference, "Overriding ima
 from __future__ import annotations
 
 import functools
+import os
 
 from minicontainer.cgroups import hierarchies
 from minicontainer.engine.runtimes import OURS
@@ -114,13 +115,22 @@ def _take_from_image(body: Json, image: Json) -> None:
         both = {**(image.get(name) or {}), **(body.get(name) or {})}
         if both:
             body[name] = both
+    if str(body["WorkingDir"]).startswith("/"):
+        body["WorkingDir"] = os.path.normpath(f"/{body['WorkingDir'].lstrip('/')}")
+    _take_environment(body, image)
+    _take_healthcheck(body, image.get("Healthcheck"))
+
+
+def _take_environment(body: Json, image: Json) -> None:
     own = body["Env"] or []
     if not isinstance(own, list):
         raise InvalidArgument("Env: expected a list")
+    for item in own:
+        if not str(item).partition("=")[0]:
+            raise InvalidArgument(f"invalid environment variable: {item}")
     named = {str(item).partition("=")[0] for item in own}
     inherited = [item for item in image.get("Env") or [] if item.partition("=")[0] not in named]
     body["Env"] = [*own, *inherited]
-    _take_healthcheck(body, image.get("Healthcheck"))
 
 
 def _take_healthcheck(body: Json, image: Json | None) -> None:

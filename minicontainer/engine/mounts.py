@@ -183,6 +183,10 @@ def _from_bind(text: str) -> MountPlan:
 
 def _from_request(request: MountRequest) -> MountPlan:
     read_only = ("ro",) if request.read_only else ()
+    if not request.target:
+        raise InvalidArgument(
+            f'invalid mount config for type "{request.type}": field Target must not be empty'
+        )
     target = _place(request.target)
     if request.type == "tmpfs":
         return _tmpfs_of_request(request, read_only)
@@ -190,8 +194,15 @@ def _from_request(request: MountRequest) -> MountPlan:
         return _volume_of_request(request, target, read_only)
     if request.type != "bind":
         raise InvalidArgument(f'invalid mount config for type "{request.type}": mount type unknown')
+    if not request.source:
+        raise InvalidArgument(
+            'invalid mount config for type "bind": field Source must not be empty'
+        )
     if not request.source.startswith("/"):
-        raise InvalidArgument(f"invalid mount source: '{request.source}': must be an absolute path")
+        raise InvalidArgument(
+            f"invalid mount config for type \"bind\": invalid mount path: '{request.source}' mount "
+            "path must be absolute"
+        )
     options = request.bind_options
     propagation = options.propagation if options else ""
     if propagation not in ("", *_PROPAGATION):
@@ -273,8 +284,8 @@ def _check_tmpfs_option(word: str) -> None:
 def _place(target: str) -> str:
     """Give a mount's place in its one spelling."""
     place = os.path.normpath(f"/{target.lstrip('/')}")  # which would keep two slashes: POSIX
-    if not target.startswith("/") or place == "/":
-        raise InvalidArgument(
-            f"invalid mount path: '{target}': must be an absolute path in the container, not /"
-        )
+    if not target.startswith("/"):
+        raise InvalidArgument(f"invalid mount path: '{target}' mount path must be absolute")
+    if place == "/":
+        raise InvalidArgument("invalid specification: destination can't be '/'")
     return place

@@ -276,7 +276,7 @@ class Networks:
             NotFound, InvalidArgument: there is none; there are several.
         """
         bodies = list(self._bodies.values())
-        for exact in ("Name", "Id"):
+        for exact in ("Id", "Name"):  # a name may be another's ID: that one is meant
             for body in bodies:
                 if body[exact] == ref or (ref == "default" and body["Name"] == "bridge"):
                     return body

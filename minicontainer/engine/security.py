@@ -30,12 +30,14 @@ class Options(Record):
         apparmor: a profile's name; "" for none.
         no_new_privileges: execve(2) never grants more.
         system_paths: paths of /proc and /sys are hidden; False with systempaths=unconfined.
+        writable_cgroups: the container's processes may make groups below its own.
     """
 
     seccomp: str = ""
     apparmor: str = ""
     no_new_privileges: bool = False
     system_paths: bool = True
+    writable_cgroups: bool = False
 
 
 def options_of(host: HostConfig) -> Options:
@@ -60,7 +62,9 @@ def options_of(host: HostConfig) -> Options:
             found = found.replace(system_paths=False)
         elif name == "label" and value == "disable":
             continue  # nothing labels processes here
-        elif name in ("label", "writable-cgroups") and value:
+        elif name == "writable-cgroups" and (not given or value in ("true", "false")):
+            found = found.replace(writable_cgroups=value != "false")
+        elif name == "label" and value:
             raise InvalidArgument(f"invalid --security-opt: {text}: not supported on this host")
         else:
             raise InvalidArgument(f'invalid --security-opt 2: "{text}"')

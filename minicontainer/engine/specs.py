@@ -70,7 +70,7 @@ def make_spec(
     config: ContainerConfig,
     identifier: str,
     directory: str,
-    pid_of: Callable[[str], int],
+    pid_of: Callable[[str, str], int],
     lowers: tuple[str, ...],
     mounts: tuple[Mount, ...] = (),
     etc: str = "",
@@ -154,7 +154,9 @@ def hostname_for(config: ContainerConfig, identifier: str) -> str:
     return name
 
 
-def namespaces_for(host: HostConfig, pid_of: Callable[[str], int]) -> tuple[NamespaceSpec, ...]:
+def namespaces_for(
+    host: HostConfig, pid_of: Callable[[str, str], int]
+) -> tuple[NamespaceSpec, ...]:
     """Decide each namespace: new, the host's, another container's, or the one at a path."""
     found = [NamespaceSpec(type="mount")]
     for option, field, kind in _NAMESPACE_OPTIONS:
@@ -167,7 +169,7 @@ def namespaces_for(host: HostConfig, pid_of: Callable[[str], int]) -> tuple[Name
         elif kind in _NOT_JOINED:
             raise InvalidArgument(f"invalid value {mode!r} for {option}: use private or host")
         elif colon and rest and word == "container":
-            path = f"/proc/{pid_of(rest)}/ns/{BY_TYPE[kind].link}"
+            path = f"/proc/{pid_of(rest, kind)}/ns/{BY_TYPE[kind].link}"
             found.append(NamespaceSpec(type=kind, path=path))
         elif colon and word == "ns" and rest.startswith("/"):
             found.append(NamespaceSpec(type=kind, path=rest))
@@ -175,8 +177,8 @@ def namespaces_for(host: HostConfig, pid_of: Callable[[str], int]) -> tuple[Name
             raise InvalidArgument(
                 "invalid network mode: invalid container format container:<name|id>"
             )
-        elif kind == "ipc":
-            raise InvalidArgument(f"invalid IPC mode: {mode}")
+        elif kind in ("ipc", "pid", "uts"):
+            raise InvalidArgument(f"invalid {kind.upper()} mode: {mode}")
         else:
             words = ", ".join(filter(None, (*_NEW[kind], "host")))
             raise InvalidArgument(
@@ -325,8 +327,11 @@ def _root_mounts(
 
 def _system_mounts(host: HostConfig, isolated: set[str]) -> tuple[Mount, ...]:
     found = []
+    writable = ("sysfs", "cgroup") if host.privileged else ()
+    if security.options_of(host).writable_cgroups:
+        writable = (*writable, "cgroup")
     for mount in defaults.MOUNTS:
-        if host.privileged and mount.type in ("sysfs", "cgroup"):
+        if mount.type in writable:
             options = tuple(word for word in mount.options if word != "ro")
             found.append(mount.replace(options=options))
         elif mount.type == "proc" and "user" in isolated and "pid" not in isolated:

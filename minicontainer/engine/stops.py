@@ -28,8 +28,8 @@ def signal_number(text: str, default: int = signals.SIGKILL) -> int:
     if not text:
         return default
     name = text.upper().removeprefix("SIG")
-    if name.isascii() and name.isdecimal():
-        number = int(name)
+    if text.isascii() and text.isdecimal():
+        number = int(text)
     else:
         base, plus, offset = name.partition("+")
         number = signals.NUMBERS.get(f"SIG{base}", 0)

@@ -61,7 +61,7 @@ OLDEST_API_VERSION = "1.24"
 RUNTIME = "minicontainer-oci"
 
 _USAGE_TYPES = ("container", "image", "volume", "build-cache")
-_COMMIT = {"ID": VERSION, "Expected": VERSION}
+_COMMIT = {"ID": VERSION}
 _NO_SWARM = {
     "NodeID": "",
     "NodeAddr": "",

@@ -5,9 +5,10 @@ See: Docker Engine API, ContainerUpdate.
 
 from __future__ import annotations
 
+from minicontainer.cgroups.limits import Pids
 from minicontainer.engine import limits, restarts
 from minicontainer.engine.config import ContainerConfig
-from minicontainer.errors import Conflict, InvalidArgument
+from minicontainer.errors import Conflict
 from minicontainer.runtime.container import updates
 
 TYPE_CHECKING = False
@@ -38,11 +39,13 @@ def update(engine: Engine, container: Container, asked: Json) -> Json:
     """
     host = dict(container.body.get("HostConfig") or {})
     changed = {name: asked[name] for name in CHANGEABLE if asked.get(name) not in _UNSET}
+    if asked.get("PidsLimit") is not None:  # here 0 is a value: no limit any more
+        changed["PidsLimit"] = max(0, asked["PidsLimit"])
     _check(host, changed)
     policy = asked.get("RestartPolicy") or {}
     if policy.get("Name"):
         if host.get("AutoRemove") and policy["Name"] != "no":
-            raise InvalidArgument(
+            raise Conflict(
                 "Restart policy cannot be updated because AutoRemove is enabled for the container"
             )
         host["RestartPolicy"] = {"MaximumRetryCount": 0, **policy}
@@ -54,6 +57,8 @@ def update(engine: Engine, container: Container, asked: Json) -> Json:
             raise Conflict(f"Container {container.id} is marked for removal and cannot be updated")
         if changed and container.state.is_running():
             resources = limits.resources_for(config.host_config, ()).replace(devices=())
+            if changed.get("PidsLimit") == 0:
+                resources = resources.replace(pids=Pids(limit=-1))
             updates.update(container.id, engine.supervisor.state_store, resources)
         container.set_body(body)
         container.save(engine.table)

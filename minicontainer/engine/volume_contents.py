@@ -41,7 +41,7 @@ def fill(volume: str, lowers: tuple[str, ...], target: str) -> None:
     def run() -> None:
         try:
             with tempfile.TemporaryDirectory() as place:
-                _mount_for_this_thread(lowers, place)
+                mount_for_this_thread(overlay.Overlay(lowers=lowers), place)
                 _copy(place, target, volume)
                 mounts.umount2(place)
         except Error as error:
@@ -54,12 +54,13 @@ def fill(volume: str, lowers: tuple[str, ...], target: str) -> None:
         raise failed[0]
 
 
-def _mount_for_this_thread(lowers: tuple[str, ...], place: str) -> None:
+def mount_for_this_thread(layers: overlay.Overlay, place: str) -> None:
+    """Mount an overlay in a mount namespace that the calling thread has for itself from now on."""
     namespaces.unshare(namespaces.BY_TYPE["mount"].flag)
     mounts.mount(None, "/", None, mounts.MS_REC | mounts.MS_PRIVATE)
     fd = os.open(place, _PATH)
     try:
-        os.close(overlay.mount(overlay.Overlay(lowers=lowers), fd, where=place))
+        os.close(overlay.mount(layers, fd, where=place))
     finally:
         os.close(fd)
 

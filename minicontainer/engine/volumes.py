@@ -16,12 +16,11 @@ import os
 import threading
 import time
 
-from minicontainer.engine import mounts
+from minicontainer.engine import mounts, volume_parts
 from minicontainer.engine.filters import check_known, has_labels, is_true
 from minicontainer.engine.system import directory_size
 from minicontainer.engine.volume_directories import Directories, make_directory
-from minicontainer.errors import Conflict, Error, InvalidArgument, KernelError, NotFound
-from minicontainer.kernel import paths
+from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound
 from minicontainer.runtime.config.spec import Mount
 
 TYPE_CHECKING = False
@@ -215,7 +214,7 @@ class Volumes:
             )  # fmt: skip
         if not plan.subpath:
             return mounts.mount_of(plan, shown["Source"])
-        found = mounts.mount_of(plan, _inside(shown["Source"], plan.subpath))
+        found = mounts.mount_of(plan, volume_parts.find(shown["Source"], plan.subpath))
         # Another container that has the volume could put a link to the host's files there by now.
         return found.replace(options=(*found.options, "src-nosymlinks"))
 
@@ -228,7 +227,10 @@ class Volumes:
         if not plan.no_copy and not options.get("device"):
             from minicontainer.engine.volume_contents import fill
 
-            fill(body["Mountpoint"], lowers, plan.target)
+            if plan.subpath:
+                volume_parts.fill_part(body["Mountpoint"], plan.subpath, lowers, plan.target)
+            else:
+                fill(body["Mountpoint"], lowers, plan.target)
         return _mount_point(plan, body["Mountpoint"], name)
 
     def _inherited(self, config: ContainerConfig) -> Objects:
@@ -405,21 +407,6 @@ def _make_source(plan: MountPlan) -> None:
         parts = plan.source.strip("/").split("/")
         for number in range(len(parts)):
             make_directory("/" + "/".join(parts[: number + 1]), 0o755)
-
-
-def _inside(directory: str, subpath: str) -> str:
-    """Find a part of a volume, without being led out by a link."""
-    root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fd = paths.open_in_root(root, subpath)
-        try:
-            return os.readlink(f"/proc/self/fd/{fd}")
-        finally:
-            os.close(fd)
-    except KernelError as error:
-        raise InvalidArgument(f"subpath {subpath} of the volume: {error.strerror}") from None
-    finally:
-        os.close(root)
 
 
 def _inherited_plan(shown: Json) -> MountPlan:

@@ -68,11 +68,21 @@ def test_an_unknown_filter_is_refused(events: Events) -> None:
         events.subscribe(0, 0, {"colour": ["red"]})
 
 
-def test_without_since_only_new_events_come(events: Events) -> None:
-    """And the end is that of the clock."""
-    subscription = events.subscribe(0, time.time_ns() + 10**8)
+def test_without_since_and_until_only_new_events_come(events: Events) -> None:
+    """With an end alone, past ones come too, as from Docker. The end is that of the clock."""
+    subscription = events.subscribe(0, 0)
     events.publish("container", "start", "c0ffee", WEB)
-    assert [event["Action"] for event in subscription] == ["start"]
+    assert next(subscription)["Action"] == "start"
+    subscription.close()
+    found = [event["Action"] for event in events.subscribe(0, time.time_ns() + 10**8)]
+    assert (found[0], found[-1]) == ("create", "start")
+
+
+def test_an_end_before_the_beginning_is_refused(events: Events) -> None:
+    """In Docker's words."""
+    now_ns = time.time_ns()
+    with pytest.raises(InvalidArgument, match=r"`since` time .* cannot be after `until` time"):
+        events.subscribe(now_ns, now_ns - 1)
 
 
 def test_the_past_is_bounded(events: Events) -> None:

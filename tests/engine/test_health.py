@@ -58,12 +58,12 @@ def test_failures_in_the_start_period_do_not_count(lab: Lab) -> None:
 
 def test_a_check_that_takes_too_long_fails(lab: Lab) -> None:
     """And is killed."""
-    slow = check("CMD", "sleep", "1000", Timeout=100 * _MS)
+    slow = check("CMD-SHELL", "echo begun; sleep 1000", Timeout=100 * _MS)
     made = lab.start("sleep", "2000", Healthcheck=slow)
     eventually(lambda: health(lab, made) == "unhealthy", "failures")
     entry = lab.state(made)["Health"]["Log"][-1]
     assert entry["ExitCode"] == -1
-    assert "exceeded timeout" in entry["Output"]
+    assert entry["Output"] == "Health check exceeded timeout (100ms): begun\n"
 
 
 def test_a_container_without_a_check_has_no_health(lab: Lab) -> None:

@@ -225,8 +225,16 @@ def test_read_only_and_a_part_of_a_volume(place: Place) -> None:
     )  # fmt: skip
     assert one.mounts[0]["RW"] is False
     two = place.make("two", Mounts=[asked | {"VolumeOptions": {"Subpath": "out"}}])
-    with pytest.raises(InvalidArgument, match="subpath out of the volume"):
+    with pytest.raises(InvalidArgument, match=r"escapes the base directory, base: .*subpath: out"):
         place.mounts(two)
+    (place.data("data") / "empty").mkdir()
+    asked["Target"] = "/srv/web"
+    place.make("filled", Mounts=[asked | {"VolumeOptions": {"Subpath": "empty"}}])
+    assert (place.data("data") / "empty/index").read_text() == "above"  # as a whole volume is
+    asked["Target"] = "/x"
+    gone = place.make("gone", Mounts=[asked | {"VolumeOptions": {"Subpath": "gone"}}])
+    with pytest.raises(NotFound, match=r"cannot access path .*/gone: No such file"):
+        place.mounts(gone)
     with pytest.raises(InvalidArgument, match="subpath must be a relative path"):
         place.make("three", Mounts=[asked | {"VolumeOptions": {"Subpath": "../x"}}])
 

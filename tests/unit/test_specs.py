@@ -28,7 +28,7 @@ IDENTIFIER = "0123456789abcdef" * 4
 IMAGE = "/proc/self/fdinfo"  # no users, no groups
 
 
-def pid_of(name: str) -> int:
+def pid_of(name: str, _kind: str) -> int:
     """Know one other container."""
     if name != "other":
         raise NotFound(f"No such container: {name}")
@@ -208,7 +208,7 @@ CPUS = os.cpu_count() or 1
         (("--cpus", f"{CPUS + 1}"), f"range of CPUs is from 0.01 to {CPUS}.00"),
         (("--cpus", "0.001"), "range of CPUs is from 0.01"),
         (("--cpu-shares", "1"), "invalid CPU shares 1: use 2 to 262144"),
-        (("--cpu-shares", "-5"), "invalid CPU shares -5: use 2 to 262144"),
+        (("--cpu-shares", "-5"), "invalid CPU shares (-5): value must be a positive integer"),
         (("--cpu-shares", "262145"), "use 2 to 262144"),
         (("--ulimit", "what=1"), "invalid ulimit type: what: use one of as, "),
         (("--ulimit", "=1"), "invalid ulimit type"),

@@ -1,0 +1,183 @@
+"""Small things that clients of Docker rely on: what is refused, what is shown, and when."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tarfile
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound
+from tests.engine.conftest import frames, payload, stream
+
+if TYPE_CHECKING:
+    from tests.engine.conftest import Lab
+
+
+@pytest.mark.parametrize(
+    ("config", "host", "says"),
+    [
+        ({"Env": ["A=1", ""]}, {}, "invalid environment variable: "),
+        ({"Env": ["=b"]}, {}, "invalid environment variable: =b"),
+        ({}, {"Annotations": {"": "x"}}, "invalid Annotations: the empty string is not permitted"),
+        ({}, {"ShmSize": -1}, "SHM size can not be less than 0"),
+        ({}, {"CpuShares": -1}, r"invalid CPU shares \(-1\): value must be a positive integer"),
+        ({}, {"PidMode": "what"}, "invalid PID mode: what"),
+        ({}, {"UTSMode": "what"}, "invalid UTS mode: what"),
+        ({}, {"Tmpfs": {"rel": ""}}, "invalid mount path: 'rel' mount path must be absolute"),
+        ({}, {"Tmpfs": {"//": ""}}, "invalid specification: destination can't be '/'"),
+        ({}, {"SecurityOpt": ["writable-cgroups=1"]}, 'invalid --security-opt 2: "writable-cgr'),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    lab: Lab, config: dict[str, Any], host: dict[str, Any], says: str
+) -> None:
+    """When the container is created, in Docker's words."""
+    with pytest.raises(InvalidArgument, match=says):
+        lab.create("true", host=host, **config)
+
+
+def test_a_wait_counts_an_end_that_a_restart_follows(lab: Lab) -> None:
+    """`docker attach` waits like this: it would hang for as long as the policy holds."""
+    made = lab.start("sleep", "1000", host={"RestartPolicy": {"Name": "always"}})
+    waiting = lab.engine.containers.wait(made, "not-running")
+    os.kill(lab.state(made)["Pid"], signal.SIGKILL)
+    assert waiting.result()["StatusCode"] == 137
+
+
+def test_kill_returns_when_the_container_has_ended(lab: Lab) -> None:
+    """So that `docker kill web && docker rm web` works."""
+    made = lab.start("sleep", "1000")
+    with pytest.raises(InvalidArgument, match="invalid signal: SIG42"):
+        lab.engine.containers.kill(made, "SIG42")
+    lab.engine.containers.kill(made)
+    assert lab.state(made)["Status"] == "exited"
+    lab.engine.containers.remove(made)
+
+
+def test_an_execs_client_chooses_how_its_stream_is_framed(lab: Lab) -> None:
+    """It says so when it starts the program; the terminal's size may come with either request."""
+    made = lab.start("sleep", "1000")
+    body = {
+        "Cmd": ["stty", "size"], "Tty": True, "AttachStdout": True, "ConsoleSize": [57, 123],
+    }  # fmt: skip
+    framed = stream()
+    lab.engine.execs.start(lab.engine.execs.create(made, body)["Id"], {}, framed)
+    framed.socket.close()
+    assert payload(framed.received()) == b"57 123\r\n"
+    raw = stream()
+    lab.engine.execs.start(lab.engine.execs.create(made, body)["Id"], {"Tty": True}, raw)
+    raw.socket.close()
+    assert raw.received() == b"57 123\r\n"
+    both = {"Cmd": ["sh", "-c", "echo one; echo two >&2"], "AttachStdout": True}
+    wanted = {**both, "AttachStderr": True}
+    raw = stream()
+    lab.engine.execs.start(lab.engine.execs.create(made, wanted)["Id"], {"Tty": True}, raw)
+    raw.socket.close()
+    assert sorted(raw.received().split()) == [b"one", b"two"]
+
+
+def test_an_exec_is_for_one_start_of_its_container(lab: Lab) -> None:
+    """After the end it can neither be started nor resized."""
+    made = lab.start("sleep", "1000")
+    one = lab.engine.execs.create(made, {"Cmd": ["true"]})["Id"]
+    running = lab.engine.execs.create(made, {"Cmd": ["sleep", "1000"], "Tty": True})["Id"]
+    lab.engine.execs.start(running, {}, None)
+    lab.engine.execs.resize(running, 40, 40)
+    lab.engine.containers.kill(made)
+    with pytest.raises(Conflict, match="is not running"):
+        lab.engine.execs.resize(running, 40, 40)
+    lab.engine.containers.start(made)
+    with pytest.raises(NotFound, match=f"No such exec instance: {one}"):
+        lab.engine.execs.start(one, {}, None)
+
+
+def test_a_pid_limit_is_taken_away(lab: Lab) -> None:
+    """By any number that is no limit."""
+    for number in (0, -1):
+        made = lab.start("sleep", "1000", host={"PidsLimit": 32})
+        lab.engine.containers.update(made, {"PidsLimit": number})
+        assert lab.engine.containers.inspect(made)["HostConfig"]["PidsLimit"] == 0
+        assert lab.engine.containers.stats(made, False, True).__next__()["pids_stats"].get(
+            "limit", 0
+        ) in (0, 2**64 - 1)
+
+
+def test_a_restart_policy_does_not_go_with_automatic_removal(lab: Lab) -> None:
+    """A conflict with what the container is, not a bad request."""
+    made = lab.start("sleep", "1000", host={"AutoRemove": True})
+    with pytest.raises(Conflict, match="cannot be updated because AutoRemove is enabled"):
+        lab.engine.containers.update(made, {"RestartPolicy": {"Name": "always"}})
+
+
+def test_the_working_directory_is_there_before_the_start(lab: Lab) -> None:
+    """`docker create --workdir /srv/app`, then `docker cp`."""
+    made = lab.create("pwd", WorkingDir="/srv//app/")
+    assert lab.engine.containers.inspect(made)["Config"]["WorkingDir"] == "/srv/app"
+    data = BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("file"))
+    lab.engine.containers.archive_put(made, "/srv/app", BytesIO(data.getvalue()), False, False)
+    assert lab.engine.containers.archive_stat(made, "/srv/app/file")["size"] == 0
+    with pytest.raises(InvalidArgument, match="not a directory"):
+        lab.engine.containers.archive_stat(made, "/srv/app/file/")
+    lab.engine.containers.start(made)
+    assert lab.engine.containers.wait(made, "not-running").result()["StatusCode"] == 0
+    assert [part for _, part in frames(lab.logs(made))] == [b"/srv/app\n"]
+
+
+def test_links_are_shown_with_both_names(lab: Lab) -> None:
+    """In `inspect`, and among the names that `ps` shows of the other container."""
+    lab.create("true", name="postgres")
+    web = lab.create("true", name="web", host={"Links": ["postgres:db"]})
+    shown = lab.engine.containers.inspect(web)["HostConfig"]["Links"]
+    assert shown == ["/postgres:/web/db"]
+    listed = lab.engine.containers.list(True, -1, False, {"name": ["^postgres$"]})
+    assert listed[0]["Names"] == ["/postgres", "/web/db"]
+    again = lab.create("true", name="again", host={"Links": shown})  # as a client sends it back
+    assert lab.engine.containers.inspect(again)["HostConfig"]["Links"] == ["/postgres:/again/db"]
+
+
+def test_hidden_paths_are_shown(lab: Lab) -> None:
+    """Also where the client sent null, as Go's do; a privileged container has none."""
+    usual = lab.create("true", host={"MaskedPaths": None, "ReadonlyPaths": None})
+    host = lab.engine.containers.inspect(usual)["HostConfig"]
+    assert "/proc/kcore" in host["MaskedPaths"]
+    assert "/proc/sys" in host["ReadonlyPaths"]
+    none = lab.create("true", host={"MaskedPaths": []})
+    assert lab.engine.containers.inspect(none)["HostConfig"]["MaskedPaths"] == []
+    bare = lab.create("true", host={"MaskedPaths": None, "Privileged": True})
+    assert lab.engine.containers.inspect(bare)["HostConfig"]["MaskedPaths"] is None
+
+
+def test_annotations_are_listed(lab: Lab) -> None:
+    """With the container's network mode."""
+    lab.create("true", host={"Annotations": {"who": "me"}})
+    host = lab.engine.containers.list(True, -1, False, {})[0]["HostConfig"]
+    assert host == {"NetworkMode": "none", "Annotations": {"who": "me"}}
+
+
+def test_a_private_ipc_namespace_is_not_joined(lab: Lab) -> None:
+    """The other container must be willing; and it must run."""
+    for mode in ("private", "none"):
+        other = lab.start("sleep", "1000", host={"IpcMode": mode})
+        made = lab.create("true", host={"IpcMode": f"container:{other}"})
+        with pytest.raises(InvalidArgument, match="non-shareable IPC"):
+            lab.engine.containers.start(made)
+    stopped = lab.create("true")
+    made = lab.create("true", host={"PidMode": f"container:{stopped}"})
+    with pytest.raises(Error, match=f"failed to join PID namespace: container {stopped} is not ru"):
+        lab.engine.containers.start(made)
+
+
+def test_cgroups_are_writable_on_request(lab: Lab) -> None:
+    """For a program that makes groups of its own; otherwise they are read-only."""
+    make = "for at in /sys/fs/cgroup/pids /sys/fs/cgroup; do mkdir $at/mine && exit; done"
+    wanted = {"SecurityOpt": ["writable-cgroups"]}
+    assert lab.run("sh", "-c", make, host=wanted)[1] == 0
+    assert lab.run("sh", "-c", make)[1] != 0
+    no = {"SecurityOpt": ["writable-cgroups=false"]}
+    assert lab.run("sh", "-c", make, host=no)[1] != 0
