@@ -1,4 +1,4 @@
-"""`explain --script` with a user namespace: whose the image's files are; test_script has the rest."""
+"""`explain --script` in a user namespace: whose the image's files are (see test_script)."""
 
 from __future__ import annotations
 
