@@ -112,7 +112,7 @@ def test_the_kernel_gives_it_another_namespace(run: Run, segment: str) -> None:
 
 def test_a_namespace_can_be_another_containers(run: Run) -> None:
     """`container:NAME`: a queue made in one is there in the other, and not on the host."""
-    other = run.start("touch /dev/mqueue/shared && echo ready; sleep 60")
+    other = run.start("touch /dev/mqueue/shared && echo ready; sleep 60", "--ipc", "shareable")
     name = str(other.state["id"])
     assert run("ls /dev/mqueue", "--ipc", f"container:{name}").output == "shared\n"
     assert run("ls /dev/mqueue").output == ""

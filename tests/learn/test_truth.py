@@ -97,7 +97,7 @@ def test_a_run_that_fails(
 
 def test_joined_namespaces(engine: TracedEngine) -> None:
     """A joiner stands between: it enters what is there, and forks init."""
-    engine("run", "-d", "--name", "joined", *SLEEP)
+    engine("run", "-d", "--name", "joined", "--ipc", "shareable", *SLEEP)
     join = [word for kind in ("net", "pid", "ipc") for word in (f"--{kind}", "container:joined")]
     operation = Operation(engine, "run", "--rm", *join, "busybox", "true")
     assert "joiner" in {event.actor for event in operation.events}
