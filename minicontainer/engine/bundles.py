@@ -153,7 +153,9 @@ def etc_texts(
     """
     config = container.config
     hostname = specs.hostname_for(config, container.id)
-    full = f"{hostname}.{config.domainname} {hostname}" if config.domainname else hostname
+    name, dot, _ = hostname.partition(".")  # it may have its domain in it
+    full = f"{hostname} {name}" if dot and name else hostname
+    full = f"{hostname}.{config.domainname} {hostname}" if config.domainname else full
     known = container.endpoints.values() if places is None else places
     ends = [end for end in known if end.get("IPAddress")]
     own = "".join(f"{end['IPAddress']}\t{full}\n" for end in ends)

@@ -155,7 +155,7 @@ def check(engine: Engine, container: Container) -> None:
     engine.networks.check(config)
     engine.volumes.check(config)
     bundles.make_spec(container, engine.lowers_of(container), engine.check_joinable, ())
-    endpoints.linked(config.host_config.links, engine.containers.find, must_run=False)
+    endpoints.linked(config.host_config, engine.containers.find, must_run=False)
 
 
 def _check_for_another(host: HostConfig) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
-    from minicontainer.engine.config import ContainerConfig
+    from minicontainer.engine.config import ContainerConfig, HostConfig
     from minicontainer.engine.networks import Member
     from minicontainer.network.networks import Endpoint
     from minicontainer.network.ports import PublishedPort
@@ -142,18 +142,28 @@ def check(config: ContainerConfig) -> None:
     Raises:
         InvalidArgument: with Docker's words.
     """
-    asked = port_requests(config)
+    _check_shared(config)
     for mac in (config.mac_address, *map(_mac, requested_networks(config).values())):
         if mac and not _MAC.fullmatch(mac):
             raise InvalidArgument(f"{mac} is not a valid mac address")
-    host = config.host_config
+
+
+def _check_shared(config: ContainerConfig) -> None:
+    host, asked = config.host_config, port_requests(config)
+    undefined = "can't be used with links. This would result in undefined behavior"
+    if host.network_mode == "host" and host.links:
+        raise InvalidArgument(f"conflicting options: host type networking {undefined}")
     if not host.network_mode.startswith("container:"):
         return
     for given, what in (
-        (host.links, "container type network can't be used with links"),
+        (host.links, f"container type network {undefined}"),
         (host.dns, "dns and the network mode"),
         (host.extra_hosts, "custom host-to-IP mapping and the network mode"),
-        (asked, "port publishing and the container type network mode"),
+        (
+            asked or host.publish_all_ports,
+            "port publishing and the container type network mode",
+        ),
+        (config.exposed_ports, "port exposing and the container type network mode"),
     ):
         if given:
             raise InvalidArgument(f"conflicting options: {what}")
@@ -169,21 +179,27 @@ def link(text: str) -> tuple[str, str]:
 
 
 def linked(
-    links: Iterable[str], find: Callable[[str], Member], *, must_run: bool = True
+    host: HostConfig, find: Callable[[str], Member], *, must_run: bool = True
 ) -> tuple[str, ...]:
     """Give a line of /etc/hosts for each linked container: address, alias, ID, name.
+
+    In a network of a user's own a link is no more than a further name: the other container need
+    not be there.
 
     Raises:
         InvalidArgument: there is no such container, or it does not run.
     """
     lines = []
-    for text in links:
+    strict = host.network_mode == "bridge"
+    for text in host.links:
         name, alias = link(text)
         try:
             other = find(name)
         except NotFound as error:
+            if not strict:
+                continue
             raise InvalidArgument(f"could not get container for {name}: {error}") from None
-        if must_run and not other.state.pid:
+        if strict and must_run and not other.state.pid:
             raise InvalidArgument(f"Cannot link to a non running container: /{other.name}")
         addresses = [end["IPAddress"] for end in other.endpoints.values() if end.get("IPAddress")]
         lines += [f"{address}\t{alias} {other.id[:12]} {other.name}\n" for address in addresses[:1]]
@@ -209,7 +225,8 @@ def port_requests(config: ContainerConfig) -> tuple[PortRequest, ...]:
         for port, protocol in (pair for text in config.exposed_ports for pair in exposed(text)):
             if (port, protocol) not in chosen:
                 found.append(PortRequest(port=port, protocol=protocol))
-    return tuple(found)
+    # Those that name a port of the host first: a free choice must not take it from them.
+    return tuple(sorted(found, key=lambda one: one.first == 0))
 
 
 def exposed(text: str) -> Iterator[tuple[int, str]]:
@@ -281,7 +298,7 @@ def check_connectable(name: str, config: ContainerConfig, network: Json, known: 
             "container sharing network namespace with another container or host cannot be "
             "connected to any other network"
         )
-    if network["Driver"] == "null":
+    if network["Driver"] == "null" or mode == "none":
         raise Forbidden(
             "container cannot be connected to multiple networks with one of the networks in "
             "private (none) mode"

@@ -14,7 +14,14 @@ import os
 import threading
 
 from minicontainer import steps
-from minicontainer.engine import bundles, log_drivers, removal, restarts, runtimes
+from minicontainer.engine import (
+    bundles,
+    log_drivers,
+    removal,
+    restarts,
+    runtimes,
+    shared_memory,
+)
 from minicontainer.engine.containers import Containers
 from minicontainer.engine.events import Events
 from minicontainer.engine.execs import Execs
@@ -163,6 +170,7 @@ class Engine:
                 state.status = "exited"
         running = {one.id for one in self.containers.all() if one.state.is_running()}
         self.supervisor.sweep(running)
+        shared_memory.sweep(self.exec_root, running)
         try:
             self.networks.sweep(running)
         except Error as error:  # the next connection to that network tries again
@@ -244,6 +252,13 @@ class Engine:
         upper = f"{container.directory}/upper"
         return (upper,) if container.copied else (upper, *self.lowers_of(container))
 
+    def prepared(self, container: Container) -> Spec:
+        """Write what a container's start needs on the host, and give its specification."""
+        bundles.write_etc(container)
+        spec = self.spec_of(container)
+        shared_memory.make(self.exec_root, container)
+        return spec
+
     def spec_of(self, container: Container) -> Spec:
         """Write the specification of a container's next start.
 
@@ -252,6 +267,7 @@ class Engine:
             NotFound, Conflict: a container whose namespaces it shares is gone, or does not run.
         """
         mounts = self.volumes.mounts_of(container)
+        mounts = shared_memory.with_shared(self.exec_root, container, mounts, self.containers.find)
         if runtimes.program_of(container.config.host_config.runtime, self.runtimes):
             mounts = runtimes.known_to_all(mounts)
         return bundles.make_spec(

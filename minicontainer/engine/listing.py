@@ -47,11 +47,28 @@ def list_containers(
     chosen = [one for one in found if (everything or one.state.is_live()) and wanted(one)]
     if limit > 0:
         chosen = chosen[:limit]
-    aliases = _aliases(engine)
+    aliases, ids = _aliases(engine), _Ids(engine)
     shown = [summary(engine, one, size) for one in chosen]
-    for one in shown:
-        one["Names"] += aliases.get(one["Id"], [])
+    for container, one in zip(chosen, shown, strict=True):
+        one["Names"] += aliases.get(container.id, [])
+        if container.image_id and ids[container.image_name] != container.image_id:
+            one["Image"] = container.image_id  # its name is another image's by now, or nobody's
     return shown
+
+
+class _Ids(dict[str, str]):
+    """The IDs of images by the names that containers have for them; each is looked up once."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __missing__(self, name: str) -> str:
+        try:
+            found = self._engine.images.store.resolve(name).id
+        except (NotFound, InvalidArgument):
+            found = ""
+        self[name] = found
+        return found
 
 
 def _aliases(engine: Engine) -> dict[str, list[str]]:

@@ -111,6 +111,7 @@ def _take_from_image(body: Json, image: Json) -> None:
     for name in ("User", "WorkingDir", "StopSignal", "Shell"):
         if not body.get(name) and image.get(name):
             body[name] = image[name]
+    body["Volumes"] = body["Volumes"] or None
     for name in ("ExposedPorts", "Volumes", "Labels"):
         both = {**(image.get(name) or {}), **(body.get(name) or {})}
         if both:

@@ -194,6 +194,10 @@ def _from_request(request: MountRequest) -> MountPlan:
         return _volume_of_request(request, target, read_only)
     if request.type != "bind":
         raise InvalidArgument(f'invalid mount config for type "{request.type}": mount type unknown')
+    if request.volume_options:
+        raise InvalidArgument(
+            'invalid mount config for type "bind": field VolumeOptions must not be specified'
+        )
     if not request.source:
         raise InvalidArgument(
             'invalid mount config for type "bind": field Source must not be empty'

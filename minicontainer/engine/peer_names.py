@@ -3,7 +3,7 @@
 Docker has a DNS server in each network namespace for that. Here the engine writes a line for each
 container of a network that runs, and takes it away when that one ends or leaves:
 
-    172.18.0.3	web shop-web-1 3ddc66d6b82c	# network shop_back
+    172.18.0.3	web 3ddc66d6b82c web.shop_back	# network shop_back
 
 The engine changes the lines with this comment at their end, and no others: a program may add its
 own. The default bridge has no names, as Docker's.
@@ -50,8 +50,9 @@ def _names(member: Member, network: str) -> list[str]:
 
 
 def _line(member: Member, network: str) -> str:
-    address = member.endpoints[network]["IPAddress"]
-    return f"{address}\t{' '.join(_names(member, network))}{_MARK}{network}\n"
+    address, names = member.endpoints[network]["IPAddress"], _names(member, network)
+    names += [f"{name}.{network}" for name in names[:-1]]  # the last one is the short ID
+    return f"{address}\t{' '.join(names)}{_MARK}{network}\n"
 
 
 def _replace(member: Member, network: str, lines: str) -> None:

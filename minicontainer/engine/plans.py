@@ -54,8 +54,7 @@ def plan_of(engine: Engine, container: Container) -> Json:
     shown = [
         {"IPAddress": place.endpoint.address, "Gateway": place.endpoint.gateway} for place in places
     ]
-    links = container.config.host_config.links
-    linked = endpoints.linked(links, engine.containers.find) if links else ()
+    linked = endpoints.linked(container.config.host_config, engine.containers.find)
     return {
         "Id": container.id,
         "Directory": container.directory,

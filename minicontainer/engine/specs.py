@@ -109,7 +109,7 @@ def make_spec(
         mounts=(
             *_root_mounts(lowers, directory, mapped),
             *_system_mounts(host, isolated),
-            *_with_etc(mounts, etc or directory),
+            *_with_etc(mounts, _etc_mounts(etc or directory, host.readonly_rootfs)),
         ),
         annotations={
             **host.annotations,
@@ -356,21 +356,22 @@ def _system_mounts(host: HostConfig, isolated: set[str]) -> tuple[Mount, ...]:
     return tuple(found)
 
 
-def _with_etc(mounts: tuple[Mount, ...], directory: str) -> tuple[Mount, ...]:
+def _with_etc(mounts: tuple[Mount, ...], etc: tuple[Mount, ...]) -> tuple[Mount, ...]:
     """Add the container's own files for /etc: on a volume for /etc, and not where the user has one.
 
     Args:
         mounts: the user's, outer directories before inner ones.
     """
     taken = {mount.destination for mount in mounts}
-    own = (mount for mount in _etc_mounts(directory) if mount.destination not in taken)
+    own = (mount for mount in etc if mount.destination not in taken)
     return tuple(sorted((*own, *mounts), key=lambda mount: mount.destination.count("/")))
 
 
-def _etc_mounts(directory: str) -> tuple[Mount, ...]:
+def _etc_mounts(directory: str, read_only: bool) -> tuple[Mount, ...]:
+    options = ("bind", "ro") if read_only else ("bind",)
     return tuple(
         Mount(
-            destination=f"/etc/{name}", type="bind", source=f"{directory}/{name}", options=("bind",)
+            destination=f"/etc/{name}", type="bind", source=f"{directory}/{name}", options=options
         )
         for name in ("resolv.conf", "hostname", "hosts")
     )

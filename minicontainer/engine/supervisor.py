@@ -29,6 +29,7 @@ from minicontainer.engine import (
     removal,
     restarts,
     runtimes,
+    shared_memory,
 )
 from minicontainer.engine.errors_of_starts import explained
 from minicontainer.engine.exits import KILLED, LOST, end_of, read_exit
@@ -142,11 +143,9 @@ class Supervisor:
             self.clear_away(container)
         container.story = engine.traces.current
         engine.kept_group.make()
-        bundles.write_etc(container)
-        spec = engine.spec_of(container)
+        spec = engine.prepared(container)
         steps.take(bundles.write_bundle, container, spec)
-        config = container.config
-        told = engine.traces.begun_ns()
+        config, told = container.config, engine.traces.begun_ns()
         without = parts.steps_of(config.host_config.without)
         runtime = runtimes.program_of(config.host_config.runtime, engine.runtimes)
         apart = not (told or without or runtime) and spec.may_be_handed_over()
@@ -187,7 +186,7 @@ class Supervisor:
         engine, config = self._engine, container.config.host_config
         created = self.expect(monitor, protocol.Created, container)
         steps.take(engine.networks.connect_container, container, created.pid)
-        linked = endpoints.linked(config.links, engine.containers.find) if config.links else ()
+        linked = endpoints.linked(config, engine.containers.find)
         engine.networks.tell_names(container, lambda: bundles.write_etc(container, linked))
         if config.without:
             steps.take(probes.look_for_leaks, config.without, created.pid)
@@ -372,6 +371,7 @@ class Supervisor:
 
     def clear_away(self, container: Container) -> None:
         """Remove what a killed monitor has left: processes, cgroup, state, socket."""
+        shared_memory.remove(self._engine.exec_root, container.id)
         with suppress(FileNotFoundError):
             os.unlink(self.socket_of(container))
         try:

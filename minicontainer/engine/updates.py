@@ -55,8 +55,8 @@ def update(engine: Engine, container: Container, asked: Json) -> Json:
     with container.operating:
         if container.state.status in ("removing", "dead"):
             raise Conflict(f"Container {container.id} is marked for removal and cannot be updated")
+        resources = limits.resources_for(config.host_config, ()).replace(devices=())
         if changed and container.state.is_running():
-            resources = limits.resources_for(config.host_config, ()).replace(devices=())
             if changed.get("PidsLimit") == 0:
                 resources = resources.replace(pids=Pids(limit=-1))
             updates.update(container.id, engine.supervisor.state_store, resources)

@@ -239,7 +239,7 @@ class Volumes:
         for text in config.host_config.volumes_from:
             ref, _, mode = text.partition(":")
             if mode not in ("", "ro", "rw", "z", "Z"):
-                raise InvalidArgument(f"invalid mode for volumes-from: {mode}")
+                raise InvalidArgument(f"invalid mode: {mode}, of volumes-from")
             if self._find is None:
                 raise InvalidArgument(f"No such container: {ref}")
             try:

@@ -171,6 +171,9 @@ class ImageStore(Lookup):
 
     def _name(self, image_id: str, reference: Reference) -> None:
         tag = reference.tag or DEFAULT_TAG
+        query = "SELECT image FROM names WHERE repository=? AND tag=?"
+        if self._database.rows(query, reference.repository, tag) == [(image_id,)]:
+            return  # it has had that name before: the time when it got it stays
         self._database.run(
             "INSERT OR REPLACE INTO names VALUES (?,?,?)", reference.repository, tag, image_id
         )

@@ -29,15 +29,16 @@ def test_names_on_a_users_network(place: Place, tmp_path: Path) -> None:
         return [line.partition("#")[0].split() for line in text.splitlines()]
 
     lines = [
-        [made[name].endpoints["back"]["IPAddress"], name, "alias", made[name].id[:12]]
+        [made[name].endpoints["back"]["IPAddress"], name, "alias", made[name].id[:12],
+         f"{name}.back", "alias.back"]
         for name in ("web", "db")
-    ]
+    ]  # fmt: skip
     own = [["10.0.0.1", "its-own"]]
     assert hosts("web") == hosts("db") == own + lines
     assert hosts("apart") == own
     place(place.networks.connect, "back", {"Container": "apart"})
     address = made["apart"].endpoints["back"]["IPAddress"]
-    lines.append([address, "apart", made["apart"].id[:12]])
+    lines.append([address, "apart", made["apart"].id[:12], "apart.back"])
     assert hosts("web") == hosts("apart") == own + lines
     place(place.networks.disconnect, "back", {"Container": "apart"})
     assert hosts("web") == own + lines[:2]

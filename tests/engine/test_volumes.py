@@ -301,7 +301,7 @@ def test_volumes_from_another_container(place: Place) -> None:
     assert "ro" in place.mounts(one)["/cache"].options
     with pytest.raises(InvalidArgument, match="No such container: nosuch"):
         place.make("two", VolumesFrom=["nosuch"])
-    with pytest.raises(InvalidArgument, match="invalid mode for volumes-from: x"):
+    with pytest.raises(InvalidArgument, match="invalid mode: x, of volumes-from"):
         place.make("two", VolumesFrom=["web:x"])
 
 

@@ -6,15 +6,23 @@ import os
 import signal
 import tarfile
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound
-from tests.engine.conftest import frames, payload, stream
+from minicontainer.errors import Conflict, Error, Forbidden, InvalidArgument, NotFound
+from tests.engine.conftest import (
+    PATIENCE_S,
+    eventually,
+    frames,
+    mounts_below,
+    payload,
+    stream,
+)
 
 if TYPE_CHECKING:
-    from tests.engine.conftest import Lab
+    from tests.engine.conftest import Daemon, Lab
 
 
 @pytest.mark.parametrize(
@@ -171,6 +179,64 @@ def test_a_private_ipc_namespace_is_not_joined(lab: Lab) -> None:
     made = lab.create("true", host={"PidMode": f"container:{stopped}"})
     with pytest.raises(Error, match=f"failed to join PID namespace: container {stopped} is not ru"):
         lab.engine.containers.start(made)
+
+
+def test_shared_memory_is_shared(lab: Lab) -> None:
+    """With --ipc shareable and --ipc container:NAME: the same files, and the size is right."""
+    host = {"IpcMode": "shareable", "ShmSize": 1 << 20}
+    one = lab.start("sh", "-c", "echo told >/dev/shm/it; sleep 1000", host=host)
+    eventually(lambda: os.path.exists(f"/proc/{lab.state(one)['Pid']}/root/dev/shm/it"), "it")
+    joins = {"IpcMode": f"container:{one}"}
+    script = "cat /dev/shm/it; df -P /dev/shm | tail -n 1; echo back >/dev/shm/back"
+    two = lab.run("sh", "-c", script, host=joins)[0]
+    three = lab.create("cat", "/dev/shm/back", host={"IpcMode": f"container:{two}"})
+    told = payload(lab.logs(two)).split()
+    assert (told[0], told[2]) == (b"told", b"1024")
+    with open(f"/proc/{lab.state(one)['Pid']}/root/dev/shm/back") as file:
+        assert file.read() == "back\n"
+    base = lab.engine.exec_root
+    assert len(mounts_below(Path(base) / "shm")) == 1
+    with pytest.raises(Error, match=r"container .* is not running"):
+        lab.engine.containers.start(three)
+    lab.engine.containers.kill(one)
+    lab.engine.supervisor.wait_for_monitor(lab.engine.containers.find(one), PATIENCE_S)
+    assert mounts_below(Path(base) / "shm") == []
+
+
+def test_the_next_engine_unmounts_shared_memory(daemon: Daemon) -> None:
+    """Of a container that ended while there was no engine."""
+    made = daemon.run("sleep", "1000", host={"IpcMode": "shareable"})
+    place = daemon.base / "exec/shm"
+    assert len(mounts_below(place)) == 1
+    pid = daemon.inspect(made)["State"]["Pid"]
+    daemon.kill()
+    os.kill(pid, signal.SIGKILL)
+    daemon.start()
+    eventually(lambda: not mounts_below(place), "the mount to go")
+
+
+def test_the_containers_own_names_and_files(lab: Lab) -> None:
+    """A hostname with a domain is found without it; a read-only root has no file to write."""
+    script = "touch /etc/hosts || echo refused; cat /etc/hosts"
+    made = lab.run("sh", "-c", script, host={"ReadonlyRootfs": True})[0]
+    assert b"refused\n" in payload(lab.logs(made))
+    assert lab.run("touch", "/etc/hosts")[1] == 0
+
+
+def test_what_a_shared_network_rules_out(lab: Lab) -> None:
+    """Links, and ports, which would be another container's."""
+    other = lab.start("sleep", "1000")
+    shared = {"NetworkMode": f"container:{other}"}
+    for config, host, says in (
+        ({}, {"NetworkMode": "host", "Links": ["x"]}, "host type networking can't be used with"),
+        ({}, {**shared, "Links": ["x"]}, "container type network can't be used with links. This"),
+        ({}, {**shared, "PublishAllPorts": True}, "port publishing and the container type"),
+        ({"ExposedPorts": {"80/tcp": {}}}, shared, "port exposing and the container type network"),
+    ):
+        with pytest.raises(InvalidArgument, match=says):
+            lab.create("true", host=host, **config)
+    with pytest.raises(Forbidden, match=r"one of the networks in private .none. mode"):
+        lab.engine.networks.connect("bridge", {"Container": other})
 
 
 def test_cgroups_are_writable_on_request(lab: Lab) -> None:
