@@ -13,6 +13,7 @@ import io
 import select
 import socket
 import time
+from http import HTTPStatus
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import h11
@@ -249,7 +250,8 @@ class Connection:
     def _head(self, status: int, headers: Headers) -> h11.Response:
         told = (*self.headers, *headers)
         fields = [(name.encode("ascii"), value.encode("latin-1")) for name, value in told]
-        return h11.Response(status_code=status, headers=fields)
+        reason = HTTPStatus(status).phrase.encode()  # docker-py puts it into its errors
+        return h11.Response(status_code=status, headers=fields, reason=reason)
 
     def send_data(self, data: bytes) -> None:
         """Send a part of the answer's body.

@@ -14,7 +14,7 @@ import struct
 
 from minicontainer import jsontext
 from minicontainer.api.calls import JSON_TYPE, Answer, Call
-from minicontainer.api.connection import BadRequest, Disconnected
+from minicontainer.api.connection import DRAIN_LIMIT, BadRequest, Disconnected
 from minicontainer.errors import Error
 
 TYPE_CHECKING = False
@@ -80,6 +80,8 @@ def hijack(call: Call, tty: bool, serve: Callable[[ClientStream], None]) -> None
     """
     from minicontainer.api.relay import plain_stream  # here: it brings ssl
 
+    if "content-length" in call.request.headers:  # dockerode's: it is no input of the program
+        call.request.body.read_all(DRAIN_LIMIT)
     if "upgrade" in call.request.headers:
         line = "HTTP/1.1 101 UPGRADED"
         headers = [

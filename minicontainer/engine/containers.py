@@ -162,7 +162,11 @@ class Containers:
 
     def kill(self, ref: str, signal: str = "") -> None:
         """Send a signal."""
-        stops.kill(self._engine, self.find(ref), signal)
+        try:
+            container = self.find(ref)
+        except NotFound as error:
+            raise NotFound(f"cannot kill container: {ref}: {error}") from None
+        stops.kill(self._engine, container, signal)
 
     def pause(self, ref: str) -> None:
         """Freeze its processes."""

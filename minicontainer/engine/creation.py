@@ -6,6 +6,7 @@ See: Docker Engine API, ContainerCreate.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import time
 
@@ -52,6 +53,7 @@ def prepare(engine: Engine, asked: Json, name: str, platform: str) -> Container:
         InvalidArgument: a field makes no sense.
     """
     asked = parts.left_out(asked)
+    _check_environment(asked)
     image_id, rootfs, image_config, warnings = "", "", None, []
     layers: tuple[str, ...] = ()
     if asked.get("Rootfs"):
@@ -138,6 +140,9 @@ def check(engine: Engine, container: Container) -> None:
         _check_for_another(config.host_config)
     log_drivers.check(config.host_config.log_config)
     _check_unsupported(config)
+    _check_files_in_etc(config.host_config)
+    if config.host_config.shm_size < 0:
+        raise InvalidArgument("SHM size can not be less than 0")
     stops.signal_number(config.stop_signal)
     if config.healthcheck:
         health.check(config.healthcheck)
@@ -156,6 +161,33 @@ def check(engine: Engine, container: Container) -> None:
     engine.volumes.check(config)
     bundles.make_spec(container, engine.lowers_of(container), engine.check_joinable, ())
     endpoints.linked(config.host_config, engine.containers.find, must_run=False)
+
+
+def _check_environment(asked: Json) -> None:
+    for text in asked.get("Env") or ():
+        if not text.partition("=")[0]:
+            raise InvalidArgument("invalid environment variable: expected NAME=VALUE or NAME")
+
+
+def _check_files_in_etc(host: HostConfig) -> None:
+    """Refuse what would be a broken line of /etc/hosts or /etc/resolv.conf."""
+    for text in host.extra_hosts:
+        name, colon, address = text.partition(":")
+        if not (name and colon):
+            raise InvalidArgument(f'bad format for add-host: "{text}"')
+        if address != "host-gateway" and not _is_address(address):
+            raise InvalidArgument(f'invalid IP address in add-host: "{address}"')
+    for text in host.dns:
+        if not _is_address(text):
+            raise InvalidArgument(f"bad nameserver address {text}")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_for_another(host: HostConfig) -> None:

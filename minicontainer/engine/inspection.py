@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from minicontainer.engine import endpoints as ends
+from minicontainer.engine.config import ContainerConfig
 from minicontainer.engine.container import moment
 from minicontainer.engine.system import directory_size
 from minicontainer.errors import NotFound
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
     Json = dict[str, Any]
 
-_NOT_CONFIG = ("HostConfig", "NetworkingConfig", "Name")
+# Docker's fields and ours: what else a client sent, as dockerode its `name`, is not kept either.
+_CONFIG = frozenset(ContainerConfig.json_names().values()) - {"HostConfig", "NetworkingConfig"}
+_ALSO_CONFIG = ("ArgsEscaped", "OnBuild")
 _MASKED = [
     "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys",
     "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
@@ -75,7 +78,9 @@ def inspect(engine: Engine, container: Container, size: bool = False) -> Json:
         "HostConfig": host,
         "GraphDriver": _graph_driver(engine, container),
         "Mounts": container.mounts,
-        "Config": {name: value for name, value in body.items() if name not in _NOT_CONFIG},
+        "Config": {
+            name: value for name, value in body.items() if name in _CONFIG or name in _ALSO_CONFIG
+        },
         "NetworkSettings": network_settings(container, endpoints),
     }
     if size:

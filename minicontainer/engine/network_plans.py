@@ -247,6 +247,8 @@ def matches(body: Json, filters: dict[str, list[str]], used: bool) -> bool:
     Args:
         used: whether a container is connected to it.
     """
+    if len(filters.get("dangling", [])) > 1:
+        raise InvalidArgument('got more than one value for filter key "dangling"')
     builtin = body["Name"] in PREDEFINED
     dangling = str(not used and not builtin).lower()
     tests = {

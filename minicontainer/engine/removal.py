@@ -121,8 +121,9 @@ def _forget(engine: Engine, container: Container, volumes: bool) -> None:
 
 def _not_removable(container: Container) -> Conflict:
     status = container.state.status
-    pause = "unpause and then " if status == "paused" else ""
-    return Conflict(
-        f'cannot remove container "/{container.name}": container is {status}: '
-        f"{pause}stop the container before removing or force remove"
+    what = (
+        "is paused and must be unpaused first"
+        if status == "paused"
+        else f"is {status}: stop the container before removing or force remove"
     )
+    return Conflict(f'cannot remove container "/{container.name}": container {what}')

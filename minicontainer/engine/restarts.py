@@ -37,7 +37,7 @@ def check(host: HostConfig) -> None:
             "invalid restart policy: maximum retry count can only be used with 'on-failure'"
         )
     if host.auto_remove and policy.name not in ("", "no"):
-        raise InvalidArgument("can't set 'AutoRemove' and 'RestartPolicy' together")
+        raise InvalidArgument("can't create 'AutoRemove' container with restart policy")
 
 
 def wants_restart(container: Container, exit_code: int) -> bool:

@@ -47,6 +47,7 @@ def test_a_ping_tells_the_version_in_its_headers(wire: Wire) -> None:
     for method in ("HEAD", "GET"):
         reply = wire.ask(method, "/_ping")
         assert reply.status == 200
+        assert reply.status_line == "HTTP/1.1 200 OK"
         assert reply.headers["api-version"] == "1.50"
         assert reply.headers["ostype"] == "linux"
         assert reply.headers["docker-experimental"] == "false"

@@ -61,6 +61,20 @@ def test_an_upgrade_hands_the_connection_over(
         assert receive_all(sock) == b"bye"
 
 
+def test_the_body_of_a_request_is_no_input(wire: Wire) -> None:
+    """dockerode sends its options as one, in a segment of its own; what follows it is input."""
+    body = b'{"stream":true,"stdin":true}'
+    for headers in (UPGRADE, b""):
+        head = headers + b"Content-Length: %d\r\n" % len(body)
+        with start(wire, WEB + "attach?stream=1&stdin=1", head) as sock:
+            sock.sendall(body[:5])
+            sock.sendall(body[5:])
+            receive_until(sock, b"\r\n\r\n")
+            sock.sendall(b"typed")
+            sock.shutdown(socket.SHUT_WR)
+            assert receive_all(sock) == b"typedbye"
+
+
 def test_bytes_that_come_with_the_request_are_not_lost(wire: Wire, engine: FakeEngine) -> None:
     """`docker run -i` sends its input without waiting for the answer."""
     with start(wire, WEB + "attach?stream=1&detachKeys=ctrl-a", UPGRADE, b"early\n") as sock:

@@ -139,7 +139,7 @@ def test_a_stop_while_a_restart_has_begun(lab: Lab, monkeypatch: pytest.MonkeyPa
         ({"RestartPolicy": {"Name": "often"}}, "unknown policy 'often'"),
         ({"RestartPolicy": {"Name": "always", "MaximumRetryCount": 1}}, "only be used with"),
         ({"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": -1}}, "cannot be negative"),
-        ({"RestartPolicy": {"Name": "always"}, "AutoRemove": True}, "can't set 'AutoRemove'"),
+        ({"RestartPolicy": {"Name": "always"}, "AutoRemove": True}, "can't create 'AutoRemove'"),
     ],
 )
 def test_a_policy_that_makes_no_sense(lab: Lab, host: dict[str, Any], told: str) -> None:

@@ -63,11 +63,50 @@ def test_what_is_removed_leaves_nothing(lab: Lab) -> None:
     lab.run("true", name="gone")
 
 
+@pytest.mark.parametrize(
+    ("host", "config", "told"),
+    [
+        ({"ExtraHosts": ["x"]}, {}, 'bad format for add-host: "x"'),
+        ({"ExtraHosts": ["x:y"]}, {}, 'invalid IP address in add-host: "y"'),
+        ({"Dns": ["x"]}, {}, "bad nameserver address x"),
+        ({"ShmSize": -1}, {}, "SHM size can not be less than 0"),
+        ({}, {"Env": [""]}, "invalid environment variable"),
+        ({}, {"Env": ["=x"]}, "invalid environment variable"),
+    ],
+)
+def test_what_could_only_fail_later_is_refused(
+    lab: Lab, host: dict[str, Any], config: dict[str, Any], told: str
+) -> None:
+    """With Docker's words, before there is a container."""
+    with pytest.raises(InvalidArgument, match=told):
+        lab.create("true", host=host, **config)
+    assert not lab.engine.containers.all()
+
+
+def test_only_fields_that_docker_has_are_shown(lab: Lab) -> None:
+    """dockerode sends the parameters of the request in its body, too."""
+    made = lab.create("true", Tty=True, platform="linux/amd64")
+    shown = lab.engine.containers.inspect(made)["Config"]
+    assert "platform" not in shown
+    assert shown["Tty"] is True
+
+
+def test_a_limit_is_checked_before_the_next_start(lab: Lab) -> None:
+    """By `update` of a container that does not run; nothing is changed then."""
+    made = lab.create("true")
+    with pytest.raises(InvalidArgument, match="Minimum memory limit allowed is 6MB"):
+        lab.engine.containers.update(made, {"Memory": 1000})
+    assert lab.engine.containers.inspect(made)["HostConfig"]["Memory"] == 0
+
+
 def test_a_container_that_runs_is_removed_only_by_force(lab: Lab) -> None:
     """Docker's words, which clients look for."""
     made = lab.start("sleep", "1000")
     pid = lab.state(made)["Pid"]
     with pytest.raises(Conflict, match="stop the container before removing or force remove"):
+        lab.engine.containers.remove(made)
+    lab.engine.containers.pause(made)
+    with pytest.raises(Conflict, match="container is paused and must be unpaused first"):
         lab.engine.containers.remove(made)
     lab.engine.containers.remove(made, force=True)
     assert not Path(f"/proc/{pid}").exists()
@@ -104,6 +143,8 @@ def test_kill_sends_any_signal(lab: Lab) -> None:
     assert waiting.result()["StatusCode"] == 137
     with pytest.raises(Conflict, match="is not running"):
         lab.engine.containers.kill(made)
+    with pytest.raises(NotFound, match="cannot kill container: no: No such container: no"):
+        lab.engine.containers.kill("no")
 
 
 def test_a_wait_ends_although_the_policy_restarts(lab: Lab) -> None:

@@ -375,6 +375,8 @@ def test_filters(place: Place, filters: dict[str, list[str]], found: list[str]) 
     assert [one["Name"] for one in place(place.networks.list, filters)] == found
     with pytest.raises(InvalidArgument, match="invalid filter 'what'"):
         place(place.networks.list, {"what": ["x"]})
+    with pytest.raises(InvalidArgument, match="more than one value for filter key"):
+        place(place.networks.list, {"dangling": ["true", "0"]})
 
 
 def test_prune_removes_what_nobody_uses(place: Place) -> None:
