@@ -237,7 +237,7 @@ class Server:
             if not isinstance(answer.body, bytes):
                 answer.source = answer.body
             if not isinstance(answer.body, bytes) and not answer.early:
-                _with_first_part(answer, answer.body)
+                _with_first_part(answer, answer.body, connection)
         except (BadRequest, Disconnected):
             raise
         except Exception as error:  # the request ends here
@@ -308,10 +308,18 @@ def _close(source: object) -> None:
             close()
 
 
-def _with_first_part(answer: Answer, parts: Iterable[bytes]) -> None:
-    """Fetch the first part of a stream, so that an error in its place is still a status."""
+def _with_first_part(answer: Answer, parts: Iterable[bytes], connection: Connection) -> None:
+    """Fetch the first part of a stream, so that an error in its place is still a status.
+
+    An empty part says only that the work goes on: a registry that answers late may still refuse.
+    """
     rest = iter(parts)
     for first in rest:
-        answer.body = itertools.chain((first,), rest)
-        return
+        if first:
+            answer.body = itertools.chain((first,), rest)
+            return
+        if connection.is_gone():
+            _close(answer.source)
+            _close(answer.cleanup)
+            raise Disconnected("the client has gone")
     answer.body = ()

@@ -48,7 +48,8 @@ def update(engine: Engine, container: Container, asked: Json) -> Json:
             raise Conflict(
                 "Restart policy cannot be updated because AutoRemove is enabled for the container"
             )
-        host["RestartPolicy"] = {"MaximumRetryCount": 0, **policy}
+        # In the order of its creation: `--format {{.HostConfig.RestartPolicy}}` shows it.
+        host["RestartPolicy"] = {"Name": "", "MaximumRetryCount": 0, **policy}
     body = {**container.body, "HostConfig": {**host, **changed}}
     config = ContainerConfig.from_json(body)
     restarts.check(config.host_config)

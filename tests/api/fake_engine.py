@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -176,8 +177,18 @@ class Images:
         self.calls.append(("tag", ref, repository, tag))
 
     def pull(self, name: str, tag: str, platform: str, credentials: Json) -> Iterator[Json]:
-        """Fail before the first message, after it, or not at all."""
+        """Fail before the first message, after it, or not at all; be late, or work for ever."""
         self.calls.append(("pull", name, tag, platform, credentials))
+        while tag == "endless":
+            try:
+                time.sleep(0.01)
+                yield {}
+            except GeneratorExit:
+                self.calls.append(("left", name))
+                raise
+        if tag == "late":
+            yield {}
+            raise NotFound(f"registry of {name} can't be reached")
         if tag == "none":
             raise NotFound(f"manifest for {name}:{tag} not found")
         yield {"status": f"Pulling from {name}", "id": tag}

@@ -16,6 +16,7 @@ from minicontainer.api.calls import parse_filters
 from minicontainer.errors import InvalidArgument, NotFound
 from tests.api.conftest import Reply, Wire, receive_until
 from tests.api.fake_engine import FakeEngine
+from tests.conftest import wait_until
 
 CREATE = {"Image": "busybox", "Cmd": ["true"]}
 
@@ -289,6 +290,16 @@ def test_a_load_fails_in_the_stream(wire: Wire) -> None:
     words = "the archive is empty"
     assert reply.status == 200
     assert json.loads(reply.body) == {"errorDetail": {"message": words}, "error": words}
+
+
+def test_a_pull_that_fails_late_has_a_status_too(wire: Wire, engine: FakeEngine) -> None:
+    """Signs of life are no messages; a client that leaves before the first one ends the work."""
+    late = wire.post("/images/create?fromImage=web&tag=late")
+    assert (late.status, late.message) == (404, "registry of web can't be reached")
+    with wire.connect() as sock:
+        sock.sendall(b"POST /images/create?fromImage=web&tag=endless HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_until(lambda: engine.images.calls[-1][2:3] == ("endless",), "the pull to begin")
+    wait_until(lambda: engine.images.calls[-1] == ("left", "web"), "the pull to end")
 
 
 def test_a_large_upload_streams(wire: Wire, engine: FakeEngine) -> None:

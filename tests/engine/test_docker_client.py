@@ -75,6 +75,9 @@ COMMANDS = (
     ("unpause web", r"^web$"),
     ("kill -s HUP web", r"^web$"),
     ("update --memory 64m --memory-swap 128m web", r"^web$"),
+    ("update --restart on-failure:3 web", r"^web$"),
+    ("inspect web", r'"Name": "on-failure",\s+"MaximumRetryCount": 3\s'),  # their order is Docker's
+    ("update --restart no web", r"^web$"),
     ("rename web web2", r"^$"),
     ("rename web2 web", r"^$"),
     ("images", r"REPOSITORY +TAG[\s\S]*busybox +latest"),
