@@ -34,10 +34,13 @@ class Connection:
 
     Args:
         sock: a SOCK_SEQPACKET unix socket.
+    Attributes:
+        left_unread: the other side has ended, and had not read all that was sent to it.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self.left_unread = False
         self._events: list[str] = []  # written, and to be sent before the next message
         self._unsent = 0  # characters of them
 
@@ -82,6 +85,7 @@ class Connection:
         except ConnectionResetError:
             # The other side closed its end with a message of ours unread. The kernel says so once,
             # before it gives what the other side had sent; its last word may be an exit status.
+            self.left_unread = True
             try:
                 data, extra = self._next_packet()
             except ConnectionError:

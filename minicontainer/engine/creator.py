@@ -56,6 +56,10 @@ if TYPE_CHECKING:
 _KILLED = protocol.Failed(message="the process that creates the container was killed")
 
 
+class KilledInWaiting(Error):
+    """The creator was killed before it had taken the request: another one can be asked."""
+
+
 class Creator:
     """A creator, which waits for its container.
 
@@ -109,6 +113,8 @@ class Creator:
         self.end()
         if received is None:
             _undo(asked)
+            if self._connection.left_unread:
+                raise KilledInWaiting(_KILLED.message)
         raise _told(received).error()
 
     def abandon(self, asked: StartContainer) -> None:

@@ -85,7 +85,8 @@ def _reported(engine: Connection, work: Callable[[], None]) -> int:
     try:
         work()
     except (Error, OSError) as error:
-        _report(engine, failure(error))
+        again = isinstance(error, creator.KilledInWaiting)
+        _report(engine, failure(error).replace(again=again))
         return 1
     return 0
 

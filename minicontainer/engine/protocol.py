@@ -228,6 +228,7 @@ class Failed(Record):
     """From the monitor or the exec process: nothing was started, and nothing is left."""
 
     message: str  # one line, as the user reads it
+    again: bool = False  # whoever should have begun was killed while it waited: try another one
     kind: str = "Error"  # the class of the error
     step: str = ""  # of an InitError, as errno
     errno: int = 0

@@ -15,17 +15,53 @@ import threading
 from minicontainer import faults
 from minicontainer.contexts import suppress
 from minicontainer.engine import connections, protocol
+from minicontainer.engine.connections import Connection
 from minicontainer.errors import Error, Unsupported
 from minicontainer.kernel import process, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from minicontainer.engine.connections import Connection
+    from collections.abc import Callable
+
     from minicontainer.engine.protocol import StartContainer, StartExec
     from minicontainer.record import Record
 
 _SOCKET = 3  # the spawner's descriptor of its connection
 _MODULE = "minicontainer.engine.spawner"
+
+
+class _Begun(Connection):
+    """A connection to a process that was forked ahead, and has been sent its task.
+
+    It may be killed before it has read the task. Nothing was done then, so another process is
+    forked for the task, once. Only the first answer can tell: none, and the task is left unread.
+
+    Args:
+        waiting: the connection to it.
+        fork_another: sends the same task to another one.
+    """
+
+    def __init__(self, waiting: Connection, fork_another: Callable[[], Connection]) -> None:
+        super().__init__(waiting.sock)
+        self._fork_another: Callable[[], Connection] | None = fork_another
+
+    def receive(self) -> tuple[Record, list[int]] | None:
+        """Wait for the next message and its descriptors; None when the other side is gone.
+
+        Raises:
+            Unsupported: another process is needed, and can't be forked.
+        """
+        received = super().receive()
+        fork_another, self._fork_another = self._fork_another, None
+        if fork_another and (self.left_unread if received is None else _wants_another(received[0])):
+            self.sock.close()
+            self.sock, self.left_unread = fork_another().sock, False
+            return super().receive()
+        return received
+
+
+def _wants_another(message: Record) -> bool:
+    return isinstance(message, protocol.Failed) and message.again
 
 
 class Spawner:
@@ -61,10 +97,13 @@ class Spawner:
         if waiting := self._exchange(task, None):
             try:
                 waiting.send(message, clients)
-                return waiting
+                return _Begun(waiting, lambda: self._fork_and_begin(message, clients))
             except OSError:  # it was killed
                 waiting.close()
-        forked = self._fork_ahead(task)
+        return self._fork_and_begin(message, clients)
+
+    def _fork_and_begin(self, message: Record, clients: list[int]) -> Connection:
+        forked = self._fork_ahead(type(message).__name__)
         try:
             forked.send(message, clients)
         except OSError as error:

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from minicontainer.engine import spawning
+from minicontainer.engine import connections, spawning
 from minicontainer.errors import Error, Unsupported
 from tests.engine.conftest import PATIENCE_S, eventually, payload
 from tests.engine.test_crashes import name_of, parent_of
 
 if TYPE_CHECKING:
+    from minicontainer.record import Record
     from tests.engine.conftest import Daemon, Lab
 
 _STARTS_AT_ONCE = 6
@@ -142,11 +143,51 @@ def test_a_step_is_left_out_though_nobody_follows(lab: Lab) -> None:
     assert payload(lab.logs(made)).decode().strip() == os.uname().nodename
 
 
-def test_a_killed_parent_of_an_exec_is_named(lab: Lab) -> None:
+@pytest.mark.parametrize("network", ["none", "bridge"])
+@pytest.mark.parametrize(("victim", "then"), [(0, 5), (1, 4)], ids=["monitor", "creator"])
+def test_one_killed_before_it_took_its_container_is_replaced(
+    lab: Lab, victim: int, then: int, network: str
+) -> None:
+    """Nothing was done when its task was left unread: another one does it, once."""
+    _, waiting = _with_all_waiting(lab)
+    spawner = lab.engine.supervisor.spawner.pid
+    made = lab.create("sh", "-c", "echo once; sleep 1000", host={"NetworkMode": network})
+    os.kill(waiting[victim], signal.SIGSTOP)  # so that it takes no message
+    with ThreadPoolExecutor(1) as thread:
+        begun = thread.submit(lab.engine.containers.start, made)
+        # a monitor that has taken its message has another name
+        eventually(lambda: len(_waiting(spawner)) == then, "the next ones")
+        os.kill(waiting[victim], signal.SIGKILL)
+        begun.result()
+    assert lab.state(made)["Running"]
+    eventually(lambda: payload(lab.logs(made)) == b"once\n", "its output")
+    eventually(lambda: not _are_there(waiting[:2]), "the end of those that waited")
+
+
+def test_one_killed_before_it_took_its_exec_is_replaced(lab: Lab) -> None:
+    """The program has another parent."""
+    made, waiting = _with_all_waiting(lab)
+    os.kill(waiting[2], signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as thread:
+        begun = thread.submit(_exec, lab, made)
+        eventually(lambda: len(_waiting(lab.engine.supervisor.spawner.pid)) == 4, "the next one")
+        os.kill(waiting[2], signal.SIGKILL)
+        assert begun.result() == 3
+
+
+def test_a_killed_parent_of_an_exec_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error does not blame the container's monitor, which lives; and no descriptor is left."""
     made, waiting = _with_all_waiting(lab)
     asked = lab.engine.execs.create(made, {"Cmd": ["true"]})["Id"]
     before = len(os.listdir("/proc/self/fd"))
+
+    def killed_too(_: object, message: Record, clients: list[int]) -> connections.Connection:
+        ours, theirs = connections.pair()
+        ours.send(message, clients)
+        theirs.close()
+        return ours
+
+    monkeypatch.setattr(spawning.Spawner, "_fork_and_begin", killed_too)
     os.kill(waiting[2], signal.SIGSTOP)  # so that it takes no message
     with ThreadPoolExecutor(1) as thread:
         begun = thread.submit(lab.engine.execs.start, asked, {}, None)
