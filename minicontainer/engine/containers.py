@@ -14,6 +14,7 @@ import threading
 
 from minicontainer.engine import (
     creation,
+    endpoints,
     files,
     inspection,
     listing,
@@ -32,7 +33,14 @@ from minicontainer.engine.detach_keys import parse as parse_detach_keys
 from minicontainer.engine.logs import LogStream
 from minicontainer.engine.stats import StatsStream
 from minicontainer.engine.waits import Waiting
-from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound, NotModified
+from minicontainer.errors import (
+    Conflict,
+    Error,
+    InvalidArgument,
+    KernelError,
+    NotFound,
+    NotModified,
+)
 from minicontainer.kernel import trees
 
 TYPE_CHECKING = False
@@ -197,6 +205,10 @@ class Containers:
             old, container.name = container.name, name
             del self._ids[old]
             self._ids[name] = container.id
+            container.endpoints = endpoints.renamed(container.endpoints, name, container.id)
+            self._engine.keep(container)
+        with contextlib.suppress(KernelError):  # a full disk: the next one to come or go does it
+            self._engine.networks.tell_names(container)
         self._engine.publish(container, "rename", oldName=f"/{old}")
 
     def remove(

@@ -84,6 +84,21 @@ def connected(chosen: Json, network_id: str, endpoint: Endpoint, names: list[str
     }
 
 
+def dns_names(name: str, settings: Json, container_id: str) -> list[str]:
+    """Give the names by which the others of a user's network find a container."""
+    return list(dict.fromkeys([name, *(settings.get("Aliases") or ()), container_id[:12]]))
+
+
+def renamed(known: Json, name: str, container_id: str) -> Json:
+    """Show the places of a container that has another name from now on."""
+    return {
+        network: settings | {"DNSNames": dns_names(name, settings, container_id)}
+        if settings.get("DNSNames")
+        else settings
+        for network, settings in known.items()
+    }
+
+
 def chosen_address(settings: Json | None) -> str:
     """Give the IPv4 address that the user chose; "" for none."""
     return str(((settings or {}).get("IPAMConfig") or {}).get("IPv4Address") or "")

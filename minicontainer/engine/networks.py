@@ -232,8 +232,7 @@ class Networks:
             os.close(fd)
         names = None
         if body["Name"] != "bridge":
-            aliases = settings.get("Aliases") or []
-            names = list(dict.fromkeys([container.name, *aliases, container.id[:12]]))
+            names = endpoints.dns_names(container.name, settings, container.id)
         shown = endpoints.connected(settings, body["Id"], endpoint, names)
         container.endpoints[body["Name"]] = shown
         container.published = dict(container.published) | endpoints.published_map(
