@@ -311,8 +311,8 @@ def _by_port(engine: Engine, values: list[str], field: str) -> Callable[[Contain
     def test(container: Container) -> bool:
         if field == "expose":
             return not wanted.isdisjoint(container.config.exposed_ports)
-        shown = {f"{port.get('PublicPort')}/{port['Type']}" for port in _ports(container)}
-        return not wanted.isdisjoint(shown)
+        # The container's port, as asked for: no matter where on the host, nor whether it runs.
+        return not wanted.isdisjoint(container.config.host_config.port_bindings)
 
     return test
 
