@@ -37,9 +37,13 @@ _COLUMNS = ("ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", 
 
 
 class _Watch:
-    """The last figures of one container, kept by a thread."""
+    """The last figures of one container, kept by a thread.
 
-    def __init__(self, client: Client, name: str, stream: bool) -> None:
+    Args:
+        lost: gets the error when the engine goes away.
+    """
+
+    def __init__(self, client: Client, name: str, stream: bool, lost: list[str]) -> None:
         self.name = name
         self.figures: dict[str, Any] = {}
         self.error = ""
@@ -47,6 +51,7 @@ class _Watch:
         self.known = threading.Event()
         self._client = client
         self._stream = stream
+        self._lost = lost
         threading.Thread(target=self._follow, daemon=True).start()
 
     def _follow(self) -> None:
@@ -57,8 +62,11 @@ class _Watch:
             ).messages():
                 self.figures = figures
                 self.known.set()
-        except (EngineError, Lost) as error:
+        except EngineError as error:
             self.error = str(error)
+        except Lost as error:
+            self.error = str(error)
+            self._lost.append(self.error)
         finally:
             self.over = True
             self.known.set()
@@ -74,7 +82,8 @@ class _Watch:
 def stats(asked: Asked) -> int:
     """Display a live stream of container(s) resource usage statistics."""
     stream = not asked.no_stream
-    watches = {name: _Watch(asked.session.client, name, stream) for name in _names(asked)}
+    lost: list[str] = []
+    watches = {name: _Watch(asked.session.client, name, stream, lost) for name in _names(asked)}
     for watch in watches.values():
         watch.known.wait(_FIRST_S)
     errors = [watch.error for watch in watches.values() if watch.error]
@@ -83,7 +92,7 @@ def stats(asked: Asked) -> int:
     if not stream:
         _draw(asked, list(watches.values()))
         return 0
-    return _live(asked, watches)
+    return _live(asked, watches, lost)
 
 
 def _names(asked: Asked) -> list[str]:
@@ -94,15 +103,21 @@ def _names(asked: Asked) -> list[str]:
     return [entry["Id"][:12] for entry in found]
 
 
-def _live(asked: Asked, watches: dict[str, _Watch]) -> int:
-    """Draw until the user ends it, or nothing is left that was asked for."""
+def _live(asked: Asked, watches: dict[str, _Watch], lost: list[str]) -> int:
+    """Draw until the user ends it, or nothing is left that was asked for.
+
+    Raises:
+        Exit: the engine went away. Docker's client shows dashes then, for ever.
+    """
     terminal = sys.stdout.isatty()
     if not asked.args:
-        threading.Thread(target=_follow_starts, args=(asked, watches), daemon=True).start()
+        threading.Thread(target=_follow_starts, args=(asked, watches, lost), daemon=True).start()
     if terminal:
         sys.stdout.write(_CLEAR)
     while True:
         shown = list(watches.values())
+        if lost:
+            raise Exit(lost[0])
         if asked.args and all(watch.over for watch in shown):
             return 0
         if terminal:
@@ -114,15 +129,17 @@ def _live(asked: Asked, watches: dict[str, _Watch]) -> int:
         time.sleep(_REDRAW_S)
 
 
-def _follow_starts(asked: Asked, watches: dict[str, _Watch]) -> None:
-    """Watch also the containers that start from now on."""
+def _follow_starts(asked: Asked, watches: dict[str, _Watch], lost: list[str]) -> None:
+    """Watch also the containers that start from now on; the events end with the engine."""
     wanted = filters.as_json([("type", "container"), ("event", "start")])
     try:
         for event in asked.session.client.request("GET", "/events", {"filters": wanted}).messages():
             identity = event["Actor"]["ID"][:12]
-            watches[identity] = _Watch(asked.session.client, identity, stream=True)
-    except (EngineError, Lost):
-        return
+            watches[identity] = _Watch(asked.session.client, identity, True, lost)
+    except (EngineError, Lost) as error:
+        lost.append(str(error))
+    else:
+        lost.append("the engine has ended")
 
 
 def _draw(asked: Asked, watches: list[_Watch]) -> None:
@@ -132,16 +149,15 @@ def _draw(asked: Asked, watches: list[_Watch]) -> None:
 
 
 def fields_of(asked_name: str, figures: dict[str, Any], whole: bool) -> dict[str, Any]:
-    """Give what the table shows of one container; dashes while nothing is known."""
-    if not figures.get("read") or figures["read"].startswith("0001-"):
+    """Give what the table shows of one container: dashes while nothing is known.
+
+    Of one that does not run the engine tells no figures: zeros are shown, as by Docker.
+    """
+    if not figures:
         fields = dict.fromkeys(_HEADERS, "--")
-        known = figures.get("id") or asked_name
-        return fields | {
-            "Container": asked_name, "ID": known if whole else known[:12],
-            "Name": figures.get("name", "--").removeprefix("/"),
-            "MemUsage": "-- / --", "NetIO": "--", "BlockIO": "--",
-        }  # fmt: skip
-    used, limit = memory(figures["memory_stats"])
+        known = asked_name if whole else asked_name[:12]
+        return fields | {"Container": asked_name, "ID": known, "MemUsage": "-- / --"}
+    used, limit = memory(figures.get("memory_stats") or {})
     read, written = _block_io(figures.get("blkio_stats") or {})
     networks = (figures.get("networks") or {}).values()
     received = sum(network["rx_bytes"] for network in networks)
@@ -161,10 +177,11 @@ def fields_of(asked_name: str, figures: dict[str, Any], whole: bool) -> dict[str
 
 def cpu_percent(figures: dict[str, Any]) -> float:
     """Say how much of one CPU was used between two samples: 200 % are two whole CPUs."""
-    now, before = figures["cpu_stats"], figures.get("precpu_stats") or {}
-    used = now["cpu_usage"]["total_usage"] - (before.get("cpu_usage") or {}).get("total_usage", 0)
+    now, before = figures.get("cpu_stats") or {}, figures.get("precpu_stats") or {}
+    usage, usage_before = now.get("cpu_usage") or {}, before.get("cpu_usage") or {}
+    used = usage.get("total_usage", 0) - usage_before.get("total_usage", 0)
     total = now.get("system_cpu_usage", 0) - before.get("system_cpu_usage", 0)
-    online = now.get("online_cpus") or len(now["cpu_usage"].get("percpu_usage") or ())
+    online = now.get("online_cpus") or len(usage.get("percpu_usage") or ())
     return used / total * online * 100 if total > 0 and used > 0 else 0.0
 
 

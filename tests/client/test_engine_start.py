@@ -84,6 +84,20 @@ def test_an_engine_that_was_killed_is_started_again(machine: Machine) -> None:
     assert machine(*MINE, "ps", "-q").errors == SAYS
 
 
+@pytest.mark.parametrize("named", ["", "web"])
+def test_stats_end_with_a_killed_engine(machine: Machine, named: str) -> None:
+    """They say so, in place of figures that stay as they are."""
+    assert machine(*MINE, "create", "--name", "web", "busybox").status == 0
+    (engine,) = engines(machine)
+    script = (
+        f"{' '.join(MINE)} stats {named} >/run/out & until grep -q NAME /run/out; do sleep 0.1; "
+        f"done; kill -KILL {engine}; wait $!"
+    )
+    done = machine("sh", "-c", script)
+    words = "the engine closed the connection in the middle of an answer\n"
+    assert (done.status, done.errors) == (1, words)
+
+
 def test_an_ordinary_user_is_told_the_way_in(machine: Machine) -> None:
     """Without an engine, and with one whose socket is closed to the user."""
     nobody = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")

@@ -10,7 +10,7 @@ import re
 
 import pytest
 
-from tests.engines import IMAGE, Clients
+from tests.engines import CLIENTS, IMAGE, Clients
 
 SAME = """\
 ps
@@ -189,3 +189,16 @@ def test_both_clients_say_the_same(clients: Clients, web: str, line: str) -> Non
     assert (ours.status, masked(ours.output), masked(ours.errors)) == (
         docker.status, masked(docker.output), masked(docker.errors)
     )  # fmt: skip
+
+
+def test_a_container_that_does_not_run_has_stats(clients: Clients) -> None:
+    """Zeros, for scripts that add up columns."""
+    made = clients("docker", "create", "--name", "idle", IMAGE, "true").output.strip()
+    try:
+        for words in (("idle",), ("-a", "--no-trunc"), ("--format", "json", "idle")):
+            docker, ours = (clients(name, "stats", "--no-stream", *words) for name in CLIENTS)
+            shown = [line for line in ours.output.splitlines() if made[:12] in line]
+            assert shown == [line for line in docker.output.splitlines() if made[:12] in line]
+            assert (len(shown), ours.status) == (1, 0)
+    finally:
+        clients("docker", "rm", "idle")

@@ -49,6 +49,8 @@ COMMANDS = (
     ("info", r"Storage Driver: overlay2[\s\S]* Swarm: inactive[\s\S]* Runtimes: "),
     ("ps", r"CONTAINER ID +IMAGE +COMMAND[\s\S]*busybox.* Up .*0\.0\.0\.0:8080->80/tcp.* web"),
     ("ps -a --filter label=tier=front --format {{.Names}}", r"^web$"),
+    ("ps -a --filter publish=80 --format {{.Names}}", r"^web$"),  # the container's port
+    ("ps -a --filter publish=8080 --format {{.Names}}", r"^$"),
     ("ps -a --filter status=exited --format {{.Names}}", r"^$"),
     ("ps -q --no-trunc", r"^[0-9a-f]{64}$"),
     ("ps -s", r"web +[0-9.]+k?B \(virtual [0-9.]+MB\)"),
@@ -362,3 +364,20 @@ def test_two_engines_later_the_container_still_runs(engine: EngineProcess) -> No
         after = engine.docker("inspect", "web", "--format", "{{.State.Pid}} {{.State.StartedAt}}")
         assert after == before
         assert engine.docker("exec", "web", "echo", "alive") == "alive"
+
+
+def test_a_renamed_container_is_found_by_its_new_name(engine: EngineProcess) -> None:
+    """At once, by those that run on its network, and by those that come; and by no other name."""
+    docker = engine.docker
+    docker("network", "create", "named")
+    try:
+        for name in ("before", "beside"):
+            docker("run", "-d", "--name", name, "--network", "named", "busybox", "sleep", "1000")
+        docker("rename", "before", "after")
+        for words in (("exec", "beside"), ("run", "--rm", "--network", "named", "busybox")):
+            found = docker(*words, "cat", "/etc/hosts")
+            assert re.search(r"\tafter [0-9a-f]{12}\t", found), found
+            assert "before" not in found
+    finally:
+        docker("rm", "-f", "before", "after", "beside")
+        docker("network", "rm", "named")
