@@ -376,7 +376,7 @@ def test_a_renamed_container_is_found_by_its_new_name(engine: EngineProcess) -> 
         docker("rename", "before", "after")
         for words in (("exec", "beside"), ("run", "--rm", "--network", "named", "busybox")):
             found = docker(*words, "cat", "/etc/hosts")
-            assert re.search(r"\tafter [0-9a-f]{12}\t", found), found
+            assert re.search(r"\tafter [0-9a-f]{12}\b", found), found
             assert "before" not in found
     finally:
         docker("rm", "-f", "before", "after", "beside")
