@@ -60,6 +60,8 @@ def tag(call: Call) -> Answer:
 
 def remove(call: Call) -> Answer:
     """DELETE /images/{name}."""
+    if not call.name.strip():
+        raise InvalidArgument("image name cannot be blank")
     told = call.texts("platforms") if call.version >= (1, 50) else []
     wanted = tuple(map(platforms.from_json, told))
     removed = call.engine.images.remove(

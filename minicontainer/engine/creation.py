@@ -109,8 +109,8 @@ def _name_host(engine: Engine, body: Json, identifier: str) -> None:
             raise InvalidArgument("conflicting options: hostname and the network mode")
         try:
             other = engine.containers.find(ref).config
-        except NotFound as error:  # 404 is for the image: clients then pull it
-            raise InvalidArgument(f"joining network namespace of container: {error}") from None
+        except NotFound:
+            return  # `check` says so, after what rules it out in any case
         body["Hostname"], body["Domainname"] = other.hostname, other.domainname
     if body["Hostname"] or (host.get("UTSMode") or "private") != "private":
         return  # another one's name is not changed

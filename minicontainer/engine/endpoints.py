@@ -165,6 +165,8 @@ def check(config: ContainerConfig) -> None:
 
 def _check_shared(config: ContainerConfig) -> None:
     host, asked = config.host_config, port_requests(config)
+    if host.network_mode in ("container", "container:"):
+        raise InvalidArgument("invalid network mode: invalid container format container:<name|id>")
     undefined = "can't be used with links. This would result in undefined behavior"
     if host.network_mode == "host" and host.links:
         raise InvalidArgument(f"conflicting options: host type networking {undefined}")
@@ -196,7 +198,7 @@ def link(text: str) -> tuple[str, str]:
 def linked(
     host: HostConfig, find: Callable[[str], Member], *, must_run: bool = True
 ) -> tuple[str, ...]:
-    """Give a line of /etc/hosts for each linked container: address, alias, ID, name.
+    """Give a line of /etc/hosts for each linked container: address, alias, hostname, name.
 
     In a network of a user's own a link is no more than a further name: the other container need
     not be there.
@@ -217,7 +219,10 @@ def linked(
         if strict and must_run and not other.state.pid:
             raise InvalidArgument(f"Cannot link to a non running container: /{other.name}")
         addresses = [end["IPAddress"] for end in other.endpoints.values() if end.get("IPAddress")]
-        lines += [f"{address}\t{alias} {other.id[:12]} {other.name}\n" for address in addresses[:1]]
+        lines += [
+            f"{address}\t{alias} {other.config.hostname or other.id[:12]} {other.name}\n"
+            for address in addresses[:1]
+        ]
     return tuple(lines)
 
 

@@ -322,12 +322,12 @@ class Engine:
                 )
             return container.state.pid
 
-    def check_joinable(self, ref: str, _kind: str) -> int:
+    def check_joinable(self, ref: str, kind: str) -> int:
         """Check that a container exists whose namespaces shall be shared; it need not run yet."""
         try:
             return self.containers.find(ref).state.pid or 1
         except NotFound as error:  # 404 is for the image: clients then pull it
-            raise InvalidArgument(str(error)) from None
+            raise InvalidArgument(f"joining {kind} namespace of container: {error}") from None
 
     def _users_of(self, image_id: str) -> tuple[tuple[str, bool], ...]:
         """Give the containers of an image: ID, and whether it runs."""

@@ -94,7 +94,7 @@ class Execs:
     def create(self, ref: str, body: Json) -> Json:
         """Register a program; `start` starts it."""
         container = self._engine.containers.find(ref)
-        _check_running(container)
+        _check_running(container, ref)
         if isinstance(body.get("Cmd"), str):
             body = {**body, "Cmd": [body["Cmd"]]}
         if not body.get("Cmd"):
@@ -130,12 +130,13 @@ class Execs:
         one = self.find(exec_id)
         if one.life != one.container.exits and one.exit_code is None:
             raise NotFound(f"No such exec instance: {exec_id}")  # it was for the start before
+        _check_running(one.container, one.container.id)  # if not now, perhaps later
         with one.lock:
             if one.running or one.exit_code is not None:
                 raise Conflict(f"Error: Exec command {exec_id} is already running or has run")
             one.running = True
         try:
-            _check_running(one.container)
+            _check_running(one.container, one.container.id)
             if connection is not None:
                 connection.accept()
                 one.client = os.dup(connection.socket.fileno())
@@ -291,10 +292,10 @@ def _tell(connection: ClientStream, message: str, *, framed: bool) -> None:
         connection.socket.sendall(data)
 
 
-def _check_running(container: Container) -> None:
+def _check_running(container: Container, ref: str) -> None:
     status = container.state.status
     if status == "paused":
-        raise Conflict(f"Container {container.id} is paused, unpause the container before exec")
+        raise Conflict(f"Container {ref} is paused, unpause the container before exec")
     if status == "restarting":
         raise Conflict(
             f"Container {container.id} is restarting, wait until the container is running"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_TIMEOUT_S = 10
 _KILL_PATIENCE_S = 30
+_CLEARING_PATIENCE_S = 5
 
 
 def signal_number(text: str, default: int = signals.SIGKILL) -> int:
@@ -114,6 +115,8 @@ def stop(
         send(engine, container, signals.SIGKILL)
         if not wait_for_end(container, exits, _KILL_PATIENCE_S):
             raise Conflict(f"container {container.name}: its processes do not end")
+    # Its ports are free then: who stops one container may start another in its place.
+    engine.supervisor.wait_for_monitor(container, _CLEARING_PATIENCE_S)
     engine.publish(container, "stop")
 
 

@@ -76,7 +76,12 @@ def _check(host: Json, changed: Json) -> None:
             "Memory limit should be smaller than already set memoryswap limit, "
             "update the memoryswap at the same time"
         )
-    if changed.get("NanoCpus") and (host.get("CpuPeriod") or host.get("CpuQuota")):
-        raise Conflict("Conflicting options: Nano CPUs and CPU Period/Quota cannot both be set")
-    if (changed.get("CpuPeriod") or changed.get("CpuQuota")) and host.get("NanoCpus"):
-        raise Conflict("Conflicting options: CPU Period/Quota and Nano CPUs cannot both be set")
+    for name, words in (("CpuPeriod", "CPU Period"), ("CpuQuota", "CPU Quota")):
+        if changed.get("NanoCpus") and host.get(name):
+            raise Conflict(
+                f"Conflicting options: Nano CPUs cannot be updated as {words} has already been set"
+            )
+        if changed.get(name) and host.get("NanoCpus"):
+            raise Conflict(
+                f"Conflicting options: {words} cannot be updated as NanoCPUs has already been set"
+            )

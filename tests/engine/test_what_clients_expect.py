@@ -103,6 +103,30 @@ def test_an_exec_is_for_one_start_of_its_container(lab: Lab) -> None:
         lab.engine.execs.start(one, {}, None)
 
 
+def test_an_exec_waits_for_the_end_of_a_pause(lab: Lab) -> None:
+    """What is refused meanwhile can be started afterwards; the name is the user's own."""
+    made = lab.start("sleep", "1000", name="web")
+    one = lab.engine.execs.create("web", {"Cmd": ["true"]})["Id"]
+    lab.engine.containers.pause(made)
+    with pytest.raises(Conflict, match="Container web is paused, unpause the container before"):
+        lab.engine.execs.create("web", {"Cmd": ["true"]})
+    with pytest.raises(Conflict, match="is paused"):
+        lab.engine.execs.start(one, {}, None)
+    lab.engine.containers.unpause(made)
+    lab.engine.execs.start(one, {}, None)
+    eventually(lambda: lab.engine.execs.inspect(one)["ExitCode"] == 0, "the exec to end")
+
+
+def test_processors_are_limited_in_one_way(lab: Lab) -> None:
+    """An update can't change to the other one."""
+    made = lab.create("true", host={"NanoCpus": 10**9})
+    with pytest.raises(Conflict, match="CPU Quota cannot be updated as NanoCPUs has already been"):
+        lab.engine.containers.update(made, {"CpuQuota": 50_000})
+    made = lab.create("true", host={"CpuPeriod": 50_000})
+    with pytest.raises(Conflict, match="Nano CPUs cannot be updated as CPU Period has already"):
+        lab.engine.containers.update(made, {"NanoCpus": 10**9})
+
+
 def test_a_pid_limit_is_taken_away(lab: Lab) -> None:
     """By any number that is no limit."""
     for number in (0, -1):
@@ -229,6 +253,9 @@ def test_what_a_shared_network_rules_out(lab: Lab) -> None:
     shared = {"NetworkMode": f"container:{other}"}
     for config, host, says in (
         ({}, {"NetworkMode": "host", "Links": ["x"]}, "host type networking can't be used with"),
+        ({}, {"NetworkMode": "container"}, "invalid container format container:<name.id>"),
+        ({}, {"NetworkMode": "container:x", "Dns": ["9.9.9.9"]}, "dns and the network mode"),
+        ({}, {"NetworkMode": "container:x"}, "joining network namespace of .*: No such container"),
         ({}, {**shared, "Links": ["x"]}, "container type network can't be used with links. This"),
         ({}, {**shared, "PublishAllPorts": True}, "port publishing and the container type"),
         ({"ExposedPorts": {"80/tcp": {}}}, shared, "port exposing and the container type network"),
