@@ -5,13 +5,18 @@ See: Docker Engine API, ContainerStop, ContainerKill.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+
 from minicontainer import steps
-from minicontainer.errors import Conflict, InvalidArgument, NotFound, NotModified
+from minicontainer.errors import Conflict, InvalidArgument, KernelError, NotFound, NotModified
 from minicontainer.kernel import signals
 from minicontainer.runtime.container import operations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from minicontainer.engine.container import Container
     from minicontainer.engine.engine import Engine
 
@@ -163,7 +168,8 @@ def pause(engine: Engine, container: Container) -> None:
             )
         if status != "running":
             raise Conflict(f"Container {container.id} is not running")
-        operations.pause(container.id, engine.supervisor.state_store)
+        with _still_there(f"Container {container.id} is not running"):
+            operations.pause(container.id, engine.supervisor.state_store)
         _change_status(engine, container, "running", "paused")
     engine.publish(container, "pause")
 
@@ -177,9 +183,23 @@ def resume(engine: Engine, container: Container) -> None:
     with container.operating:
         if container.state.status != "paused":
             raise Conflict(f"Container {container.id} is not paused")
-        operations.resume(container.id, engine.supervisor.state_store)
+        with _still_there(f"Container {container.id} is not paused"):
+            operations.resume(container.id, engine.supervisor.state_store)
         _change_status(engine, container, "paused", "running")
     engine.publish(container, "unpause")
+
+
+@contextlib.contextmanager
+def _still_there(otherwise: str) -> Iterator[None]:
+    """Say *otherwise* when a container has just ended: its state or its cgroup is gone."""
+    try:
+        yield
+    except NotFound:
+        raise Conflict(otherwise) from None
+    except KernelError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV):
+            raise
+        raise Conflict(otherwise) from None
 
 
 def _change_status(engine: Engine, container: Container, before: str, after: str) -> None:

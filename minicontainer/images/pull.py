@@ -14,19 +14,18 @@ See: OCI distribution-spec "Pull"; `downloads.py`, `layers.py`.
 from __future__ import annotations
 
 import contextlib
-import logging
 from concurrent import futures
 from functools import partial
 
 from minicontainer import steps
-from minicontainer.errors import Error, InvalidArgument, NotFound
+from minicontainer.errors import InvalidArgument, NotFound
 from minicontainer.images import config as configs
-from minicontainer.images import downloads, indexes, platforms
+from minicontainer.images import downloads, indexes, mirrors, platforms
 from minicontainer.images.compression import kind_of_media_type
 from minicontainer.images.image import short
-from minicontainer.images.references import DEFAULT_DOMAIN, Reference, parse
+from minicontainer.images.references import Reference, parse
 from minicontainer.images.registry import Registry, Settings
-from minicontainer.images.registry_errors import Refused, for_pull
+from minicontainer.images.registry_errors import Refused
 from minicontainer.images.transfers import Line, Teller, ignore
 from minicontainer.images.unpacking import unpack
 from minicontainer.record import Record
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
     from minicontainer.images.transfers import Progress
 
 PARALLEL_DOWNLOADS = 3  # as Docker's
-_log = logging.getLogger(__name__)
 _CONFIG_LIMIT = 8 << 20  # bytes: it is held in memory
 _MOST_NESTED = 3  # indexes in indexes
 
@@ -100,21 +98,11 @@ def pull(
     wanted = platforms.parse(platform) if platform else platforms.host()
     settings = settings.replace(insecure=(*settings.insecure, *insecure))
     teller = Teller(progress)
-    mirrors = settings.mirrors if name.domain == DEFAULT_DOMAIN else ()
-    for mirror in mirrors:
-        scheme, _, host = mirror.rstrip("/").rpartition("://")
-        trusted = (host,) if scheme == "http" else ()
-        changed = settings.replace(insecure=(*settings.insecure, *trusted))
-        try:
-            with Registry(host, None, changed) as registry:
-                return Pull(store, layers, name, wanted, bool(platform), registry, teller).run()
-        except Error as error:  # the next one, and last the registry itself, may have it
-            _log.info("mirror %s: %s", mirror, error)
-    with Registry(name.domain, credentials, settings) as registry:
-        try:
-            return Pull(store, layers, name, wanted, bool(platform), registry, teller).run()
-        except Refused as error:
-            raise for_pull(error, name) from error
+
+    def pulled(registry: Registry) -> Image:
+        return Pull(store, layers, name, wanted, bool(platform), registry, teller).run()
+
+    return mirrors.ask(name, credentials, settings, pulled)
 
 
 class Pull:

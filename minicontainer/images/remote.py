@@ -8,10 +8,9 @@ from __future__ import annotations
 import re
 
 from minicontainer.errors import InvalidArgument, NotFound
-from minicontainer.images import config, downloads, indexes, platforms
+from minicontainer.images import config, downloads, indexes, mirrors, platforms
 from minicontainer.images.references import DEFAULT_TAG, Reference
 from minicontainer.images.registry import Registry, Settings
-from minicontainer.images.registry_errors import Refused, for_pull
 from minicontainer.record import Record
 
 TYPE_CHECKING = False
@@ -50,22 +49,24 @@ def describe(
         NotFound: it has no such image, in Docker's words. Unauthorized: log in first.
         Error: it can't be reached, or refuses.
     """
-    with Registry(name.domain, credentials, settings or Settings()) as registry:
-        try:
-            content, carried, told = downloads.fetch_document(
-                registry, name.path, name.digest or name.tag or DEFAULT_TAG, indexes.ACCEPT
-            )
-            digest = name.digest or told or indexes.digest_of(content)
-            downloads.check_document(content, digest, name.familiar)
-            found = indexes.parse(content, carried, name.familiar)
-            if isinstance(found, indexes.Index):
-                kind = config.parse_json(content, "index").get("mediaType") or carried
-                listed = tuple(entry.platform for entry in found.manifests if entry.platform)
-            else:
-                kind = found.media_type
-                listed = (_platform(registry, name, found.config),)
-        except Refused as error:
-            raise for_pull(error, name) from error
+    return mirrors.ask(
+        name, credentials, settings or Settings(), lambda registry: _described(registry, name)
+    )
+
+
+def _described(registry: Registry, name: Reference) -> Described:
+    content, carried, told = downloads.fetch_document(
+        registry, name.path, name.digest or name.tag or DEFAULT_TAG, indexes.ACCEPT
+    )
+    digest = name.digest or told or indexes.digest_of(content)
+    downloads.check_document(content, digest, name.familiar)
+    found = indexes.parse(content, carried, name.familiar)
+    if isinstance(found, indexes.Index):
+        kind = config.parse_json(content, "index").get("mediaType") or carried
+        listed = tuple(entry.platform for entry in found.manifests if entry.platform)
+    else:
+        kind = found.media_type
+        listed = (_platform(registry, name, found.config),)
     return Described(
         digest=digest, size=len(content), media_type=kind.partition(";")[0], platforms=listed
     )
@@ -97,22 +98,25 @@ def list_tags(
     Raises:
         NotFound: there is no such repository, or it has no tags. Error: as for `describe`.
     """
-    tags: set[str] = set()
-    url = f"/v2/{name.path}/tags/list"
-    with Registry(name.domain, credentials, settings or Settings()) as registry:
-        for _ in range(_MOST_PAGES):
-            try:
-                _, headers, body = registry.call(
-                    "GET", url, (200,), scopes=(downloads.pull_scope(name.path),)
-                )
-            except Refused as error:
-                raise for_pull(error, name) from error
-            page = config.parse_json(body, f"tags of {name.familiar_repository}").get("tags")
-            tags.update(tag for tag in page or () if isinstance(tag, str))
-            following = _NEXT.search(headers.get("Link", ""))
-            if following is None:
-                break
-            url = following[1]
+    tags = mirrors.ask(
+        name, credentials, settings or Settings(), lambda registry: _listed(registry, name)
+    )
     if not tags:
         raise NotFound(f"repository {name.familiar_repository} has no tags")
     return sorted(tags)
+
+
+def _listed(registry: Registry, name: Reference) -> set[str]:
+    tags: set[str] = set()
+    url = f"/v2/{name.path}/tags/list"
+    for _ in range(_MOST_PAGES):
+        _, headers, body = registry.call(
+            "GET", url, (200,), scopes=(downloads.pull_scope(name.path),)
+        )
+        page = config.parse_json(body, f"tags of {name.familiar_repository}").get("tags")
+        tags.update(tag for tag in page or () if isinstance(tag, str))
+        following = _NEXT.search(headers.get("Link", ""))
+        if following is None:
+            break
+        url = following[1]
+    return tags

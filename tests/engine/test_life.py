@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from minicontainer.errors import Conflict, InvalidArgument, NotFound, NotModified
+from minicontainer.errors import Conflict, InvalidArgument, KernelError, NotFound, NotModified
+from minicontainer.runtime.container import operations
 from tests.engine.conftest import PATIENCE_S, cgroups_of, eventually, payload
 from tests.images.conftest import tar_of
 
@@ -173,6 +175,30 @@ def test_a_paused_container_stands_still(lab: Lab) -> None:
     lab.engine.containers.pause(made)
     lab.engine.containers.stop(made, 0)
     assert lab.state(made)["Status"] == "exited"
+
+
+@pytest.mark.parametrize(
+    "error", [KernelError(errno.ENOENT, "No such file or directory", "open(freezer.state)"),
+              NotFound("container x does not exist")]
+)  # fmt: skip
+def test_a_pause_comes_too_late(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The container has just ended, and only its monitor knows: `commit` does without a pause."""
+    made = lab.create("sleep", "1000")
+    image = lab.engine.containers.commit(made, {"repo": "base"}, {})["Id"]
+    body = {"Image": image, "Cmd": ["sleep", "1000"], "HostConfig": {"NetworkMode": "none"}}
+    ended = lab.engine.containers.create(body, "ended")["Id"]
+    lab.made.append(ended)
+    lab.engine.containers.start(ended)
+
+    def gone(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(operations, "pause", gone)
+    with pytest.raises(Conflict, match=f"Container {ended} is not running"):
+        lab.engine.containers.pause(ended)
+    assert lab.engine.containers.commit(ended, {"repo": "late"}, {})["Id"]
 
 
 def _grown(lab: Lab, made: str) -> bool:

@@ -10,6 +10,7 @@ from minicontainer.engine.images import Images
 from minicontainer.errors import NotFound
 from minicontainer.images import remote
 from minicontainer.images.references import parse
+from minicontainer.images.registry import Settings
 from tests.images.conftest import add_image, tar_of
 
 TYPE_CHECKING = False
@@ -62,6 +63,14 @@ def test_a_registry_is_asked_what_a_name_means(images: Images, real: DebianRegis
     digest = found["Descriptor"]["digest"]
     assert images.distribution(f"{repository}@{digest}", {}) == found
     assert not images.list(False, {})
+
+
+def test_mirrors_of_docker_hub_are_asked_first(images: Images, real: DebianRegistry) -> None:
+    """What the registry has is listed and described as it is pulled."""
+    pushed(images, real, "1", "2")
+    mirrored = Settings(mirrors=(f"http://{real.host}",))
+    assert remote.list_tags(parse("team/app", default_tag=""), settings=mirrored) == ["1", "2"]
+    assert remote.describe(parse("team/app:1"), settings=mirrored).size > 0
 
 
 def test_what_is_not_there_is_not_found(images: Images, real: DebianRegistry) -> None:
