@@ -130,7 +130,11 @@ def distribution(call: Call) -> Answer:
 def _platform(call: Call, since: tuple[int, int]) -> Platform | None:
     """Read the parameter `platform`, a JSON object; older versions of the API have none."""
     text = call.text("platform")
-    return platforms.from_json(text) if text and call.version >= since else None
+    if not text or call.version < since:
+        return None
+    if len(call.texts("platform")) > 1:
+        raise InvalidArgument("multiple platform parameters not supported")
+    return platforms.from_json(text)
 
 
 def registry_credentials(call: Call) -> dict[str, Any]:

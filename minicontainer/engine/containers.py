@@ -234,6 +234,7 @@ class Containers:
 
     def ended(self, container: Container) -> None:
         """Do what follows a container's end: a restart by its policy, or its removal."""
+        self._engine.volumes.tell_unmounted(container)
         if container.state.status == "restarting":
             self._restart_later(container)
         elif container.config.host_config.auto_remove and not container.restarting_by_user:

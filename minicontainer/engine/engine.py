@@ -196,6 +196,11 @@ class Engine:
         told = container.event_attributes(**attributes)
         self.events.publish("container", action, container.id, told)
 
+    def tell_start(self, container: Container) -> None:
+        """Tell everybody that a container's program runs, and has its volumes."""
+        self.volumes.tell_mounted(container)
+        self.publish(container, "start")
+
     def keep(self, container: Container) -> None:
         """Write what has happened to a container into the database.
 

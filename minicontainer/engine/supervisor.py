@@ -277,7 +277,7 @@ class Supervisor:
             self._engine.keep(container)
             self._register(container, monitor)
             container.changed.notify_all()
-        self._engine.publish(container, "start")
+        self._engine.tell_start(container)
         health.watch(self._engine, container)
 
     def _register(self, container: Container, monitor: Connection) -> None:

@@ -188,6 +188,26 @@ class Volumes:
                     with contextlib.suppress(Error):  # it stays, and `prune` tries again
                         self.remove(name, force=True)
 
+    def tell_mounted(self, container: Member) -> None:
+        """Tell that a container has its volumes, for it has just started."""
+        for mount in container.mounts:
+            if mount["Type"] == "volume":
+                attributes = {
+                    "container": container.id,
+                    "destination": mount["Destination"],
+                    "driver": mount["Driver"],
+                    "propagation": mount["Propagation"],
+                    "read/write": str(mount["RW"]).lower(),
+                }
+                self._publish("volume", "mount", mount["Name"], attributes)
+
+    def tell_unmounted(self, container: Member) -> None:
+        """Tell that a container has its volumes no more, for it has ended."""
+        for mount in container.mounts:
+            if mount["Type"] == "volume":
+                attributes = {"container": container.id, "driver": mount["Driver"]}
+                self._publish("volume", "unmount", mount["Name"], attributes)
+
     def mounts_of(self, container: Member) -> tuple[Mount, ...]:
         """Give a container's mounts for its next start, outer directories before inner ones."""
         plans = {plan.target: plan for plan in self.plans(container.config)}

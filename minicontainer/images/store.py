@@ -164,6 +164,10 @@ class ImageStore(Lookup):
         """
         if reference.digest:
             raise InvalidArgument("refusing to create a tag with a digest reference")
+        if reference.familiar_repository == "sha256":  # `sha256:abc` would be an ID, or this
+            raise InvalidArgument(
+                "refusing to create an ambiguous tag using digest algorithm as name"
+            )
         with self._database.change():
             self.known(image_id)
             self._name(image_id, reference)

@@ -39,6 +39,8 @@ def test_a_platform_is_an_object(wire: Wire, text: str, words: str) -> None:
     assert wire.ask("GET", f"/v1.47/images/web/json?platform={query}").status == 200
     good = urllib.parse.quote('{"os":"linux","architecture":"arm","variant":"v7"}')
     assert wire.ask("GET", f"/v1.50/images/web/json?platform={good}").status == 200
+    two = wire.ask("GET", f"/v1.50/images/web/json?platform={good}&platform={good}")
+    assert two.message.endswith("multiple platform parameters not supported")
     both = wire.ask("GET", f"/v1.50/images/web/json?platform={good}&manifests=1")
     assert both.message.endswith("manifests and platform options cannot both be set")
 

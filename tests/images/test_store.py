@@ -136,6 +136,11 @@ def test_a_name_moves_to_another_image(store: ImageStore) -> None:
     assert store.resolve(old.id).names == ()
     with pytest.raises(InvalidArgument, match="digest reference"):
         store.tag(new.id, parse(f"x@{old.manifest}"))
+    with pytest.raises(InvalidArgument, match="ambiguous tag using digest algorithm as name"):
+        store.tag(new.id, parse("sha256:tag"))
+    since_ns = store.resolve("x").tagged_ns
+    store.tag(new.id, parse("x"))
+    assert store.resolve("x").tagged_ns == since_ns  # the name is no newer
     with pytest.raises(NotFound):
         store.tag(sha256(b"none"), parse("y"))
     store.untag(parse("x"))
