@@ -126,9 +126,6 @@ def _take_environment(body: Json, image: Json) -> None:
     own = body["Env"] or []
     if not isinstance(own, list):
         raise InvalidArgument("Env: expected a list")
-    for item in own:
-        if not str(item).partition("=")[0]:
-            raise InvalidArgument(f"invalid environment variable: {item}")
     named = {str(item).partition("=")[0] for item in own}
     inherited = [item for item in image.get("Env") or [] if item.partition("=")[0] not in named]
     body["Env"] = [*own, *inherited]
