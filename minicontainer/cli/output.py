@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 def say(message: str) -> None:
-    """Tell the user one line, apart from the container's output."""
+    """Tell the user something, apart from the container's output; mostly it is one line."""
     sys.stdout.flush()
-    sys.stderr.write(f"minicontainer: {printable(message)}\n")
+    shown = "\n".join(printable(line) for line in message.split("\n"))
+    sys.stderr.write(f"minicontainer: {shown}\n")
     sys.stderr.flush()
 
 

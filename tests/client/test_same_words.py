@@ -191,6 +191,12 @@ def test_both_clients_say_the_same(clients: Clients, web: str, line: str) -> Non
     )  # fmt: skip
 
 
+def test_an_engine_may_say_more_than_a_line(clients: Clients) -> None:
+    """What it quotes keeps its line break; other control characters are shown, not sent."""
+    docker, ours = (clients(name, "run", "--name", "a\nb", IMAGE, "true") for name in CLIENTS)
+    assert (ours.status, masked(ours.errors)) == (docker.status, masked(docker.errors))
+
+
 def test_a_container_that_does_not_run_has_stats(clients: Clients) -> None:
     """Zeros, for scripts that add up columns."""
     made = clients("docker", "create", "--name", "idle", IMAGE, "true").output.strip()
