@@ -59,6 +59,8 @@ _NO_BODY = (204, 304)
 _MOST_CONNECTIONS = 4096
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _TRACE = "minicontainer-trace"  # the header that makes a request part of a story: `traces`
+_ONE_REQUEST = 65_536
+_NOT_TLS = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
 _HANDSHAKE_S = 10.0
 
 _log = logging.getLogger(__name__)
@@ -186,6 +188,8 @@ class Server:
             if listener.tls is not None:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
                 sock.settimeout(_HANDSHAKE_S)
+                if _refused_without_tls(sock):
+                    return
                 connection.socket = listener.tls.wrap_socket(sock, server_side=True)
                 connection.socket.settimeout(None)
             with self._lock:
@@ -297,6 +301,15 @@ class Server:
                     connection.send_data(part)
                 elif connection.is_gone():
                     raise Disconnected("the client has gone")
+
+
+def _refused_without_tls(sock: socket.socket) -> bool:
+    """Tell a client that speaks HTTP where TLS is wanted, as Go's server does."""
+    if not sock.recv(1, socket.MSG_PEEK).isalpha():  # a handshake begins with the byte 22
+        return False
+    sock.recv(_ONE_REQUEST)  # or the end of the connection would take the answer along
+    sock.sendall(_NOT_TLS)
+    return True
 
 
 def _close(source: object) -> None:

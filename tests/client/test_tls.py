@@ -90,3 +90,12 @@ def test_without_a_certificate(environ: dict[str, str], client: str, tmp_path: P
     done = call({**environ, "DOCKER_CERT_PATH": str(tmp_path)}, client, "ps")
     assert done.status == 1
     assert f"open {tmp_path}/ca.pem: no such file or directory" in done.errors
+
+
+@BOTH
+def test_without_tls(environ: dict[str, str], client: str) -> None:
+    """The engine says what is wrong, in the words of Go's server."""
+    plain = {name: environ[name] for name in ("PATH", "HOME", "DOCKER_HOST")}
+    done = call(plain, client, "ps")
+    assert done.status == 1
+    assert "Client sent an HTTP request to an HTTPS server." in done.errors
