@@ -200,23 +200,20 @@ def linked(
 ) -> tuple[str, ...]:
     """Give a line of /etc/hosts for each linked container: address, alias, hostname, name.
 
-    In a network of a user's own a link is no more than a further name: the other container need
-    not be there.
+    In a network of a user's own a link is no more than a further name, which `peer_names` writes:
+    the other container need not be there.
 
     Raises:
         InvalidArgument: there is no such container, or it does not run.
     """
     lines = []
-    strict = host.network_mode == "bridge"
-    for text in host.links:
+    for text in host.links if host.network_mode == "bridge" else ():
         name, alias = link(text)
         try:
             other = find(name)
         except NotFound as error:
-            if not strict:
-                continue
             raise InvalidArgument(f"could not get container for {name}: {error}") from None
-        if strict and must_run and not other.state.pid:
+        if must_run and not other.state.pid:
             raise InvalidArgument(f"Cannot link to a non running container: /{other.name}")
         addresses = [end["IPAddress"] for end in other.endpoints.values() if end.get("IPAddress")]
         lines += [

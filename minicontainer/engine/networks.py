@@ -357,9 +357,8 @@ class Networks:
             Forbidden: it is connected already, or shares another's network.
         """
         network, container = self.find(ref), self._container(body.get("Container"))
-        settings = endpoints.disconnected(body.get("EndpointConfig")) | {
-            "MacAddress": (body.get("EndpointConfig") or {}).get("MacAddress") or ""
-        }
+        asked = body.get("EndpointConfig") or {}
+        settings = endpoints.disconnected(asked) | {"MacAddress": asked.get("MacAddress") or ""}
         known = self.networks_of(container)
         endpoints.check_connectable(container.name, container.config, network, known)
         network_plans.check_address(endpoints.chosen_address(settings), network)
@@ -367,8 +366,10 @@ class Networks:
         container.endpoints = {**known, network["Name"]: settings}
         if container.state.pid:
             try:
-                routed = any(one.get("Gateway") for one in known.values())
-                self._join(container, network, settings, container.state.pid, (), not routed)
+                route = endpoints.default_route(known, {name: self.find(name) for name in known})
+                first = not route and not network["Internal"]  # it has the route, and the ports
+                requests = endpoints.port_requests(container.config) if first else ()
+                self._join(container, network, settings, container.state.pid, requests, first)
             except Error:
                 container.endpoints = known
                 raise

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 
 from minicontainer.contexts import suppress
+from minicontainer.engine import endpoints
 from minicontainer.errors import KernelError
 
 TYPE_CHECKING = False
@@ -34,9 +35,11 @@ def write(network: str, members: Iterable[Member]) -> None:
         KernelError: a file can't be written.
     """
     there = [one for one in members if _names(one, network)]
-    lines = "".join(_line(one, network) for one in there)
+    common = "".join(_line(one, network, []) for one in there)
     for member in there:
-        _replace(member, network, lines)
+        links = _links(member, network)
+        own = "".join(_line(one, network, links) for one in there) if links else common
+        _replace(member, network, own)
 
 
 def forget(network: str, member: Member) -> None:
@@ -49,10 +52,18 @@ def _names(member: Member, network: str) -> list[str]:
     return list(settings.get("DNSNames") or ())
 
 
-def _line(member: Member, network: str) -> str:
+def _links(member: Member, network: str) -> list[tuple[str, str]]:
+    """List the names that a container alone has for others: `--link db:database`."""
+    settings = member.endpoints.get(network) or {}
+    texts = (*member.config.host_config.links, *(settings.get("Links") or ()))
+    return list(map(endpoints.link, texts))
+
+
+def _line(member: Member, network: str, links: list[tuple[str, str]]) -> str:
     address, names = member.endpoints[network]["IPAddress"], _names(member, network)
     names += [f"{name}.{network}" for name in names[:-1]]  # the last one is the short ID
-    return f"{address}\t{' '.join(names)}{_MARK}{network}\n"
+    names += [alias for ref, alias in links if ref == member.name or member.id.startswith(ref)]
+    return f"{address}\t{' '.join(dict.fromkeys(names))}{_MARK}{network}\n"
 
 
 def _replace(member: Member, network: str, lines: str) -> None:

@@ -81,6 +81,7 @@ class Place:
                 networking_config=SimpleNamespace(endpoints_config=more.get("places", {})),
                 host_config=SimpleNamespace(
                     network_mode=mode,
+                    links=more.get("links", ()),
                     publish_all_ports=more.get("publish_all", False),
                     port_bindings={
                         port: tuple(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -390,3 +391,15 @@ def test_prune_removes_what_nobody_uses(place: Place) -> None:
     }
     assert place(place.networks.prune, {"label!": ["keep"]}) == {"NetworksDeleted": ["front"]}
     assert place(place.networks.prune, {}) == {"NetworksDeleted": ["kept"]}
+
+
+def test_the_first_network_that_leads_outside_has_the_ports(place: Place) -> None:
+    """A container of an internal network alone has no way out, until it is connected to another."""
+    place.create("inside", Internal=True)
+    place.create("outside")
+    one = place.run("one", "inside", ports={"80/tcp": [("", "18080")]})[0]
+    assert one.published == {}
+    place(place.networks.connect, "outside", {"Container": "one"})
+    assert one.published["80/tcp"][0]["HostPort"] == "18080"
+    routes = Path(f"/proc/{one.state.pid}/net/route").read_text().splitlines()
+    assert [line.split()[0] for line in routes if line.split()[1] == "00000000"] == ["eth1"]

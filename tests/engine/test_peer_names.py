@@ -63,3 +63,23 @@ def test_what_ended_without_an_engine_has_no_place_left(place: Place, tmp_path: 
     assert "gone" not in (tmp_path / "hosts").read_text()
     place.stop(web)
     place(place.networks.remove, "back")
+
+
+def test_a_link_is_a_name_for_one_container_alone(place: Place, tmp_path: Path) -> None:
+    """By `run --link` and `network connect --link`; the other one may come later."""
+    place.create("back", IPAM=SUBNET)
+    for name in ("web", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "hosts").touch()
+    places = {"back": {"Links": ["db:second"]}}
+    links = ("db:first",)
+    web = place.run("web", "back", directory=tmp_path / "web", places=places, links=links)[0]
+    other = place.run("other", "back", directory=tmp_path / "other")[0]
+    db = place.run("db", "back")[0]
+    for one in (web, other, db):
+        place.networks.tell_names(one)
+    names = (tmp_path / "web/hosts").read_text()
+    address = db.endpoints["back"]["IPAddress"]
+    line = next(line.split() for line in names.splitlines() if line.startswith(f"{address}\t"))
+    assert {"db", "db.back", "first", "second"} <= set(line)
+    assert "first" not in (tmp_path / "other/hosts").read_text()
