@@ -27,6 +27,8 @@ _POOLS = (
     *(f"192.168.{third}.0/20" for third in range(0, 256, 16)),
 )
 _BRIDGE_NAME = "com.docker.network.bridge.name"
+_MTU = "com.docker.network.driver.mtu"
+_LEAST_MTU, _MOST_MTU = 68, 65535
 _MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 
 
@@ -57,6 +59,7 @@ def body_of(
     bridge = options.get(_BRIDGE_NAME) or f"br-{identifier[:12]}"
     if len(bridge) > 15 or "/" in bridge:
         raise InvalidArgument(f"invalid bridge name {bridge!r}: use at most 15 characters, no /")
+    _mtu(options)
     return {
         "Name": name,
         "Id": identifier,
@@ -111,6 +114,7 @@ def network_of(body: Json) -> Network:
         reserved=tuple((config.get("AuxiliaryAddresses") or {}).values()),
         internal=body["Internal"],
         masquerade=body["Options"].get(_MASQUERADE, "true") != "false",
+        mtu=_mtu(body["Options"]),
     )
 
 
@@ -140,6 +144,16 @@ def _check_name(name: str) -> None:
         raise Forbidden(f"operation is not permitted on predefined {name} network")
     if name.startswith("container:"):
         raise InvalidArgument(f"invalid network name {name!r}")
+
+
+def _mtu(options: dict[str, str]) -> int:
+    """Read the MTU that a network's links have; 0 for the kernel's own."""
+    text = options.get(_MTU) or "0"
+    if not text.isdecimal() or (int(text) and not _LEAST_MTU <= int(text) <= _MOST_MTU):
+        raise InvalidArgument(
+            f"invalid value for {_MTU}: {text!r}: use {_LEAST_MTU} to {_MOST_MTU}"
+        )
+    return int(text)
 
 
 def _texts(asked: Json, field: str) -> dict[str, str]:

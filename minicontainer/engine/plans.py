@@ -28,7 +28,7 @@ class NetworkPlan(Record):
         network: its name.
         bridge: the bridge's link;  bridge_mac: its hardware address.
         gateway: the bridge's address with the bits of its subnet: 172.29.0.1/16.
-        internal, masquerade: as `network.networks.Network` has them.
+        internal, masquerade, mtu: as `network.networks.Network` has them.
         default_route: packets for all other networks go this way.
         endpoint: the container's place.
     """
@@ -39,6 +39,7 @@ class NetworkPlan(Record):
     gateway: str
     internal: bool
     masquerade: bool
+    mtu: int = 0
     default_route: bool
     endpoint: Endpoint
 
@@ -90,6 +91,7 @@ def _networks(engine: Engine, container: Container) -> list[NetworkPlan]:
                 gateway=str(gateway),
                 internal=network.internal,
                 masquerade=network.masquerade,
+                mtu=network.mtu,
                 default_route=place.default_route,
                 endpoint=endpoint,
             )

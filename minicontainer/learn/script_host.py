@@ -137,8 +137,9 @@ def connect(plan: Plan, network: NetworkPlan) -> Iterator[str]:
     yield from _rules(plan, network, gateway)
     if not network.internal:
         yield "echo 1 >/proc/sys/net/ipv4/ip_forward"
-    yield f"ip link add {end.host_interface} type veth \\"
-    yield f'    peer name {end.interface} address {end.mac} netns "$pid"'
+    mtu = f"mtu {network.mtu} " if network.mtu else ""
+    yield f"ip link add {end.host_interface} {mtu}type veth \\"
+    yield f'    peer name {end.interface} address {end.mac} {mtu}netns "$pid"'
     yield f"ip link set {end.host_interface} master {bridge} up"
     if end.published:
         yield f"bridge link set dev {end.host_interface} hairpin on"

@@ -133,7 +133,7 @@ class Links:
             lambda: self._socket.link("add", ifname=name, kind="bridge", address=mac),
         )  # fmt: skip
 
-    def add_veth(self, name: str, peer: str, peer_mac: str, netns_fd: int) -> None:
+    def add_veth(self, name: str, peer: str, peer_mac: str, netns_fd: int, mtu: int = 0) -> None:
         """Make a veth pair, with its other end in another network namespace from the start.
 
         An end made here and then moved would clash with the host's own eth0.
@@ -142,19 +142,24 @@ class Links:
             name: of the end that stays here.
             peer: the name of the other end.
             netns_fd: a descriptor of the other end's /proc/PID/ns/net.
+            mtu: of both ends, in bytes; 0 for the kernel's own. A bridge has the lowest of its
+                ports'.
         Raises:
-            KernelError: EPERM, EEXIST.
+            KernelError: EPERM, EEXIST, EINVAL (the MTU is out of range).
             Unsupported: the kernel has no veth links.
         """
-        far_end = {"ifname": peer, "address": peer_mac, "net_ns_fd": netns_fd}
+        chosen = {"mtu": mtu} if mtu else {}
+        shown = f"mtu {mtu} " if mtu else ""
+        far_end = {"ifname": peer, "address": peer_mac, "net_ns_fd": netns_fd, **chosen}
         self._change(
             "RTM_NEWLINK",
-            ("add", name, "kind=veth", f"peer={peer}", f"address={peer_mac}", f"netns={netns_fd}"),
+            ("add", name, "kind=veth", f"peer={peer}", f"address={peer_mac}", f"netns={netns_fd}",
+             *(f"{key}={value}" for key, value in chosen.items())),
             name,
-            f"ip link add {name} type veth "
-            f"peer name {peer} address {peer_mac} netns /proc/{os.getpid()}/fd/{netns_fd}",
-            lambda: self._socket.link("add", ifname=name, kind="veth", peer=far_end),
-        )
+            f"ip link add {name} {shown}type veth "
+            f"peer name {peer} address {peer_mac} {shown}netns /proc/{os.getpid()}/fd/{netns_fd}",
+            lambda: self._socket.link("add", ifname=name, kind="veth", peer=far_end, **chosen),
+        )  # fmt: skip
 
     def set_up(self, link: Link) -> None:
         """Switch a link on.

@@ -45,6 +45,7 @@ class Network(Record):
         reserved: addresses that a container gets only on request.
         internal: no packet leaves or enters the subnet.
         masquerade: packets that leave the subnet get the host's address.
+        mtu: of its links, in bytes; 0 for the kernel's own, 1500.
     """
 
     name: str = "minicontainer's default bridge"
@@ -55,6 +56,7 @@ class Network(Record):
     reserved: tuple[str, ...] = ()
     internal: bool = False
     masquerade: bool = True
+    mtu: int = 0
 
 
 class Place(Record):
@@ -134,7 +136,8 @@ def connect(
         if not network.internal:
             nat.enable_forwarding(state_dir)
         undo.callback(_delete_if_there, endpoint.host_interface, host)
-        host.add_veth(endpoint.host_interface, endpoint.interface, endpoint.mac, netns_fd)
+        ends = endpoint.host_interface, endpoint.interface
+        host.add_veth(*ends, endpoint.mac, netns_fd, network.mtu)
         steps.reach("after add-veth")
         host.attach(_found(endpoint.host_interface, host), bridge)
         if endpoint.published:

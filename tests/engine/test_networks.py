@@ -132,6 +132,10 @@ def test_subnets_are_chosen_apart(place: Place) -> None:
             {"IPAM": {"Config": [{"Subnet": "10.1.0.0/16", "IPRange": "10.2.0.0/24"}]}},
             InvalidArgument, "no matching subnet for range",
         ),
+        (
+            {"Options": {"com.docker.network.driver.mtu": "x"}},
+            InvalidArgument, "invalid value for com.docker.network.driver.mtu: 'x'",
+        ),
         ({"Labels": {"a": 1}}, InvalidArgument, "Labels: expected an object of strings"),
     ],
 )  # fmt: skip
@@ -156,6 +160,14 @@ def test_a_container_on_a_users_network(place: Place) -> None:
     _, stranger = place.run("stranger")
     with netns.listening(80), pytest.raises(OSError, match=r"timed out|refused|unreachable"):
         stranger.reach("10.77.0.1", 80)
+
+
+def test_the_links_of_a_network_have_its_mtu(place: Place) -> None:
+    """Both ends, and the bridge: behind a VPN, larger packets would be lost."""
+    place.create("back", IPAM=SUBNET, Options={"com.docker.network.driver.mtu": "1400"})
+    _, netns = place.run("web", "back")
+    assert "mtu 1400" in netns.run("ip link show eth0")
+    assert place.host.run("ip -o link show type bridge").count("mtu 1400") == 1
 
 
 def test_fixed_addresses_and_ranges(place: Place) -> None:
