@@ -308,11 +308,12 @@ def _by_port(engine: Engine, values: list[str], field: str) -> Callable[[Contain
         for port in range(int(first), int(last or first) + 1):
             wanted.add(f"{port}/{protocol or 'tcp'}")
 
+    # As dockerd 28: the host's port, or the container's, of one that runs.
+    number = "PublicPort" if field == "publish" else "PrivatePort"
+
     def test(container: Container) -> bool:
-        if field == "expose":
-            return not wanted.isdisjoint(container.config.exposed_ports)
-        # The container's port, as asked for: no matter where on the host, nor whether it runs.
-        return not wanted.isdisjoint(container.config.host_config.port_bindings)
+        shown = {f"{port.get(number)}/{port['Type']}" for port in _ports(container)}
+        return not wanted.isdisjoint(shown)
 
     return test
 

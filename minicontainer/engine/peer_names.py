@@ -55,7 +55,11 @@ def _names(member: Member, network: str) -> list[str]:
 def _links(member: Member, network: str) -> list[tuple[str, str]]:
     """List the names that a container alone has for others: `--link db:database`."""
     settings = member.endpoints.get(network) or {}
-    texts = (*member.config.host_config.links, *(settings.get("Links") or ()))
+    main = next(iter(member.endpoints), "") == network  # those of `run` are for that one
+    texts = (
+        *(member.config.host_config.links if main else ()),
+        *(settings.get("Links") or ()),
+    )
     return list(map(endpoints.link, texts))
 
 

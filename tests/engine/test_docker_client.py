@@ -49,8 +49,9 @@ COMMANDS = (
     ("info", r"Storage Driver: overlay2[\s\S]* Swarm: inactive[\s\S]* Runtimes: "),
     ("ps", r"CONTAINER ID +IMAGE +COMMAND[\s\S]*busybox.* Up .*0\.0\.0\.0:8080->80/tcp.* web"),
     ("ps -a --filter label=tier=front --format {{.Names}}", r"^web$"),
-    ("ps -a --filter publish=80 --format {{.Names}}", r"^web$"),  # the container's port
-    ("ps -a --filter publish=8080 --format {{.Names}}", r"^$"),
+    ("ps -a --filter publish=80 --format {{.Names}}", r"^$"),
+    ("ps -a --filter publish=8080 --format {{.Names}}", r"^web$"),  # the host's port
+    ("ps -a --filter expose=80 --format {{.Names}}", r"^web$"),  # the container's
     ("ps -a --filter status=exited --format {{.Names}}", r"^$"),
     ("ps -q --no-trunc", r"^[0-9a-f]{64}$"),
     ("ps -s", r"web +[0-9.]+k?B \(virtual [0-9.]+MB\)"),
