@@ -117,7 +117,8 @@ class Removal:
         try:
             self._check(image, in_use, soft=not force, names=True)
         except _Conflict as conflict:
-            if quiet and (image.names or image.repo_digests or conflict.used):
+            named = image.names or image.repo_digests
+            if quiet and (named or conflict.used or self._children(image.id)):
                 return
             raise
         self._untag_all(image, records)

@@ -164,6 +164,18 @@ def test_a_parent_with_a_name_stays(store: ImageStore) -> None:
     assert store.resolve(parent.id)
 
 
+def test_a_parent_without_a_name_stays_for_its_other_children(store: ImageStore) -> None:
+    """Removing one of them is no conflict; the last one takes the parent along."""
+    parent = add_image(store, layers=(BASE,))
+    for name in ("one", "two", ""):
+        layers = (BASE, tar_of({name or "three": b"x"}))
+        add_image(store, *filter(None, [name]), layers=layers, parent=parent.id)
+    records, _ = store.prune(lambda _: True, True)
+    assert {"Deleted": parent.id} not in records
+    assert {"Deleted": parent.id} not in store.remove("one")
+    assert {"Deleted": parent.id} in store.remove("two")
+
+
 def test_pruning_takes_what_has_no_name(store: ImageStore) -> None:
     """Or all that no container uses."""
     dangling = add_image(store, layers=(BASE,))
