@@ -24,6 +24,7 @@ _HEALTH = {
     "health_start_period": "StartPeriod", "health_start_interval": "StartInterval",
 }  # fmt: skip
 _SHELL = "/bin/sh"
+_PREDEFINED = ("default", "bridge", "host", "none")  # modes of the network that nobody has made
 _AS_OBJECT = ("annotation", "storage-opt", "sysctl", "tmpfs")
 
 
@@ -195,7 +196,8 @@ def _profile(path: str) -> str:
 
 
 def _set_health(body: dict[str, Any], asked: Asked) -> None:
-    given = {_HEALTH[key]: getattr(asked, key) for key in _HEALTH if key in asked.given}
+    chosen = {_HEALTH[key]: getattr(asked, key) for key in _HEALTH if key in asked.given}
+    given = {key: value for key, value in chosen.items() if value}  # 0 is what the image says
     if asked.no_healthcheck:
         if given or asked.health_cmd:
             raise InvalidArgument("--no-healthcheck conflicts with --health-* options")
@@ -224,6 +226,7 @@ def _set_networks(body: dict[str, Any], asked: Asked) -> None:
         first["Aliases"] = [*first.get("Aliases", ()), *asked.network_alias]
     if asked.link and name not in ("default", "bridge"):
         first["Links"] = [*first.get("Links", ()), *asked.link]
+    _check_networks(wanted)
     if asked.mac_address:
         first.setdefault("MacAddress", asked.mac_address)
     if len({name for name, _ in wanted}) < len(wanted):
@@ -231,6 +234,23 @@ def _set_networks(body: dict[str, Any], asked: Asked) -> None:
     body["HostConfig"]["NetworkMode"] = name
     if len(wanted) > 1 or first:
         body["NetworkingConfig"] = {"EndpointsConfig": dict(wanted)}
+
+
+def _check_networks(wanted: list[tuple[str, dict[str, Any]]]) -> None:
+    """Refuse what only networks of users offer, where there is another one."""
+    others = [settings for name, settings in wanted if not _is_users(name)]
+    if 0 < len(others) < len(wanted):
+        raise InvalidArgument(
+            "conflicting options: cannot attach both user-defined and non-user-defined "
+            "network-modes"
+        )
+    if any(settings.get("Aliases") for settings in others):
+        raise InvalidArgument("network-scoped aliases are only supported for user-defined networks")
+
+
+def _is_users(network: str) -> bool:
+    """Say whether a mode of the network names one that a user has made."""
+    return network not in _PREDEFINED and not network.startswith(("container:", "ns:"))
 
 
 def _network(text: str) -> tuple[str, dict[str, Any]]:

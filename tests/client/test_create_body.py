@@ -117,6 +117,8 @@ OPTIONS = """\
 --health-cmd true --health-interval 30s --health-timeout 1m30s --health-retries 3
 --health-cmd true --health-start-period 1h --health-start-interval 500ms
 --no-healthcheck
+--no-healthcheck --health-interval 0s --health-retries 0
+--network-alias a --network own
 -p 80 -p 8080:81 -p 127.0.0.1:8082:82/udp -p 127.0.0.1::83
 -p 90-92:190-192 -p 8000-8010:84
 -p [::1]:85:85 -p 85:85
@@ -194,6 +196,9 @@ BAD = """\
 --label-file /nonexistent
 --label =x
 --health-cmd x --no-healthcheck
+--network-alias a
+--network name=host,alias=a
+--network bridge --network own
 --rm --restart always
 --log-driver none --log-opt a=b
 --security-opt x
