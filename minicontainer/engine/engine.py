@@ -362,7 +362,10 @@ def _claimed(*directories: str) -> list[int]:
 
     Raises:
         Conflict: another engine does. Nothing has changed then.
+        InvalidArgument: they are one directory.
     """
+    if len({os.path.realpath(directory) for directory in directories}) < len(directories):
+        raise InvalidArgument(f"{directories[0]} is data root and exec root: name two directories")
     with contextlib.ExitStack() as undo:
         locks = []
         for directory in directories:

@@ -88,6 +88,17 @@ def test_a_second_engine_on_the_same_data_is_refused() -> None:
         engine.docker("ps")
 
 
+def test_two_roots_are_two_directories(tmp_path: Path) -> None:
+    """The engine does not take its own lock for another engine's."""
+    again = f"{tmp_path}/../{tmp_path.name}"
+    told = subprocess.run(
+        [PROGRAM, "daemon", "--data-root", tmp_path, "--exec-root", again],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    words = f"minicontainer: {tmp_path} is data root and exec root: name two directories\n"
+    assert (told.returncode, told.stderr) == (125, words)
+
+
 def test_systemds_sockets_and_its_notifications(tmp_path: Path) -> None:
     """Descriptor 3 is the socket; READY comes when the engine answers, STOPPING at its end."""
     listening = socket.socket(socket.AF_UNIX)
