@@ -27,6 +27,8 @@ _POOLS = (
     *(f"192.168.{third}.0/20" for third in range(0, 256, 16)),
 )
 _BRIDGE_NAME = "com.docker.network.bridge.name"
+_HOST_IP = "com.docker.network.bridge.host_binding_ipv4"
+_ICC = "com.docker.network.bridge.enable_icc"
 _MTU = "com.docker.network.driver.mtu"
 _LEAST_MTU, _MOST_MTU = 68, 65535
 _MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
@@ -59,7 +61,7 @@ def body_of(
     bridge = options.get(_BRIDGE_NAME) or f"br-{identifier[:12]}"
     if len(bridge) > 15 or "/" in bridge:
         raise InvalidArgument(f"invalid bridge name {bridge!r}: use at most 15 characters, no /")
-    _mtu(options)
+    _check_options(name, options)
     return {
         "Name": name,
         "Id": identifier,
@@ -115,6 +117,7 @@ def network_of(body: Json) -> Network:
         internal=body["Internal"],
         masquerade=body["Options"].get(_MASQUERADE, "true") != "false",
         mtu=_mtu(body["Options"]),
+        host_ip=body["Options"].get(_HOST_IP) or "",
     )
 
 
@@ -144,6 +147,20 @@ def _check_name(name: str) -> None:
         raise Forbidden(f"operation is not permitted on predefined {name} network")
     if name.startswith("container:"):
         raise InvalidArgument(f"invalid network name {name!r}")
+
+
+def _check_options(name: str, options: dict[str, str]) -> None:
+    """Refuse what has no effect here, or no meaning: a user may rely on it."""
+    _mtu(options)
+    if address := options.get(_HOST_IP):
+        try:
+            IPv4Address(address)
+        except ValueError:
+            raise InvalidArgument(f"invalid value for {_HOST_IP}: {address!r}") from None
+    if options.get(_ICC, "true").lower() in ("false", "f", "0"):
+        raise Unsupported(
+            f"network {name}: {_ICC}=false is not supported: give each container its own network"
+        )
 
 
 def _mtu(options: dict[str, str]) -> int:

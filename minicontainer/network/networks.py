@@ -46,6 +46,7 @@ class Network(Record):
         internal: no packet leaves or enters the subnet.
         masquerade: packets that leave the subnet get the host's address.
         mtu: of its links, in bytes; 0 for the kernel's own, 1500.
+        host_ip: where ports are published that name no address; "" for all addresses.
     """
 
     name: str = "minicontainer's default bridge"
@@ -57,6 +58,7 @@ class Network(Record):
     internal: bool = False
     masquerade: bool = True
     mtu: int = 0
+    host_ip: str = ""
 
 
 class Place(Record):
@@ -180,7 +182,7 @@ def _lease(
         within=IPv4Network(network.ip_range) if network.ip_range else None,
     )  # fmt: skip
     undo.callback(held.release, container_id)
-    published = ports.take(container_id, address, place.ports)
+    published = ports.take(container_id, address, place.ports, network.host_ip)
     if published:
         undo.callback(_withdraw, network, container_id, gateway.network, ports)
     return Endpoint(

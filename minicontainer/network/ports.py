@@ -90,15 +90,26 @@ class Ports:
         return tuple(port for port in self.all() if port.container_id == container_id)
 
     def take(
-        self, container_id: str, address: str, requests: tuple[PortRequest, ...]
+        self,
+        container_id: str,
+        address: str,
+        requests: tuple[PortRequest, ...],
+        host_ip: str = "",
     ) -> tuple[PublishedPort, ...]:
         """Take ports of the host for a container: all of them, or none.
 
+        Args:
+            host_ip: where those are published that name no address; "" for all addresses.
         Raises:
             Conflict: a port is taken, by another container or by a program of the host.
         """
         try:
-            return tuple(self._take(container_id, address, request) for request in requests)
+            return tuple(
+                self._take(
+                    container_id, address, request, request.host_ip or host_ip or EVERY_ADDRESS
+                )
+                for request in requests
+            )
         except BaseException:  # whatever it was: the request ends here, and nothing is left
             self.release(container_id)
             raise
@@ -113,8 +124,9 @@ class Ports:
             os.rmdir(self._every_network)
         return bool(mine)
 
-    def _take(self, container_id: str, address: str, request: PortRequest) -> PublishedPort:
-        host_ip = request.host_ip or EVERY_ADDRESS
+    def _take(
+        self, container_id: str, address: str, request: PortRequest, host_ip: str
+    ) -> PublishedPort:
         first, last = request.first, request.last or request.first
         if not first:
             first, last = _EPHEMERAL

@@ -136,6 +136,14 @@ def test_subnets_are_chosen_apart(place: Place) -> None:
             {"Options": {"com.docker.network.driver.mtu": "x"}},
             InvalidArgument, "invalid value for com.docker.network.driver.mtu: 'x'",
         ),
+        (
+            {"Options": {"com.docker.network.bridge.enable_icc": "false"}},
+            Unsupported, "enable_icc=false is not supported",
+        ),
+        (
+            {"Options": {"com.docker.network.bridge.host_binding_ipv4": "x"}},
+            InvalidArgument, "invalid value for com.docker.network.bridge.host_binding_ipv4: 'x'",
+        ),
         ({"Labels": {"a": 1}}, InvalidArgument, "Labels: expected an object of strings"),
     ],
 )  # fmt: skip
@@ -294,6 +302,15 @@ def test_published_ports_are_shown_and_work(place: Place) -> None:
     assert web.published == {}
     with place.host.listening(8080):
         pass
+
+
+def test_a_network_chooses_where_its_ports_are_published(place: Place) -> None:
+    """Unless a port names an address itself: the rest is closed to other machines."""
+    option = {"com.docker.network.bridge.host_binding_ipv4": "127.0.0.1"}
+    place.create("back", IPAM=SUBNET, Options=option)
+    web, _ = place.run("web", "back", ports={"80/tcp": [("", "8080"), ("0.0.0.0", "8081")]})
+    assert web.published["80/tcp"][0] == {"HostIp": "127.0.0.1", "HostPort": "8080"}
+    assert web.published["80/tcp"][1] == {"HostIp": "0.0.0.0", "HostPort": "8081"}
 
 
 def test_a_port_stays_taken_when_another_network_is_left(place: Place) -> None:
