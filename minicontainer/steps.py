@@ -37,8 +37,8 @@ class Event(Record):
     Args:
         seq: its place among the events of one start, from 1.
         t: nanoseconds on CLOCK_MONOTONIC since the listener began.
-        actor: the process that did it: client (the command), engine, spawner, monitor, exec,
-            joiner, init, hook; or program, if init stays beside it.
+        actor: the process that did it: client (the command), engine, spawner, monitor, creator,
+            exec, joiner, init, hook; or program, if init stays beside it.
         pid: the actor's number in the host's PID namespace; 0 if it is not known there.
         step: the name of its step, with dashes: mount-rootfs.
         source: module.py:line of that step.

@@ -113,6 +113,7 @@ class Stepper:
         self._helped = False
         self._interrupted, self._interrupt = os.pipe2(os.O_CLOEXEC)
         self._over = False
+        self._asking = False  # at the prompt
         self._waiting = ""  # the step that the user was asked about
         self._status = EXIT_ABORTED
         self.aborted = False
@@ -146,12 +147,15 @@ class Stepper:
         self._explainer(event)
         if not passing:
             self._until = ""
+            self._asking = True
             try:
                 self._ask(event, container)
             except (Aborted, Over, OSError) as end:  # OSError: the terminal has hung up
                 self.aborted = self.aborted or not isinstance(end, Over)
                 self._explainer.level = "steps"  # of the undo
                 return False
+            finally:
+                self._asking = False
         self._seen.append(event.step)
         self._over = event.step == _LAST
         return True
@@ -274,7 +278,8 @@ class Stepper:
             if not self._over:
                 self.aborted, self._status = True, 128 + number
             self.wake()
-            raise KeyboardInterrupt
+            if not self._asking:  # otherwise the engine hears of it, and answers when all is undone
+                raise KeyboardInterrupt
 
         for number in (signals.SIGINT, signals.SIGTERM):
             stack.callback(signals.handle, number, signals.handle(number, interrupt))

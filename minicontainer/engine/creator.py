@@ -5,17 +5,21 @@ objects it writes a reference count, and with that the kernel copies the page, w
 shared with the spawner until then: nine hundred pages, which a monitor would hold as long as its
 container lives. In a process that ends when the program runs, they go with it.
 
-    engine            monitor             creator                    init
-      │                  │ fork ────────────► │ waits                   │
-      │ StartContainer ► │                    │                         │
-      │                  │ StartContainer ──► │                         │
-      │                  │   [streams]        │ create_container ─────► │ a child of the monitor
-      │ ◄─────────────────────────── Created  │                         │
-      │ Proceed ────────────────────────────► │ start ────────────────► │ execve
-      │ ◄─────────────────────────── Started  │                         │
-      │                  │ ◄────────── Begun  ends
-      │                  │   [pidfd, claim,
-      │                  │    oom]
+    engine           monitor            creator                   init
+      │                 │ fork ───────────────► │ waits                   │
+      │ StartContainer ───────────────────────► │                         │
+      │                 │ ◄────── StartContainer│                         │
+      │                 │   [streams, clients]  │ create_container ─────► │ the monitor's child
+      │ ◄────────────────────────────── Created │                         │
+      │ Proceed ──────────────────────────────► │ start ────────────────► │ execve
+      │ ◄────────────────────────────── Started │                         │
+      │                 │ ◄────────────── Begun │ ends
+      │                 │   [pidfd, claim, oom] │
+
+The creator hears the engine first, and the monitor gets its part from it: so what the monitor does
+meanwhile (the log, the socket for the next engine) costs the start nothing. Some containers can't
+change hands (`Spec.may_be_handed_over`); then the creator passes the message on and ends, and the
+monitor does everything.
 
 Instead of Begun the creator sends Failed, after it has undone everything. It dies with the monitor
 (PR_SET_PDEATHSIG), as init does. If the creator is killed, the monitor undoes.
@@ -35,7 +39,7 @@ from minicontainer.cgroups import oom
 from minicontainer.contexts import ExitStack, suppress
 from minicontainer.engine import bundle_reader, connections, protocol, rehearsal
 from minicontainer.engine.stdio import Stdio
-from minicontainer.errors import Error, InitError
+from minicontainer.errors import Aborted, Error, InitError
 from minicontainer.kernel import pidfds, process, signals
 from minicontainer.runtime import sync
 from minicontainer.runtime.container import operations
@@ -48,7 +52,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from minicontainer.cgroups.cgroup import Cgroup
     from minicontainer.cgroups.oom import OomWatch
+    from minicontainer.engine.ahead import Ahead
     from minicontainer.engine.connections import Connection
     from minicontainer.engine.protocol import StartContainer
     from minicontainer.runtime.parent.lifecycle import Container
@@ -56,24 +62,21 @@ if TYPE_CHECKING:
 _KILLED = protocol.Failed(message="the process that creates the container was killed")
 
 
-class KilledInWaiting(Error):
-    """The creator was killed before it had taken the request: another one can be asked."""
-
-
 class Creator:
     """A creator, which waits for its container.
 
     Args:
         engine: the monitor's connection to the engine; the creator inherits it.
+        ahead: keeps its fork.
     """
 
-    def __init__(self, engine: Connection) -> None:
+    def __init__(self, engine: Connection, ahead: Ahead) -> None:
         self._connection, theirs = connections.pair()
         monitor_pid = os.getpid()
-        self._pid = process.fork()
+        self._pid = ahead.fork(fork_creator)
         if self._pid == 0:
             self._connection.close()
-            _be_creator(theirs, engine, monitor_pid)
+            _be_creator(theirs, engine, monitor_pid, ahead)
         theirs.close()
 
     def fileno(self) -> int:
@@ -84,15 +87,25 @@ class Creator:
         """Let it end: this process holds the container now."""
         self._connection.say_no_more()
 
-    def begin(self, asked: StartContainer, stdio: Stdio) -> None:
-        """Have it create a container, and start that when the engine says so.
+    def receive_task(self) -> tuple[StartContainer, list[int]] | None:
+        """Wait for the container that it has begun to create; None if it has ended instead.
 
-        Args:
-            stdio: the streams; what the program gets of them is passed on.
+        Returns:
+            The engine's message; and the streams, if the creator makes the container, before the
+            sockets of the clients.
+        Raises:
+            Error: it could not begin.
         """
-        with suppress(OSError):  # it was killed: `wait` says so
-            self._connection.send(asked, stdio.to_pass())
-        stdio.passed()
+        received = self._connection.receive()
+        if received is None:
+            self.end()
+            return None
+        if isinstance(received[0], protocol.Failed):
+            self.end()
+            raise received[0].error()
+        asked, descriptors = received
+        assert isinstance(asked, protocol.StartContainer)
+        return asked, descriptors
 
     def wait(self, asked: StartContainer) -> tuple[Taken, OomWatch | None, int]:
         """Wait until the program runs.
@@ -113,8 +126,6 @@ class Creator:
         self.end()
         if received is None:
             _undo(asked)
-            if self._connection.left_unread:
-                raise KilledInWaiting(_KILLED.message)
         raise _told(received).error()
 
     def abandon(self, asked: StartContainer) -> None:
@@ -135,25 +146,105 @@ def _undo(asked: StartContainer) -> None:
         operations.delete(asked.id, Store(asked.state_root), force=True)
 
 
-def _be_creator(monitor: Connection, engine: Connection, monitor_pid: int) -> NoReturn:
+def fork_creator() -> int:
+    """Fork the creator, which will make and start the container for the monitor, and end.
+
+    What a start writes to, the kernel copies for the process that writes. These pages go with the
+    creator, and the monitor, which stays as long as its container, remains small.
+    """
+    return process.fork()
+
+
+def become_creator() -> None:
+    """Take a name for ps(1), and be killed when the monitor ends.
+
+    What the creator has made until then, the monitor would have to undo.
+    """
+    process.set_name(protocol.WAITING)
+    process.die_with_parent()
+
+
+def _be_creator(
+    monitor: Connection, engine: Connection, monitor_pid: int, ahead: Ahead
+) -> NoReturn:
     """Wait for a container; create and start it."""
     try:
-        process.die_with_parent()
-        process.set_name(protocol.WAITING)
+        ahead.keep("creator")
+        steps.take(become_creator)
+        ahead.leave()
         rehearsal.rehearse()
         # otherwise the monitor died before it could take this process along
-        if os.getppid() == monitor_pid and (received := monitor.receive()) is not None:
-            process.set_name("minic:creator")
-            asked, descriptors = received
+        if os.getppid() == monitor_pid and (received := engine.receive()) is not None:
+            asked, clients = received
             assert isinstance(asked, protocol.StartContainer)
-            stdio = Stdio.of(descriptors, tty=asked.tty)
-            container = create_container(asked, stdio, for_parent=True)
-            _start(monitor, engine, container, alone=asked.alone)
+            if asked.apart:
+                _create_and_start(asked, monitor, engine, clients, ahead)
+            else:
+                monitor.send(asked, clients)
     except (Error, OSError) as error:
+        engine.flush()  # the events of what was undone
         with suppress(OSError):
             monitor.send(protocol.failure(error))
     finally:
         os._exit(0)
+
+
+def _create_and_start(
+    asked: StartContainer,
+    monitor: Connection,
+    engine: Connection,
+    clients: list[int],
+    ahead: Ahead,
+) -> None:
+    follow(asked, engine, "creator", ahead)
+    stdio = steps.take(give_streams, asked, monitor, engine, clients)
+    container = create_container(asked, stdio, for_parent=True)
+    _start(monitor, engine, container, alone=asked.alone)
+
+
+def give_streams(
+    asked: StartContainer, monitor: Connection, engine: Connection, clients: list[int]
+) -> Stdio:
+    """Make the program's streams, and give the monitor those ends that are not the program's.
+
+    The monitor copies them to the log and to clients as long as the container lives. It hears here
+    which container it is.
+    """
+    process.set_name("minic:creator")
+    stdio = Stdio(tty=asked.tty, stdin=asked.open_stdin)
+    engine.flush()  # before the monitor, on the same connection, tells anything of its own
+    monitor.send(asked, [*stdio.to_hold(), *clients])
+    stdio.held_elsewhere()
+    for client in clients:
+        os.close(client)
+    return stdio
+
+
+def follow(asked: StartContainer, engine: Connection, actor: str, ahead: Ahead) -> None:
+    """If somebody follows the start, tell the engine of each step; wait before each, if asked to.
+
+    Args:
+        actor: the name of this process in the events.
+        ahead: what was done before there was a container: it is told first.
+    """
+    if asked.explain:
+        steps.listen(engine.put, actor, asked.explain, engine.put_written)
+        ahead.tell(asked.explain)
+    if asked.hold:
+        steps.hold(lambda event: _wait_for_engine(engine, event))
+
+
+def _wait_for_engine(engine: Connection, event: steps.Event) -> None:
+    """Wait until the engine lets the step begin.
+
+    Raises:
+        Aborted: it does not; or it is gone, and nobody could ever go on.
+    """
+    with suppress(OSError):  # the engine is gone: the next line finds out
+        engine.send(protocol.Waiting(event=event))
+    received = engine.receive()
+    if received is None or not isinstance(received[0], protocol.Proceed):
+        raise Aborted(f"aborted before {event.step}: everything was undone")
 
 
 def create_container(asked: StartContainer, stdio: Stdio, *, for_parent: bool = False) -> Container:
@@ -175,15 +266,18 @@ def _start(monitor: Connection, engine: Connection, container: Container, *, alo
     watch: OomWatch | None = None
     with ExitStack() as undo:
         undo.callback(container.delete)  # the monitor hears of a failure when nothing is left
+        if steps.held():  # one step waits at a time
+            watch = watch_oom(container.cgroup)
         if not alone:
             steps.reach("before report-created")
             engine.send(protocol.Created(pid=container.pid))
-        with suppress(Error, OSError):  # without a memory controller
-            watch = container.cgroup.watch_oom()
+        if not steps.held():  # while the engine connects the network
+            watch = watch_oom(container.cgroup)
         if not alone:
             wait_to_proceed(engine)
         container.start()
         undo.pop_all()
+    steps.hold(None)
     at_ns = time.time_ns()
     steps.reach("before report-started")
     # before the monitor reports anything itself, such as an end
@@ -202,6 +296,25 @@ def _start(monitor: Connection, engine: Connection, container: Container, *, alo
     # Wait until the monitor is at work: `release`. To end a process takes the kernel a millisecond,
     # on the processor where the monitor, which has just got its message, is about to wake.
     monitor.receive()
+
+
+def watch_oom(cgroup: Cgroup) -> OomWatch | None:
+    """Watch a container's memory; None without a memory controller."""
+    try:
+        return steps.take(watch_memory, cgroup)
+    except Aborted:
+        raise
+    except (Error, OSError):
+        return None
+
+
+def watch_memory(cgroup: Cgroup) -> OomWatch:
+    """Ask the kernel to say when the container has used up its memory limit.
+
+    The kernel then kills a process of the container. The monitor notes it for the exit status,
+    and the engine publishes an `oom` event.
+    """
+    return cgroup.watch_oom()
 
 
 def wait_to_proceed(engine: Connection) -> None:

@@ -24,6 +24,7 @@ from minicontainer.runtime.inputs import Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from minicontainer.engine.ahead import Ahead
     from minicontainer.engine.connections import Connection
     from minicontainer.record import Record
     from minicontainer.runtime.parent.foreground import Running
@@ -32,33 +33,31 @@ _DRAIN_S = 0.3  # for output of processes that the program has left behind
 _SLOW_CLIENT_S = 10
 
 
-def wait_for_program(engine: Connection) -> int:
-    """Be the parent of a program before there is one for it."""
-    become_exec_parent()
-    process.set_name(protocol.WAITING)
+def wait_for_program(engine: Connection, ahead: Ahead) -> int:
+    """Be the parent of a program, before there is one for it, until it ends.
+
+    Args:
+        ahead: keeps what is done before that.
+    """
+    ahead.keep("exec")
+    steps.take(become_exec_parent)
+    ahead.leave()
     os.chdir("/")
     rehearsal.rehearse()
     received = engine.receive()
     if received is None:  # the engine has ended
         return 0
-    process.set_name("minic:exec")
     asked, clients = received
     assert isinstance(asked, protocol.StartExec)
-    return _run(asked, engine, clients)
-
-
-def main(asked: protocol.StartExec, engine: Connection, clients: list[int]) -> int:
-    """Start the program, copy its streams, say how it ended; somebody follows that."""
     if asked.explain:
         steps.listen(engine.put, "exec", asked.explain, engine.put_written)
-    steps.take(become_exec_parent)
-    os.chdir("/")
+        ahead.tell(asked.explain)
     return _run(asked, engine, clients)
 
 
 def _run(asked: protocol.StartExec, engine: Connection, clients: list[int]) -> int:
     program = Process.from_json(asked.process, "process")
-    stdio = Stdio(tty=program.terminal, stdin=asked.stdin)
+    stdio = steps.take(take_program, program, stdin=asked.stdin)
     try:
         running = _start(asked, program, stdio)
     except (Error, OSError) as error:
@@ -82,8 +81,18 @@ def become_exec_parent() -> None:
     This process stays beside the program, copies its streams, and reports its exit status. In a
     session of its own it hears no Ctrl-C of the terminal where the engine was started.
     """
-    process.set_name("minic:exec")
+    process.set_name(protocol.WAITING)
     process.new_session()
+
+
+def take_program(program: Process, *, stdin: bool) -> Stdio:
+    """Be the parent of this program: by name, and with its streams.
+
+    Args:
+        stdin: a client's input is passed on to it.
+    """
+    process.set_name("minic:exec")
+    return Stdio(tty=program.terminal, stdin=stdin)
 
 
 def _start(asked: protocol.StartExec, program: Process, stdio: Stdio) -> Running:

@@ -163,7 +163,7 @@ class Execs:
         )
         clients = [connection.socket.fileno()] if connection else []
         one.container.story = self._engine.traces.current
-        process = steps.take(self.fork_exec_parent, message, clients)
+        process = steps.take(self.hand_to_exec_parent, message, clients)
         with contextlib.ExitStack() as undo:
             undo.callback(process.close)
             self._publish(one, f"exec_start: {' '.join(one.program)}")
@@ -174,11 +174,12 @@ class Execs:
         one.process = process
         self._engine.supervisor.watch(process, lambda message: self._hear(one, message))
 
-    def fork_exec_parent(self, message: protocol.StartExec, clients: list[int]) -> Connection:
-        """Have the spawner fork a parent for the program, which stays as long as the program.
+    def hand_to_exec_parent(self, message: protocol.StartExec, clients: list[int]) -> Connection:
+        """Hand the program to a process that will be its parent, and stays as long as the program.
 
-        The program's parent can't be the container's monitor: that one serves the first process,
-        and would have to fork with its streams open.
+        The spawner has forked that process ahead, and now forks the next one. The container's
+        monitor can't be the parent: it serves the first process, and would have to fork with its
+        streams open.
         """
         return self._engine.supervisor.spawner.start(message, clients)
 

@@ -22,7 +22,7 @@ from minicontainer.engine.log_files import LogFile
 from minicontainer.engine.protocol import failure
 from minicontainer.engine.relay import Relay
 from minicontainer.engine.stdio import Stdio
-from minicontainer.errors import Aborted, Error
+from minicontainer.errors import Error
 from minicontainer.kernel import process
 from minicontainer.runtime.container.state import Store
 from minicontainer.runtime.parent.taken import Taken
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from minicontainer.cgroups.cgroup import Cgroup
     from minicontainer.cgroups.oom import OomWatch
+    from minicontainer.engine.ahead import Ahead
     from minicontainer.engine.other_runtime import OtherContainer
     from minicontainer.record import Record
     from minicontainer.runtime.parent.lifecycle import Container
@@ -42,42 +42,34 @@ _DRAIN_S = 2  # for output that is still in a pipe when the program has ended
 _SLOW_CLIENT_S = 10
 
 
-def wait_for_container(engine: Connection) -> int:
-    """Be a monitor before there is a container for it; its creator waits too."""
-    become_monitor()
-    process.set_name(protocol.WAITING)
+def wait_for_container(engine: Connection, ahead: Ahead) -> int:
+    """Be a monitor, before there is a container for it, until that ends; its creator waits too.
+
+    Args:
+        ahead: keeps what is done before there is a container.
+    """
+    ahead.keep("monitor")
+    steps.take(become_monitor)
     os.chdir("/")
-    helper = creator.Creator(engine)
-    ready, _, _ = select.select((engine.fileno(), helper.fileno()), (), ())
-    if helper.fileno() in ready:  # it was killed; the engine has others forked if this one ends too
-        helper.end()
-        return 1
-    received = engine.receive()
-    if received is None:  # the engine has ended
-        helper.end()
-        return 0
-    process.set_name("minic:monitor")
-    asked, clients = received
-    assert isinstance(asked, protocol.StartContainer)
+    helper = creator.Creator(engine, ahead)
+    ahead.leave()
+    return _reported(engine, lambda: _hold_next(engine, helper, ahead))
+
+
+def _hold_next(engine: Connection, helper: creator.Creator, ahead: Ahead) -> None:
+    """Wait for the creator's container, and hold that until it ends."""
+    received = helper.receive_task()
+    if received is None:  # the engine has ended; or the creator was killed, and another is forked
+        return
+    asked, descriptors = received
     if asked.apart:
-        return _reported(engine, lambda: _have_created(asked, engine, clients, helper))
+        if asked.explain:
+            _explain(engine, asked.explain)
+        _have_created(asked, engine, descriptors, helper)
+        return
     helper.end()
-    return _reported(engine, lambda: _create_and_hold(asked, engine, clients))
-
-
-def main(asked: protocol.StartContainer, engine: Connection, clients: list[int]) -> int:
-    """Be the monitor of a container that somebody follows, from its creation to its end."""
-    if asked.explain:
-        _explain(engine, asked.explain)
-    if asked.hold:
-        steps.hold(lambda event: _wait_for_engine(engine, event))
-
-    def work() -> None:
-        steps.take(become_monitor)
-        os.chdir("/")
-        _create_and_hold(asked, engine, clients)
-
-    return _reported(engine, work)
+    creator.follow(asked, engine, "monitor", ahead)
+    _create_and_hold(asked, engine, descriptors)
 
 
 def _reported(engine: Connection, work: Callable[[], None]) -> int:
@@ -85,19 +77,18 @@ def _reported(engine: Connection, work: Callable[[], None]) -> int:
     try:
         work()
     except (Error, OSError) as error:
-        again = isinstance(error, creator.KilledInWaiting)
-        _report(engine, failure(error).replace(again=again))
+        _report(engine, failure(error))
         return 1
     return 0
 
 
 def _create_and_hold(
-    asked: protocol.StartContainer, engine: Connection, clients: list[int]
+    asked: protocol.StartContainer, engine: Connection, descriptors: list[int]
 ) -> None:
     """Create the container in this process, and stay until it ends."""
     steps.leave_out(asked.without)
+    stdio, clients = steps.take(take_container, asked, descriptors)
     reserve_exit(asked.directory)
-    stdio = Stdio(tty=asked.tty, stdin=asked.open_stdin)
     log = _log_for(asked.log)
     container = _create(asked, stdio)
     _Monitor(asked, engine, container, stdio, clients, log).start(container)
@@ -110,9 +101,29 @@ def become_monitor() -> None:
     started. A process of the container whose parent has ended becomes the monitor's child, so
     that somebody waits for it.
     """
-    process.set_name("minic:monitor")
+    process.set_name(protocol.WAITING)
     process.new_session()
     process.become_subreaper()
+
+
+def take_container(
+    asked: protocol.StartContainer, descriptors: list[int]
+) -> tuple[Stdio, list[int]]:
+    """Be the monitor of this container: by name, and with its streams.
+
+    The creator has made them, unless the monitor creates the container itself.
+
+    Args:
+        descriptors: from the creator those of the streams; then the sockets of the clients.
+    Returns:
+        The streams and the clients.
+    """
+    process.set_name("minic:monitor")
+    if not asked.apart:
+        return Stdio(tty=asked.tty, stdin=asked.open_stdin), descriptors
+    count = Stdio.count_held(tty=asked.tty, stdin=asked.open_stdin)
+    stdio = Stdio.held(descriptors[:count], tty=asked.tty, stdin=asked.open_stdin)
+    return stdio, descriptors[count:]
 
 
 def _explain(engine: Connection, begun_ns: int) -> None:
@@ -120,27 +131,20 @@ def _explain(engine: Connection, begun_ns: int) -> None:
     steps.listen(engine.put, "monitor", begun_ns, engine.put_written)
 
 
-def _wait_for_engine(engine: Connection, event: steps.Event) -> None:
-    """Wait until the engine lets the step begin.
-
-    Raises:
-        Aborted: it does not; or it is gone, and nobody could ever go on.
-    """
-    _report(engine, protocol.Waiting(event=event))
-    received = engine.receive()
-    if received is None or not isinstance(received[0], protocol.Proceed):
-        raise Aborted(f"aborted before {event.step}: everything was undone")
-
-
 def _have_created(
     asked: protocol.StartContainer,
     engine: Connection,
-    clients: list[int],
+    descriptors: list[int],
     helper: creator.Creator,
 ) -> None:
-    """Have the creator create and start the container, and hold it from then on."""
-    stdio = Stdio(tty=asked.tty, stdin=asked.open_stdin)
-    helper.begin(asked, stdio)
+    """Let the creator create and start the container, and hold it from then on.
+
+    Args:
+        descriptors: the streams, and then the sockets of the clients.
+    """
+    stdio, clients = steps.take(take_container, asked, descriptors)
+    if not asked.hold:  # otherwise the engine waits for the creator's next message, and no other
+        engine.flush()
     with ExitStack() as undo:
         with ExitStack() as meanwhile:
             meanwhile.callback(helper.abandon, asked)
@@ -154,6 +158,7 @@ def _have_created(
         undo.pop_all()
     monitor = _Monitor(asked, engine, container, stdio, clients, log, helper)
     helper.release()
+    engine.flush()
     monitor.watch(listener, oom, begun_ns)
 
 
@@ -220,7 +225,7 @@ class _Monitor:
         oom = None
         try:
             if held := steps.held():  # one step waits at a time
-                oom = _watch_memory(container)
+                oom = creator.watch_oom(container.cgroup)
             steps.reach("before report-created")
             _report(engine, protocol.Created(pid=container.pid))
             # listening before the program runs: an engine that is killed now finds the container
@@ -228,7 +233,7 @@ class _Monitor:
             steps.reach("after listen")
             # while the engine connects the network: it costs the start nothing, and misses nothing
             if not held:
-                oom = _watch_memory(container)
+                oom = creator.watch_oom(container.cgroup)
             creator.wait_to_proceed(engine)
             container.start()
         except (Error, OSError):
@@ -380,21 +385,3 @@ class _Monitor:
         except (Error, OSError):
             return 0, 0
         return kills, peak
-
-
-def _watch_memory(container: Container | OtherContainer) -> OomWatch | None:
-    try:
-        return steps.take(watch_memory, container.cgroup)
-    except Aborted:
-        raise
-    except (Error, OSError):  # without a memory controller
-        return None
-
-
-def watch_memory(cgroup: Cgroup) -> OomWatch:
-    """Ask the kernel to say when the container has used up its memory limit.
-
-    The kernel then kills a process of the container. The monitor notes it for the exit status,
-    and the engine publishes an `oom` event.
-    """
-    return cgroup.watch_oom()

@@ -22,11 +22,9 @@
       │                                                         │                          │
       │ ◄── Failed: at any point before Started; nothing is left and the monitor ends      │
 
-Up to Started, another process mostly does the monitor's part, on the same connection: `creator`.
+Up to Started, another process, the creator, reads the monitor's connection and mostly does the
+monitor's part: `creator`.
 Without a network to connect, Created and the Proceed that answers it are left out.
-
-A start that somebody follows has its monitor forked when it begins, since that is a step: there
-StartContainer goes to the spawner, with the pair.
 
 **While it runs.** A new engine connects to the monitor's own socket; the first message is Hello.
 
@@ -112,10 +110,10 @@ class AttachStreams(Record):
 
 
 class StartContainer(Record):
-    """To a monitor that waits: create and hold this container. To the spawner: fork one for it.
+    """To a monitor that waits, by its creator: create and hold this container.
 
-    Each descriptor is the socket of a client in *attached*; to the spawner, the monitor's end of
-    the connection to the engine goes first.
+    Each descriptor is the socket of a client in *attached*; from the creator to the monitor, those
+    of the streams go first.
 
     Args:
         id: the container's.
@@ -163,7 +161,7 @@ class ForkAhead(Record):
 
 
 class StartExec(Record):
-    """To a process that waits, or to the spawner: start a program in a container that runs."""
+    """To a process that waits: start a program in a container that runs."""
 
     id: str  # the container's
     state_root: str  # of the runtime's store
@@ -228,7 +226,6 @@ class Failed(Record):
     """From the monitor or the exec process: nothing was started, and nothing is left."""
 
     message: str  # one line, as the user reads it
-    again: bool = False  # whoever should have begun was killed while it waited: try another one
     kind: str = "Error"  # the class of the error
     step: str = ""  # of an InitError, as errno
     errno: int = 0

@@ -5,9 +5,7 @@ engine with its threads would be unsafe. So the engine starts this process once.
 interpreter of its own and not a fork of the engine: its memory is small, which makes each fork
 fast, and an engine that has lost its spawner can start another.
 
-    engine ── ForkAhead ───────► spawner ── fork ──► a monitor, or an exec process, that waits
-           ── StartContainer ──►         ── fork ──► monitor       } of a start that
-           ── StartExec ───────►         ── fork ──► exec process  } somebody follows
+    engine ── ForkAhead ──► spawner ── fork ──► a monitor, or an exec process, that waits
 
 See: `protocol` for the messages.
 """
@@ -19,8 +17,9 @@ import os
 import socket
 import sys
 
-from minicontainer import faults, steps
+from minicontainer import faults
 from minicontainer.engine import exec_process, monitor, rehearsal
+from minicontainer.engine.ahead import Ahead
 from minicontainer.engine.connections import Connection
 from minicontainer.engine.protocol import (
     ForkAhead,
@@ -33,9 +32,6 @@ from minicontainer.runtime.parent import interpreter
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
-
-    from minicontainer.record import Record
-    from minicontainer.steps import Event
 
 # What a start would import late; here it is imported before the first one.
 _WARM = (
@@ -79,48 +75,25 @@ def serve(engine: Connection) -> int:
     gc.collect()
     gc.freeze()
     while (received := engine.receive()) is not None:
-        message, descriptors = received
-        steps.reach("before fork")
-        if _fork(message, descriptors[0]) == 0:
+        message, (descriptor,) = received
+        assert isinstance(message, ForkAhead)
+        ahead = Ahead()
+        ahead.keep("spawner")
+        if ahead.fork(fork_child) == 0:
             engine.close()
-            _become(message, descriptors)
-        steps.reach("after fork")
-        for descriptor in descriptors:
-            os.close(descriptor)
+            _become(message.task, descriptor, ahead)
+        ahead.leave()
+        os.close(descriptor)
     return 0
 
 
-def _fork(message: Record, descriptor: int) -> int:
-    """Fork; if the message belongs to a story, tell of that on the new process's connection."""
-    begun_ns = message.explain if isinstance(message, (StartContainer, StartExec)) else 0
-    if not begun_ns:
-        return os.fork()
-    told = Connection(socket.socket(fileno=os.dup(descriptor)))
-    # The new process waits until this one has told of the fork: the story keeps its order.
-    reads, writes = os.pipe()
-    steps.listen(lambda event: _tell(told, event), "spawner", begun_ns)
-    pid = steps.take(fork_child)
-    steps.listen(None, "spawner")
-    os.close(writes)
-    if pid == 0:
-        os.read(reads, 1)
-    os.close(reads)
-    told.close()
-    return pid
-
-
 def fork_child() -> int:
-    """Fork the process that will be the container's monitor, or the parent of an exec's program.
+    """Fork a process that will be a container's monitor, or the parent of an exec's program.
 
-    The spawner has one thread, and has imported everything already: the new process can work a
-    millisecond after the request.
+    The spawner has one thread, and has imported everything already. It forks ahead: the process
+    waits for its task, and this fork costs no start anything.
     """
     return process.fork()
-
-
-def _tell(connection: Connection, event: Event) -> None:
-    connection.put(event)
-    connection.flush()
 
 
 def warm_up() -> None:
@@ -130,18 +103,12 @@ def warm_up() -> None:
     rehearsal.rehearse()
 
 
-def _become(message: object, descriptors: list[int]) -> NoReturn:
-    """Be what the message is about; the process ends here."""
+def _become(task: str, descriptor: int, ahead: Ahead) -> NoReturn:
+    """Be the process that does the task; it ends here."""
     status = 1
     try:
         signals.handle(signals.SIGCHLD, signals.SIG_DFL)
-        own = Connection(socket.socket(fileno=descriptors[0]))
-        if isinstance(message, ForkAhead):
-            status = _WAITING[message.task](own)
-        elif isinstance(message, StartContainer):
-            status = monitor.main(message, own, descriptors[1:])
-        elif isinstance(message, StartExec):
-            status = exec_process.main(message, own, descriptors[1:])
+        status = _WAITING[task](Connection(socket.socket(fileno=descriptor)), ahead)
     finally:
         os._exit(status)
 

@@ -53,15 +53,11 @@ class _Begun(Connection):
         """
         received = super().receive()
         fork_another, self._fork_another = self._fork_another, None
-        if fork_another and (self.left_unread if received is None else _wants_another(received[0])):
+        if fork_another and received is None and self.left_unread:
             self.sock.close()
             self.sock, self.left_unread = fork_another().sock, False
             return super().receive()
         return received
-
-
-def _wants_another(message: Record) -> bool:
-    return isinstance(message, protocol.Failed) and message.again
 
 
 class Spawner:
@@ -77,22 +73,19 @@ class Spawner:
     def start(self, message: StartContainer | StartExec, clients: list[int]) -> Connection:
         """Have a process begin with a container, or an exec; give the connection to it.
 
-        One that was forked ahead does it; meanwhile the next one is forked. If somebody follows the
-        start, a process is forked now, since that is a step of the story.
+        One that was forked ahead does it; meanwhile the next one is forked.
 
         Args:
             clients: sockets that go along.
         Raises:
             Unsupported: no spawner can be started.
         """
-        if message.explain:
-            return self.spawn(message, clients)
         begun = self._begin_waiting(message, clients)
         with suppress(Error, OSError):  # this start does not need it, and the next one tries again
             self._fork_next(type(message).__name__)
         return begun
 
-    def _begin_waiting(self, message: Record, clients: list[int]) -> Connection:
+    def _begin_waiting(self, message: StartContainer | StartExec, clients: list[int]) -> Connection:
         task = type(message).__name__
         if waiting := self._exchange(task, None):
             try:
@@ -102,7 +95,9 @@ class Spawner:
                 waiting.close()
         return self._fork_and_begin(message, clients)
 
-    def _fork_and_begin(self, message: Record, clients: list[int]) -> Connection:
+    def _fork_and_begin(
+        self, message: StartContainer | StartExec, clients: list[int]
+    ) -> Connection:
         forked = self._fork_ahead(type(message).__name__)
         try:
             forked.send(message, clients)
@@ -118,9 +113,6 @@ class Spawner:
         if unused := self._exchange(task, self._fork_ahead(task)):  # another thread was faster
             unused.close()
 
-    def _fork_ahead(self, task: str) -> Connection:
-        return self.spawn(protocol.ForkAhead(task=task), [])
-
     def _exchange(self, task: str, waiting: Connection | None) -> Connection | None:
         """Keep the connection to a process that waits, or none; give the one kept until now."""
         with self._lock:
@@ -129,24 +121,22 @@ class Spawner:
                 self._waiting[task] = waiting
         return before
 
-    def spawn(self, message: Record, clients: list[int]) -> Connection:
-        """Have a process forked; give the connection to it.
+    def _fork_ahead(self, task: str) -> Connection:
+        """Have a process forked that waits for a task; give the connection to it.
 
-        Args:
-            clients: sockets that go along.
         Raises:
             Unsupported: no spawner can be started.
         """
         ours, theirs = connections.pair()
-        descriptors = [theirs.fileno(), *clients]
+        message = protocol.ForkAhead(task=task)
         try:
             with self._lock:
                 try:
-                    self._connection.send(message, descriptors)
+                    self._connection.send(message, [theirs.fileno()])
                 except OSError:  # it was killed
                     self._end()
                     self._connection, self.pid = _start(self._most_files)
-                    self._connection.send(message, descriptors)
+                    self._connection.send(message, [theirs.fileno()])
         except OSError as error:
             ours.close()
             raise Unsupported(f"the spawner can't be reached: {error.strerror}") from None

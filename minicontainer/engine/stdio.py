@@ -48,34 +48,43 @@ class Stdio:
             self._theirs[0], self._ours["stdin"] = os.pipe()
 
     @classmethod
-    def of(cls, passed: list[int], *, tty: bool) -> Stdio:
-        """Take what another process made: the child's ends alone.
+    def held(cls, passed: list[int], *, tty: bool, stdin: bool) -> Stdio:
+        """Take what another process made, without the child's ends.
 
         Args:
-            passed: the descriptors that its `to_pass` gave.
-            tty: as there.
+            passed: the descriptors that its `to_hold` gave.
+            tty, stdin: as there.
         """
         made = cls.__new__(cls)
         made._ours, made._theirs, made._socket, made.console = {}, {}, None, None
+        made._stdin = stdin
         if tty:
             import socket  # preloaded
 
-            made.console = socket.socket(fileno=passed[0])
+            made._socket = socket.socket(fileno=passed[0])
         else:
-            made._theirs = dict(zip((1, 2, 0), passed, strict=False))
+            made._ours = dict(zip(("stdout", "stderr", "stdin"), passed, strict=False))
+        with made.given():  # this process has no streams itself
+            pass
         return made
 
-    def to_pass(self) -> list[int]:
-        """List the child's ends, for another process that will fork the child."""
-        return [self.console.fileno()] if self.console else list(self._theirs.values())
+    @staticmethod
+    def count_held(*, tty: bool, stdin: bool) -> int:
+        """Say how many descriptors `to_hold` gives."""
+        return 1 if tty else 2 + stdin
 
-    def passed(self) -> None:
-        """Keep no copy of them in this process, which has no streams itself."""
-        with self.given():
-            pass
-        if self.console:
-            self.console.close()
-            self.console = None
+    def to_hold(self) -> list[int]:
+        """List all but the child's ends, for another process that will hold the streams."""
+        return [self._socket.fileno()] if self._socket else list(self._ours.values())
+
+    def held_elsewhere(self) -> None:
+        """Keep none of those in this process, which only forks the child."""
+        for end in self._ours.values():
+            os.close(end)
+        self._ours.clear()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     @contextmanager
     def given(self) -> Iterator[None]:

@@ -145,11 +145,11 @@ class Supervisor:
         engine.kept_group.make()
         spec = engine.prepared(container)
         steps.take(bundles.write_bundle, container, spec)
-        config, told = container.config, engine.traces.begun_ns()
-        without = parts.steps_of(config.host_config.without)
-        runtime = runtimes.program_of(config.host_config.runtime, engine.runtimes)
-        apart = not (told or without or runtime) and spec.may_be_handed_over()
-        alone = apart and not config.host_config.links and not engine.networks.joins(container)
+        config, host = container.config, container.config.host_config
+        without = parts.steps_of(host.without)
+        runtime = runtimes.program_of(host.runtime, engine.runtimes)
+        apart = not (without or runtime) and spec.may_be_handed_over()
+        alone = apart and not (host.links or host.without) and not engine.networks.joins(container)
         message = protocol.StartContainer(
             id=container.id,
             directory=container.directory,
@@ -160,7 +160,7 @@ class Supervisor:
             stdin_once=config.stdin_once,
             log=engine.log_options(container),
             attached=tuple(streams for streams, _ in clients),
-            explain=told,
+            explain=engine.traces.begun_ns(),
             without=without,
             hold=engine.traces.hold_of(container.story) is not None,
             runtime=runtime,
@@ -170,10 +170,10 @@ class Supervisor:
         )
         with contextlib.ExitStack() as undo:
             if alone:  # before the program can run: nobody would end it if this fails
-                engine.networks.connect_container(container, 0)
-                undo.callback(engine.networks.disconnect_container, container)
+                steps.take(engine.networks.connect_container, container, 0)
+                undo.callback(steps.take_back, engine.networks.disconnect_container, container)
             descriptors = [descriptor for _, descriptor in clients]
-            monitor = steps.take(self.fork_monitor, message, descriptors)
+            monitor = steps.take(self.hand_to_monitor, message, descriptors)
             undo.callback(self._take_back, container, monitor)
             if not alone:
                 self._connect(container, monitor)
@@ -205,11 +205,11 @@ class Supervisor:
         """Name the socket where a container's monitor listens."""
         return os.path.join(self._sockets, container.id)
 
-    def fork_monitor(self, message: protocol.StartContainer, clients: list[int]) -> Connection:
-        """Have the spawner fork the container's monitor, which stays as long as the container.
+    def hand_to_monitor(self, message: protocol.StartContainer, clients: list[int]) -> Connection:
+        """Hand the container to a monitor, which stays as long as the container.
 
-        A warm interpreter forks in a millisecond. The engine has threads, which fork(2) does not
-        copy, so it can't fork itself.
+        The spawner has forked the monitor ahead, and now forks the next one. The engine can't fork
+        itself: it has threads, which fork(2) does not copy.
         """
         return self.spawner.start(message, clients)
 

@@ -17,7 +17,7 @@ import textwrap
 
 from minicontainer.learn.calls import Calls, changes, short_ids
 from minicontainer.learn.folding import fold
-from minicontainer.learn.narration import reason_of, summary_of
+from minicontainer.learn.narration import moment, reason_of, summary_of
 from minicontainer.learn.words import word
 
 TYPE_CHECKING = False
@@ -90,7 +90,7 @@ class Explainer:
             return
         number = self._headings[event.step] = len(self._headings) + 1
         name = event.step or word("between the steps", self._lang)
-        when = word("at {} ms", self._lang, f"{event.t / 1e6:.1f}")
+        when = moment(event.t, self._lang)
         where = ", ".join(filter(None, (event.actor, event.source, when)))
         if self._plain:
             reason = summary_of(event.step, self._lang)
@@ -117,8 +117,11 @@ class Explainer:
         if event.step in self._headings:
             return  # it goes on after another process had its say: one line is enough
         number = self._headings[event.step] = len(self._headings) + 1
-        took_ms = max(now - event.t, 0) / 1e6  # two processes have two clocks to be late by
-        took = word("{} ms", self._lang, f"{took_ms:.1f}")
+        if event.t < 0:  # and the next step may be one of the story
+            took = word("ahead", self._lang)
+        else:
+            took_ms = max(now - event.t, 0) / 1e6  # two processes have two clocks to be late by
+            took = word("{} ms", self._lang, f"{took_ms:.1f}")
         name = event.step or word("between the steps", self._lang)
         if self._plain:
             reason = summary_of(event.step, self._lang)

@@ -24,7 +24,7 @@ class Look(Record):
 
 
 LOOKS = (
-    Look(shell="{client} ps -a", steps=("write-bundle", "fork-monitor", "reserve-name")),
+    Look(shell="{client} ps -a", steps=("write-bundle", "hand-to-monitor", "reserve-name")),
     Look(shell="{client} inspect {id}", steps=("write-bundle", "connect-container")),
     Look(
         shell="ps -o pid,ppid,sid,user,comm -p {pid}",

@@ -10,7 +10,7 @@ import inspect
 import re
 
 from minicontainer import steps
-from minicontainer.engine import bundles, exec_process, monitor, probes, spawner
+from minicontainer.engine import bundles, creator, exec_process, monitor, probes, spawner
 from minicontainer.engine.engine import Engine
 from minicontainer.engine.execs import Execs
 from minicontainer.engine.networks import Networks
@@ -36,15 +36,20 @@ _ENGINE: tuple[Step, ...] = (
     Pull.add_image,
     bundles.make_directory,
     bundles.write_bundle,
-    Supervisor.fork_monitor,
-    Execs.fork_exec_parent,
+    Supervisor.hand_to_monitor,
+    Execs.hand_to_exec_parent,
     spawner.fork_child,
     monitor.become_monitor,
+    creator.fork_creator,
+    creator.become_creator,
+    creator.give_streams,
+    monitor.take_container,
     exec_process.become_exec_parent,
+    exec_process.take_program,
     Networks.connect_container,
     probes.look_for_leaks,
     probes.take_mounts_back,
-    monitor.watch_memory,
+    creator.watch_memory,
     operations.kill,
     Networks.disconnect_container,
     bundles.discard_directory,

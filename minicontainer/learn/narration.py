@@ -15,6 +15,7 @@ import posix
 
 from minicontainer.contexts import suppress
 from minicontainer.learn import words
+from minicontainer.learn.words import word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,3 +81,14 @@ def load(langs: tuple[str, ...]) -> None:
 def in_languages(name: str, langs: tuple[str, ...]) -> dict[str, str]:
     """Give what a step does and why, by language."""
     return {lang: "\n".join(reason_of(name, lang)) for lang in langs}
+
+
+def moment(t: int, lang: str) -> str:
+    """Say when something happened.
+
+    Args:
+        t: in nanoseconds since the story began; less than 0 for what was done ahead.
+    """
+    if t < 0:
+        return word("ahead, {} s before", lang, f"{-t / 1e9:.1f}")
+    return word("at {} ms", lang, f"{t / 1e6:.1f}")

@@ -13,6 +13,7 @@ import sys
 import textwrap
 import time
 
+from minicontainer.learn.narration import moment
 from minicontainer.learn.words import word
 from minicontainer.record import Record
 
@@ -75,8 +76,7 @@ def describe(scene: Scene, recording: Recording, lang: str = "en", total: int = 
         total: how many scenes there are; 0 to leave that out.
     """
     place = f"{scene.number}/{total}" if total else str(scene.number)
-    when = word("at {} ms", lang, f"{scene.t / 1e6:.1f}")
-    where = ", ".join(filter(None, (scene.actor, scene.source, when)))
+    where = ", ".join(filter(None, (scene.actor, scene.source, moment(scene.t, lang))))
     lines = [f"{place}. {scene.step or word('between the steps', lang)}   [{where}]"]
     texts = recording.steps.get(scene.step, {})
     reason = texts.get(lang) or texts.get("en", "")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from minicontainer.engine import protocol
 from tests.conftest import PATIENCE_S, Result, command, wait_until
 
 pytest.register_assert_rewrite("tests.learn.traced")
@@ -67,12 +68,16 @@ class Engine:
         return False
 
     def monitors(self) -> list[str]:
-        """List this engine's processes: they have sockets or files below its directory."""
+        """List this engine's processes: they have sockets or files below its directory.
+
+        Without those that wait for the next start: other ones wait after each.
+        """
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 files = [*_open_files(process)]
-                if (process / "comm").read_text().startswith("minic:"):
+                name = (process / "comm").read_text().strip()
+                if name.startswith("minic:") and name != protocol.WAITING:
                     found += [process.name for file in files if str(self.base) in file]
         return found
 

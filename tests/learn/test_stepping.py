@@ -61,7 +61,7 @@ def test_enter_takes_step_by_step(at: Open) -> None:
         terminal.type("\r")
         terminal.expect(" ms]")  # the heading
         names.append(re.findall(r"[a-z-]+", terminal.expect("> "))[-1])
-    assert names.index("fork-monitor") < names.index("fork-init") < names.index("enter-rootfs")
+    assert names.index("hand-to-monitor") < names.index("fork-init") < names.index("enter-rootfs")
     terminal.type("\r")
     assert terminal.end() == 0
     assert "hello" in terminal.seen
@@ -173,8 +173,8 @@ def test_an_engine_that_is_killed(own_engine: Engine) -> None:
 
 def test_names_at_the_prompt(at: Open) -> None:
     """An unknown one, with the nearest; one that is behind; one to run to; one that never comes."""
-    terminal = at(*RUN, "--until", "fork-monitor", "busybox", "true")
-    terminal.expect("fork-monitor> ")
+    terminal = at(*RUN, "--until", "hand-to-monitor", "busybox", "true")
+    terminal.expect("hand-to-monitor> ")
     terminal.type("enter-rotfs\r")
     assert "there is no step enter-rotfs: did you mean enter-rootfs?" in terminal.expect("> ")
     terminal.type("make-directory\r")

@@ -37,9 +37,9 @@ def test_a_run_is_one_story_from_the_client_to_init(engine: Engine) -> None:
     assert result.output == "hi\n"
     told = events_of(result.errors)
     order = list(dict.fromkeys(event["actor"] for event in told))
-    assert order == ["client", "engine", "spawner", "monitor", "init"]
-    assert begun(told, "engine")[:4] == [
-        "resolve-image", "make-directory", "write-bundle", "fork-monitor",
+    assert order == ["client", "engine", "spawner", "monitor", "creator", "init"]
+    assert begun(told, "engine")[:5] == [
+        "resolve-image", "make-directory", "write-bundle", "connect-container", "hand-to-monitor",
     ]  # fmt: skip
     always = [steps.step_name(step) for step in init.RECIPE if not hasattr(step, "asked")]
     assert [step for step in begun(told, "init") if step in always] == always
@@ -66,11 +66,17 @@ def test_the_decision_about_the_image_is_told(engine: Engine) -> None:
 
 
 def test_every_event_is_delivered_once_and_each_process_in_its_order(engine: Engine) -> None:
-    """Monitor and init together number what they send; their clocks do not run backwards."""
+    """Creator and init together number what they send; clocks do not run backwards.
+
+    The creator also sends what was done ahead. The monitor has numbers of its own.
+    """
     told = events_of(engine(*RUN, "--json", "busybox", "true").errors)
-    numbers = [event["seq"] for event in told if event["actor"] in ("monitor", "init")]
-    assert sorted(numbers) == list(range(1, len(numbers) + 1))
-    for actor in ("client", "engine", "monitor", "init"):
+    by_monitor = [e for e in told if e["actor"] == "monitor" and e["t"] >= 0]
+    by_creator = [e for e in told if e["actor"] not in ("client", "engine") and e not in by_monitor]
+    for events in (by_monitor, by_creator):
+        numbers = [event["seq"] for event in events]
+        assert numbers == list(range(1, len(numbers) + 1))
+    for actor in ("client", "engine", "monitor", "creator", "init"):
         times = [event["t"] for event in told if event["actor"] == actor]
         assert times == sorted(times)
 
@@ -82,7 +88,7 @@ def test_two_runs_tell_the_same(engine: Engine) -> None:
         told = events_of(engine(*RUN, "--json", "busybox", "true").errors)
         return {
             actor: [(e["step"], e.get("call", "")) for e in told if e["actor"] == actor]
-            for actor in ("monitor", "init")
+            for actor in ("monitor", "creator", "init")
         }
 
     assert calls() == calls()
@@ -144,7 +150,7 @@ def test_a_recording_of_a_run_is_replayed(engine: Engine, tmp_path: Path) -> Non
     found = recording.read(str(kept))
     assert found.command.startswith("run --rm")
     actors = {entry.event.actor for entry in found.entries}
-    assert actors == {"client", "engine", "spawner", "monitor", "init"}
+    assert actors == {"client", "engine", "spawner", "monitor", "creator", "init"}
     told = engine("replay", str(kept)).output
     assert "send-request   [client" in told
     assert "run-program   [init" in told
@@ -192,7 +198,7 @@ def test_kernel_events_of_every_container(engine: Engine) -> None:
     finally:
         watch.terminate()
         watch.communicate(timeout=PATIENCE_S)
-    assert {"engine", "monitor", "init"} <= {event["actor"] for event in heard}
+    assert {"engine", "monitor", "creator", "init"} <= {event["actor"] for event in heard}
 
 
 def select_lines(process: subprocess.Popen[str], into: list[dict[str, Any]]) -> int:
@@ -219,7 +225,7 @@ def test_kernel_events_fit_the_screen(engine: Engine) -> None:
         assert watch.stdout is not None
         lines = watch.stdout.read().splitlines()
     headings = [line for line in lines if not line.startswith("    ")]
-    who = r"([0-9a-f]{12}|-           ) (engine|spawner|monitor|init) +\d+  "
+    who = r"([0-9a-f]{12}|-           ) (engine|spawner|monitor|creator|init) +\d+  "
     form = rf"{who}([a-z-]+ \(\w+\.py:\d+\)|between the steps)"
     assert all(re.fullmatch(form, line) for line in headings), headings
     assert any("isolate-mounts" in line for line in headings)

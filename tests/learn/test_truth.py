@@ -65,9 +65,14 @@ RUNS = {
 
 @pytest.mark.parametrize("options", RUNS.values(), ids=RUNS.keys())
 def test_a_run(engine: TracedEngine, options: tuple[str, ...]) -> None:
-    """From the create request to the last rule that is taken back; all actors are in it."""
+    """From the create request to the last rule that is taken back; all actors are in it.
+
+    With a user namespace the monitor creates the container itself.
+    """
     operation = Operation(engine, "run", "--rm", *options, "busybox", "true")
-    assert {event.actor for event in operation.events} >= {"engine", "spawner", "monitor", "init"}
+    actors = {event.actor for event in operation.events}
+    assert actors >= {"engine", "spawner", "monitor", "init"}
+    assert ("creator" in actors) == ("--userns" not in options)
     operation.check()
 
 
@@ -151,10 +156,10 @@ CHANGES: dict[str, Callable[[list[steps.Event], int], list[steps.Event]]] = {
 
 
 def test_a_false_event_of_any_actor_is_found(engine: TracedEngine) -> None:
-    """The control: one event changed, of engine, spawner, monitor or init, does not pass."""
+    """The control: one event changed, of any process, does not pass."""
     operation = Operation(engine, "run", "--rm", "busybox", "true")
     kept = operation.events
-    for actor in ("engine", "spawner", "monitor", "init"):
+    for actor in ("engine", "spawner", "monitor", "creator", "init"):
         calls = [i for i, event in enumerate(kept) if event.actor == actor and event.call]
         for name, change in CHANGES.items():
             if actor == "spawner" and name == "another place":

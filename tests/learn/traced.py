@@ -19,6 +19,7 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 
 from minicontainer import steps
+from minicontainer.engine import protocol
 from tests.conftest import wait_until
 from tests.isolation import strace
 from tests.isolation.strace import Call
@@ -30,6 +31,8 @@ _THREAD = re.compile(r"CLONE_THREAD.* = (\d+)$", re.MULTILINE)
 _CHILD = re.compile(r"(?:clone3?|vfork)\(.*\) += (\d+)$")
 _PIPE_WRITE = re.compile(r'write\(\d+<pipe:\[\d+\]>, ("(?:[^"\\]|\\.)*")')
 _BECAME = re.compile(r"^\S+ execve\(.*\) += ", re.MULTILINE)
+_EXECVE = re.compile(r"^\S+ execve\(.*\n", re.MULTILINE)
+_NAMED = re.compile(r'PR_SET_NAME[^"]*"([^"]+)"')
 _NFT = re.compile(r'^\S+ execve\("[^"]*/nft"', re.MULTILINE)
 # Python asks it where libseccomp is, when a filter is compiled; it changes nothing.
 _LDCONFIG = re.compile(r'\S+ execve\("[^"]*/ldconfig"')
@@ -96,7 +99,21 @@ class Operation:
             "strace to write of each execve",
         )
         self._texts = engine.texts()
-        self._new = {tid: text[len(before.get(tid, "")) :] for tid, text in self._texts.items()}
+        # A monitor and its creator were forked ahead, and the story tells what they did since then.
+        # Those that are forked now, for the next story, have no part in this one.
+        ahead = {event.pid for event in self.events if event.t < 0}
+        waiting = {
+            tid for tid, text in self._texts.items() if _NAMED.findall(text) == [protocol.WAITING]
+        }
+        self._new = {
+            tid: text if tid in ahead else text[len(before.get(tid, "")) :]
+            for tid, text in self._texts.items()
+            if tid not in waiting
+        }
+        self._actors = {event.pid for event in self.events} - {0}
+        self._spawners = {event.pid for event in self.events if event.actor == "spawner"}
+        for spawner in self._spawners:  # what it did before its execve(2) belongs to no story
+            self._new[spawner] = _EXECVE.split(self._texts[spawner])[-1]
         self._engine = engine.pid
         self._threads = self._threads_of(engine.pid)
 
@@ -116,7 +133,11 @@ class Operation:
                 pid = self._engine if tid in self._threads else tid
                 found.setdefault(pid, []).extend(self._calls(tid, pid, text.splitlines()))
         return {
-            pid: [call for _, call in sorted(calls, key=lambda timed: timed[0])]
+            pid: [
+                call
+                for _, call in sorted(calls, key=lambda timed: timed[0])
+                if pid not in self._spawners or call.result in self._actors
+            ]
             for pid, calls in found.items()
             if calls
         }
@@ -155,9 +176,9 @@ class Operation:
         found: dict[int, list[Call]] = {}
         # what the engine decided about an image is no system call
         calls = [e for e in self.events if e.call and not (e.object or "").startswith("image:")]
-        for event, later in zip(calls, [*calls[1:], None], strict=False):
-            again = later is not None and (later.call, later.pid) == (event.call, event.pid)
-            if event.result is None and again:
+        for i, event in enumerate(calls):
+            later = next((one for one in calls[i + 1 :] if one.pid == event.pid), None)
+            if event.result is None and later is not None and later.call == event.call:
                 continue  # it came back: the next event tells how
             call = strace.call_of(event)
             if event.call.startswith("RTM_"):

@@ -42,7 +42,7 @@ def test_the_page_names_the_steps_of_run() -> None:
     """The engine's steps stand around the runtime's."""
     told = set(re.findall(r"`([a-z-]+)`", ARCHITECTURE))
     around = (
-        bundles.make_directory, bundles.write_bundle, Supervisor.fork_monitor,
+        bundles.make_directory, bundles.write_bundle, Supervisor.hand_to_monitor,
         Networks.connect_container,
     )  # fmt: skip
     assert {steps.step_name(step) for step in around} <= told
