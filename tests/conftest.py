@@ -113,8 +113,11 @@ class NetworkNamespace:
     """A network namespace with lo up, held by a process that waits for its input to close."""
 
     def __init__(self) -> None:
+        # a new one takes the machine's ip_forward over, which others may have switched on
+        closed = "echo 0 >/proc/sys/net/ipv4/ip_forward"
+        ready = f"{closed}; ip link set lo up && echo ready && exec cat"
         self.holder = subprocess.Popen(
-            ["unshare", "--net", "sh", "-c", "ip link set lo up && echo ready && exec cat"],
+            ["unshare", "--net", "sh", "-c", ready],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
