@@ -140,6 +140,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
 )
 
 _VERSIONED = re.compile(r"/v([0-9]{1,6})\.([0-9]{1,6})(/.*)", re.DOTALL)
+_ATTACH = re.compile(r"/containers/[^/]+/attach")
 _PLACEHOLDER = re.compile(r"\{([a-z]+)(\*?)\}")
 
 
@@ -186,12 +187,24 @@ def split_version(path: str) -> tuple[tuple[int, int], str]:
     return version, found[3]
 
 
+def are_errors_plain(path: str) -> bool:
+    """Say whether an error is plain text: on attach, and for clients older than this engine knows.
+
+    JSON is what all others get; old ones would show it as it is.
+    """
+    found = _VERSIONED.fullmatch(path)
+    old = found is not None and (int(found[1]), int(found[2])) < OLDEST
+    return old or bool(_ATTACH.fullmatch(found[3] if found else path))
+
+
 def find(method: str, path: str) -> tuple[Handler, dict[str, str]]:
     """Find the handler of a path without a version, and the names in the path.
 
     Raises:
         NotFound: no route fits. As in Docker this is also the answer to a wrong method.
     """
+    if method == "OPTIONS":  # a browser asks, before it sends the request itself
+        return system.options, {}
     first = path.split("/")[1] if path.startswith("/") else ""
     for pattern, handler in _TABLE.get((method, first), ()):
         if found := pattern.fullmatch(path):

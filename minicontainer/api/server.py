@@ -271,7 +271,10 @@ class Server:
             _log.info("%s %s: %s", request.method, request.path, error)
         else:
             _log.exception("%s %s", request.method, request.path)
-        return error_answer(status, str(error) or type(error).__name__)
+        message = str(error) or type(error).__name__
+        if routes.are_errors_plain(request.path):
+            return Answer(status, f"{message}\r\n".encode(), "text/plain; charset=utf-8")
+        return error_answer(status, message)
 
     def _send(self, connection: Connection, method: str, answer: Answer) -> bool:
         """Send an answer; say whether another request can follow."""

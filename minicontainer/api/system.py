@@ -27,6 +27,11 @@ def ping(call: Call) -> Answer:
     return Answer(200, body, "text/plain; charset=utf-8", _PING_HEADERS)
 
 
+def options(call: Call) -> Answer:
+    """OPTIONS of any path: nothing, as Docker's."""
+    return Answer()
+
+
 def version(call: Call) -> Answer:
     """GET /version."""
     return json_answer(call.engine.system.version())

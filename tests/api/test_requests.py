@@ -70,7 +70,6 @@ def test_every_version_up_to_the_newest_is_spoken(wire: Wire, version: str) -> N
     [
         ("1.51", "client version 1.51 is too new. Maximum supported API version is 1.50"),
         ("9.0", "client version 9.0 is too new. Maximum supported API version is 1.50"),
-        ("1.23", "client version 1.23 is too old. Minimum supported API version is 1.24, please"),
     ],
 )
 def test_another_version_is_refused_in_dockers_words(wire: Wire, version: str, words: str) -> None:
@@ -85,6 +84,24 @@ def test_a_path_that_no_route_has_is_not_found(wire: Wire, path: str) -> None:
     for method in ("GET", "PATCH"):
         reply = wire.ask(method, path)
         assert (reply.status, reply.json()) == (404, {"message": "page not found"})
+
+
+def test_errors_are_plain_text_for_attach_and_for_old_clients(wire: Wire) -> None:
+    """As Docker's: they would show JSON as it is."""
+    for path, status, text in (
+        ("/v1.50/containers/no/attach", 404, b"No such container: no\r\n"),
+        ("/v1.23/info", 400, b"client version 1.23 is too old. Minimum supported API version"),
+    ):
+        reply = wire.post(path)
+        assert (reply.status, reply.body[: len(text)]) == (status, text)
+        assert reply.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+def test_options_are_no_error(wire: Wire) -> None:
+    """For every path, as Docker's."""
+    for path in ("/", "/v1.50/containers/json"):
+        reply = wire.ask("OPTIONS", path)
+        assert (reply.status, reply.body) == (200, b"")
 
 
 def test_an_images_name_may_have_slashes_and_a_port(wire: Wire, engine: FakeEngine) -> None:

@@ -101,7 +101,7 @@ def test_without_an_upgrade_the_answer_is_200(wire: Wire) -> None:
 def test_what_is_wrong_before_an_upgrade_has_a_status(wire: Wire, engine: FakeEngine) -> None:
     """A container that does not exist, or is paused."""
     with start(wire, "POST /containers/no/attach", UPGRADE) as sock:
-        assert b"404" in receive_until(sock, b"}\n")
+        assert b"404" in receive_until(sock, b"No such container: no\r\n")
     engine.containers.created["web"]["State"]["Paused"] = True
     with start(wire, WEB + "attach", UPGRADE) as sock:
         assert b"409" in receive_until(sock, b"is paused, unpause")
