@@ -69,21 +69,21 @@ def saved(
         for one in chosen:
             if platform and not platforms.fits(platforms.of(one.image.config), platform):
                 raise NotFound(f"no suitable export target found for platform {platform}")
-        digests = _blobs_of(store, chosen)
-        for digest in digests:
+        blobs = _blobs_of(store, chosen)
+        for digest in blobs:
             if not lease.keep(digest):
                 raise NotFound(f"blob {digest} is not in the store")
-        return _written(store, chosen, digests, undo.pop_all())
+        return _written(store, chosen, blobs, undo.pop_all())
 
 
 def _written(
-    store: ImageStore, chosen: list[Chosen], digests: list[str], held: contextlib.ExitStack
+    store: ImageStore, chosen: list[Chosen], blobs: dict[str, int], held: contextlib.ExitStack
 ) -> Iterator[bytes]:
     with held:
         for name in ("blobs", "blobs/sha256"):
             yield _header(name, 0, tarfile.DIRTYPE)
-        for digest in digests:
-            yield from _blob(store, digest)
+        for digest, made_s in blobs.items():
+            yield from _blob(store, digest, made_s)
         for name, content in _documents(store, chosen).items():
             yield _header(name, len(content)) + content + _padding(len(content))
         yield bytes(2 * _BLOCK)
@@ -123,13 +123,20 @@ def _meant(store: ImageStore, text: str) -> list[tuple[Image, Reference | None]]
     return [(image, reference if by_name else None)]
 
 
-def _blobs_of(store: ImageStore, chosen: list[Chosen]) -> list[str]:
-    """List the blobs to write, each once: layers, config and manifest of each image."""
-    digests: dict[str, None] = {}
+def _blobs_of(store: ImageStore, chosen: list[Chosen]) -> dict[str, int]:
+    """List the blobs to write, each once, and when they were made, in seconds since 1970.
+
+    Layers, config and manifest of each image. What an image says of its time is true of its own
+    layer, config and manifest; the layers below are older, and have 0.
+    """
+    found: dict[str, int] = {}
     for one in chosen:
-        wanted = (*(layer.digest for layer in one.image.layers), one.image.id)
-        digests |= dict.fromkeys((*wanted, store.layout_manifest(one.image.id)[0]))
-    return list(digests)
+        image, made_s = one.image, max(0, one.image.created_ns // 10**9)
+        below = [layer.digest for layer in image.layers]
+        own = [*below[-1:], image.id, store.layout_manifest(image.id)[0]]
+        for digest in (*below[:-1], *own):
+            found.setdefault(digest, made_s if digest in own else 0)
+    return found
 
 
 def _documents(store: ImageStore, chosen: list[Chosen]) -> dict[str, bytes]:
@@ -170,19 +177,19 @@ def _json(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def _blob(store: ImageStore, digest: str) -> Iterator[bytes]:
+def _blob(store: ImageStore, digest: str, made_s: int) -> Iterator[bytes]:
     size = store.blobs.size(digest)
-    yield _header(path_of(digest), size)
+    yield _header(path_of(digest), size, made_s=made_s)
     with store.blobs.open(digest) as file:
         while chunk := file.read(CHUNK):
             yield chunk
     yield _padding(size)
 
 
-def _header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+def _header(name: str, size: int, kind: bytes = tarfile.REGTYPE, made_s: int = 0) -> bytes:
     """Make a file's header, with nothing in it that changes from one run to the next."""
     entry = tarfile.TarInfo(name)
-    entry.size, entry.type = size, kind
+    entry.size, entry.type, entry.mtime = size, kind, made_s
     entry.mode = 0o755 if kind == tarfile.DIRTYPE else 0o644
     return entry.tobuf(tarfile.GNU_FORMAT)
 

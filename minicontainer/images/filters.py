@@ -2,7 +2,7 @@
 
 Each filter is a row of a table: its name, and a function from its values to a test of an image.
 An image has to pass the tests of all filters; several values of one filter are alternatives, but
-for `label`, where all have to fit.
+for `label` and `until`, where all have to fit.
 
 See: `docker images --filter`, `docker image prune --filter`.
 """
@@ -56,6 +56,8 @@ def combined(filters: Filters, find: Find, allowed: Iterable[str] = FOR_LISTS) -
     for name, values in filters.items():
         if name not in allowed:
             raise InvalidArgument(f"invalid filter '{shown(name)}'")
+        if name == "until" and len(values) > 1 and allowed is FOR_PRUNING:
+            raise InvalidArgument("more than one until filter specified")
         if values:
             tests.append(_MAKERS[name](values, find))
     return lambda image: all(passes(image) for passes in tests)
@@ -167,9 +169,7 @@ def _since(values: Sequence[str], find: Find) -> Test:
 
 
 def _until(values: Sequence[str], find: Find) -> Test:
-    if len(values) > 1:
-        raise InvalidArgument("more than one until filter specified")
-    limit = moment_ns(values[0])
+    limit = min(map(moment_ns, values))
     return lambda image: image.created_ns < limit
 
 

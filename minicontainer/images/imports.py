@@ -5,6 +5,7 @@ See: `docker import`.
 
 from __future__ import annotations
 
+from minicontainer.errors import InvalidArgument
 from minicontainer.images import instructions, platforms
 from minicontainer.images.making import keep_layer, make_image, new_document
 
@@ -43,6 +44,8 @@ def import_image(
     """
     config = instructions.apply({}, changes)  # first: it may be wrong, and the tar may be large
     target = platforms.parse(platform) if platform else platforms.host()
+    if target.os != "linux":
+        raise InvalidArgument("operating system is not supported")
     with store.lease("import", is_resumable=False) as lease:
         layer = keep_layer(store, layers, lease, stream)
         document = new_document(config, message or "Imported from -", platform=target)

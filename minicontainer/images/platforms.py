@@ -6,6 +6,7 @@ See: OCI image-spec image-index.md "platform"; Go's GOOS and GOARCH.
 from __future__ import annotations
 
 import os
+import re
 
 from minicontainer import jsontext
 from minicontainer.errors import InvalidArgument, NotFound
@@ -16,7 +17,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minicontainer.images.config import ImageConfig
 
-_SYSTEMS = {"linux", "windows", "darwin", "freebsd"}
+# What a word alone can mean. With a slash, any two words are a platform, which no image may have.
+_SYSTEMS = {
+    "aix", "android", "darwin", "dragonfly", "freebsd", "illumos", "ios", "js", "linux", "netbsd",
+    "openbsd", "plan9", "solaris", "wasip1", "windows",
+}  # fmt: skip
+_WORD = re.compile(r"[A-Za-z0-9_.-]+")
 # What uname(2), users and old files say, in Go's words: architecture, variant.
 _ALIASES = {
     "x86_64": ("amd64", ""), "x86-64": ("amd64", ""), "aarch64": ("arm64", ""),
@@ -26,8 +32,8 @@ _ALIASES = {
     "loongarch64": ("loong64", ""),
 }  # fmt: skip
 _ARCHITECTURES = {
-    "386", "amd64", "arm", "arm64", "loong64", "mips64", "mips64le", "ppc64", "ppc64le", "riscv64",
-    "s390x",
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mipsle", "mips64", "mips64le", "ppc64",
+    "ppc64le", "riscv64", "s390x", "sparc64", "wasm",
 }  # fmt: skip
 _DEFAULT_VARIANTS = {"arm": "v7", "arm64": "v8", "amd64": "v1"}
 # What a processor runs beside its own, the best first.
@@ -67,13 +73,21 @@ def parse(text: str) -> Platform:
         InvalidArgument: it is no platform.
     """
     parts = text.lower().split("/")
-    if len(parts) == 1:
+    for number, part in enumerate(parts):
+        if not _WORD.fullmatch(part):
+            raise InvalidArgument(
+                f'"{shown(part)}" is an invalid {"component" if number else "OS component"} of '
+                f'"{shown(text)}": use OS/ARCHITECTURE[/VARIANT], such as linux/arm64'
+            )
+    alone = len(parts) == 1
+    parts[0] = "darwin" if parts[0] == "macos" else parts[0]
+    if alone:
         if parts[0] in _SYSTEMS:
             return host().replace(os=parts[0])
         parts = ["linux", *parts]
     system, architecture, variant = (*parts, "")[:3]
     architecture, usual = _ALIASES.get(architecture, (architecture, ""))
-    if len(parts) > 3 or system not in _SYSTEMS or architecture not in _ARCHITECTURES:
+    if len(parts) > 3 or (alone and architecture not in _ARCHITECTURES):
         raise InvalidArgument(
             f'"{shown(text)}": unknown operating system or architecture: invalid argument: '
             "use OS/ARCHITECTURE[/VARIANT], such as linux/arm64"

@@ -84,6 +84,18 @@ def test_the_same_images_give_the_same_archive(source: Place) -> None:
     assert source.save("one") == source.save("one")
 
 
+def test_an_archive_says_when_an_image_was_made(source: Place) -> None:
+    """Of its own layer, config and manifest; what is below is older, and lists have no time."""
+    image = source.store.resolve("one:1")
+    with tarfile.open(fileobj=io.BytesIO(source.save("one:1"))) as archive:
+        times = {entry.name: entry.mtime for entry in archive}
+    made_s = image.created_ns // 10**9
+    own = (image.id, source.store.layout_manifest(image.id)[0], image.layers[-1].digest)
+    assert made_s and {times[archives.path_of(digest)] for digest in own} == {made_s}
+    assert {times[archives.path_of(one.digest)] for one in image.layers[:-1]} <= {0}
+    assert times["index.json"] == times["manifest.json"] == 0
+
+
 def test_the_documents_are_dockers_and_ocis(source: Place) -> None:
     """As Docker has written them since version 25."""
     files = members(source.save("host:5000/team/two"))

@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from minicontainer.images.image import Image
+
     Compress = Callable[[bytes], bytes]
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root unpacks layers")
@@ -49,6 +51,28 @@ def test_a_compressed_root_file_system_is_imported(target: Place, compress: Comp
     assert image.config.diff_ids == (sha256(BASE),)
     assert (image.layers[0].digest == sha256(packed)) == (compress is gzip.compress)
     assert image.layers[0].media_type.endswith("+gzip")
+
+
+def test_an_import_is_for_any_processor_with_linux(target: Place) -> None:
+    """One that nobody has heard of may run it one day; another system's files are no container."""
+
+    def imported(platform: str) -> Image:
+        return imports.import_image(
+            target.store, target.layers, io.BytesIO(BASE), None, platform=platform
+        )
+
+    made = imported("linux/sparc64")
+    assert (made.config.os, made.config.architecture) == ("linux", "sparc64")
+    for platform, words in (
+        ("/", '"" is an invalid OS component of "/"'),
+        ("   ", "is an invalid OS component"),
+        ("linux/ ", "is an invalid component"),
+        ("nintendo64", "unknown operating system or architecture"),
+        ("macos", "operating system is not supported"),
+        ("macos/arm64", "operating system is not supported"),
+    ):
+        with pytest.raises(InvalidArgument, match=words):
+            imported(platform)
 
 
 def test_a_failed_import_changes_nothing(target: Place) -> None:
