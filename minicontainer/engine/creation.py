@@ -166,7 +166,7 @@ def check(engine: Engine, container: Container) -> None:
 def _check_environment(asked: Json) -> None:
     for text in asked.get("Env") or ():
         if not text.partition("=")[0]:
-            raise InvalidArgument("invalid environment variable: expected NAME=VALUE or NAME")
+            raise InvalidArgument(f"invalid environment variable: {text}")
 
 
 def _check_files_in_etc(host: HostConfig) -> None:

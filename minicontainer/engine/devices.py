@@ -27,13 +27,14 @@ def devices_for(host: HostConfig) -> tuple[tuple[Device, ...], tuple[DeviceRule,
     Raises:
         InvalidArgument: no such device on the host, or permissions other than r, w, m.
     """
-    pairs = [_device(mapping) for mapping in host.devices]
+    pairs = [pair for mapping in host.devices for pair in _devices(mapping)]
     if host.privileged:
         pairs += [_device_at(path, path, "rwm") for path in _host_devices("/dev")]
     return tuple(device for device, _ in pairs), tuple(rule for _, rule in pairs)
 
 
-def _device(mapping: DeviceMapping) -> tuple[Device, DeviceRule]:
+def _devices(mapping: DeviceMapping) -> list[tuple[Device, DeviceRule]]:
+    """Find what an option names: a device, or all that are in a directory such as /dev/snd."""
     permissions = mapping.cgroup_permissions
     if not permissions or set(permissions) - set("rwm"):
         raise InvalidArgument(
@@ -45,7 +46,20 @@ def _device(mapping: DeviceMapping) -> tuple[Device, DeviceRule]:
             f"invalid path {inside!r} for device {mapping.path_on_host}: must be absolute, without "
             "'.', '..' or a '/' at its end"
         )
-    return _device_at(mapping.path_on_host, inside, permissions)
+    path = os.path.realpath(mapping.path_on_host)
+    if os.path.isdir(path):
+        below = [found.removeprefix(path) for found in _devices_below(path)]
+        if below:
+            return [_device_at(path + rest, inside + rest, permissions) for rest in below]
+    return [_device_at(mapping.path_on_host, inside, permissions)]
+
+
+def _devices_below(directory: str) -> Iterator[str]:
+    for place, _, files in os.walk(directory):
+        for name in sorted(files):
+            path = f"{place}/{name}"
+            if stat.S_IFMT(os.lstat(path).st_mode) in _DEVICE_TYPES:
+                yield path
 
 
 def _device_at(path: str, inside: str, permissions: str) -> tuple[Device, DeviceRule]:
@@ -58,7 +72,10 @@ def _device_at(path: str, inside: str, permissions: str) -> tuple[Device, Device
         ) from None
     kind = _DEVICE_TYPES.get(stat.S_IFMT(found.st_mode))
     if kind is None:
-        raise InvalidArgument(f"{path} is not a device: use -v to mount a file or directory")
+        raise InvalidArgument(
+            f'error gathering device information while adding custom device "{path}": '
+            "not a device node"
+        )
     major, minor = os.major(found.st_rdev), os.minor(found.st_rdev)
     device = Device(
         path=inside, type=kind, major=major, minor=minor,

@@ -173,7 +173,8 @@ def _from_bind(text: str) -> MountPlan:
     check_volume_name(source)
     if set(words) - {"ro"}:
         raise InvalidArgument(
-            f"invalid volume specification: '{text}': a volume has no propagation"
+            f"invalid volume specification: '{text}': invalid mount config for type "
+            '"volume": field Mode must not hold a propagation'
         )
     return MountPlan(
         type="volume", source=source, target=_place(target), words=_read_only_below(words),

@@ -70,7 +70,7 @@ REFUSED = (
     ("--tmpfs", "/x:what", 'invalid tmpfs option "what"'),
     ("--tmpfs", "/x:size=abc", 'invalid tmpfs option "size"'),
     ("--tmpfs", "rel", "invalid mount path: 'rel'"),
-    ("--device", "/etc/passwd", "/etc/passwd is not a device: use -v"),
+    ("--device", "/etc/passwd", '"/etc/passwd": not a device node'),
     ("--device", "/dev/null:/dev/x:q", "/dev/null:/dev/x:q: bad permissions"),
     ("--device", "null", "invalid path 'null' for device null: must be absolute"),
     ("--device", "/dev/null:/dev/zero/x", "make device /dev/zero/x: "),

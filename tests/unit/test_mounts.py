@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -165,12 +166,25 @@ def test_a_device_is_the_hosts_at_another_place() -> None:
     assert rules == (DeviceRule(allow=True, type="c", major=1, minor=3, access="r"),)
 
 
+def test_a_directory_brings_all_its_devices(tmp_path: Path) -> None:
+    """As `--device /dev/snd`: at the same places below the one that was asked for; no links."""
+    (tmp_path / "by-id").mkdir()
+    (tmp_path / "file").touch()
+    for name in ("null", "by-id/null"):
+        os.mknod(tmp_path / name, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    (tmp_path / "by-id/link").symlink_to("null")
+    mapping = DeviceMapping(path_on_host=str(tmp_path), path_in_container="/dev/all")
+    devices, rules = host_devices.devices_for(HostConfig(devices=(mapping,)))
+    assert [device.path for device in devices] == ["/dev/all/null", "/dev/all/by-id/null"]
+    assert {(rule.major, rule.minor, rule.access) for rule in rules} == {(1, 3, "rwm")}
+
+
 @pytest.mark.parametrize(
     ("path", "inside", "permissions", "says"),
     [
         ("/dev/nosuch", "/dev/x", "rwm", 'adding custom device "/dev/nosuch": no such file'),
-        ("/etc/passwd", "/dev/x", "rwm", "/etc/passwd is not a device: use -v"),
-        ("/dev", "/dev/x", "rwm", "/dev is not a device: use -v"),
+        ("/etc/passwd", "/dev/x", "rwm", 'custom device "/etc/passwd": not a device node'),
+        ("/etc", "/dev/x", "rwm", 'custom device "/etc": not a device node'),
         ("/dev/null", "/dev/x", "", "invalid device permissions '' of /dev/null: use r, w, m"),
         ("/dev/null", "/dev/x", "rx", "invalid device permissions 'rx'"),
         ("/dev/null", "dev/x", "r", "invalid path 'dev/x' for device /dev/null"),
