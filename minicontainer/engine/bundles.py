@@ -215,6 +215,7 @@ def make_spec(
     mounts: tuple[Mount, ...],
     cgroup_parent: str = "",
     etc: str = "",
+    config: ContainerConfig | None = None,
 ) -> Spec:
     """Write the specification of the container's next start, and check it.
 
@@ -224,8 +225,9 @@ def make_spec(
         mounts: binds, volumes and tmpfs that the user wants.
         cgroup_parent: the engine's own; the container's goes before it.
         etc: the directory with its files for /etc; "": the container's own.
+        config: with the variables of its links; None: without them.
     """
-    config = container.config
+    config = config or container.config
     if not config.host_config.cgroup_parent:
         config = config.replace(host_config=config.host_config.replace(cgroup_parent=cgroup_parent))
     mode = config.host_config.network_mode

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _MAC = re.compile("[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 HOSTS = "container cannot be disconnected from host network or connected to host network"
+_NO_LINKS = "can't be used with links. This would result in undefined behavior"
 # What the user chooses; it stays while the container is stopped.
 _CHOSEN: Json = {
     "IPAMConfig": None, "Links": None, "Aliases": None, "DriverOpts": None, "GwPriority": 0,
@@ -167,13 +168,12 @@ def _check_shared(config: ContainerConfig) -> None:
     host, asked = config.host_config, port_requests(config)
     if host.network_mode in ("container", "container:"):
         raise InvalidArgument("invalid network mode: invalid container format container:<name|id>")
-    undefined = "can't be used with links. This would result in undefined behavior"
     if host.network_mode == "host" and host.links:
-        raise InvalidArgument(f"conflicting options: host type networking {undefined}")
+        raise InvalidArgument(f"conflicting options: host type networking {_NO_LINKS}")
     if not host.network_mode.startswith("container:"):
         return
     for given, what in (
-        (host.links, f"container type network {undefined}"),
+        (host.links, f"container type network {_NO_LINKS}"),
         (host.dns, "dns and the network mode"),
         (host.extra_hosts, "custom host-to-IP mapping and the network mode"),
         (
@@ -215,6 +215,8 @@ def linked(
             raise InvalidArgument(f"could not get container for {name}: {error}") from None
         if must_run and not other.state.pid:
             raise InvalidArgument(f"Cannot link to a non running container: /{other.name}")
+        if other.config.host_config.network_mode == "host":
+            raise InvalidArgument(f"conflicting options: host type networking {_NO_LINKS}")
         addresses = [end["IPAddress"] for end in other.endpoints.values() if end.get("IPAddress")]
         lines += [
             f"{address}\t{alias} {other.config.hostname or other.id[:12]} {other.name}\n"

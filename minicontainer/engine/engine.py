@@ -16,6 +16,7 @@ import threading
 from minicontainer import steps
 from minicontainer.engine import (
     bundles,
+    link_variables,
     log_drivers,
     removal,
     restarts,
@@ -49,6 +50,7 @@ from minicontainer.record import NO_ENTRIES, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from minicontainer.engine.config import ContainerConfig
     from minicontainer.engine.container import Container
     from minicontainer.engine.protocol import LogOptions
     from minicontainer.images.image import Image
@@ -271,14 +273,18 @@ class Engine:
             InvalidArgument: a field makes no sense.
             NotFound, Conflict: a container whose namespaces it shares is gone, or does not run.
         """
-        mounts = self.volumes.mounts_of(container)
+        mounts, config = self.volumes.mounts_of(container), self.linked_config(container)
         mounts = shared_memory.with_shared(self.exec_root, container, mounts, self.containers.find)
         if runtimes.program_of(container.config.host_config.runtime, self.runtimes):
             mounts = runtimes.known_to_all(mounts)
         return bundles.make_spec(
             container, self.lowers_of(container), self.pid_of, mounts,
-            self.options.cgroup_parent, self.etc_directory(container),
+            self.options.cgroup_parent, self.etc_directory(container), config,
         )  # fmt: skip
+
+    def linked_config(self, container: Container) -> ContainerConfig:
+        """Give a container's configuration with the variables of the containers it is linked to."""
+        return link_variables.with_variables(container.config, container.name, self.containers.find)
 
     def etc_directory(self, container: Container) -> str:
         """Give the directory of the hosts, hostname and resolv.conf that a container shows.

@@ -118,8 +118,8 @@ class Execs:
     def _process(self, one: Exec) -> Json:
         container = one.container
         lowers = self._engine.lowers_of(container)
-        process = specs.exec_process(container.config, container.id, container.directory, lowers,
-                                     one.body)  # fmt: skip
+        config = self._engine.linked_config(container)
+        process = specs.exec_process(config, container.id, container.directory, lowers, one.body)
         return process.to_json()
 
     def start(self, exec_id: str, body: Json, connection: ClientStream | None) -> None:

@@ -95,6 +95,7 @@ COMMANDS = (
     ("events --since 1h --until 0s --format json --filter event=start", r'"Action":"start"'),
     ("container prune -f", r"^Total reclaimed space: 0B$"),
     ("run --rm --link web:w busybox cat /etc/hosts", r"\d\tw [0-9a-f]{12} web\n"),
+    ("run --rm --name peer --link web:w busybox env", r"\nW_NAME=/peer/w\n"),
     (
         "run --rm --mac-address 02:42:ac:11:00:99 busybox cat /sys/class/net/eth0/address",
         r"^02:42:ac:11:00:99$",

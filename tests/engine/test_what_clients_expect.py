@@ -250,9 +250,11 @@ def test_the_containers_own_names_and_files(lab: Lab) -> None:
 def test_what_a_shared_network_rules_out(lab: Lab) -> None:
     """Links, and ports, which would be another container's."""
     other = lab.start("sleep", "1000")
+    hosts = lab.start("sleep", "1000", host={"NetworkMode": "host"})
     shared = {"NetworkMode": f"container:{other}"}
     for config, host, says in (
         ({}, {"NetworkMode": "host", "Links": ["x"]}, "host type networking can't be used with"),
+        ({}, {"NetworkMode": "bridge", "Links": [hosts]}, "host type networking can't be used"),
         ({}, {"NetworkMode": "container"}, "invalid container format container:<name.id>"),
         ({}, {"NetworkMode": "container:x", "Dns": ["9.9.9.9"]}, "dns and the network mode"),
         ({}, {"NetworkMode": "container:x"}, "joining network namespace of .*: No such container"),
