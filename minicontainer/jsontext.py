@@ -92,14 +92,10 @@ def dump(value: Any, *, ascii: bool = True) -> str:
     return "".join((_dump_ascii if ascii else _dump)(value, 0))
 
 
-def escaped(text: str) -> str:
-    """Write text as JSON; characters beyond ASCII are escaped, as `dump` does."""
-    return _json.encode_basestring_ascii(text)
-
-
-def quote(text: str) -> str:
-    """Write text as JSON; characters beyond ASCII stay as they are, and so do lone surrogates."""
-    return _json.encode_basestring(text)
+# Writes text as JSON; characters beyond ASCII are escaped, as `dump` does.
+escaped: Callable[[str], str] = _json.encode_basestring_ascii
+# Writes text as JSON; characters beyond ASCII stay as they are, and so do lone surrogates.
+quote: Callable[[str], str] = _json.encode_basestring
 
 
 def pretty(value: Any, indent: str = "    ", margin: str = "\n") -> str:

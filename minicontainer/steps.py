@@ -306,20 +306,21 @@ def _rest_of(event: Event) -> str:
 
     Init writes most events, and its parent waits for it: `to_json` and a dump would take longer.
     """
-    text = jsontext.escaped
-    parts = [
-        f'"t":{event.t},"actor":{text(event.actor)},"step":{text(event.step)}',
-        f',"source":{text(event.source)},"call":{text(event.call)}',
-        f',"args":{jsontext.dump(event.args)},"errno":{event.errno:d}',
-    ]
+    text, args = jsontext.escaped, jsontext.dump(event.args) if event.args else "[]"
+    written = f'"t":{event.t},"actor":{text(event.actor)},"step":{text(event.step)},"source":'
+    written += f'{text(event.source)},"call":{text(event.call)},"args":{args}'
+    written += f',"errno":{event.errno:d}'
     if event.result is not None:
-        parts.append(f',"result":{event.result:d}')
-    parts += [
-        f',"{name}":{text(value)}'
-        for name in ("object", "before", "after", "shell")
-        if (value := getattr(event, name)) is not None
-    ]
-    return "".join([*parts, "}\n"])
+        written += f',"result":{event.result:d}'
+    if event.object is not None:
+        written += f',"object":{text(event.object)}'
+    if event.before is not None:
+        written += f',"before":{text(event.before)}'
+    if event.after is not None:
+        written += f',"after":{text(event.after)}'
+    if event.shell is not None:
+        written += f',"shell":{text(event.shell)}'
+    return f"{written}}}\n"
 
 
 def deliver_written(lines: str, pid: int) -> None:

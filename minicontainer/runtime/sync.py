@@ -252,23 +252,25 @@ def pass_events_on(channel: Channel, actor: str) -> None:
 def _tell(channel: Channel, event: Event, actor: str) -> None:
     # The program writes to init's channel, and init passes on what its hooks did.
     own = event.actor == actor != "program"
-    _unless_forbidden(lambda: channel.put(steps.written_by_child(event, own=own)))
-
-
-def _unless_forbidden(send: Callable[[], None]) -> None:
-    """Send what a story tells; a start goes on without it where the filter forbids write(2)."""
     try:
-        send()
-    except BrokenPipeError:
-        raise
-    except OSError:
-        steps.listen(None, "init")
-        steps.hold(None)
+        channel.put(steps.written_by_child(event, own=own))
+    except OSError as error:
+        _stay_silent(error)
+
+
+def _stay_silent(error: OSError) -> None:
+    """Tell no more, nor wait: a start goes on without it where the filter forbids write(2)."""
+    if isinstance(error, BrokenPipeError):
+        raise error
+    steps.listen(None, "init")
+    steps.hold(None)
 
 
 def _wait_for_go(channel: Channel, event: Event) -> None:
-    _unless_forbidden(lambda: channel.send(Waiting(event=event)))
-    if not steps.held():
+    try:
+        channel.send(Waiting(event=event))
+    except OSError as error:
+        _stay_silent(error)
         return
     try:
         answer = channel.receive()
