@@ -11,15 +11,20 @@ container lives. In a process that ends when the program runs, they go with it.
       │                 │ ◄────── StartContainer│                         │
       │                 │   [streams, clients]  │ create_container ─────► │ the monitor's child
       │ ◄────────────────────────────── Created │                         │
+      │                 │ Proceed ────────────► │                         │
       │ Proceed ──────────────────────────────► │ start ────────────────► │ execve
       │ ◄────────────────────────────── Started │                         │
       │                 │ ◄────────────── Begun │ ends
       │                 │   [pidfd, claim, oom] │
 
-The creator hears the engine first, and the monitor gets its part from it: so what the monitor does
-meanwhile (the log, the socket for the next engine) costs the start nothing. Some containers can't
-change hands (`Spec.may_be_handed_over`); then the creator passes the message on and ends, and the
-monitor does everything.
+The creator hears the engine first, and gives the monitor its part. While the creator creates the
+container, the monitor prepares what it needs to hold it: room for exit.json, the socket for the
+next engine, the log. Only then the program may run, which is the monitor's Proceed. So no program
+has run where one of these fails (the disk is full), and each program that runs can be found by an
+engine that is started later.
+
+Some containers can't change hands (`Spec.may_be_handed_over`). Then the creator passes the message
+on and ends, and the monitor does everything.
 
 Instead of Begun the creator sends Failed, after it has undone everything. It dies with the monitor
 (PR_SET_PDEATHSIG), as init does. If the creator is killed, the monitor undoes.
@@ -106,6 +111,11 @@ class Creator:
         asked, descriptors = received
         assert isinstance(asked, protocol.StartContainer)
         return asked, descriptors
+
+    def let_start(self) -> None:
+        """Let the program run: this process is ready for it."""
+        with suppress(OSError):  # it has failed, or was killed: `wait` says so
+            self._connection.send(protocol.Proceed())
 
     def wait(self, asked: StartContainer) -> tuple[Taken, OomWatch | None, int]:
         """Wait until the program runs.
@@ -275,6 +285,7 @@ def _start(monitor: Connection, engine: Connection, container: Container, *, alo
             watch = watch_oom(container.cgroup)
         if not alone:
             wait_to_proceed(engine)
+        wait_to_proceed(monitor)
         container.start()
         undo.pop_all()
     steps.hold(None)
@@ -317,13 +328,15 @@ def watch_memory(cgroup: Cgroup) -> OomWatch:
     return cgroup.watch_oom()
 
 
-def wait_to_proceed(engine: Connection) -> None:
+def wait_to_proceed(other: Connection) -> None:
     """Wait for Proceed, when the container is created.
 
+    Args:
+        other: the connection to the engine, or to the monitor.
     Raises:
         InitError: the engine is gone, or could not connect the network.
     """
-    received = engine.receive()
+    received = other.receive()
     if received is None or not isinstance(received[0], protocol.Proceed):
         raise InitError("the engine has given the start up")
 

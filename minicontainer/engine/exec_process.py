@@ -142,7 +142,7 @@ def _answer(engine: Connection, relay: Relay, running: Running) -> bool:
         return False
     message, descriptors = received
     if isinstance(message, protocol.Attach):
-        relay.add(descriptors[0], message.streams)
+        relay.attach(descriptors, message.streams)
     elif isinstance(message, protocol.Resize):
         relay.resize(message.height, message.width)
     elif isinstance(message, protocol.Signal):

@@ -142,18 +142,20 @@ def _have_created(
     Args:
         descriptors: the streams, and then the sockets of the clients.
     """
-    stdio, clients = steps.take(take_container, asked, descriptors)
-    if not asked.hold:  # otherwise the engine waits for the creator's next message, and no other
-        engine.flush()
     with ExitStack() as undo:
         with ExitStack() as meanwhile:
             meanwhile.callback(helper.abandon, asked)
+            stdio, clients = steps.take(take_container, asked, descriptors)
+            if not asked.hold:  # otherwise the engine waits for the creator's next message alone
+                engine.flush()
             reserve_exit(asked.directory)
-            # listening before the program runs: an engine that is killed now finds the container
             listener = connections.listen_at(asked.socket)
             undo.callback(os.unlink, asked.socket)
             log = _log_for(asked.log)
+            steps.reach("before let-start")
             meanwhile.pop_all()
+        # The program waits for this: an engine that is killed from now on finds the container.
+        helper.let_start()
         container, oom, begun_ns = helper.wait(asked)
         undo.pop_all()
     monitor = _Monitor(asked, engine, container, stdio, clients, log, helper)
@@ -316,7 +318,7 @@ class _Monitor:
             return
         message, descriptors = received
         if isinstance(message, protocol.Attach):
-            self._relay.add(descriptors[0], message.streams)
+            self._relay.attach(descriptors, message.streams)
         elif isinstance(message, protocol.Resize):
             self._relay.resize(message.height, message.width)
         elif isinstance(message, protocol.Explain):

@@ -164,13 +164,35 @@ class Relay:
             os.close(self._peer)
             self._peer = -1
 
+    def attach(self, passed: list[int], streams: AttachStreams) -> None:
+        """Attach a client that the engine has passed on, if this process can have it.
+
+        Too many clients must not end the program. Where this process has no descriptor left, the
+        kernel drops the one that was passed, or the log can't be opened; then the client reads an
+        end of file.
+
+        Args:
+            passed: the descriptor of its socket, or none.
+        """
+        for descriptor in passed:
+            try:
+                self.add(descriptor, streams)
+            except OSError:  # EMFILE
+                os.close(descriptor)
+
     def add(self, descriptor: int, streams: AttachStreams) -> None:
-        """Attach a client."""
+        """Attach a client.
+
+        Raises:
+            OSError: the log can't be read.
+        """
+        written: list[tuple[str, bytes]] = []
+        if streams.log_inode >= 0 and self._log is not None:
+            written = self._log.after(streams.log_inode, streams.log_offset)
         client = Client(socket.socket(fileno=descriptor), streams, tty=self._tty)
         self.clients.append(client)
-        if streams.log_inode >= 0 and self._log is not None:
-            for stream, data in self._log.after(streams.log_inode, streams.log_offset):
-                client.offer(stream, data)
+        for stream, data in written:
+            client.offer(stream, data)
         if streams.early and streams.stdin:
             self._take(client, client.without_keys(bytes.fromhex(streams.early)))
 

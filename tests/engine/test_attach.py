@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import socket
 import threading
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 from minicontainer.engine.options import AttachOptions
 from minicontainer.errors import Conflict, Error, InvalidArgument
 from tests.engine.conftest import PATIENCE_S, eventually, frames, payload, stream
+from tests.engine.test_crashes import parent_of
+from tests.engine.test_creator import children
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Lab, Stream
@@ -135,6 +138,31 @@ def test_a_slow_client_slows_the_program(lab: Lab) -> None:
         threading.Event().wait(0.3)
     assert lab.state(made)["Status"] == "running"
     assert payload(client.received()) == b"0123456789abcdef\n" * 200_000
+
+
+@pytest.mark.parametrize("room", [0, 1])
+def test_more_clients_than_a_monitor_can_have_end_no_program(lab: Lab, room: int) -> None:
+    """One for whom no descriptor is left reads an end of file; so does one without the log."""
+    made = lab.start("sh", "-c", "echo line; sleep 1000")
+    eventually(lambda: payload(lab.logs(made)) == b"line\n", "the line")
+    pid = lab.state(made)["Pid"]
+    monitor = parent_of(pid)
+    eventually(lambda: children(monitor) == [pid], "the creator to end")
+    numbers = {int(name) for name in os.listdir(f"/proc/{monitor}/fd")}
+    free = [number for number in range(256) if number not in numbers]
+    most = free[room]  # the lowest that is not to be had
+    limits = resource.prlimit(monitor, resource.RLIMIT_NOFILE)
+    resource.prlimit(monitor, resource.RLIMIT_NOFILE, (most, limits[1]))
+    client = stream()
+    options = AttachOptions(stream=True, logs=True, stdout=True)
+    lab.engine.containers.attach(made, options, client)
+    client.socket.close()
+    client.received()
+    resource.prlimit(monitor, resource.RLIMIT_NOFILE, limits)
+    assert lab.state(made)["Running"]
+    later = lab.attach(made)
+    lab.engine.containers.kill(made)
+    assert later.received() == b""
 
 
 def test_a_client_that_leaves_stops_nobody(lab: Lab) -> None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 _MOST_PRIVATE_KIB = 2048
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """List the children of a process."""
     try:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
@@ -37,8 +38,8 @@ def _name(pid: int) -> str:
 
 def _found(lab: Lab, name: str) -> int:
     """Find a process of that name below the spawner, or give 0."""
-    for monitor in _children(lab.engine.supervisor.spawner.pid):
-        for pid in (monitor, *_children(monitor)):
+    for monitor in children(lab.engine.supervisor.spawner.pid):
+        for pid in (monitor, *children(monitor)):
             if _name(pid) == name:
                 return pid
     return 0
@@ -46,7 +47,7 @@ def _found(lab: Lab, name: str) -> int:
 
 def _at_work(lab: Lab) -> list[int]:
     """List the processes below the spawner that do not wait for the next start."""
-    below = _children(lab.engine.supervisor.spawner.pid)
+    below = children(lab.engine.supervisor.spawner.pid)
     return [pid for pid in below if _name(pid) != "minic:waiting"]
 
 
@@ -131,7 +132,7 @@ def test_the_monitor_is_alone_with_its_container_and_small(lab: Lab) -> None:
     """The creator has ended and was waited for; the pages that it wrote to went with it."""
     pid = lab.state(lab.start("sleep", "1000"))["Pid"]
     monitor = _parent(pid)
-    eventually(lambda: _children(monitor) == [pid], "the creator to be waited for")
+    eventually(lambda: children(monitor) == [pid], "the creator to be waited for")
     assert _private_kib(monitor) <= _MOST_PRIVATE_KIB
 
 

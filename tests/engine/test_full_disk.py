@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,9 @@ import pytest
 
 from tests.conftest import wait_until
 from tests.engine.conftest import PATIENCE_S, Daemon, cgroups_of, payload
+from tests.engine.test_crashes import name_of, parent_of
+from tests.engine.test_creator import children
+from tests.engine.test_waiting import waiting_below
 
 Json = Any
 WAITS = ("sh", "-c", "rm -f /run/go; while [ ! -e /run/go ]; do sleep 0.01; done; exit 7")
@@ -86,6 +91,34 @@ def test_a_full_disk(small: Daemon) -> None:
     assert small.inspect(running)["State"]["ExitCode"] == 7
     assert small.call("POST", f"/containers/{created}/start")[0] == 204
     assert small.call("POST", "/containers/create", asked)[0] == 201
+
+
+def test_a_disk_that_is_full_when_the_monitor_prepares(small: Daemon) -> None:
+    """No program runs before its monitor has room for the exit status: the start fails."""
+    pid = small.inspect(small.run("sleep", "1000"))["State"]["Pid"]
+    spawner = parent_of(parent_of(pid))
+    wait_until(lambda: len(waiting_below(spawner)) == 2, "the next monitor and its creator")
+    monitor = waiting_below(spawner)[0]
+    asked = body_of(small, "touch", "/run/ran")
+    made = small.call("POST", "/containers/create", asked)[1]["Id"]
+    os.kill(monitor, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            begun = thread.submit(small.call, "POST", f"/containers/{made}/start")
+            wait_until(lambda: inits(monitor), "the container to be created")
+            fill(small)
+        finally:
+            os.kill(monitor, signal.SIGCONT)
+        status, answer = begun.result()
+    assert status >= 500
+    assert "No space left" in answer["message"]
+    assert small.inspect(made)["State"]["Status"] == "created"
+    assert not cgroups_of(made)
+
+
+def inits(monitor: int) -> list[int]:
+    """List the first processes of containers below a monitor."""
+    return [pid for pid in children(monitor) if name_of(pid) == "minic:init"]
 
 
 def test_a_log_on_a_full_disk(small: Daemon) -> None:

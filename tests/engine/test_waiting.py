@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 _STARTS_AT_ONCE = 6
 
 
-def _waiting(parent: int) -> list[int]:
+def waiting_below(parent: int) -> list[int]:
     """List the processes below another one that wait, those below them too; all in their order."""
     found = []
     with contextlib.suppress(OSError):
         for word in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
             with contextlib.suppress(OSError):
                 found += [int(word)] if name_of(int(word)) == "minic:waiting" else []
-            found += _waiting(int(word))
+            found += waiting_below(int(word))
     return found
 
 
@@ -56,8 +56,10 @@ def _with_all_waiting(lab: Lab) -> tuple[str, list[int]]:
     made = lab.start("sleep", "1000")
     assert _exec(lab, made) == 3
     spawner = lab.engine.supervisor.spawner.pid
-    eventually(lambda: len(_waiting(spawner)) == 3, "a monitor, a creator and an exec's parent")
-    return made, _waiting(spawner)
+    eventually(
+        lambda: len(waiting_below(spawner)) == 3, "a monitor, a creator and an exec's parent"
+    )
+    return made, waiting_below(spawner)
 
 
 def test_they_end_with_the_engine(lab: Lab) -> None:
@@ -72,8 +74,8 @@ def test_they_end_with_a_killed_engine(daemon: Daemon) -> None:
     """A container that runs meanwhile keeps none of them."""
     pid = daemon.inspect(daemon.run("sleep", "1000"))["State"]["Pid"]
     spawner = parent_of(parent_of(pid))
-    eventually(lambda: len(_waiting(spawner)) == 2, "the next monitor and its creator")
-    waiting = _waiting(spawner)
+    eventually(lambda: len(waiting_below(spawner)) == 2, "the next monitor and its creator")
+    waiting = waiting_below(spawner)
     daemon.kill()
     eventually(lambda: not _are_there([spawner, *waiting]), "their end")
     assert Path(f"/proc/{pid}").exists()
@@ -89,7 +91,7 @@ def test_those_of_a_killed_spawner_are_used(lab: Lab) -> None:
     assert parent_of(lab.state(next_made)["Pid"]) in waiting
     assert _exec(lab, made) == 3
     eventually(lambda: not _are_there([before]), "the end of the killed one")
-    eventually(lambda: len(_waiting(lab.engine.supervisor.spawner.pid)) == 3, "the next ones")
+    eventually(lambda: len(waiting_below(lab.engine.supervisor.spawner.pid)) == 3, "the next ones")
 
 
 @pytest.mark.parametrize("victim", [0, 1, 2], ids=["monitor", "creator", "exec parent"])
@@ -121,7 +123,7 @@ def test_starts_at_once_leave_one_monitor(lab: Lab) -> None:
         list(threads.map(lab.engine.containers.start, made))
     assert all(lab.state(one)["Running"] for one in made)
     spawner = lab.engine.supervisor.spawner.pid
-    eventually(lambda: len(_waiting(spawner)) == 2, "a monitor and its creator to wait")
+    eventually(lambda: len(waiting_below(spawner)) == 2, "a monitor and its creator to wait")
 
 
 def test_a_start_does_not_need_the_next_process(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +160,7 @@ def test_one_killed_before_it_took_its_container_is_replaced(
     os.kill(waiting[1], signal.SIGSTOP)  # so that it takes no message
     with ThreadPoolExecutor(1) as thread:
         begun = thread.submit(lab.engine.containers.start, made)
-        eventually(lambda: len(_waiting(spawner)) == 5, "the next ones")
+        eventually(lambda: len(waiting_below(spawner)) == 5, "the next ones")
         os.kill(waiting[victim], signal.SIGKILL)
         begun.result()
     assert lab.state(made)["Running"]
@@ -172,7 +174,9 @@ def test_one_killed_before_it_took_its_exec_is_replaced(lab: Lab) -> None:
     os.kill(waiting[2], signal.SIGSTOP)
     with ThreadPoolExecutor(1) as thread:
         begun = thread.submit(_exec, lab, made)
-        eventually(lambda: len(_waiting(lab.engine.supervisor.spawner.pid)) == 4, "the next one")
+        eventually(
+            lambda: len(waiting_below(lab.engine.supervisor.spawner.pid)) == 4, "the next one"
+        )
         os.kill(waiting[2], signal.SIGKILL)
         assert begun.result() == 3
 
@@ -194,7 +198,9 @@ def test_a_killed_parent_of_an_exec_is_named(lab: Lab, monkeypatch: pytest.Monke
     with ThreadPoolExecutor(1) as thread:
         begun = thread.submit(lab.engine.execs.start, asked, {}, None)
         eventually(lambda: lab.engine.execs.find(asked).running, "the exec to begin")
-        eventually(lambda: len(_waiting(lab.engine.supervisor.spawner.pid)) == 4, "the next one")
+        eventually(
+            lambda: len(waiting_below(lab.engine.supervisor.spawner.pid)) == 4, "the next one"
+        )
         os.kill(waiting[2], signal.SIGKILL)
         with pytest.raises(Error, match="the process that starts it was killed"):
             begun.result()
