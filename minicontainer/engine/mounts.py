@@ -83,18 +83,22 @@ class MountPlan(Record):
         return next((word for word in self.words if word in _PROPAGATION), "rprivate")
 
 
-def plans_for(host: HostConfig, volumes: Iterable[str] = ()) -> tuple[MountPlan, ...]:
+def plans_for(
+    host: HostConfig, volumes: Iterable[str] = (), data_root: str = ""
+) -> tuple[MountPlan, ...]:
     """Read all that was asked for, outer directories before inner ones.
 
     Args:
         volumes: places of anonymous volumes, the image's too; one where something else is mounted
             is left out.
+        data_root: the engine's own, if binds are to be checked against it.
     Raises:
         InvalidArgument: naming the option's text and what is wrong with it.
     """
     found = [_from_bind(text) for text in host.binds]
     found += [_from_request(request) for request in host.mounts]
     found += [_tmpfs(target, options, listed=False) for target, options in host.tmpfs.items()]
+    found = [_beside_engine(plan, data_root) for plan in found] if data_root else found
     targets = [plan.target for plan in found]
     for target in targets:
         if targets.count(target) > 1:
@@ -102,6 +106,29 @@ def plans_for(host: HostConfig, volumes: Iterable[str] = ()) -> tuple[MountPlan,
     places = {_place(target): target for target in volumes}
     found += [MountPlan(type="volume", target=place) for place in places if place not in targets]
     return tuple(sorted(found, key=lambda plan: plan.target.count("/")))
+
+
+def _beside_engine(plan: MountPlan, data_root: str) -> MountPlan:
+    """Let a bind of the engine's own files follow what the host mounts and unmounts there.
+
+    Else a container with `-v /:/host` would hold what the engine has mounted below its data root.
+    """
+    if plan.type != "bind" or not _overlap(plan.source, data_root):
+        return plan
+    if not set(plan.words) & set(_PROPAGATION):
+        return plan.replace(words=(*plan.words, "rslave"))
+    if plan.propagation not in ("rslave", "rshared"):
+        raise InvalidArgument(
+            'invalid mount config: must use either propagation mode "rslave" or "rshared" when '
+            f'mount source is within the daemon root, daemon root: "{data_root}", bind mount '
+            f'source: "{plan.source}", propagation: "{plan.propagation}"'
+        )
+    return plan
+
+
+def _overlap(one: str, other: str) -> bool:
+    one, other = (f"{os.path.normpath(path).rstrip('/')}/" for path in (one, other))
+    return one.startswith(other) or other.startswith(one)
 
 
 def mount_of(plan: MountPlan, source: str) -> Mount:

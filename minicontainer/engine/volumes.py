@@ -83,6 +83,7 @@ class Volumes:
         publish: Callable[[str, str, str, dict[str, str]], None] = lambda *_: None,
         find: Callable[[str], Member] | None = None,
     ) -> None:
+        self._data_root = data_root
         self._directories = Directories(os.path.join(data_root, "volumes"))
         self._table = table
         self._publish = publish
@@ -102,7 +103,7 @@ class Volumes:
         Raises:
             InvalidArgument: naming the option's text and what is wrong with it.
         """
-        return mounts.plans_for(config.host_config, config.volumes)
+        return mounts.plans_for(config.host_config, config.volumes, self._data_root)
 
     def check(self, config: ContainerConfig) -> None:
         """Check what a new container wants mounted, as far as nothing need be made for it.

@@ -81,6 +81,22 @@ def test_a_bind_that_makes_no_sense(tmp_path: Path, bind: str, says: str) -> Non
     assert says.replace("HERE", str(tmp_path)) in str(caught.value)
 
 
+@pytest.mark.parametrize("source", ["/", "/var/lib", "/var/lib/engine", "/var/lib/engine/volumes"])
+def test_a_bind_of_the_engines_files_follows_the_host(source: str) -> None:
+    """As Docker's, or the container would hold what the engine unmounts."""
+
+    def propagation_of(*, mode: str = "", source: str = source) -> str:
+        host = HostConfig(binds=(f"{source}:/x:{mode}" if mode else f"{source}:/x",))
+        return mounts.plans_for(host, (), "/var/lib/engine")[0].propagation
+
+    assert propagation_of() == propagation_of(mode="ro") == "rslave"
+    assert propagation_of(mode="rshared") == "rshared"
+    assert propagation_of(source="/var/lib/engine2") == "rprivate"
+    for mode in ("private", "rprivate", "slave", "shared"):
+        with pytest.raises(InvalidArgument, match="must use either propagation mode"):
+            propagation_of(mode=mode)
+
+
 @pytest.mark.parametrize(
     ("request_", "says"),
     [
