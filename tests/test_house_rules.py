@@ -59,7 +59,7 @@ LIBRARY_HOMES = {
     "cgroupspy": ("cgroups/v1_controllers.py",),
     "jeepney": ("cgroups/systemd_bus.py",),
     "pyroute2": ("kernel/netlink.py",),
-    "httpx": ("images/registry*.py",),
+    "httpx": ("images/registry*.py", "images/web.py"),
     "zstandard": ("images/compression.py",),
     "h11": ("api/connection.py",),
     "wsproto": ("api/relay.py",),

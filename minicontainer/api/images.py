@@ -83,12 +83,10 @@ def create(call: Call) -> Answer:
         credentials = registry_credentials(call)
         return progress_answer(images.pull(name, call.text("tag"), platform, credentials))
     source = call.text("fromSrc")
-    if source != "-":
-        raise InvalidArgument(
-            f"cannot import from {source or 'nothing'}: send the archive itself, with fromSrc=-"
-        )
+    if not source:
+        raise InvalidArgument("cannot import from nothing: name a URL, or send the archive itself")
     changes = [line for text in call.texts("changes") for line in text.splitlines()]
-    message, body = call.text("message"), call.stream()
+    message, body = call.text("message"), call.stream() if source == "-" else source
     return progress_answer(
         images.import_(body, repository, call.text("tag"), message, changes, platform)
     )

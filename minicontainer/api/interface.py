@@ -98,7 +98,7 @@ if TYPE_CHECKING:
         ) -> Iterator[Json]: ...
         def import_(
             self,
-            stream: BinaryIO,
+            source: BinaryIO | str,
             repository: str,
             tag: str,
             message: str,

@@ -91,8 +91,9 @@ class _Bars:
                     results.append(message["aux"])
                 elif "stream" in message:
                     self._console.print(message["stream"], end="")
-                elif message.get("id") and "progressDetail" in message:
-                    self._update(message["id"], message["status"], message["progressDetail"] or {})
+                elif "progressDetail" in message:  # that of an import has no name
+                    name, detail = message.get("id") or "archive", message["progressDetail"] or {}
+                    self._update(name, message["status"], detail)
                 else:
                     name = message.get("id")
                     status = message.get("status", "")

@@ -342,20 +342,22 @@ class Images:
 
     def import_(
         self,
-        stream: Readable,
+        source: Readable | str,
         repository: str,
         tag: str,
         message: str,
         changes: Sequence[str],
         platform: str = "",
     ) -> Iterator[Json]:
-        """Make an image of a root file system's tar; yield its ID."""
+        """Make an image of a root file system's tar, or of one at a URL; yield its ID."""
         name = read_name(repository, tag) if repository else None
 
         def work(tell: Tell) -> None:
-            image = imports.import_image(
-                self.store, self.layers, stream, name, changes, message, platform
-            )
+            with imports.opened(source, tell) as stream:
+                image = imports.import_image(
+                    self.store, self.layers, stream, name, changes,
+                    message or imports.message_for(source), platform,
+                )  # fmt: skip
             tell({"status": image.id})
             self._tell("import", image.id, image.id)
 

@@ -1,23 +1,56 @@
-"""Import: a root file system's tar becomes an image of one layer.
+"""Import: a root file system's tar, sent or at a URL, becomes an image of one layer.
 
 See: `docker import`.
 """
 
 from __future__ import annotations
 
+import contextlib
+
 from minicontainer.errors import InvalidArgument
 from minicontainer.images import instructions, platforms
 from minicontainer.images.making import keep_layer, make_image, new_document
+from minicontainer.images.transfers import Line, Teller
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from minicontainer.images.blobs import Readable
     from minicontainer.images.image import Image
     from minicontainer.images.layers import LayerStore
     from minicontainer.images.references import Reference
     from minicontainer.images.store import ImageStore
+    from minicontainer.images.transfers import Progress
+
+
+@contextlib.contextmanager
+def opened(source: Readable | str, tell: Progress) -> Iterator[Readable]:
+    """Give a tar to read; one that is named by its URL is downloaded meanwhile.
+
+    Args:
+        tell: takes messages about a download.
+    Raises:
+        InvalidArgument: it is no URL. NotFound, Error: there is no such file, or no server.
+    """
+    if not isinstance(source, str):
+        yield source
+        return
+    from minicontainer.images import web  # here: it brings httpx, 100 ms
+
+    place = web.read_url(source)
+    tell({"status": f"Downloading from {place}"})
+
+    def teller(total: int) -> Callable[[int], None]:
+        return Line(Teller(tell), "", total).advance("Importing")
+
+    with web.opened(place, teller) as stream:
+        yield stream
+
+
+def message_for(source: Readable | str) -> str:
+    """Say where an image comes from, for its history."""
+    return f"Imported from {source if isinstance(source, str) else '-'}"
 
 
 def import_image(

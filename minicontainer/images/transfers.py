@@ -54,7 +54,7 @@ class Line:
 
     Args:
         teller: where it is said.
-        identifier: twelve digits of a digest.
+        identifier: twelve digits of a digest; "" for the only thing that is transferred.
         total: bytes of the blob.
     """
 
@@ -79,6 +79,7 @@ class Line:
             self._next = now + _PAUSE_S
             self._last = (status, done)
             detail = {"current": done, "total": self._total}
-            self._teller.send({"status": status, "progressDetail": detail, "id": self._identifier})
+            message = {"status": status, "progressDetail": detail}
+            self._teller.send(message | ({"id": self._identifier} if self._identifier else {}))
 
         return tell

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import http.server
 import io
 import os
+import threading
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from minicontainer.errors import InvalidArgument
+from minicontainer.errors import Error, InvalidArgument, NotFound
 from minicontainer.images import imports
 from minicontainer.images.references import parse
 from tests.images.conftest import Place, sha256, tar_of
@@ -85,3 +89,68 @@ def test_a_failed_import_changes_nothing(target: Place) -> None:
         with pytest.raises(InvalidArgument):
             imports.import_image(target.store, target.layers, io.BytesIO(content), None)
         assert target.is_empty()
+
+
+class Web:
+    """A web server on this machine, which counts what it is asked for."""
+
+    def __init__(self, files: dict[str, bytes], moved: dict[str, str]) -> None:
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                content = files.get(self.path, b"nothing here\n")
+                self.send_response(
+                    200 if self.path in files else 302 if self.path in moved else 404
+                )
+                if self.path in moved:
+                    self.send_header("Location", moved[self.path])
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Say nothing."""
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    """A server with an archive, and a way to it."""
+    made = Web({"/base.tar.gz": gzip.compress(BASE)}, {"/moved": "/base.tar.gz"})
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+@pytest.mark.parametrize("url", ["http://HOST/base.tar.gz", "http://HOST/moved", "HOST/moved"])
+def test_an_archive_is_imported_from_the_web(target: Place, web: Web, url: str) -> None:
+    """Its URL is told, and stays in the history."""
+    told: list[dict[str, Any]] = []
+    url = url.replace("HOST", web.address)
+    with imports.opened(url, told.append) as stream:
+        image = imports.import_image(
+            target.store, target.layers, stream, None, (), imports.message_for(url)
+        )
+    assert image.config.diff_ids == (sha256(BASE),)
+    assert image.config.history[0].comment == f"Imported from {url}"
+    assert told[0]["status"].startswith(f"Downloading from http://{web.address}/")
+    size = len(gzip.compress(BASE))
+    assert told[-1] == {"status": "Importing", "progressDetail": {"current": size, "total": size}}
+
+
+def test_what_the_web_does_not_have_is_not_imported(web: Web) -> None:
+    """It is said who has not got it; a URL of the engine's own machine is none of the web."""
+    for url, kind, words in (
+        (f"http://{web.address}/no", NotFound, "/no with status 404 Not Found: nothing here"),
+        ("http://127.0.0.1:1/x", Error, "cannot download http://127.0.0.1:1/x: .*refused"),
+        ("file:///etc/passwd", InvalidArgument, "use http:// or https://"),
+        ("http://", InvalidArgument, "invalid URL"),
+        (f"http://{'x' * 64}.lan/", Error, "cannot download http://xxx"),
+    ):
+        with (
+            pytest.raises(kind, match=words),
+            imports.opened(url, lambda message: None) as stream,
+        ):
+            stream.read(1)
