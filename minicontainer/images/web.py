@@ -6,6 +6,7 @@ See: RFC 9110.
 from __future__ import annotations
 
 import contextlib
+import re
 
 import httpx
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 # Seconds until there is a connection, and without a byte before it is given up.
 _PATIENCE = httpx.Timeout(60.0, connect=15.0)
+_NUMBER = re.compile(r"\[Errno -?\d+\] ")
 _MOST_WORDS = 1024
 
 
@@ -52,7 +54,8 @@ def opened(
             yield _Stream(answer, teller(int(length) if length.isdecimal() else 0))
     # UnicodeError: of the resolver, for a name that has too long a part
     except (httpx.TransportError, httpx.TooManyRedirects, UnicodeError) as error:
-        raise Error(f"cannot download {place}: {error or type(error).__name__}") from None
+        words = _NUMBER.sub("", str(error)) or type(error).__name__
+        raise Error(f"cannot download {place}: {words}") from None
 
 
 def read_url(text: str) -> str:
@@ -71,9 +74,11 @@ def read_url(text: str) -> str:
 
 
 def _refusal(place: str, answer: httpx.Response) -> Error:
-    words = ""
+    words, page = "", answer.headers.get("Content-Type", "").startswith("text/html")
     with contextlib.suppress(httpx.TransportError, StopIteration):
-        words = next(answer.iter_raw(_MOST_WORDS)).decode("utf-8", "replace").strip()
+        words = (
+            "" if page else next(answer.iter_raw(_MOST_WORDS)).decode("utf-8", "replace").strip()
+        )
     status = f"{answer.status_code} {answer.reason_phrase}".strip()
     kind = NotFound if answer.status_code == 404 else Error
     told = f": {shown(words)}" if words else ""
