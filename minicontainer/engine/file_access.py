@@ -76,6 +76,7 @@ class Request(Record):
             mounted there, and knows no other ids.
         owner: of all that is put, instead of the archive's: uid and gid in the container.
         strict: a directory is not replaced by another kind of file, nor the other way round.
+        readonly: a stopped container's root is, but for its volumes.
     """
 
     act: str
@@ -89,6 +90,7 @@ class Request(Record):
     user_namespace_of: int = 0
     owner: tuple[int, ...] = ()
     strict: bool = False
+    readonly: bool = False
 
 
 def main() -> None:
@@ -144,6 +146,8 @@ def _mount(request: Request) -> int:
             mounts.move_mount(top, place, where=request.place)
     for bind in request.binds:
         _mount_bind(top, bind)
+    if request.readonly:  # now that all places of binds are made; a link may lead back to the root
+        mounts.mount_setattr(top, mounts.Attributes(set=mounts.MOUNT_ATTR_RDONLY))
     return top
 
 

@@ -178,6 +178,7 @@ class _Access:
             upper=f"{directory}/upper",
             work=f"{directory}/work",
             place=place,
+            readonly=request.act == "put" and self._container.config.host_config.readonly_rootfs,
             binds=tuple(sorted(binds, key=lambda bind: bind.destination.count("/"))),
         )
 

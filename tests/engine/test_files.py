@@ -265,6 +265,20 @@ def test_a_readonly_root_is_not_written(engine: Engine) -> None:
             box.start()
 
 
+def test_a_link_in_a_volume_leads_to_no_readonly_root(engine: Engine, tmp_path: Path) -> None:
+    """Whether it runs or not; the volume itself is written."""
+    (tmp_path / "up").symlink_to("/tmp")
+    (tmp_path / "here").symlink_to(".")
+    box = Box(engine, HostConfig={"ReadonlyRootfs": True, "Binds": [f"{tmp_path}:/volume"]})
+    for name in ("stopped", "running"):
+        with pytest.raises(Forbidden, match="marked read-only"):
+            box.put("/volume/up", ("f", b""))
+        box.put("/volume/here", (name, b""))
+        assert (tmp_path / name).exists()
+        with contextlib.suppress(NotModified):
+            box.start()
+
+
 def test_what_the_runtime_made_is_no_change(engine: Engine) -> None:
     """Mount points in /etc and elsewhere."""
     box = Box(engine).start()
