@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 _MAC = re.compile("[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 HOSTS = "container cannot be disconnected from host network or connected to host network"
 _NO_LINKS = "can't be used with links. This would result in undefined behavior"
+PRIVATE = (
+    "container cannot be connected to multiple networks with one of the networks in private (none) "
+    "mode"
+)
 # What the user chooses; it stays while the container is stopped.
 _CHOSEN: Json = {
     "IPAMConfig": None, "Links": None, "Aliases": None, "DriverOpts": None, "GwPriority": 0,
@@ -305,23 +309,23 @@ def check_connectable(name: str, config: ContainerConfig, network: Json, known: 
     Args:
         name: the container's;  known: the networks that it is connected to.
     Raises:
-        Forbidden: in Docker's words.
+        Forbidden, InvalidArgument: in Docker's words.
     """
     mode = config.host_config.network_mode
-    if network["Name"] in known:
-        raise Forbidden(f"endpoint with name {name} already exists in network {network['Name']}")
-    if network["Driver"] == "host" or mode == "host":
-        raise Forbidden(HOSTS)
-    if mode.startswith("container:"):
-        raise Forbidden(
+    if mode == "host" or mode.startswith("container:"):
+        raise InvalidArgument(
             "container sharing network namespace with another container or host cannot be "
             "connected to any other network"
         )
-    if network["Driver"] == "null" or mode == "none":
-        raise Forbidden(
-            "container cannot be connected to multiple networks with one of the networks in "
-            "private (none) mode"
+    if network["Driver"] == "host":
+        raise InvalidArgument(
+            "cannot connect container to host network - container must be created in host network "
+            "mode"
         )
+    if network["Name"] in known:
+        raise Forbidden(f"endpoint with name {name} already exists in network {network['Name']}")
+    if "none" in known or (network["Driver"] == "null" and known):
+        raise InvalidArgument(PRIVATE)
 
 
 def free_interface(pid: int) -> str:

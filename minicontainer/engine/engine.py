@@ -314,31 +314,38 @@ class Engine:
         Args:
             kind: network, ipc, …
         Raises:
-            Conflict: it does not run.
+            Conflict, Error: it does not run.
             InvalidArgument: it does not share its IPC namespace.
         """
         container = self.containers.find(ref)
+        with container.changed:
+            state = container.state
+            if not state.is_running() and kind == "network":
+                raise Conflict(
+                    "cannot join network namespace of a non running container: "
+                    f"container {container.name} is {state.status}"
+                )
+            if not state.is_running():
+                refusal = Conflict if kind == "ipc" else Error  # Docker has a status for each
+                raise refusal(
+                    f"failed to join {kind.upper()} namespace: container {container.id} is not "
+                    "running"
+                )
+            pid = state.pid
         if kind == "ipc" and container.config.host_config.ipc_mode in ("", "private", "none"):
             raise InvalidArgument(
                 f"can't join IPC of container {container.id}: non-shareable IPC "
                 "(hint: use IpcMode:shareable for the donor container)"
             )
-        with container.changed:
-            if not container.state.is_running():
-                if kind == "network":
-                    raise Conflict(f"cannot join network of a non running container: {ref}")
-                raise Error(
-                    f"failed to join {kind.upper()} namespace: container {container.id} is not "
-                    "running"
-                )
-            return container.state.pid
+        return pid
 
     def check_joinable(self, ref: str, kind: str) -> int:
         """Check that a container exists whose namespaces shall be shared; it need not run yet."""
         try:
             return self.containers.find(ref).state.pid or 1
         except NotFound as error:  # 404 is for the image: clients then pull it
-            raise InvalidArgument(f"joining {kind} namespace of container: {error}") from None
+            joining = "joining network namespace of container: " if kind == "network" else ""
+            raise InvalidArgument(f"{joining}{error}") from None
 
     def _users_of(self, image_id: str) -> tuple[tuple[str, bool], ...]:
         """Give the containers of an image: ID, and whether it runs."""

@@ -112,10 +112,7 @@ class Networks:
             except NotFound:
                 continue  # as with Docker, the start says so
             if body["Driver"] == "null" and len(wanted) > 1:
-                raise InvalidArgument(
-                    "container cannot be connected to multiple networks with one of the networks "
-                    "in private (none) mode"
-                )
+                raise InvalidArgument(endpoints.PRIVATE)
             if body["Driver"] == "host" and len(wanted) > 1:
                 raise InvalidArgument(endpoints.HOSTS)
             network_plans.check_address(endpoints.chosen_address(settings), body)
@@ -132,7 +129,7 @@ class Networks:
 
     def joins(self, container: Member) -> bool:
         """Report whether its first process must be there before it can be connected."""
-        drivers = (self._found_at_start(name)["Driver"] for name in self.networks_of(container))
+        drivers = (self._found_at_start(name)["Driver"] for name in container.endpoints)
         return "bridge" in drivers
 
     def connect_container(self, container: Member, pid: int) -> None:
@@ -143,7 +140,7 @@ class Networks:
         Raises:
             Error: in Docker's words; nothing stays connected.
         """
-        wanted = self.networks_of(container)
+        wanted = dict(container.endpoints)
         requests = endpoints.port_requests(container.config)
         with contextlib.ExitStack() as undo:
             undo.callback(self.disconnect_container, container)
@@ -262,10 +259,6 @@ class Networks:
         if settings.get("EndpointID"):
             self._tell("disconnect", body, container=container.id)
 
-    def networks_of(self, container: Member) -> Json:
-        """Give a container's endpoints, or those of its first start, by the network's name."""
-        return dict(container.endpoints) or self.requested(container.config)
-
     # ---- Docker's API
 
     def find(self, ref: str) -> Json:
@@ -354,17 +347,17 @@ class Networks:
         """Connect a container, now if it runs, else at its next start.
 
         Raises:
-            Forbidden: it is connected already, or shares another's network.
+            Forbidden: it is connected already.
+            InvalidArgument: it shares another's network, or has none.
         """
         network, container = self.find(ref), self._container(body.get("Container"))
         asked = body.get("EndpointConfig") or {}
         settings = endpoints.disconnected(asked) | {"MacAddress": asked.get("MacAddress") or ""}
-        known = self.networks_of(container)
+        known = dict(container.endpoints)
         endpoints.check_connectable(container.name, container.config, network, known)
         network_plans.check_address(endpoints.chosen_address(settings), network)
-        known.pop("none", None)
         container.endpoints = {**known, network["Name"]: settings}
-        if container.state.pid:
+        if container.state.pid and network["Driver"] == "bridge":
             try:
                 route = endpoints.default_route(known, {name: self.find(name) for name in known})
                 first = not route and not network["Internal"]  # it has the route, and the ports
@@ -380,19 +373,23 @@ class Networks:
         """Disconnect a container.
 
         Raises:
-            Forbidden: it is not connected, or has the host's network.
+            Forbidden: it is not connected.
+            InvalidArgument: it has the host's network.
         """
         network, container = self.find(ref), self._container(body.get("Container"))
-        known = self.networks_of(container)
+        known = dict(container.endpoints)
         if network["Driver"] == "host":
-            raise Forbidden(endpoints.HOSTS)
+            raise InvalidArgument(
+                "cannot disconnect container from host network - container was created in host "
+                "network mode"
+            )
         if network["Name"] not in known:
             raise Forbidden(
                 f"container {container.id} is not connected to network {network['Name']}"
             )
         settings = known.pop(network["Name"])
         self._leave(container, network, settings)
-        container.endpoints = known or {"none": endpoints.disconnected(None)}
+        container.endpoints = known  # none at all, it may be: then the next start joins none
         if not endpoints.has_place(known):
             container.published = {}
         self._save(container)

@@ -69,7 +69,7 @@ def plan_of(engine: Engine, container: Container) -> Json:
 
 def _networks(engine: Engine, container: Container) -> list[NetworkPlan]:
     known = engine.networks
-    wanted = known.networks_of(container)
+    wanted = container.endpoints
     bodies = {name: known.find(name) for name in wanted}
     route = endpoints.default_route(wanted, bodies)
     requests = endpoints.port_requests(container.config)

@@ -93,6 +93,7 @@ class Place:
                 ),
             ),
         )  # fmt: skip
+        one.endpoints = self.networks.requested(one.config)  # as an engine does
         self.containers.append(one)
         return one
 

@@ -226,44 +226,6 @@ def test_an_internal_network_has_no_way_out(place: Place) -> None:
         pass
 
 
-def test_connect_and_disconnect_a_running_container(place: Place) -> None:
-    """It stays connected over a stop; the events tell of both."""
-    place.create("back", IPAM=SUBNET)
-    web, netns = place.run("web")
-    place(
-        place.networks.connect, "back", {"Container": "web", "EndpointConfig": {"Aliases": ["x"]}}
-    )
-    assert "eth1" in names(netns)
-    assert web.endpoints["back"]["Aliases"] == ["x"]
-    with pytest.raises(Forbidden, match="endpoint with name web already exists in network back"):
-        place(place.networks.connect, "back", {"Container": "web"})
-    with pytest.raises(Forbidden, match=r'has active endpoints \(name:"web"'):
-        place(place.networks.remove, "back")
-    place.stop(web)
-    netns = place.start(web)
-    assert {"eth0", "eth1"} <= names(netns)
-    place(place.networks.disconnect, "back", {"Container": "web"})
-    assert "eth1" not in names(netns)
-    assert list(web.endpoints) == ["bridge"]
-    with pytest.raises(Forbidden, match="is not connected to network back"):
-        place(place.networks.disconnect, "back", {"Container": "web"})
-    with pytest.raises(NotFound, match="No such container: x"):
-        place(place.networks.connect, "back", {"Container": "x"})
-    place(place.networks.remove, "back")
-
-
-def test_hosts_network_is_neither_joined_nor_left(place: Place) -> None:
-    """Nor is that of another container."""
-    place.create("back")
-    place.run("one", "host")
-    place.run("two", "container:one")
-    for network, name in (("back", "one"), ("host", "one"), ("back", "two"), ("none", "two")):
-        with pytest.raises(Forbidden):
-            place(place.networks.connect, network, {"Container": name})
-    with pytest.raises(Forbidden):
-        place(place.networks.disconnect, "host", {"Container": "one"})
-
-
 def test_an_unknown_network_is_refused(place: Place) -> None:
     """When the container is started: it may be made before."""
     one = place.container("one", "nosuch")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from minicontainer.errors import Conflict, Error, Forbidden, InvalidArgument, NotFound
+from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound
 from tests.engine.conftest import (
     PATIENCE_S,
     eventually,
@@ -203,6 +203,9 @@ def test_a_private_ipc_namespace_is_not_joined(lab: Lab) -> None:
     made = lab.create("true", host={"PidMode": f"container:{stopped}"})
     with pytest.raises(Error, match=f"failed to join PID namespace: container {stopped} is not ru"):
         lab.engine.containers.start(made)
+    made = lab.create("true", host={"NetworkMode": f"container:{stopped}"})
+    with pytest.raises(Conflict, match=r"network namespace of a non running .* is created"):
+        lab.engine.containers.start(made)
 
 
 def test_shared_memory_is_shared(lab: Lab) -> None:
@@ -264,7 +267,7 @@ def test_what_a_shared_network_rules_out(lab: Lab) -> None:
     ):
         with pytest.raises(InvalidArgument, match=says):
             lab.create("true", host=host, **config)
-    with pytest.raises(Forbidden, match=r"one of the networks in private .none. mode"):
+    with pytest.raises(InvalidArgument, match=r"one of the networks in private .none. mode"):
         lab.engine.networks.connect("bridge", {"Container": other})
 
 

@@ -1,0 +1,75 @@
+"""Containers that are connected to networks, and disconnected, after they were created."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from minicontainer.errors import Forbidden, InvalidArgument, NotFound
+from tests.network.conftest import names
+
+from .network_places import SUBNET, Place
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+def test_connect_and_disconnect_a_running_container(place: Place) -> None:
+    """It stays connected over a stop; the events tell of both."""
+    place.create("back", IPAM=SUBNET)
+    web, netns = place.run("web")
+    place(
+        place.networks.connect, "back", {"Container": "web", "EndpointConfig": {"Aliases": ["x"]}}
+    )
+    assert "eth1" in names(netns)
+    assert web.endpoints["back"]["Aliases"] == ["x"]
+    with pytest.raises(Forbidden, match="endpoint with name web already exists in network back"):
+        place(place.networks.connect, "back", {"Container": "web"})
+    with pytest.raises(Forbidden, match=r'has active endpoints \(name:"web"'):
+        place(place.networks.remove, "back")
+    place.stop(web)
+    netns = place.start(web)
+    assert {"eth0", "eth1"} <= names(netns)
+    place(place.networks.disconnect, "back", {"Container": "web"})
+    assert "eth1" not in names(netns)
+    assert list(web.endpoints) == ["bridge"]
+    with pytest.raises(Forbidden, match="is not connected to network back"):
+        place(place.networks.disconnect, "back", {"Container": "web"})
+    with pytest.raises(NotFound, match="No such container: x"):
+        place(place.networks.connect, "back", {"Container": "x"})
+    place(place.networks.remove, "back")
+
+
+def test_hosts_network_is_neither_joined_nor_left(place: Place) -> None:
+    """Nor is that of another container."""
+    place.create("back")
+    place.run("one", "host")
+    place.run("two", "container:one")
+    for network, name in (("back", "one"), ("host", "one"), ("back", "two"), ("none", "two")):
+        with pytest.raises(InvalidArgument, match="container sharing network namespace"):
+            place(place.networks.connect, network, {"Container": name})
+    place.run("three")
+    with pytest.raises(InvalidArgument, match="cannot connect container to host network"):
+        place(place.networks.connect, "host", {"Container": "three"})
+    with pytest.raises(InvalidArgument, match="cannot disconnect container from host network"):
+        place(place.networks.disconnect, "host", {"Container": "one"})
+
+
+def test_a_container_can_leave_all_networks(place: Place) -> None:
+    """`none` too, which is none beside another; it stays outside until it is connected again."""
+    place.create("back", IPAM=SUBNET)
+    one, netns = place.run("one", "none")
+    with pytest.raises(InvalidArgument, match=r"networks in private \(none\) mode"):
+        place(place.networks.connect, "back", {"Container": "one"})
+    place(place.networks.disconnect, "none", {"Container": "one"})
+    assert one.endpoints == {}
+    place(place.networks.connect, "back", {"Container": "one"})
+    assert names(netns) == {"lo", "eth0"}
+    with pytest.raises(InvalidArgument, match=r"networks in private \(none\) mode"):
+        place(place.networks.connect, "none", {"Container": "one"})
+    place(place.networks.disconnect, "back", {"Container": "one"})
+    place.stop(one)
+    assert names(place.start(one)) == {"lo"}
+    assert one.endpoints == {}
+    place(place.networks.connect, "none", {"Container": "one"})
+    assert list(one.endpoints) == ["none"]
