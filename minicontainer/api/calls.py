@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 JSON_LIMIT = 4 * 1024 * 1024
 JSON_TYPE = "application/json"
 
+# What Python's reader of JSON misses, as Docker's says that it found something else.
+_MISSED = {
+    "Expecting property name enclosed in double quotes": (
+        "looking for beginning of object key string"
+    ),
+    "Expecting ':' delimiter": "after object key",
+    "Expecting ',' delimiter": "after a value",
+    "Invalid control character at": "in string literal",
+}
 _FALSE = ("", "0", "no", "false", "none")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 
@@ -165,7 +174,7 @@ class Call:
         try:
             return jsontext.parse(text.decode())
         except (ValueError, RecursionError) as error:
-            raise InvalidArgument(f"invalid JSON: {error}") from None
+            raise InvalidArgument(f"invalid JSON: {_in_dockers_words(error)}") from None
 
     def json_object(self, shape: type[Record], required: bool = True) -> dict[str, Any]:
         """Read the body as a JSON object; {} for an empty body that is not required.
@@ -186,6 +195,17 @@ class Call:
         value = shape.with_exact_names(value)
         shape.from_json(value)
         return dict(value)
+
+
+def _in_dockers_words(error: Exception) -> str:
+    """Say what is wrong with a JSON text, as Go does: `invalid character 'x' looking for …`."""
+    words = _MISSED.get(getattr(error, "msg", ""))
+    if words is None:
+        return str(error)
+    text, place = error.doc, error.pos  # type: ignore[attr-defined]  # of json.JSONDecodeError
+    if place >= len(text):
+        return "unexpected EOF"
+    return f"invalid character {text[place]!r} {words}"
 
 
 def parse_whole(text: str, name: str) -> int:

@@ -150,7 +150,10 @@ def test_several_requests_share_a_connection(wire: Wire) -> None:
     ("body", "words"),
     [
         (b"", "invalid JSON: got EOF while reading request body"),
-        (b'{"Image":', "invalid JSON: "),
+        (b'{"Image":', "invalid JSON: expected a value at line 1, column 10"),
+        (b"{Image", "invalid JSON: invalid character 'I' looking for beginning of object key str"),
+        (b'{"Image" 1', "invalid JSON: invalid character '1' after object key"),
+        (b"{", "invalid JSON: unexpected EOF"),
         (b"[1]", "invalid JSON: "),
         (b"null", "config cannot be empty in order to create a container"),
         (b"[" * 200_000, "invalid JSON: "),
