@@ -46,7 +46,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/containers/json", containers.list_containers),
     ("POST", "/containers/create", containers.create),
     ("POST", "/containers/prune", containers.prune),
-    ("GET", "/containers/{name}/json", containers.inspect),
+    ("GET", "/containers/{name*}/json", containers.inspect),  # also by a link's name: web/db
     ("GET", "/containers/{name}/top", containers.top),
     ("GET", "/containers/{name}/logs", containers.logs),
     ("GET", "/containers/{name}/changes", containers.changes),
@@ -67,11 +67,11 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("HEAD", "/containers/{name}/archive", containers.archive_stat),
     ("GET", "/containers/{name}/archive", containers.archive_get),
     ("PUT", "/containers/{name}/archive", containers.archive_put),
-    ("DELETE", "/containers/{name}", containers.remove),
     ("POST", "/commit", containers.commit),
     ("GET", "/containers/{name}/checkpoints", containers.checkpoints),
     ("POST", "/containers/{name}/checkpoints", containers.checkpoints),
     ("DELETE", "/containers/{name}/checkpoints/{checkpoint}", containers.checkpoints),
+    ("DELETE", "/containers/{name*}", containers.remove),
     #
     ("POST", "/containers/{name}/exec", execs.create),
     ("POST", "/exec/{name}/start", execs.start),

@@ -17,6 +17,7 @@ from minicontainer.engine import (
     endpoints,
     files,
     inspection,
+    link_names,
     listing,
     names,
     plans,
@@ -77,7 +78,7 @@ class Containers:
             return [*self._by_id.values()]
 
     def find(self, ref: str) -> Container:
-        """Find a container by its ID, its name, or the unique beginning of its ID.
+        """Find a container by its ID, its name, a link's name, or the unique beginning of its ID.
 
         Raises:
             NotFound: `No such container: …`.  InvalidArgument: several IDs begin like this.
@@ -91,6 +92,8 @@ class Containers:
                         f"Multiple IDs found with provided prefix: {ref}: use more digits"
                     )
                 found = self._by_id[matching[0]] if matching else None
+        if found is None and (linked := link_names.leads_to(ref, self.find)):
+            return self.find(linked)
         if found is None:
             raise NotFound(f"No such container: {ref}")
         return found
@@ -219,12 +222,12 @@ class Containers:
         Args:
             force: kill it first, if it runs.
             volumes: with its anonymous volumes.
-            link: remove a link and not a container: refused, as a link ends with its container.
+            link: remove a link and not a container; see `link_names`.
         """
-        container = self.find(ref)
         if link:
-            raise InvalidArgument("a link ends with its container: remove the container instead")
-        removal.remove(self._engine, container, force=force, volumes=volumes)
+            link_names.remove(self._engine, ref)
+            return
+        removal.remove(self._engine, self.find(ref), force=force, volumes=volumes)
 
     def forget(self, container: Container) -> None:
         """Find a container no more: it is removed."""

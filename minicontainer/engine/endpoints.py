@@ -193,8 +193,7 @@ def _check_shared(config: ContainerConfig) -> None:
 def link(text: str) -> tuple[str, str]:
     """Read NAME or NAME:ALIAS; inspect's own /NAME:/PARENT/ALIAS is read too, for it comes back."""
     name, _, alias = text.partition(":")
-    if name.startswith("/") and alias.startswith("/"):
-        alias = alias.rpartition("/")[2]
+    alias = alias.rpartition("/")[2]
     name = name.removeprefix("/")
     return name, alias or name
 

@@ -173,6 +173,24 @@ def test_links_are_shown_with_both_names(lab: Lab) -> None:
     assert lab.engine.containers.inspect(again)["HostConfig"]["Links"] == ["/postgres:/again/db"]
 
 
+def test_a_container_is_found_by_a_links_name(lab: Lab) -> None:
+    """Also when the one that has the link is called otherwise; `rm --link` takes it away."""
+    db = lab.create("true", name="postgres")
+    web = lab.create("true", name="web", host={"Links": ["postgres:/db"]})
+    lab.engine.containers.rename(web, "shop")
+    assert lab.engine.containers.inspect("shop/db")["Id"] == db
+    for nobody in ("shop/cache", "nobody/db"):
+        with pytest.raises(NotFound, match=f"No such container: {nobody}"):
+            lab.engine.containers.inspect(nobody)
+    with pytest.raises(Conflict, match="cannot remove the default link name of the container"):
+        lab.engine.containers.remove("shop", link=True)
+    with pytest.raises(NotFound, match="link cache"):
+        lab.engine.containers.remove("shop/cache", link=True)
+    lab.engine.containers.remove("/shop/db", link=True)
+    assert lab.engine.containers.inspect(web)["HostConfig"]["Links"] is None
+    assert lab.engine.containers.inspect("postgres")["Id"] == db
+
+
 def test_hidden_paths_are_shown(lab: Lab) -> None:
     """Also where the client sent null, as Go's do; a privileged container has none."""
     usual = lab.create("true", host={"MaskedPaths": None, "ReadonlyPaths": None})
