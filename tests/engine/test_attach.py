@@ -143,14 +143,17 @@ def test_a_slow_client_slows_the_program(lab: Lab) -> None:
 @pytest.mark.parametrize("room", [0, 1])
 def test_more_clients_than_a_monitor_can_have_end_no_program(lab: Lab, room: int) -> None:
     """One for whom no descriptor is left reads an end of file; so does one without the log."""
-    made = lab.start("sh", "-c", "echo line; sleep 1000")
+    script = "trap 'exit 5' TERM; echo line; while :; do sleep 0.01; done"
+    made = lab.start("sh", "-c", script)
     eventually(lambda: payload(lab.logs(made)) == b"line\n", "the line")
     pid = lab.state(made)["Pid"]
     monitor = parent_of(pid)
-    eventually(lambda: children(monitor) == [pid], "the creator to end")
+    eventually(lambda: children(monitor) == [pid], "the creator to be waited for")
     numbers = {int(name) for name in os.listdir(f"/proc/{monitor}/fd")}
-    free = [number for number in range(256) if number not in numbers]
-    most = free[room]  # the lowest that is not to be had
+    most = max(numbers) + 2
+    others = [lab.attach(made) for _ in range(most - len(numbers) - room)]  # in the gaps
+    full = most - room
+    eventually(lambda: len(os.listdir(f"/proc/{monitor}/fd")) == full, "them to be attached")
     limits = resource.prlimit(monitor, resource.RLIMIT_NOFILE)
     resource.prlimit(monitor, resource.RLIMIT_NOFILE, (most, limits[1]))
     client = stream()
@@ -159,10 +162,9 @@ def test_more_clients_than_a_monitor_can_have_end_no_program(lab: Lab, room: int
     client.socket.close()
     client.received()
     resource.prlimit(monitor, resource.RLIMIT_NOFILE, limits)
-    assert lab.state(made)["Running"]
-    later = lab.attach(made)
-    lab.engine.containers.kill(made)
-    assert later.received() == b""
+    lab.engine.containers.stop(made)
+    assert lab.state(made)["ExitCode"] == 5
+    assert [one.received() for one in others] == [b""] * len(others)
 
 
 def test_a_client_that_leaves_stops_nobody(lab: Lab) -> None:
