@@ -141,8 +141,6 @@ def check(engine: Engine, container: Container) -> None:
     log_drivers.check(config.host_config.log_config)
     _check_unsupported(config)
     _check_files_in_etc(config.host_config)
-    if config.host_config.shm_size < 0:
-        raise InvalidArgument("SHM size can not be less than 0")
     stops.signal_number(config.stop_signal)
     if config.healthcheck:
         health.check(config.healthcheck)

@@ -3,19 +3,17 @@
     docker create --name web -w /srv/app busybox
     docker cp index.html web:/srv/app/
 
-See: Docker's `docker create` reference, "--workdir"; overlayfs.rst; unshare(2).
+See: Docker's `docker create` reference, "--workdir"; overlayfs.rst.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
-import threading
 
-from minicontainer.engine.volume_contents import mount_for_this_thread
+from minicontainer.engine import overlays
 from minicontainer.errors import Error, KernelError
-from minicontainer.kernel import mounts, paths
+from minicontainer.kernel import paths
 from minicontainer.kernel.overlay import Overlay
 
 TYPE_CHECKING = False
@@ -43,11 +41,9 @@ def make(container: Container, lowers: tuple[str, ...]) -> None:
         with contextlib.suppress(KernelError):
             _make(upper, path)
         return
-    thread = threading.Thread(
-        target=_make_by_overlay, args=(container.directory, lowers, path), name="minic:workdir"
-    )
-    thread.start()
-    thread.join()
+    layers = Overlay(lowers=lowers, upper=upper, work=f"{container.directory}/work")
+    with contextlib.suppress(Error, OSError):
+        overlays.with_overlay(layers, lambda root: _make(root, path))
 
 
 def _has(layer: str, path: str) -> bool:
@@ -60,17 +56,6 @@ def _has(layer: str, path: str) -> bool:
     finally:
         os.close(root)
     return True
-
-
-def _make_by_overlay(directory: str, lowers: tuple[str, ...], path: str) -> None:
-    """Make it in the container's own layer, in a mount namespace that this thread has alone."""
-    layers = Overlay(lowers=lowers, upper=f"{directory}/upper", work=f"{directory}/work")
-    with contextlib.suppress(Error), tempfile.TemporaryDirectory() as place:
-        mount_for_this_thread(layers, place)
-        try:
-            _make(place, path)
-        finally:
-            mounts.umount2(place)
 
 
 def _make(tree: str, path: str) -> None:

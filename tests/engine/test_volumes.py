@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 
 from minicontainer.engine.config import ContainerConfig
 from minicontainer.engine.system import directory_size
+from minicontainer.engine.volume_contents import fill
 from minicontainer.engine.volumes import Volumes
-from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound
+from minicontainer.errors import Conflict, Error, InvalidArgument, KernelError, NotFound
 from minicontainer.kernel.trees import remove_tree
 from minicontainer.runtime.config.spec import Mount
 from tests.engine.network_places import Table
@@ -197,6 +199,21 @@ def test_a_volume_with_files_keeps_them(place: Place) -> None:
     (place.data("data") / "mine").touch()
     place.make("one", Binds=["data:/srv/web"])
     assert [path.name for path in place.data("data").iterdir()] == ["mine"]
+
+
+def test_a_volume_that_is_too_small_for_its_files(place: Place, tmp_path: Path) -> None:
+    """The error is the copy's, and the image stays as it was; half a volume was given before."""
+    Path(place.image[1], "srv/web/large").write_bytes(bytes(1 << 20))
+    small = tmp_path / "small"
+    small.mkdir()
+    words = ("-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small))
+    subprocess.run(["mount", *words], check=True)
+    try:
+        with pytest.raises(KernelError, match="No space left"):
+            fill(str(small), place.image, "/srv/web")
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+    assert sorted(os.listdir(Path(place.image[1], "srv/web"))) == ["index", "large", "other"]
 
 
 def test_anonymous_volumes_of_the_image(place: Place) -> None:
