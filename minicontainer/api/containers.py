@@ -151,7 +151,7 @@ def window_size(call: Call) -> tuple[int, int]:
 
 def _characters(call: Call, parameter: str, name: str) -> int:
     text = call.text(parameter)
-    if not text.lstrip("+-").isdecimal() or not text.isascii():
+    if not (text.isascii() and text.removeprefix("-").isdecimal()):
         raise InvalidArgument(f'invalid resize {name} "{text}": invalid syntax')
     if not 0 <= int(text[:12]) <= 0xFFFF:
         raise InvalidArgument(f'invalid resize {name} "{text}": value out of range')

@@ -239,7 +239,8 @@ def test_numbers_are_checked(wire: Wire, engine: FakeEngine) -> None:
     assert engine.containers.calls == [("stop", "web", -1, "HUP"), ("stop", "web", None, "")]
     reply = wire.post("/containers/web/stop?t=soon")
     assert (reply.status, "soon" in reply.message) == (400, True)
-    assert wire.post("/containers/web/resize?h=70000&w=1").status == 400
+    for height in ("70000", "-1", "+-1", "1-", ""):
+        assert wire.post(f"/containers/web/resize?h={height}&w=1").status == 400
 
 
 def test_filters_come_in_two_shapes(wire: Wire, engine: FakeEngine) -> None:
