@@ -143,6 +143,8 @@ def has_chosen_subnet(asked: Json) -> bool:
 def _check_name(name: str) -> None:
     if not name.strip():
         raise InvalidArgument("invalid name: name is empty")
+    if not name.isprintable():  # it ends lines of /etc/hosts: `peer_names`
+        raise InvalidArgument(f"invalid network name {name!r}: it must be one line of text")
     if name in PREDEFINED or name == "default":
         raise Forbidden(f"operation is not permitted on predefined {name} network")
     if name.startswith("container:"):

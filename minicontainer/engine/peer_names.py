@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from minicontainer.engine.networks import Member
 
 _MARK = "\t# network "
+_NO_HOST_NAME = frozenset(" #")  # a network's name may have any characters of one line
 
 
 def write(network: str, members: Iterable[Member]) -> None:
@@ -65,7 +66,8 @@ def _links(member: Member, network: str) -> list[tuple[str, str]]:
 
 def _line(member: Member, network: str, links: list[tuple[str, str]]) -> str:
     address, names = member.endpoints[network]["IPAddress"], _names(member, network)
-    names += [f"{name}.{network}" for name in names[:-1]]  # the last one is the short ID
+    if not _NO_HOST_NAME & set(network):
+        names += [f"{name}.{network}" for name in names[:-1]]  # the last one is the short ID
     names += [alias for ref, alias in links if ref == member.name or member.id.startswith(ref)]
     return f"{address}\t{' '.join(dict.fromkeys(names))}{_MARK}{network}\n"
 

@@ -118,6 +118,7 @@ def test_subnets_are_chosen_apart(place: Place) -> None:
     [
         ({"Name": "back"}, Conflict, "network with name back already exists"),
         ({"Name": " "}, InvalidArgument, "invalid name: name is empty"),
+        ({"Name": "a\n192.0.2.1 db"}, InvalidArgument, "it must be one line of text"),
         ({"Driver": "overlay"}, NotFound, 'plugin "overlay" not found'),
         ({"Driver": "host"}, Forbidden, 'only one instance of "host" network is allowed'),
         ({"EnableIPv6": True}, Unsupported, "IPv6 is not supported yet"),

@@ -47,6 +47,19 @@ def test_names_on_a_users_network(place: Place, tmp_path: Path) -> None:
     assert hosts("db") == own + lines[1:2]
 
 
+def test_a_network_whose_name_is_no_host_name(place: Place, tmp_path: Path) -> None:
+    """A blank in it would make two names of web.NETWORK, of which one may be somebody else's."""
+    place.create("my back", IPAM=SUBNET)
+    (tmp_path / "hosts").write_text("")
+    made = place.run("web", "my back", directory=tmp_path)[0]
+    place.networks.tell_names(made)
+    address = made.endpoints["my back"]["IPAddress"]
+    expected = f"{address}\tweb {made.id[:12]}\t# network my back\n"
+    assert (tmp_path / "hosts").read_text() == expected
+    place(place.networks.disconnect, "my back", {"Container": "web"})
+    assert (tmp_path / "hosts").read_text() == ""
+
+
 def test_what_ended_without_an_engine_has_no_place_left(place: Place, tmp_path: Path) -> None:
     """Its network can be removed, and the others find it no more."""
     place.create("back", IPAM=SUBNET)
