@@ -22,14 +22,13 @@ from minicontainer.engine import (
     connections,
     endpoints,
     health,
-    parts,
     probes,
     protocol,
     relay,
     removal,
     restarts,
-    runtimes,
     shared_memory,
+    tasks,
 )
 from minicontainer.engine.errors_of_starts import explained
 from minicontainer.engine.exits import KILLED, LOST, end_of, read_exit
@@ -143,39 +142,19 @@ class Supervisor:
             self.clear_away(container)
         container.story = engine.traces.current
         engine.kept_group.make()
-        spec = engine.prepared(container)
-        steps.take(bundles.write_bundle, container, spec)
-        config, host = container.config, container.config.host_config
-        without = parts.steps_of(host.without)
-        runtime = runtimes.program_of(host.runtime, engine.runtimes)
-        apart = not (without or runtime) and spec.may_be_handed_over()
-        alone = apart and not (host.links or host.without) and not engine.networks.joins(container)
-        message = protocol.StartContainer(
-            id=container.id,
-            directory=container.directory,
-            state_root=self.state_store.root,
-            socket=self.socket_of(container),
-            tty=config.tty,
-            open_stdin=config.open_stdin,
-            stdin_once=config.stdin_once,
-            log=engine.log_options(container),
-            attached=tuple(streams for streams, _ in clients),
-            explain=engine.traces.begun_ns(),
-            without=without,
-            hold=engine.traces.hold_of(container.story) is not None,
-            runtime=runtime,
-            durable=container.outlives_power_cut,
-            apart=apart,
-            alone=alone,
-        )
         with contextlib.ExitStack() as undo:
-            if alone:  # before the program can run: nobody would end it if this fails
+            undo.callback(shared_memory.remove, engine.exec_root, container.id)
+            spec = engine.prepared(container)
+            steps.take(bundles.write_bundle, container, spec)
+            attached = tuple(streams for streams, _ in clients)
+            message = tasks.message_for(engine, container, spec, attached)
+            if message.alone:  # before the program can run: nobody would end it if this fails
                 steps.take(engine.networks.connect_container, container, 0)
                 undo.callback(steps.take_back, engine.networks.disconnect_container, container)
             descriptors = [descriptor for _, descriptor in clients]
             monitor = steps.take(self.hand_to_monitor, message, descriptors)
             undo.callback(self._take_back, container, monitor)
-            if not alone:
+            if not message.alone:
                 self._connect(container, monitor)
             started = self.expect(monitor, protocol.Started, container)
             undo.pop_all()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from minicontainer.engine import bundles
 from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound
 from tests.engine.conftest import (
     PATIENCE_S,
@@ -246,6 +247,21 @@ def test_shared_memory_is_shared(lab: Lab) -> None:
     lab.engine.containers.kill(one)
     lab.engine.supervisor.wait_for_monitor(lab.engine.containers.find(one), PATIENCE_S)
     assert mounts_below(Path(base) / "shm") == []
+
+
+def test_a_start_that_fails_unmounts_shared_memory(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also before a monitor has heard of it."""
+    made = lab.create("true", host={"IpcMode": "shareable"})
+
+    def fail(*_: object) -> None:
+        raise Error("no room")
+
+    monkeypatch.setattr(bundles, "write_bundle", fail)
+    with pytest.raises(Error, match="no room"):
+        lab.engine.containers.start(made)
+    assert not mounts_below(Path(lab.engine.exec_root) / "shm")
 
 
 def test_the_next_engine_unmounts_shared_memory(daemon: Daemon) -> None:
