@@ -191,7 +191,7 @@ def _be_creator(
                 _create_and_start(asked, monitor, engine, clients, ahead)
             else:
                 monitor.send(asked, clients)
-    except (Error, OSError) as error:
+    except Exception as error:  # this process ends here
         engine.flush()  # the events of what was undone
         with suppress(OSError):
             monitor.send(protocol.failure(error))

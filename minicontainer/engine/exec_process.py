@@ -14,7 +14,6 @@ from minicontainer.contexts import ExitStack, suppress
 from minicontainer.engine import bundle_reader, protocol, rehearsal
 from minicontainer.engine.relay import Relay
 from minicontainer.engine.stdio import Stdio
-from minicontainer.errors import Error
 from minicontainer.kernel import process
 from minicontainer.runtime.config.spec import Bundle
 from minicontainer.runtime.config.spec_process import Process
@@ -52,17 +51,18 @@ def wait_for_program(engine: Connection, ahead: Ahead) -> int:
     if asked.explain:
         steps.listen(engine.put, "exec", asked.explain, engine.put_written)
         ahead.tell(asked.explain)
-    return _run(asked, engine, clients)
-
-
-def _run(asked: protocol.StartExec, engine: Connection, clients: list[int]) -> int:
-    program = Process.from_json(asked.process, "process")
-    stdio = steps.take(take_program, program, stdin=asked.stdin)
     try:
-        running = _start(asked, program, stdio)
-    except (Error, OSError) as error:
+        _run(asked, engine, clients)
+    except Exception as error:  # this process ends here
         _report(engine, protocol.failure(error))
         return 1
+    return 0
+
+
+def _run(asked: protocol.StartExec, engine: Connection, clients: list[int]) -> None:
+    program = Process.from_json(asked.process, "process")
+    stdio = steps.take(take_program, program, stdin=asked.stdin)
+    running = _start(asked, program, stdio)
     outputs, stdin = stdio.taken()
     relay = Relay(
         outputs, stdin, tty=program.terminal, stdin_once=True, log=None,
@@ -72,7 +72,6 @@ def _run(asked: protocol.StartExec, engine: Connection, clients: list[int]) -> i
     for descriptor, streams in zip(clients, asked.attached, strict=True):
         relay.add(descriptor, streams)
     _follow(running, relay, engine)
-    return 0
 
 
 def become_exec_parent() -> None:

@@ -76,7 +76,7 @@ def _reported(engine: Connection, work: Callable[[], None]) -> int:
     """Do what a monitor is for; tell the engine what goes wrong; give the exit status."""
     try:
         work()
-    except (Error, OSError) as error:
+    except Exception as error:  # this process ends here
         _report(engine, failure(error))
         return 1
     return 0

@@ -203,7 +203,10 @@ class Waiting(Record):
 
 
 class Proceed(Record):
-    """To the monitor: let the program run; or take the step that waits."""
+    """To the monitor: let the program run; or take the step that waits.
+
+    From the monitor to its creator: all that holds the container is ready.
+    """
 
 
 class Abort(Record):
@@ -313,10 +316,16 @@ MESSAGES: tuple[type[Record], ...] = (
 TYPES = {kind.__name__: kind for kind in MESSAGES}
 
 
-def failure(error: Error | OSError) -> Failed:
-    """Put an error into a message."""
+def failure(error: Exception) -> Failed:
+    """Put an error into a message; a fault of our own is named, so that it can be reported."""
+    if isinstance(error, Error):
+        message = str(error)
+    elif isinstance(error, OSError):
+        message = explained(error)
+    else:
+        message = f"{type(error).__name__}: {error}"
     return Failed(
-        message=str(error) if isinstance(error, Error) else explained(error),
+        message=message,
         kind=type(error).__name__,
         step=getattr(error, "step", "") or steps.current_step(),
         errno=getattr(error, "errno", 0) or 0,

@@ -64,7 +64,7 @@ class Stdio:
             made._socket = socket.socket(fileno=passed[0])
         else:
             made._ours = dict(zip(("stdout", "stderr", "stdin"), passed, strict=False))
-        with made.given():  # this process has no streams itself
+        with made.given():  # nothing: it leaves /dev/null in the place of this process's own
             pass
         return made
 

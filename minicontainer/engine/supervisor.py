@@ -309,6 +309,8 @@ class Supervisor:
             self._exited(container, message)
         elif isinstance(message, protocol.Happened):
             self._engine.explain(container, message.lines)
+        elif isinstance(message, protocol.Failed):  # the program ran, and ends with its monitor
+            self._engine.warn(f"container {container.name}: its monitor ends: {message.message}")
         elif isinstance(message, protocol.OutOfMemory):
             self._engine.publish(container, "oom")
         elif isinstance(message, protocol.Detached):

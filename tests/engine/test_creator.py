@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from minicontainer.engine import bundles
 from minicontainer.errors import Error
 from tests.engine.conftest import PATIENCE_S, cgroups_of, eventually
 
 if TYPE_CHECKING:
+    from minicontainer.engine.container import Container
     from tests.engine.conftest import Lab
 
 _MOST_PRIVATE_KIB = 2048
@@ -106,6 +108,20 @@ def test_a_killed_creator_leaves_nothing(lab: Lab) -> None:
     """The monitor, which sees it end, takes back what it had made."""
     made, error = _disturbed(lab, lambda: _killed(_found(lab, "minic:creator")))
     assert "killed" in error
+    _assert_nothing_is_left(lab, made)
+
+
+def test_a_fault_of_the_creator_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception that nobody foresaw is no kill: the error says what it was."""
+    made = lab.create("sleep", "1000")
+
+    def write_nonsense(container: Container, _: object) -> None:
+        bundles.write_file(f"{container.directory}/config.json", "{")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bundles, "write_bundle", write_nonsense)
+        with pytest.raises(Error, match="JSONDecodeError: "):
+            lab.engine.containers.start(made)
     _assert_nothing_is_left(lab, made)
 
 
