@@ -77,12 +77,18 @@ class TmpfsOptions(Record, names=pascal):
     mode: int = 0
 
 
+class ImageOptions(Record, names=pascal):
+    """What `--mount type=image` can choose."""
+
+    subpath: str = ""
+
+
 class MountRequest(Record, names=pascal):
     """One `--mount`.
 
     Args:
-        type: bind, volume or tmpfs.
-        source: a path of the host for a bind, a name for a volume.
+        type: bind, volume, tmpfs or image.
+        source: a path of the host for a bind, a name for a volume or an image.
         target: a path in the container.
         read_only: whether writing is refused.
     """
@@ -95,6 +101,7 @@ class MountRequest(Record, names=pascal):
     bind_options: BindOptions | None = None
     volume_options: VolumeOptions | None = None
     tmpfs_options: TmpfsOptions | None = None
+    image_options: ImageOptions | None = None
 
 
 class LogConfig(Record, names=pascal):

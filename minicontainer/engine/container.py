@@ -112,6 +112,7 @@ class Container:
         endpoints: its place in each network, by network name: Docker's EndpointSettings.
         published: ports of the container, and where on the host they are: Docker's PortMap.
         mounts: Docker's MountPoint of each mount.
+        mounted_images: image ID and chain IDs of each image that is mounted, by its place.
         monitor: the connection to its monitor, while that lives.
         attached: clients that wait for its start, with their sockets.
         exec_ids: of the programs that exec started.
@@ -139,6 +140,7 @@ class Container:
         self.endpoints: Json = {}
         self.published: Json = {}
         self.mounts: list[Json] = []
+        self.mounted_images: dict[str, list[str]] = {}
         self.state = State()
         self.health: Json | None = None
         self.monitor: Connection | None = None
@@ -223,6 +225,7 @@ class Container:
             "copied": self.copied,
             "endpoints": self.endpoints,
             "mounts": self.mounts,
+            "mounted_images": self.mounted_images,
         }
 
     @classmethod
@@ -237,6 +240,7 @@ class Container:
         container.copied = kept.get("copied", False)
         container.endpoints = kept["endpoints"]
         container.mounts = kept["mounts"]
+        container.mounted_images = kept.get("mounted_images", {})
         return container
 
     def event_attributes(self, **more: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from minicontainer.engine import (
     bundles,
     endpoints,
     health,
+    image_mounts,
     log_drivers,
     merging,
     parts,
@@ -74,10 +75,10 @@ def prepare(engine: Engine, asked: Json, name: str, platform: str) -> Container:
     container.image_id, container.layers, container.rootfs = image_id, layers, rootfs
     container.created_ns, container.warnings = time.time_ns(), warnings
     with contextlib.ExitStack() as undo:
+        undo.callback(engine.images.store.release, identifier)
         if image_id:  # from now on its layers stay, whoever removes the image
             engine.images.store.hold(image_id, identifier)
             steps.reach("after hold-image")
-            undo.callback(engine.images.store.release, identifier)
         check(engine, container)
         container.endpoints = engine.networks.requested(container.config)
         steps.take(bundles.make_directory, container)
@@ -91,6 +92,7 @@ def prepare(engine: Engine, asked: Json, name: str, platform: str) -> Container:
         working_directory.make(container, lowers)
         undo.callback(engine.volumes.release, container, anonymous=True)
         engine.volumes.give(container, engine.lowers_of(container))
+        image_mounts.give(engine, container)
         steps.reach("after give-volumes")
         undo.pop_all()
     return container

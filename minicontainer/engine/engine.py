@@ -16,6 +16,7 @@ import threading
 from minicontainer import steps
 from minicontainer.engine import (
     bundles,
+    image_mounts,
     link_variables,
     log_drivers,
     removal,
@@ -136,6 +137,8 @@ class Engine:
         containers = self.containers.all()
         self.images.store.release_others({container.id for container in containers})
         self.images.store.hold_again({one.id: one.image_id for one in containers if one.image_id})
+        for container in containers:
+            image_mounts.hold_again(self, container)
         self._reconcile()
 
     def close(self) -> None:
@@ -274,6 +277,7 @@ class Engine:
             NotFound, Conflict: a container whose namespaces it shares is gone, or does not run.
         """
         mounts, config = self.volumes.mounts_of(container), self.linked_config(container)
+        mounts = image_mounts.with_images(self, container, mounts)
         mounts = shared_memory.with_shared(self.exec_root, container, mounts, self.containers.find)
         if runtimes.program_of(container.config.host_config.runtime, self.runtimes):
             mounts = runtimes.known_to_all(mounts)
@@ -352,7 +356,8 @@ class Engine:
         return tuple(
             (container.id, container.state.is_running())
             for container in self.containers.all()
-            if container.image_id == image_id
+            if image_id
+            in (container.image_id, *(one[0] for one in container.mounted_images.values()))
         )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 
-from minicontainer.errors import InvalidArgument
+from minicontainer.errors import InvalidArgument, Unsupported
 from minicontainer.kernel.mount_options import OPTIONS
 from minicontainer.record import NO_ENTRIES, Record
 from minicontainer.runtime.config.spec import Mount
@@ -45,9 +45,9 @@ class MountPlan(Record):
     """One thing that shall be mounted.
 
     Args:
-        type: bind, volume or tmpfs.
+        type: bind, volume, tmpfs or image.
         target: its place in the container.
-        source: the host's path of a bind; a volume's name, "" for an anonymous one.
+        source: the host's path of a bind; an image; a volume's name, "" for an anonymous one.
         words: the options of mount(8), without bind or rbind.
         mode: as the user typed it, for `inspect`.
         recursive: what is mounted below a bind's source is there too.
@@ -220,6 +220,8 @@ def _from_request(request: MountRequest) -> MountPlan:
         return _tmpfs_of_request(request, read_only)
     if request.type == "volume":
         return _volume_of_request(request, target, read_only)
+    if request.type == "image":
+        return _image_of_request(request, target)
     if request.type != "bind":
         raise InvalidArgument(f'invalid mount config for type "{request.type}": mount type unknown')
     if request.volume_options:
@@ -273,6 +275,28 @@ def _volume_of_request(request: MountRequest, target: str, words: tuple[str, ...
         driver=driver.name if driver else "",
         driver_options=driver.options if driver else {},
         labels=options.labels if options else {},
+    )
+
+
+def _image_of_request(request: MountRequest, target: str) -> MountPlan:
+    """Read an image to be mounted; it can't be written to in any case."""
+    for name, given in (
+        ("BindOptions", request.bind_options),
+        ("VolumeOptions", request.volume_options),
+        ("TmpfsOptions", request.tmpfs_options),
+    ):
+        if given:
+            raise InvalidArgument(
+                f'invalid mount config for type "image": field {name} must not be specified'
+            )
+    if not request.source:
+        raise InvalidArgument(
+            'invalid mount config for type "image": field Source must not be empty'
+        )
+    if request.image_options and request.image_options.subpath:
+        raise Unsupported("a part of an image can't be mounted: leave image-subpath out")
+    return MountPlan(
+        type="image", source=request.source, target=target, words=_read_only_below(("ro",))
     )
 
 

@@ -268,7 +268,7 @@ class Volumes:
             except NotFound as error:  # 404 is for the image: clients then pull it
                 raise InvalidArgument(str(error)) from None
             for mount in other.mounts:
-                if mount["Type"] != "tmpfs":
+                if mount["Type"] not in ("tmpfs", "image"):
                     writable = mount["RW"] and mode != "ro"
                     found[mount["Destination"]] = mount | {"RW": writable, "Mode": mode}
         return list(found.values())
