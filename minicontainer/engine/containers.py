@@ -83,20 +83,24 @@ class Containers:
         Raises:
             NotFound: `No such container: …`.  InvalidArgument: several IDs begin like this.
         """
-        with self._lock:
-            found = self._by_id.get(ref) or self._by_id.get(self._ids.get(ref.lstrip("/"), ""))
-            if found is None and ref:
-                matching = [identifier for identifier in self._by_id if identifier.startswith(ref)]
-                if len(matching) > 1:
-                    raise InvalidArgument(
-                        f"Multiple IDs found with provided prefix: {ref}: use more digits"
-                    )
-                found = self._by_id[matching[0]] if matching else None
-        if found is None and (linked := link_names.leads_to(ref, self.find)):
-            return self.find(linked)
+        found = self._known(ref)
+        if found is None and (linked := link_names.leads_to(ref, self._known)):
+            found = self._known(linked)  # a link leads to no other link: there could be a circle
         if found is None:
             raise NotFound(f"No such container: {ref}")
         return found
+
+    def _known(self, ref: str) -> Container | None:
+        with self._lock:
+            found = self._by_id.get(ref) or self._by_id.get(self._ids.get(ref.lstrip("/"), ""))
+            if found is not None or not ref:
+                return found
+            matching = [identifier for identifier in self._by_id if identifier.startswith(ref)]
+            if len(matching) > 1:
+                raise InvalidArgument(
+                    f"Multiple IDs found with provided prefix: {ref}: use more digits"
+                )
+            return self._by_id[matching[0]] if matching else None
 
     def is_tty(self, ref: str) -> bool:
         """Say whether a container has a terminal: its output is not framed then."""

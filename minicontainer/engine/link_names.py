@@ -16,15 +16,17 @@ if TYPE_CHECKING:
     from minicontainer.engine.engine import Engine
 
 
-def leads_to(ref: str, find: Callable[[str], Container]) -> str:
-    """Give the container that a name such as `web/db` leads to, as the link has it; "" for none."""
+def leads_to(ref: str, known: Callable[[str], Container | None]) -> str:
+    """Give the container that a name such as `web/db` leads to, as the link has it; "" for none.
+
+    Args:
+        known: finds a container by its ID or its own name.
+    """
     holder, _, alias = ref.strip("/").rpartition("/")
-    if not holder:
+    container = known(holder) if holder else None
+    if container is None:
         return ""
-    try:
-        links = map(endpoints.link, find(holder).config.host_config.links)
-    except NotFound:  # nor is there a link
-        return ""
+    links = map(endpoints.link, container.config.host_config.links)
     return next((name for name, called in links if called == alias), "")
 
 

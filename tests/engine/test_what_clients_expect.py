@@ -192,6 +192,18 @@ def test_a_container_is_found_by_a_links_name(lab: Lab) -> None:
     assert lab.engine.containers.inspect("postgres")["Id"] == db
 
 
+def test_a_link_to_its_own_name_leads_nowhere(lab: Lab) -> None:
+    """A user's network does not ask whether a link leads somewhere; `ps` looks at all links."""
+    lab.engine.networks.create({"Name": "back"})
+    made = lab.create("true", name="web", host={"NetworkMode": "back", "Links": ["web/db:db"]})
+    listed = lab.engine.containers.list(True, -1, False, {})
+    assert [one["Id"] for one in listed] == [made]
+    with pytest.raises(NotFound, match="No such container: web/db"):
+        lab.engine.containers.inspect("web/db")
+    lab.engine.containers.remove(made)
+    lab.engine.networks.remove("back")
+
+
 def test_hidden_paths_are_shown(lab: Lab) -> None:
     """Also where the client sent null, as Go's do; a privileged container has none."""
     usual = lab.create("true", host={"MaskedPaths": None, "ReadonlyPaths": None})
