@@ -129,7 +129,7 @@ def _listeners(asked: Asked, name: str, lang: str, stack: ExitStack) -> Iterator
     if without := getattr(asked, "without", None):
         yield _LeakReport(without, lang)
     if asked.record:
-        from minicontainer.learn.recording import Recorder
+        from minicontainer.learn.recorder import Recorder
 
         out = stack.enter_context(_opened(asked.record))
         langs = narration.languages()

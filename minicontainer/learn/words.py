@@ -85,17 +85,19 @@ def read(path: str) -> dict[str, tuple[str, str]]:
         text = ""
         with suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
             text = file.read()
-        _loaded[path] = {}
-        for block in text.split("\n\n"):
-            comments, found, fields = f"\n{block}".partition("\nmsgctxt ")
-            if found and "\n#, fuzzy" not in comments:
-                name, _, texts = fields.partition("\nmsgid ")
-                msgid, _, msgstr = texts.partition("\nmsgstr ")
-                _loaded[path][_text(name)] = _text(msgid), _text(msgstr or '""')
+        _loaded[path] = _parsed(text)
     return _loaded[path]
 
 
-def _text(quoted: str) -> str:
-    """Read a field: one quoted text, or several that follow one another, each on its line."""
-    text: str = jsontext.parse(quoted.replace('"\n"', ""))
-    return text
+def _parsed(text: str) -> dict[str, tuple[str, str]]:
+    """Read the fields of a catalog: quoted texts, in one or in several lines that follow."""
+    quoted: list[str] = []
+    for block in text.split("\n\n"):
+        comments, found, fields = f"\n{block}".partition("\nmsgctxt ")
+        if found and "\n#, fuzzy" not in comments:
+            name, _, texts = fields.partition("\nmsgid ")
+            msgid, _, msgstr = texts.partition("\nmsgstr ")
+            quoted += name, msgid, msgstr or '""'
+    # all at once: to parse each by itself takes three times as long
+    read: list[str] = jsontext.parse(f"[{','.join(quoted)}]".replace('"\n"', ""))
+    return {name: (read[i + 1], read[i + 2]) for i, name in enumerate(read) if i % 3 == 0}

@@ -22,7 +22,7 @@ def test_the_copy_is_up_to_date() -> None:
 def test_reading_calls_does_without_slow_modules() -> None:
     """A recording reads hundreds of calls while its command runs."""
     code = (
-        "import sys, minicontainer.learn.calls, minicontainer.learn.recording; print(*sys.modules)"
+        "import sys, minicontainer.learn.calls, minicontainer.learn.recorder; print(*sys.modules)"
     )
     loaded = subprocess.run(
         [sys.executable, "-IS", "-c", f"import sys; sys.path.insert(0, {PLACE!r}); {code}"],

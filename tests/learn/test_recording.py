@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minicontainer.errors import InvalidArgument, NotFound
-from minicontainer.learn import page, recording, replay
+from minicontainer.learn import page, recorder, recording, replay
 from minicontainer.steps import Event
 
 EVENTS = (
@@ -33,10 +33,10 @@ TEXTS = {"reserve-name": {"en": "Claim the name.", "ru": "Занять имя."}
 def recorded(path: Path, *events: Event) -> Path:
     """Record some events into a file."""
     with path.open("w", encoding="utf-8") as file:
-        recorder = recording.Recorder(file, "run true", lambda step: TEXTS.get(step, {}))
+        keeper = recorder.Recorder(file, "run true", lambda step: TEXTS.get(step, {}))
         for event in events:
-            recorder(event)
-        recorder.finish()
+            keeper(event)
+        keeper.finish()
     return path
 
 
