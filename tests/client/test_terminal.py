@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import termios
-import time
 from pathlib import Path
 
 import pytest
@@ -180,10 +179,8 @@ def test_logs_are_followed(clients: Clients, client: str) -> None:
     script = "echo one; echo two >&2; sleep 1; echo three"
     clients.must("run", "-d", "--name", "web", "--network", "none", IMAGE, "sh", "-c", script)
     try:
-        started = time.monotonic()
         done = clients(client, "logs", "-f", "web")
         assert (done.status, done.output, done.errors) == (0, "one\nthree\n", "two\n")
-        assert time.monotonic() - started < PATIENCE_S / 2
         last = clients(client, "logs", "--tail", "1", "-t", "web").output
         assert last.endswith("Z three\n")
     finally:
