@@ -90,8 +90,8 @@ def test_stats_end_with_a_killed_engine(machine: Machine, named: str) -> None:
     assert machine(*MINE, "create", "--name", "web", "busybox").status == 0
     (engine,) = engines(machine)
     script = (
-        f"{' '.join(MINE)} stats {named} >/run/out & until grep -q NAME /run/out; do sleep 0.1; "
-        f"done; kill -KILL {engine}; wait $!"
+        f": >/run/out; {' '.join(MINE)} stats {named} >/run/out & "
+        f"until grep -q NAME /run/out; do sleep 0.1; done; kill -KILL {engine}; wait $!"
     )
     done = machine("sh", "-c", script)
     words = "the engine closed the connection in the middle of an answer\n"
