@@ -36,6 +36,7 @@ from minicontainer.errors import (
     NotModified,
     Unauthorized,
     Unsupported,
+    explained,
 )
 
 TYPE_CHECKING = False
@@ -271,7 +272,8 @@ class Server:
             _log.info("%s %s: %s", request.method, request.path, error)
         else:
             _log.exception("%s %s", request.method, request.path)
-        message = str(error) or type(error).__name__
+        told = explained(error) if isinstance(error, OSError) else str(error)
+        message = told or type(error).__name__
         if routes.are_errors_plain(request.path):
             return Answer(status, f"{message}\r\n".encode(), "text/plain; charset=utf-8")
         return error_answer(status, message)

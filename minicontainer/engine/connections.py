@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 LARGEST_MESSAGE = 4 << 20  # a program's arguments and variables can be 2 MiB
 _SO_SNDBUFFORCE = 32  # socket(7): above the host's limit, with CAP_NET_ADMIN
 _MOST_UNSENT = 24_576  # characters of events, in a packet of their own
-_MOST_DESCRIPTORS = 253  # SCM_MAX_FD of the kernel
+_MOST_DESCRIPTORS = 253  # SCM_MAX_FD of the kernel: in a packet
+_MORE = b"+"  # a packet with descriptors of the message that follows
 
 
 class Connection:
@@ -57,7 +58,13 @@ class Connection:
         self.flush()
         data = jsontext.dump([type(message).__name__, message.to_json()]).encode()
         listed = array.array("i", descriptors)
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, listed)] if listed else []
+        while len(listed) > _MOST_DESCRIPTORS:
+            self._send_packet(_MORE, listed[:_MOST_DESCRIPTORS])
+            listed = listed[_MOST_DESCRIPTORS:]
+        self._send_packet(data, listed)
+
+    def _send_packet(self, data: bytes, descriptors: array.array[int]) -> None:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)] if descriptors else []
         self.sock.sendmsg([data], rights, socket.MSG_NOSIGNAL)
 
     def put(self, event: Event) -> None:
@@ -80,6 +87,21 @@ class Connection:
 
     def receive(self) -> tuple[Record, list[int]] | None:
         """Wait for the next message and its descriptors; None when the other side is gone."""
+        descriptors: list[int] = []
+        data = self._receive_packet(descriptors)
+        while data == _MORE:
+            data = self._receive_packet(descriptors)
+        if not data:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return None
+        if data.startswith(b"{"):
+            return Happened(lines=data.decode()), descriptors
+        name, fields = jsontext.parse(data.decode())
+        return TYPES[name].from_json(fields, name), descriptors
+
+    def _receive_packet(self, descriptors: list[int]) -> bytes:
+        """Wait for the next packet, and add its descriptors to those; empty at the end."""
         try:
             data, extra = self._next_packet()
         except ConnectionResetError:
@@ -89,19 +111,15 @@ class Connection:
             try:
                 data, extra = self._next_packet()
             except ConnectionError:
-                return None
+                return b""
         except ConnectionError:
-            return None
-        if not data:
-            return None
-        descriptors = array.array("i")
+            return b""
+        found = array.array("i")
         for level, kind, content in extra:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                descriptors.frombytes(content[: len(content) // 4 * 4])
-        if data.startswith(b"{"):
-            return Happened(lines=data.decode()), list(descriptors)
-        name, fields = jsontext.parse(data.decode())
-        return TYPES[name].from_json(fields, name), list(descriptors)
+                found.frombytes(content[: len(content) // 4 * 4])
+        descriptors += found
+        return data
 
     def _next_packet(self) -> tuple[bytes, list[tuple[int, int, bytes]]]:
         room = socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4)

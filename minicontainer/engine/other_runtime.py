@@ -122,7 +122,7 @@ def create(asked: StartContainer, bundle: Bundle, store: Store, stdio: Stdio) ->
         os.mkdir(own, 0o700)
         _write_bundle(bundle, own)
         command = _Command(asked.runtime, name, own)
-        undo.callback(_delete, command)
+        undo.callback(_delete, command, cgroup)
         _mount_root(bundle)
         pid_file = f"{own}/pid"
         words = ("create", "--bundle", own, "--pid-file", pid_file)
@@ -137,9 +137,12 @@ def create(asked: StartContainer, bundle: Bundle, store: Store, stdio: Stdio) ->
         return OtherContainer(command, pid, pidfd, cgroup, undo.pop_all())
 
 
-def _delete(command: _Command) -> None:
+def _delete(command: _Command, cgroup: Cgroup) -> None:
     with suppress(Error):  # it was never created
         command("delete", "--force", command.name)
+    with suppress(Error):  # a runtime that was killed before it noted its cgroup does not know it
+        cgroup.kill()
+        cgroup.remove()
 
 
 def _is_root(mount: Mount) -> bool:

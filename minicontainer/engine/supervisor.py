@@ -170,7 +170,8 @@ class Supervisor:
         if config.without:
             steps.take(probes.look_for_leaks, config.without, created.pid)
         engine.keep(container)  # the program will run, also if this engine is killed now
-        monitor.send(protocol.Proceed())
+        with suppress(OSError):  # it has failed, or was killed: the next message says why
+            monitor.send(protocol.Proceed())
 
     def _take_back(self, container: Container, monitor: Connection) -> None:
         """Undo a start that failed; what a living monitor has made, it takes back itself."""

@@ -27,7 +27,7 @@ from contextlib import contextmanager, suppress
 
 from minicontainer import steps
 from minicontainer.engine.holds import Hold
-from minicontainer.errors import InvalidArgument, NotFound
+from minicontainer.errors import Conflict, InvalidArgument, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,9 +42,14 @@ _LIFE_S = 1.0  # between the empty parts by which the server notices a reader th
 
 
 class Story:
-    """What a reader of a story gets: an iterator over its text, which any thread may close."""
+    """What a reader of a story gets: an iterator over its text, which any thread may close.
+
+    Attributes:
+        hold: where the steps wait for this reader, if they do.
+    """
 
     def __init__(self, traces: Traces, name: str) -> None:
+        self.hold: Hold | None = None
         self._traces = traces
         self._name = name
         self._events: queue.Queue[str | None] = queue.Queue(_MOST)
@@ -114,19 +119,25 @@ class Traces:
             step: each of its steps waits for `proceed`.
         Raises:
             InvalidArgument: the story is everybody's.
+            Conflict: its steps wait for another reader.
         """
         if step and name == ALL:
             raise InvalidArgument(f"the story {ALL} is everybody's: its steps wait for nobody")
         story = Story(self, name)
         with self._lock:
             if step:
-                self._holds[name] = Hold(story.put)
+                if name in self._holds:
+                    raise Conflict(f"the steps of the story {name} wait for another reader")
+                self._holds[name] = story.hold = Hold(story.put)
             self._readers.setdefault(name, []).append(story)
             self._begun.setdefault(name, time.time_ns())
         return story
 
     def leave(self, name: str, story: Story) -> None:
-        """Stop listening; with its last reader a story ends."""
+        """Stop listening; with its last reader a story ends.
+
+        Where its steps wait for this reader, they wait for nobody now: it is given up.
+        """
         with self._lock:
             readers = self._readers.get(name, [])
             if story in readers:
@@ -134,8 +145,8 @@ class Traces:
             if not readers:
                 self._readers.pop(name, None)
                 self._begun.pop(name, None)
-                if hold := self._holds.pop(name, None):
-                    hold.abort()
+            if story.hold and self._holds.get(name) is story.hold:
+                self._holds.pop(name).abort()
 
     def hold_of(self, name: str) -> Hold | None:
         """Give the hold of a story; None where its steps do not wait."""

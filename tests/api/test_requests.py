@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -127,6 +128,18 @@ def test_a_container_is_created_and_an_error_has_its_status(wire: Wire) -> None:
     again = wire.post("/v1.50/containers/web/start")
     assert (again.status, again.raw_body) == (304, b"")
     assert wire.ask("GET", "/info").status == 501
+
+
+def test_an_error_of_the_kernel_is_told_as_everywhere(wire: Wire, engine: FakeEngine) -> None:
+    """Such as no descriptors left, where the engine itself has nothing to add."""
+
+    def fail(ref: str, signal: str = "") -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    engine.containers.kill = fail
+    reply = wire.post("/containers/web/kill")
+    assert reply.status == 500
+    assert reply.message == "Too many open files: raise the limit (ulimit -n)"
 
 
 def test_a_bug_is_an_answer_and_the_connection_goes_on(wire: Wire) -> None:

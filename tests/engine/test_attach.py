@@ -167,6 +167,14 @@ def test_more_clients_than_a_monitor_can_have_end_no_program(lab: Lab, room: int
     assert [one.received() for one in others] == [b""] * len(others)
 
 
+def test_hundreds_of_clients_wait_for_a_start(lab: Lab) -> None:
+    """More than the kernel passes on in one message."""
+    made = lab.create("echo", "line")
+    clients = [lab.attach(made) for _ in range(300)]
+    lab.engine.containers.start(made)
+    assert [payload(client.received()) for client in clients] == [b"line\n"] * len(clients)
+
+
 def test_a_client_that_leaves_stops_nobody(lab: Lab) -> None:
     """The program writes on, into the log."""
     made = lab.create("sh", "-c", "read x; i=0; while [ $i -lt 20000 ]; do echo more; "

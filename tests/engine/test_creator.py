@@ -177,3 +177,20 @@ def test_a_network_that_fails_leaves_no_program(lab: Lab, monkeypatch: pytest.Mo
         with pytest.raises(Error, match="the network is gone"):
             lab.engine.containers.start(made)
     _assert_nothing_is_left(lab, made)
+
+
+def test_what_killed_a_start_is_told_though_its_network_is_connected(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that nobody reads what the engine says then (EPIPE)."""
+    made = lab.create("sleep", "1000", host={"NetworkMode": "bridge"})
+
+    def kill(*_: object) -> None:
+        monitor = _parent(_found(lab, "minic:creator"))
+        os.kill(monitor, signal.SIGKILL)
+        eventually(lambda: not _at_work(lab), "its end, and its creator's")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lab.engine.networks, "connect_container", kill)
+        with pytest.raises(Error, match="the container's monitor was killed before the program"):
+            lab.engine.containers.start(made)

@@ -107,6 +107,25 @@ def test_what_fails(
     assert says in engine.docker(*words, status=status, errors=True)
 
 
+def test_a_runtime_that_is_killed_leaves_no_cgroup(engine: EngineProcess, called: Path) -> None:
+    """It had made one, and not noted that yet: its own `delete` knows of nothing."""
+    noting = called.parent / "noting"
+    before = noting.read_text()
+    made = engine.docker("create", "--runtime", "noting", "busybox", "true")
+    hierarchies = (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup"))
+    used = next(one for one in hierarchies if (one / "cgroup.procs").exists())
+    note = f'echo "$@" > {called.parent}/killed'
+    make = f"mkdir -p {used}/minicontainer/{made}"
+    noting.write_text(f"#!/bin/sh\n{note}\n{make}\nkill -9 $$\n")
+    try:
+        engine.docker("start", made, status=1)
+        assert (called.parent / "killed").exists()
+        assert not cgroups_of(made)
+    finally:
+        noting.write_text(before)
+        engine.docker("rm", made)
+
+
 def test_they_are_listed(engine: EngineProcess) -> None:
     """By `info`: ours, those of this host, and the configured one."""
     shown = json.loads(engine.docker("info", "--format", "json"))

@@ -205,6 +205,20 @@ def test_a_reader_who_leaves_gives_the_start_up(engine: Engine, step: str) -> No
     assert left_by(engine) == before
 
 
+def test_the_steps_of_a_story_wait_for_one_reader(engine: Engine) -> None:
+    """Another one is refused; and one who only listens does not keep a story that was left."""
+    before = left_by(engine)
+    reader = Reader(engine, at("enter-rootfs", "leave"))
+    with pytest.raises(EngineError, match="wait for another reader"):
+        client_of(engine).request("GET", reader.path, {"step": True})
+    listener = client_of(engine).request("GET", reader.path)
+    with pytest.raises(EngineError, match="aborted before enter-rootfs"):
+        start(reader, BODY)
+    listener.close()
+    reader.finish()
+    assert left_by(engine) == before
+
+
 def test_what_is_left_is_found(engine: Engine) -> None:
     """The control: `left_by` sees a container that is held at a step."""
     seen: set[str] = set()

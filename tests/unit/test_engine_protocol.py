@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from minicontainer.engine import connections, protocol
 
 
@@ -27,3 +29,21 @@ def test_an_end_without_a_word_is_an_end() -> None:
         theirs.close()
         assert ours.receive() is None
         ours.close()
+
+
+def test_a_message_carries_more_descriptors_than_a_packet_can() -> None:
+    """SCM_MAX_FD of the kernel is 253. All arrive, in their order, and with their message alone."""
+    ours, theirs = connections.pair()
+    files = [os.memfd_create(str(number)) for number in range(600)]
+    ours.send(protocol.Proceed(), files)
+    ours.send(protocol.Abort())
+    received = theirs.receive()
+    assert received is not None
+    message, arrived = received
+    assert message == protocol.Proceed()
+    assert [os.fstat(one).st_ino for one in arrived] == [os.fstat(one).st_ino for one in files]
+    assert theirs.receive() == (protocol.Abort(), [])
+    for descriptor in (*files, *arrived):
+        os.close(descriptor)
+    ours.close()
+    theirs.close()
