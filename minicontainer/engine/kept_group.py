@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import hashlib
 
+from minicontainer import steps
 from minicontainer.cgroups.cgroup import open_cgroup
 from minicontainer.contexts import suppress
-from minicontainer.errors import Error
+from minicontainer.errors import Aborted, Error
 
 
 class KeptGroup:
@@ -32,11 +33,28 @@ class KeptGroup:
         self._made = False
 
     def make(self) -> None:
-        """Make it, the first time; a host that forbids it will refuse the container's own group."""
-        if not self._made:
-            self._made = True
-            with suppress(Error):
-                open_cgroup(self._path).create()
+        """Make it, the first time; a host that forbids it will refuse the container's own group.
+
+        Raises:
+            Aborted: the reader of a story does not let the step begin.
+        """
+        if self._made:
+            return
+        try:
+            steps.take(self.keep_parent_cgroup)
+        except Aborted:
+            raise
+        except Error:
+            pass
+        self._made = True
+
+    def keep_parent_cgroup(self) -> None:
+        """Make an empty cgroup, which keeps the one above it: containers' cgroups are made in that.
+
+        Only an engine's first start does this. Without it, the parent would go with the last
+        container, and the next start would make it anew, in every hierarchy.
+        """
+        open_cgroup(self._path).create()
 
     def remove(self) -> None:
         """Remove it, and the parent if no container's group is left there."""

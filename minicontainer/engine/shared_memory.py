@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 
+from minicontainer import steps
 from minicontainer.engine.merging import DEFAULT_SHM_SIZE
 from minicontainer.errors import KernelError, NotFound
 from minicontainer.kernel import mounts
@@ -33,24 +34,40 @@ _OPTIONS = ("rbind", "nosuid", "nodev", "noexec")
 def make(exec_root: str, container: Container) -> None:
     """Mount the tmpfs of a container that starts, if it is one to share."""
     host = container.config.host_config
-    if host.ipc_mode != "shareable":
-        return
-    remove(exec_root, container.id)  # of a start that failed
-    place = _place(exec_root, container.id)
+    if host.ipc_mode == "shareable":
+        place = _place(exec_root, container.id)
+        steps.take(share_memory, place, host.shm_size or DEFAULT_SHM_SIZE)
+
+
+def share_memory(place: str, size: int) -> None:
+    """Mount a tmpfs for /dev/shm that other containers can have, too.
+
+    Such a container lets others join its IPC namespace. But POSIX shared memory is files, which
+    belong to no namespace: so each of these containers gets this mount.
+
+    Args:
+        place: where on the host;  size: in bytes.
+    """
+    if os.path.isdir(place):  # of a start that failed
+        unshare_memory(place)
     os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
     os.mkdir(place, 0o700)
-    data = f"mode=1777,size={host.shm_size or DEFAULT_SHM_SIZE}"
-    mounts.mount("shm", place, "tmpfs", _FLAGS, data)
+    mounts.mount("shm", place, "tmpfs", _FLAGS, f"mode=1777,size={size}")
 
 
 def remove(exec_root: str, identifier: str) -> None:
-    """Unmount it; containers that have it bound keep it."""
+    """Unmount it, if it is there."""
     place = _place(exec_root, identifier)
     if os.path.isdir(place):
-        with contextlib.suppress(KernelError):  # it was not mounted yet
-            mounts.umount2(place, mounts.MNT_DETACH)
-        with contextlib.suppress(OSError):
-            os.rmdir(place)
+        steps.take_back(unshare_memory, place)
+
+
+def unshare_memory(place: str) -> None:
+    """Unmount the tmpfs that other containers could have; those that do keep it."""
+    with contextlib.suppress(KernelError):  # it was not mounted yet
+        mounts.umount2(place, mounts.MNT_DETACH)
+    with contextlib.suppress(OSError):
+        os.rmdir(place)
 
 
 def sweep(exec_root: str, running: set[str]) -> None:

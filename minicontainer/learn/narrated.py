@@ -10,9 +10,18 @@ import inspect
 import re
 
 from minicontainer import steps
-from minicontainer.engine import bundles, creator, exec_process, monitor, probes, spawner
+from minicontainer.engine import (
+    bundles,
+    creator,
+    exec_process,
+    monitor,
+    probes,
+    shared_memory,
+    spawner,
+)
 from minicontainer.engine.engine import Engine
 from minicontainer.engine.execs import Execs
+from minicontainer.engine.kept_group import KeptGroup
 from minicontainer.engine.networks import Networks
 from minicontainer.engine.supervisor import Supervisor
 from minicontainer.images.pull import Pull
@@ -35,6 +44,8 @@ _ENGINE: tuple[Step, ...] = (
     Pull.unpack_layer,
     Pull.add_image,
     bundles.make_directory,
+    KeptGroup.keep_parent_cgroup,
+    shared_memory.share_memory,
     bundles.write_bundle,
     Supervisor.hand_to_monitor,
     Execs.hand_to_exec_parent,
@@ -51,6 +62,7 @@ _ENGINE: tuple[Step, ...] = (
     probes.take_mounts_back,
     creator.watch_memory,
     operations.kill,
+    shared_memory.unshare_memory,
     Networks.disconnect_container,
     bundles.discard_directory,
 )

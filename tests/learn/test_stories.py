@@ -38,7 +38,8 @@ def test_a_run_is_one_story_from_the_client_to_init(engine: Engine) -> None:
     told = events_of(result.errors)
     order = list(dict.fromkeys(event["actor"] for event in told))
     assert order == ["client", "engine", "spawner", "monitor", "creator", "init"]
-    assert begun(told, "engine")[:5] == [
+    first = "keep-parent-cgroup"  # of an engine's first start alone
+    assert [step for step in begun(told, "engine") if step != first][:5] == [
         "resolve-image", "make-directory", "write-bundle", "connect-container", "hand-to-monitor",
     ]  # fmt: skip
     always = [steps.step_name(step) for step in init.RECIPE if not hasattr(step, "asked")]
@@ -47,6 +48,16 @@ def test_a_run_is_one_story_from_the_client_to_init(engine: Engine) -> None:
     assert requests[0] == "POST /containers/create"
     assert requests[-1].startswith("POST /containers/")
     assert requests[-1].endswith("/start")
+
+
+def test_an_engines_first_start_has_a_reason_for_each_call(own_engine: Engine) -> None:
+    """It makes a cgroup that stays; and here the mount of /dev/shm, which others may have."""
+    words = (*RUN, "--ipc", "shareable", "--json", "busybox", "true")
+    told = events_of(own_engine(*words).errors)
+    assert all(event["step"] for event in told), "a call between the steps has no reason"
+    assert {"keep-parent-cgroup", "share-memory", "unshare-memory"} <= set(begun(told, "engine"))
+    again = events_of(own_engine(*words).errors)
+    assert "keep-parent-cgroup" not in begun(again, "engine")
 
 
 def test_the_decision_about_the_image_is_told(engine: Engine) -> None:
