@@ -9,6 +9,7 @@ See: `protocol` for what it says; `relay` for the streams; `lifecycle` for the c
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import time
@@ -117,11 +118,15 @@ def take_container(
         descriptors: from the creator those of the streams; then the sockets of the clients.
     Returns:
         The streams and the clients.
+    Raises:
+        OSError: EMFILE: the kernel has dropped descriptors for which there was no room.
     """
     process.set_name("minic:monitor")
+    count = Stdio.count_held(tty=asked.tty, stdin=asked.open_stdin) if asked.apart else 0
+    if len(descriptors) < count + len(asked.attached):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     if not asked.apart:
         return Stdio(tty=asked.tty, stdin=asked.open_stdin), descriptors
-    count = Stdio.count_held(tty=asked.tty, stdin=asked.open_stdin)
     stdio = Stdio.held(descriptors[:count], tty=asked.tty, stdin=asked.open_stdin)
     return stdio, descriptors[count:]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import select
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -114,6 +115,26 @@ def test_they_keep_nothing_open_that_the_engine_inherited(lab: Lab) -> None:
     spawner.close()
     os.close(reads)
     assert ready  # an end of file: nobody has the other end any more
+
+
+@pytest.mark.parametrize("more", [{}, {"Without": ["set-hostname"]}], ids=["creator", "monitor"])
+def test_one_without_room_for_the_clients_starts_nothing(lab: Lab, more: dict[str, object]) -> None:
+    """The kernel drops descriptors that find no room: the error says so, and no program has run."""
+    _, waiting = _with_all_waiting(lab)
+    made = lab.create("sleep", "1000", host=more)
+    clients = [lab.attach(made) for _ in range(2)]
+    open_ones = {int(name) for name in os.listdir(f"/proc/{waiting[0]}/fd")}
+    most = max(open_ones) + 2
+    gaps = most - len(open_ones)
+    clients += [lab.attach(made) for _ in range(gaps)]
+    _, hard = resource.prlimit(waiting[0], resource.RLIMIT_NOFILE)
+    resource.prlimit(waiting[0], resource.RLIMIT_NOFILE, (most, hard))
+    with pytest.raises(Error, match=r"Too many open files: raise the limit \(ulimit -n\)"):
+        lab.engine.containers.start(made)
+    assert lab.state(made)["Status"] == "created"
+    assert [client.received() for client in clients] == [b""] * len(clients)
+    lab.engine.containers.start(made)
+    assert lab.state(made)["Running"]
 
 
 def test_starts_at_once_leave_one_monitor(lab: Lab) -> None:
