@@ -166,7 +166,8 @@ def check(engine: Engine, container: Container) -> None:
 def _check_environment(asked: Json) -> None:
     for text in asked.get("Env") or ():
         if not text.partition("=")[0]:
-            raise InvalidArgument(f"invalid environment variable: {text}")
+            # Docker shows the text; it may be a secret, and goes into the log, too.
+            raise InvalidArgument("invalid environment variable: expected NAME=VALUE or NAME")
 
 
 def _check_files_in_etc(host: HostConfig) -> None:

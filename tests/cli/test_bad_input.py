@@ -329,10 +329,10 @@ def test_no_more_namespaces(refused: Refused) -> None:
         limit.write_text(before)
 
 
-def test_text_from_outside_stays_on_its_line(refused: Refused) -> None:
-    """A file name may hold newlines, and the codes that move a terminal's cursor."""
-    mount = "type=bind,source=/no\x1b[2J\nsuch,target=/x"
-    refused(r"does not exist: /no\x1b[2J\nsuch", "--mount", mount)
+def test_text_from_outside_moves_no_cursor(refused: Refused) -> None:
+    """A file name may hold the codes for that; they are shown."""
+    mount = "type=bind,source=/no\x1b[2Jsuch,target=/x"
+    refused(r"does not exist: /no\x1b[2Jsuch", "--mount", mount)
 
 
 def test_a_volume_may_be_a_socket(run: Run, tmp_path: Path) -> None:

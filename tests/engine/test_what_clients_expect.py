@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     ("config", "host", "says"),
     [
         ({"Env": ["A=1", ""]}, {}, "invalid environment variable: "),
-        ({"Env": ["=b"]}, {}, "invalid environment variable: "),
+        ({"Env": ["=b"]}, {}, "invalid environment variable: expected NAME=VALUE or NAME$"),
         ({}, {"Annotations": {"": "x"}}, "invalid Annotations: the empty string is not permitted"),
         ({}, {"ShmSize": -1}, "SHM size can not be less than 0"),
         ({}, {"CpuShares": -1}, r"invalid CPU shares \(-1\): value must be a positive integer"),
