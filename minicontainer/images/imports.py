@@ -39,7 +39,7 @@ def opened(source: Readable | str, tell: Progress) -> Iterator[Readable]:
     from minicontainer.images import web  # here: it brings httpx, 100 ms
 
     place = web.read_url(source)
-    tell({"status": f"Downloading from {place}"})
+    tell({"status": f"Downloading from {web.without_login(place)}"})
 
     def teller(total: int) -> Callable[[int], None]:
         return Line(Teller(tell), "", total).advance("Importing")
@@ -50,7 +50,11 @@ def opened(source: Readable | str, tell: Progress) -> Iterator[Readable]:
 
 def message_for(source: Readable | str) -> str:
     """Say where an image comes from, for its history."""
-    return f"Imported from {source if isinstance(source, str) else '-'}"
+    if not isinstance(source, str):
+        return "Imported from -"
+    from minicontainer.images import web  # here: it brings httpx, 100 ms
+
+    return f"Imported from {web.without_login(web.read_url(source))}"
 
 
 def import_image(

@@ -55,7 +55,7 @@ def opened(
     # UnicodeError: of the resolver, for a name that has too long a part
     except (httpx.TransportError, httpx.TooManyRedirects, UnicodeError) as error:
         words = _NUMBER.sub("", str(error)) or type(error).__name__
-        raise Error(f"cannot download {place}: {words}") from None
+        raise Error(f"cannot download {without_login(place)}: {words}") from None
 
 
 def read_url(text: str) -> str:
@@ -73,6 +73,11 @@ def read_url(text: str) -> str:
     return str(place)
 
 
+def without_login(url: str) -> str:
+    """Leave the name and password out of a URL that is shown."""
+    return str(httpx.URL(url).copy_with(userinfo=b""))
+
+
 def _refusal(place: str, answer: httpx.Response) -> Error:
     words, page = "", answer.headers.get("Content-Type", "").startswith("text/html")
     with contextlib.suppress(httpx.TransportError, StopIteration):
@@ -82,7 +87,7 @@ def _refusal(place: str, answer: httpx.Response) -> Error:
     status = f"{answer.status_code} {answer.reason_phrase}".strip()
     kind = NotFound if answer.status_code == 404 else Error
     told = f": {shown(words)}" if words else ""
-    return kind(f"failed to GET {place} with status {status}{told}")
+    return kind(f"failed to GET {without_login(place)} with status {status}{told}")
 
 
 class _Stream:
