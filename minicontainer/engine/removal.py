@@ -99,10 +99,11 @@ def _forget(engine: Engine, container: Container, volumes: bool) -> None:
     """Remove what is kept of a container, and what it holds.
 
     Its directory is gone, and so is the container: what can't be written down, because the disk is
-    full, is done by the next engine (`finish`).
+    full, is done by the next engine (`finish`). A removal does not wait for the disk: after a power
+    cut the container may be there again, whole, as with Docker's engine.
     """
     kept: tuple[Callable[[], object], ...] = (
-        lambda: engine.table.delete(container.id, durable=container.outlives_power_cut),
+        lambda: engine.table.delete(container.id, durable=False),
         lambda: engine.images.store.release(container.id),
         lambda: steps.reach("after release-image"),
         lambda: engine.volumes.release(container, anonymous=volumes),
