@@ -54,8 +54,13 @@ def told(asked: Asked, name: str) -> Iterator[None]:
         raise Exit(f"--lang {asked.lang}: there are {known}", EXIT_ENGINE, prefix=True)
     lang = asked.lang or narration.language(asked.session.environ)
     with _errors_in(lang), ExitStack() as stack:
+        session, stepped = asked.session, getattr(asked, "step", False)
+        path = f"/minicontainer/traces/{posix.urandom(8).hex()}"
+        client = Client(session.address, session.engine_starter)
+        # The engine answers while the listeners are made; --step may be refused there.
+        answer = None if stepped else client.begin("GET", path)
         listeners = list(_listeners(asked, name, lang, stack))
-        stepper = _stepper_in(listeners) if getattr(asked, "step", False) else None
+        stepper = _stepper_in(listeners) if stepped else None
         lock = _thread.allocate_lock()
 
         def hear(event: Event, line: str = "") -> None:
@@ -68,14 +73,12 @@ def told(asked: Asked, name: str) -> Iterator[None]:
                 listeners[0].keep(lines)  # type: ignore[attr-defined]  # a Recorder
 
         only_kept = len(listeners) == 1 and hasattr(listeners[0], "keep")
-        session = asked.session
-        story = posix.urandom(8).hex()
-        client = Client(session.address, session.engine_starter)
-        reader = _Reader(client, story, hear, keep if only_kept else None, stepper)
+        answer = answer or client.begin("GET", path, {"step": True})
+        reader = _Reader(client, path, answer, hear, keep if only_kept else None, stepper)
         stack.callback(reader.finish)
         steps.listen(hear, "client", reader.begun_ns)
         stack.callback(steps.listen, None, "client")
-        session.client.headers[HEADER] = story
+        session.client.headers[HEADER] = path.rpartition("/")[2]
         if getattr(asked, "without", None):  # the report comes before what the program prints
             session.started = lambda: reader.wait_for("start-program")
         if stepper is None:
@@ -197,6 +200,7 @@ class _Reader:
     """Reads a story's events in a thread of its own, until the engine ends it.
 
     Args:
+        path: of the story;  answer: waits for the engine's answer to the request for it.
         hear: gets each event.
         keep: gets their lines instead, where nobody needs to know what is in them.
         stepper: says which steps may begin.
@@ -205,18 +209,19 @@ class _Reader:
     def __init__(
         self,
         client: Client,
-        story: str,
+        path: str,
+        answer: Callable[[], Response],
         hear: Listener,
         keep: Callable[[list[str]], None] | None,
         stepper: Stepper | None,
     ) -> None:
         self._client = Client(client.address)  # an engine that is gone is not started again
-        self._path = f"/minicontainer/traces/{story}"
+        self._path = path
         self._hear = hear
         self._keep = keep
         self._stepper = stepper
         try:
-            response = client.request("GET", self._path, {"step": stepper is not None})
+            response = answer()
         except EngineError:
             raise Exit(
                 f"the engine at {client.address.url} can't tell what it does: it is not "

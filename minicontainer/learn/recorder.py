@@ -48,7 +48,7 @@ class Recorder:
     ) -> None:
         self._out = out
         self._explain = explain
-        self._steps: dict[str, None] = {}  # in their order
+        self._texts: dict[str, dict[str, str]] = {}  # by step, then by language
         self._count = 0
         begun = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self._write({"recording": FORMAT, "command": command, "begun": begun})
@@ -69,13 +69,14 @@ class Recorder:
         """
         self._count += len(lines)
         for line in lines:
-            self._steps[line.partition(_STEP)[2].partition('"')[0]] = None
+            step = line.partition(_STEP)[2].partition('"')[0]
+            if step not in self._texts:
+                self._texts[step] = self._explain(step)
         self._out.write("\n".join([*lines, ""]))
 
     def finish(self) -> None:
         """Write the last line: without it the recording counts as cut off."""
-        texts = {step: self._explain(step) for step in self._steps}
-        self._write({"end": True, "events": self._count, "steps": texts})
+        self._write({"end": True, "events": self._count, "steps": self._texts})
         self._out.flush()
 
     def _write(self, line: dict[str, object]) -> None:
