@@ -147,6 +147,7 @@ class Options(Record):
     asked: tuple[str, ...] = ()
 
 
+_MOST_KEPT = 256  # an engine checks the options of each container, which name its directories
 _parsed: dict[tuple[tuple[str, ...], str | None], Options] = {}
 
 
@@ -160,9 +161,12 @@ def parse_options(words: tuple[str, ...], fstype: str | None = None) -> Options:
         fstype: the mount's type; `bind` or `rbind` there means the same as the word.
     """
     asked = words, fstype
-    if asked not in _parsed:
-        _parsed[asked] = _parse(words, fstype)
-    return _parsed[asked]
+    found = _parsed.get(asked)
+    if found is None:
+        if len(_parsed) >= _MOST_KEPT:
+            _parsed.clear()
+        found = _parsed[asked] = _parse(words, fstype)
+    return found
 
 
 def _parse(words: tuple[str, ...], fstype: str | None) -> Options:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 
 import pytest
@@ -9,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minicontainer.kernel import mounts
-from minicontainer.kernel.mount_options import OPTIONS, RECURSIVE_OPTIONS, parse_options
+from minicontainer.kernel.mount_options import (
+    OPTIONS,
+    RECURSIVE_OPTIONS,
+    Options,
+    parse_options,
+)
 from minicontainer.kernel.mounts import Attributes
 
 ATTRIBUTES = [word for word, option in OPTIONS.items() if option.set or option.clear]
@@ -128,3 +134,13 @@ def test_any_words_are_sorted(words: list[str]) -> None:
     """Unknown ones keep their order: the filesystem may care."""
     unknown = [word for word in words if word not in OPTIONS and word not in RECURSIVE_OPTIONS]
     assert list(parse_options(tuple(words)).data) == unknown
+
+
+def test_an_engine_does_not_keep_the_options_of_all_its_containers() -> None:
+    """It checks those of each: they name its directories, so no two are the same."""
+    for number in range(2000):
+        words = (f"upperdir=/containers/{number}",)
+        assert parse_options(words, "overlay").data == words
+    gc.collect()
+    kept = [one for one in gc.get_objects() if isinstance(one, Options) and one.data]
+    assert len(kept) < 1000
