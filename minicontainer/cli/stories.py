@@ -191,7 +191,8 @@ def _print_json(event: Event, line: str) -> None:
 
 def _opened(path: str) -> TextIO:
     try:
-        return open(path, "w", encoding="utf-8")
+        # a word of the command need not be UTF-8: what is not stands in the JSON as its escapes
+        return open(path, "w", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise Exit(f"--record {path}: {error.strerror}", EXIT_ENGINE, prefix=True) from None
 

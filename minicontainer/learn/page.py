@@ -30,5 +30,6 @@ def write_page(recording: Recording, path: str, lang: str = "en") -> None:
         template = file.read()
     # "</" would end the script element in which the JSON stands
     data = json.dumps({**recording.to_json(), "lang": lang}, ensure_ascii=False)
-    with open(path, "w", encoding="utf-8") as file:
+    # a name need not be UTF-8: what is not stands in the JSON as its escapes
+    with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(template.replace(_PLACE, data.replace("</", "<\\/"), 1))

@@ -72,7 +72,7 @@ def read(path: str) -> Recording:
 def _whole(path: str, head: dict[str, object], lines: list[str]) -> Recording:
     try:
         last = jsontext.parse(lines[-1]) if lines else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         last = {}
     if not isinstance(last, dict) or not last.get("end") or last.get("events") != len(lines) - 1:
         raise InvalidArgument(f"{path} was cut off: its last line is missing: record it again")
@@ -80,8 +80,17 @@ def _whole(path: str, head: dict[str, object], lines: list[str]) -> Recording:
         command=str(head.get("command", "")),
         begun=str(head.get("begun", "")),
         entries=tuple(_entries(path, lines[:-1])),
-        steps=last.get("steps", {}),
+        steps=_reasons(path, last.get("steps", {})),
     )
+
+
+def _reasons(path: str, found: object) -> dict[str, dict[str, str]]:
+    """Check what the steps are for: by step, then by language."""
+    for texts in found.values() if isinstance(found, dict) else (found,):
+        if not isinstance(texts, dict) or not all(isinstance(one, str) for one in texts.values()):
+            raise InvalidArgument(f"{path} is not a recording: what its steps do can't be read")
+    assert isinstance(found, dict)
+    return found
 
 
 def _entries(path: str, lines: list[str]) -> Iterator[Entry]:
@@ -100,7 +109,7 @@ def _entries(path: str, lines: list[str]) -> Iterator[Entry]:
 def _parsed(line: str, path: str) -> dict[str, object]:
     try:
         value = jsontext.parse(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise InvalidArgument(f"{path} is not a recording: a line of it is no JSON object")

@@ -13,6 +13,7 @@ import sys
 import textwrap
 import time
 
+from minicontainer.errors import printable
 from minicontainer.learn.narration import moment
 from minicontainer.learn.words import word
 from minicontainer.record import Record
@@ -86,7 +87,7 @@ def describe(scene: Scene, recording: Recording, lang: str = "en", total: int = 
     lines += calls[:_MOST_CALLS]
     if len(calls) > _MOST_CALLS:
         lines.append("   " + word("(and {} more lines)", lang, len(calls) - _MOST_CALLS))
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(printable, lines)) + "\n"  # the file may be somebody else's
 
 
 def _calls(scene: Scene) -> Iterator[str]:

@@ -247,3 +247,27 @@ def test_docker_py_drives_a_container() -> None:
                 client.images.get("nosuch:1")
         finally:
             client.close()
+
+
+def test_the_garbage_of_requests_is_collected_in_time() -> None:
+    """A command collects none before its end; an engine answers many."""
+    with running() as engine:
+        ask = b"GET /containers/nosuch/json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+        def grown_kib(requests: int) -> int:
+            before = _resident_kib(engine)
+            for _ in range(requests):
+                with socket.socket(socket.AF_UNIX) as client:
+                    client.connect(str(engine.socket))
+                    client.sendall(ask)
+                    while client.recv(65_536):
+                        pass
+            return _resident_kib(engine) - before
+
+        grown_kib(600)  # what the first ones need stays
+        assert grown_kib(2000) < 2000
+
+
+def _resident_kib(engine: EngineProcess) -> int:
+    status = Path(f"/proc/{engine.process.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0])

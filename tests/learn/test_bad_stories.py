@@ -104,6 +104,18 @@ def test_a_recording_that_is_cut_in_half(engine: Engine, tmp_path: Path) -> None
     assert not (tmp_path / "page.html").exists()
 
 
+def test_a_command_that_is_not_utf_8_is_recorded(engine: Engine, tmp_path: Path) -> None:
+    """The replay and its page show what is not as its escapes."""
+    kept, page = tmp_path / "kept", tmp_path / "page.html"
+    words = ("run", "--rm", "--net", "none", "-e", "NAME=\udcff", "-w", "/\udcfe")
+    engine(*words, "--record", str(kept), "busybox", "true")
+    assert "NAME=\udcff" in recording.read(str(kept)).command
+    assert "start-program" in engine("replay", "--lang", "en", str(kept)).output
+    engine("replay", "--lang", "en", "--html", str(page), str(kept))
+    assert r"NAME=\udcff" in page.read_text()
+    engine(*words, "--explain=full", "busybox", "true")
+
+
 def test_a_recording_of_another_version(engine: Engine, tmp_path: Path) -> None:
     """The line names both versions, and what to do."""
     kept = tmp_path / "kept"

@@ -75,6 +75,15 @@ def test_a_recording_that_was_cut_off_is_refused(
             '{"recording": 2}\n{"call": "move_mount", "result": 0}\n{"end": true, "events": 1}\n',
             "a call in it can't be read",
         ),
+        *(
+            (
+                f'{{"recording": 2}}\n{{"end": true, "events": 0, "steps": {steps}}}\n',
+                "can't be read",
+            )
+            for steps in ("null", "[]", '{"pivot": "text"}', '{"pivot": {"en": 1}}')
+        ),
+        ("[" * 100_000, "is not a recording"),
+        ('{"recording": 2}\n' + "[" * 100_000, "was cut off"),
     ],
 )
 def test_what_is_no_recording_is_refused(tmp_path: Path, text: str, says: str) -> None:
@@ -124,6 +133,15 @@ def test_it_plays_in_its_order(tmp_path: Path) -> None:
     assert "Занять имя." in told
     assert "uts:hostname: host → web" in told
     assert max(map(len, told.splitlines())) <= 80
+
+
+def test_no_control_character_of_a_recording_reaches_the_terminal(tmp_path: Path) -> None:
+    """The file may be somebody else's."""
+    nasty = EVENTS[1].replace(step="\x1b[31mred", actor="\x9b1m", object="\x1b]0;x\x07")
+    told = io.StringIO()
+    replay.play(recording.read(str(recorded(tmp_path / "r", nasty))), told, slower=0)
+    assert "1/1. \\x1b[31mred" in told.getvalue()
+    assert not {"\x1b", "\x9b", "\x07"} & set(told.getvalue())
 
 
 def test_keys_turn_the_pages_both_ways(tmp_path: Path) -> None:
