@@ -183,11 +183,12 @@ class Machine:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        if victim == "engine":
+        restarts = victim == "engine" and bool(pids)  # some places only an engine's first start has
+        if restarts:
             self.engine.wait()
         for name in ("point", "paused"):
             (self.faults / name).unlink(missing_ok=True)
-        if victim == "engine":
+        if restarts:
             self.start()
         acting.join(PATIENCE_S)
         assert not acting.is_alive(), f"{place}: the request has no end"
