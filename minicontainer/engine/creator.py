@@ -7,9 +7,9 @@ container lives. In a process that ends when the program runs, they go with it.
 
     engine           monitor            creator                   init
       │                 │ fork ───────────────► │ waits                   │
-      │ StartContainer ───────────────────────► │                         │
-      │                 │ ◄────── StartContainer│                         │
-      │                 │   [streams, clients]  │ create_container ─────► │ the monitor's child
+      │ StartContainer ───────────────────────► │ create_container ─────► │ the monitor's child
+      │                 │ ◄────── StartContainer│                         │ works
+      │                 │   [streams, clients]  │                         │
       │ ◄────────────────────────────── Created │                         │
       │                 │ Proceed ────────────► │                         │
       │ Proceed ──────────────────────────────► │ start ────────────────► │ execve
@@ -17,8 +17,8 @@ container lives. In a process that ends when the program runs, they go with it.
       │                 │ ◄────────────── Begun │ ends
       │                 │   [pidfd, claim, oom] │
 
-The creator hears the engine first, and gives the monitor its part. While the creator creates the
-container, the monitor prepares what it needs to hold it: room for exit.json, the socket for the
+The creator hears the engine first, and gives the monitor its part as soon as init is there. While
+init works, the monitor prepares what it needs to hold the container: room for exit.json, the socket for the
 next engine, the log. Only then the program may run, which is the monitor's Proceed. So no program
 has run where one of these fails (the disk is full), and each program that runs can be found by an
 engine that is started later.
@@ -55,6 +55,7 @@ from minicontainer.runtime.parent.taken import Taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from minicontainer.cgroups.cgroup import Cgroup
@@ -207,27 +208,40 @@ def _create_and_start(
     ahead: Ahead,
 ) -> None:
     follow(asked, engine, "creator", ahead)
-    stdio = steps.take(give_streams, asked, monitor, engine, clients)
-    container = create_container(asked, stdio, for_parent=True)
-    _start(monitor, engine, container, alone=asked.alone)
+    stdio = steps.take(make_streams, asked)
+    watches: list[OomWatch | None] = []
+
+    def meanwhile(cgroup: Cgroup) -> None:
+        steps.take(give_streams, asked, stdio, monitor, engine, clients)
+        watches.append(watch_oom(cgroup))
+
+    container = create_container(asked, stdio, meanwhile)
+    _start(monitor, engine, container, watches[0], alone=asked.alone)
+
+
+def make_streams(asked: StartContainer) -> Stdio:
+    """Be the creator of this container: by name; and make the program's streams."""
+    process.set_name("minic:creator")
+    return Stdio(tty=asked.tty, stdin=asked.open_stdin)
 
 
 def give_streams(
-    asked: StartContainer, monitor: Connection, engine: Connection, clients: list[int]
-) -> Stdio:
-    """Make the program's streams, and give the monitor those ends that are not the program's.
+    asked: StartContainer,
+    stdio: Stdio,
+    monitor: Connection,
+    engine: Connection,
+    clients: list[int],
+) -> None:
+    """Give the monitor the ends of the streams that are not the program's; init works meanwhile.
 
     The monitor copies them to the log and to clients as long as the container lives. It hears here
     which container it is.
     """
-    process.set_name("minic:creator")
-    stdio = Stdio(tty=asked.tty, stdin=asked.open_stdin)
     engine.flush()  # before the monitor, on the same connection, tells anything of its own
     monitor.send(asked, [*stdio.to_hold(), *clients])
     stdio.held_elsewhere()
     for client in clients:
         os.close(client)
-    return stdio
 
 
 def follow(asked: StartContainer, engine: Connection, actor: str, ahead: Ahead) -> None:
@@ -257,33 +271,38 @@ def _wait_for_engine(engine: Connection, event: steps.Event) -> None:
         raise Aborted(f"aborted before {event.step}: everything was undone")
 
 
-def create_container(asked: StartContainer, stdio: Stdio, *, for_parent: bool = False) -> Container:
+def create_container(
+    asked: StartContainer, stdio: Stdio, meanwhile: Callable[[Cgroup], None] | None = None
+) -> Container:
     """Create a container of the engine's.
 
     Args:
-        for_parent: it will be held by this process's parent.
+        meanwhile: called while init works; the container will be held by this process's parent.
     Raises:
         Error: nothing is left.
     """
     bundle = bundle_reader.read(asked.directory)
     with stdio.given():
         # Not detached: a container whose monitor is killed could not be waited for, nor read from.
-        options = Options(console=stdio.console, for_parent=for_parent)
+        options = Options(
+            console=stdio.console, for_parent=meanwhile is not None, meanwhile=meanwhile
+        )
         return lifecycle.create_container(asked.id, bundle, Store(asked.state_root), options)
 
 
-def _start(monitor: Connection, engine: Connection, container: Container, *, alone: bool) -> None:
-    watch: OomWatch | None = None
+def _start(
+    monitor: Connection,
+    engine: Connection,
+    container: Container,
+    watch: OomWatch | None,
+    *,
+    alone: bool,
+) -> None:
     with ExitStack() as undo:
         undo.callback(container.delete)  # the monitor hears of a failure when nothing is left
-        if steps.held():  # one step waits at a time
-            watch = watch_oom(container.cgroup)
         if not alone:
             steps.reach("before report-created")
             engine.send(protocol.Created(pid=container.pid))
-        if not steps.held():  # while the engine connects the network
-            watch = watch_oom(container.cgroup)
-        if not alone:
             wait_to_proceed(engine)
         wait_to_proceed(monitor)
         container.start()

@@ -53,6 +53,7 @@ _ENGINE: tuple[Step, ...] = (
     monitor.become_monitor,
     creator.fork_creator,
     creator.become_creator,
+    creator.make_streams,
     creator.give_streams,
     monitor.take_container,
     exec_process.become_exec_parent,

@@ -38,6 +38,7 @@ class Options(Record):
         no_pivot: change the root by chroot(2), for hosts whose own root is a ramfs.
         new_keyring: leave the caller's session keyring.
         notifies: give the program a socket where it reports that it is ready: `notify`.
+        meanwhile: called while init works, with the cgroup; what it raises fails the start.
     """
 
     console: Any = None
@@ -50,6 +51,7 @@ class Options(Record):
     no_pivot: bool = False
     new_keyring: bool = True
     notifies: bool = False
+    meanwhile: Any = None
 
 
 DEFAULTS = Options()
@@ -68,6 +70,7 @@ class Init:
         copies: detached mounts that the parent made, by their index in the specification's list.
         nodes: detached mounts of devices, by the device's path.
         tasks_files: the `tasks` files of its v1 cgroups: path and descriptor.
+        waits: begin when the parent has done its part from outside, and says Go.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Init:
         copies: dict[int, int] | None = None,
         nodes: dict[str, int] | None = None,
         tasks_files: Iterable[tuple[str, int]] = (),
+        waits: bool = True,
     ) -> None:
         self.bundle = bundle
         self.spec = bundle.spec
@@ -94,6 +98,7 @@ class Init:
         self.copies = copies or {}
         self.nodes = nodes or {}
         self.tasks_files = list(tasks_files)
+        self.waits = waits
         self.root_fd = -1
         self.unfinished: list[int] = []  # mounts that become read-only once everything is in them
         self.null_fd = -1  # the null device, on a mount where nobody can change it

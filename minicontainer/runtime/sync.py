@@ -3,9 +3,9 @@
 **The channel**, two pipes from before the fork until execve(2):
 
     parent                                     init
-      │ clone3 ─────────────────────────────────► │  waits
+      │ clone3 ─────────────────────────────────► │  waits, if there is something to wait for
       │ writes its id maps                        │
-      │ Go ─────────────────────────────────────► │  sets itself up
+      │ Go (if it has to wait) ─────────────────► │  sets itself up
       │ ◄──────────────────────────── Happened …  │  events, when the parent listens
       │ ◄───────────────────────────── Waiting …  │  before each step, when the parent holds them;
       │ Go … ───────────────────────────────────► │  takes the step

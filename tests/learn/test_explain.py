@@ -38,6 +38,7 @@ ENGINES_STEPS: tuple[Callable[..., object], ...] = (
     monitor.become_monitor,
     creator.fork_creator,
     creator.become_creator,
+    creator.make_streams,
     creator.give_streams,
     monitor.take_container,
     creator.watch_memory,

@@ -299,7 +299,7 @@ def test_a_monitor_that_is_killed_ends_the_wait(engine: Engine) -> None:
         os.kill(event["pid"], 9)
         return "look on"
 
-    with pytest.raises(EngineError, match="the process that creates the container was killed"):
+    with pytest.raises(EngineError, match="monitor was killed before the program ran"):
         run(engine, kill)
     engine("rm", *engine("ps", "-aq").output.split())
     # the kernel closes the files of the killed one in their order: the engine's connection is early

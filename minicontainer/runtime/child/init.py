@@ -324,7 +324,7 @@ def main(init: Init, recipe: Recipe = RECIPE) -> NoReturn:
         gc.disable()  # a collection would write to, and so copy, every page shared with the parent
         process.close_all_but(init.descriptors())
         pass_events_on(init.channel, "init")
-        if isinstance(init.channel.receive(), Go):
+        if not init.waits or isinstance(init.channel.receive(), Go):
             steps.follow(recipe, init.spec, init)
     except BaseException as error:  # the process ends here, and its parent says why
         with suppress(OSError):
