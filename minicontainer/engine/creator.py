@@ -18,10 +18,10 @@ container lives. In a process that ends when the program runs, they go with it.
       │                 │   [pidfd, claim, oom] │
 
 The creator hears the engine first, and gives the monitor its part as soon as init is there. While
-init works, the monitor prepares what it needs to hold the container: room for exit.json, the socket for the
-next engine, the log. Only then the program may run, which is the monitor's Proceed. So no program
-has run where one of these fails (the disk is full), and each program that runs can be found by an
-engine that is started later.
+init works, the monitor prepares what it needs to hold the container: room for exit.json, the socket
+for the next engine, the log. Only then the program may run, which is the monitor's Proceed. So no
+program has run where one of these fails (the disk is full), and each program that runs can be found
+by an engine that is started later.
 
 Some containers can't change hands (`Spec.may_be_handed_over`). Then the creator passes the message
 on and ends, and the monitor does everything.
