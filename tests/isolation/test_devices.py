@@ -125,7 +125,7 @@ def test_without_the_option_it_is_not_there(run: Run) -> None:
 def test_a_device_that_is_none_is_refused(run: Run, volume: Path) -> None:
     """A file, a path that does not exist, rights that don't exist."""
     for text, status, why in (
-        (str(volume / "file"), 125, "is not a device"),
+        (str(volume / "file"), 125, "not a device node"),
         ("/dev/nothing", 127, "no such file or directory"),  # Docker's words, and its status
         ("/dev/null:/dev/null:rx", 125, "bad permissions"),
     ):

@@ -162,13 +162,10 @@ def create_container(
         undo.callback(steps.take_back, end_init, pid, pidfd)
         child.close()
         if scope is not None:
-            # systemd makes the cgroup only now: until then, `delete` needs the number to kill the
-            # process
+            # systemd makes the cgroup only now: until then, `delete` kills init by its number
             state = store.save(forked(state, pid, cgroup))
             steps.take(adopt_init, pid, scope, spec)
-        _set_up_from_outside(pid, cgroup, spec, undo)
-        if child.waits:
-            go(ours)
+        _set_up_from_outside(pid, cgroup, spec, undo, ours if child.waits else None)
         if scope is None:
             # Init works meanwhile. If this process is killed before the state is saved, init ends
             # when it finds the channel closed; or it waits at the gate, if it had reported, and is
@@ -196,8 +193,14 @@ def _waits(spec: Spec, options: Options) -> bool:
     )
 
 
-def _set_up_from_outside(pid: int, cgroup: Cgroup, spec: Spec, undo: ExitStack) -> None:
-    """Do what init cannot do from inside its own namespaces, while it waits."""
+def _set_up_from_outside(
+    pid: int, cgroup: Cgroup, spec: Spec, undo: ExitStack, channel: Channel | None
+) -> None:
+    """Do what init cannot do from inside its own namespaces, while it waits; let it begin.
+
+    Args:
+        channel: to init; None if it does not wait (`_waits`).
+    """
     if (owner := _owner_of_cgroup(spec)) is not None:
         steps.take(give_cgroup, cgroup, *owner)
     if spec.new_namespace("user"):
@@ -206,6 +209,8 @@ def _set_up_from_outside(pid: int, cgroup: Cgroup, spec: Spec, undo: ExitStack) 
         steps.take(set_oom_score, str(pid), spec.process.oom_score_adj)
     if spec.linux.net_devices:
         steps.take(move_net_devices, pid, spec.linux, undo)
+    if channel:
+        go(channel)
 
 
 def _let_set_up(channel: Channel, state: State, spec: Spec) -> None:
