@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 
 ALL = "all"
 _MOST = 10_000  # packets of events that wait for a slow reader; then it is let go
-_GATHER_S = 0.001  # a packet for each event would slow the start down
+# A packet for each event would slow the start down. A reader whose steps wait wants them sooner.
+_GATHER_S = 0.02
+_GATHER_HELD_S = 0.001
 _LIFE_S = 1.0  # between the empty parts by which the server notices a reader that left
 
 
@@ -73,7 +75,8 @@ class Story:
                     yield ""
                     continue
                 found = []
-                self._ending.wait(_GATHER_S)  # meanwhile the start goes on, and more come
+                # meanwhile the start goes on, and more come
+                self._ending.wait(_GATHER_HELD_S if self.hold else _GATHER_S)
                 while event is not None:
                     found.append(event)
                     if self._events.empty():
