@@ -24,7 +24,7 @@ from minicontainer.learn.words import translated, word
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import TextIO
+    from typing import BinaryIO, TextIO
 
     from minicontainer.cli.client import Response
     from minicontainer.cli.flags import Asked
@@ -68,13 +68,15 @@ def told(asked: Asked, name: str) -> Iterator[None]:
                 for listener in listeners:
                     listener(event, line)
 
-        def keep(lines: list[str]) -> None:
+        def keep(block: bytes) -> None:
             with lock:
-                listeners[0].keep(lines)  # type: ignore[attr-defined]  # a Recorder
+                listeners[0].keep(block)  # type: ignore[attr-defined]  # a Recorder
 
         only_kept = len(listeners) == 1 and hasattr(listeners[0], "keep")
         answer = answer or client.begin("GET", path, {"step": True})
         reader = _Reader(client, path, answer, hear, keep if only_kept else None, stepper)
+        if only_kept:
+            reader.meanwhile = listeners[0].prepare  # type: ignore[attr-defined]  # a Recorder
         stack.callback(reader.finish)
         steps.listen(hear, "client", reader.begun_ns)
         stack.callback(steps.listen, None, "client")
@@ -134,15 +136,8 @@ def _listeners(asked: Asked, name: str, lang: str, stack: ExitStack) -> Iterator
     if asked.record:
         from minicontainer.learn.recorder import Recorder
 
-        out = stack.enter_context(_opened(asked.record))
-        langs = narration.languages()
-        # this thread will wait for the engine
-        _thread.start_new_thread(narration.load, (langs,))
-        recorder = Recorder(
-            out,
-            f"{name} {' '.join(asked.words)}",
-            lambda step: narration.in_languages(step, langs),
-        )
+        file = stack.enter_context(_opened(asked.record))
+        recorder = Recorder(file, f"{name} {' '.join(asked.words)}", narration.sources)
         stack.callback(recorder.finish)
         yield recorder
 
@@ -189,10 +184,9 @@ def _print_json(event: Event, line: str) -> None:
     sys.stderr.flush()
 
 
-def _opened(path: str) -> TextIO:
+def _opened(path: str) -> BinaryIO:
     try:
-        # a word of the command need not be UTF-8: what is not stands in the JSON as its escapes
-        return open(path, "w", encoding="utf-8", errors="backslashreplace")
+        return open(path, "wb")
     except OSError as error:
         raise Exit(f"--record {path}: {error.strerror}", EXIT_ENGINE, prefix=True) from None
 
@@ -203,7 +197,7 @@ class _Reader:
     Args:
         path: of the story;  answer: waits for the engine's answer to the request for it.
         hear: gets each event.
-        keep: gets their lines instead, where nobody needs to know what is in them.
+        keep: gets the text instead, where nobody needs to know what is in it.
         stepper: says which steps may begin.
     """
 
@@ -213,13 +207,14 @@ class _Reader:
         path: str,
         answer: Callable[[], Response],
         hear: Listener,
-        keep: Callable[[list[str]], None] | None,
+        keep: Callable[[bytes], None] | None,
         stepper: Stepper | None,
     ) -> None:
         self._client = Client(client.address)  # an engine that is gone is not started again
         self._path = path
         self._hear = hear
         self._keep = keep
+        self.meanwhile: Callable[[], None] = lambda: None  # called while the last events come
         self._stepper = stepper
         try:
             response = answer()
@@ -240,10 +235,11 @@ class _Reader:
     def _read(self, response: Response) -> None:
         try:
             with suppress(Lost, EngineError, OSError):  # the command itself says what happened
+                if self._keep:
+                    for block in response.chunks():
+                        self._keep(block)
+                    return
                 for lines in response.lines():
-                    if self._keep:
-                        self._keep(lines)
-                        continue
                     for line in lines:
                         self._take(line)
         finally:
@@ -281,5 +277,7 @@ class _Reader:
         if self._stepper is not None:
             self._stepper.wake()
         with suppress(EngineError, Lost, OSError):
-            self._client.delete(self._path)
+            answer = self._client.begin("DELETE", self._path)
+            self.meanwhile()
+            answer()
         self._over.acquire(timeout=_PATIENCE_S)

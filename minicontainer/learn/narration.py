@@ -19,7 +19,7 @@ from minicontainer.learn.words import word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _CATALOGS = f"{__file__.rpartition('/')[0]}/languages"
 _ENGLISH = f"{_CATALOGS}/steps.pot"
@@ -60,9 +60,11 @@ def translated(name: str, text: str, lang: str, catalogs: str = _CATALOGS) -> st
         name: of the text, in the catalog.
         catalogs: the directory of the catalogs.
     """
-    if lang == "en":
-        return text
-    msgid, msgstr = words.catalog(lang, catalogs).get(name, ("", ""))
+    return text if lang == "en" else _found(words.catalog(lang, catalogs), name, text)
+
+
+def _found(catalog: Mapping[str, tuple[str, str]], name: str, text: str) -> str:
+    msgid, msgstr = catalog.get(name, ("", ""))
     return msgstr if msgid == text and msgstr else text
 
 
@@ -72,15 +74,27 @@ def summary_of(name: str, lang: str = "en") -> str:
     return " ".join(lines[: lines.index("")] if "" in lines else lines)
 
 
-def load(langs: tuple[str, ...]) -> None:
-    """Read the catalogs of these languages, which takes a millisecond, before a text is wanted."""
-    for lang in langs:
-        reason_of("", lang)
+def sources() -> dict[str, str]:
+    """Give the catalogs as they are, by language: for a reader elsewhere, who uses `texts`."""
+    found = {lang: words.source(f"{_CATALOGS}/{lang}.po") for lang in languages()}
+    return {**found, "en": words.source(_ENGLISH)}
 
 
-def in_languages(name: str, langs: tuple[str, ...]) -> dict[str, str]:
-    """Give what a step does and why, by language."""
-    return {lang: "\n".join(reason_of(name, lang)) for lang in langs}
+def texts(catalogs: Mapping[str, str], names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Give what steps do and why: by name, then by language.
+
+    Args:
+        catalogs: as `sources` gave them.
+    Raises:
+        ValueError: one of them is no catalog.
+    """
+    read = {lang: words.parsed(text) for lang, text in catalogs.items()}
+    english = read.pop("en", {})
+    found = {}
+    for name in names:
+        text, _ = english.get(name, ("", ""))
+        found[name] = {"en": text} | {lang: _found(read[lang], name, text) for lang in read}
+    return found
 
 
 def moment(t: int, lang: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from minicontainer import jsontext
 from minicontainer.errors import InvalidArgument, NotFound
+from minicontainer.learn import narration
 from minicontainer.learn.recorder import FORMAT
 from minicontainer.record import Record
 from minicontainer.steps import Event
@@ -76,21 +77,15 @@ def _whole(path: str, head: dict[str, object], lines: list[str]) -> Recording:
         last = {}
     if not isinstance(last, dict) or not last.get("end") or last.get("events") != len(lines) - 1:
         raise InvalidArgument(f"{path} was cut off: its last line is missing: record it again")
-    return Recording(
-        command=str(head.get("command", "")),
-        begun=str(head.get("begun", "")),
-        entries=tuple(_entries(path, lines[:-1])),
-        steps=_reasons(path, last.get("steps", {})),
-    )
-
-
-def _reasons(path: str, found: object) -> dict[str, dict[str, str]]:
-    """Check what the steps are for: by step, then by language."""
-    for texts in found.values() if isinstance(found, dict) else (found,):
-        if not isinstance(texts, dict) or not all(isinstance(one, str) for one in texts.values()):
-            raise InvalidArgument(f"{path} is not a recording: what its steps do can't be read")
-    assert isinstance(found, dict)
-    return found
+    entries = tuple(_entries(path, lines[:-1]))
+    names = dict.fromkeys(entry.event.step for entry in entries)
+    try:
+        steps = narration.texts(last.get("catalogs", {}), names)
+    except (ValueError, TypeError, AttributeError, RecursionError):  # somebody has edited it
+        wrong = f"{path} is not a recording: what its steps do can't be read"
+        raise InvalidArgument(wrong) from None
+    command, begun = str(head.get("command", "")), str(head.get("begun", ""))
+    return Recording(command=command, begun=begun, entries=entries, steps=steps)
 
 
 def _entries(path: str, lines: list[str]) -> Iterator[Entry]:

@@ -82,15 +82,23 @@ def read(path: str) -> dict[str, tuple[str, str]]:
     polib, which writes these files, takes 80 ms for one: a story would begin so much later.
     """
     if path not in _loaded:
-        text = ""
-        with suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
-            text = file.read()
-        _loaded[path] = _parsed(text)
+        _loaded[path] = parsed(source(path))
     return _loaded[path]
 
 
-def _parsed(text: str) -> dict[str, tuple[str, str]]:
-    """Read the fields of a catalog: quoted texts, in one or in several lines that follow."""
+def source(path: str) -> str:
+    """Read a catalog as it is; a missing one is empty."""
+    with suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
+        return file.read()
+    return ""
+
+
+def parsed(text: str) -> dict[str, tuple[str, str]]:
+    """Read the fields of a catalog: quoted texts, in one or in several lines that follow.
+
+    Raises:
+        ValueError: a field is no quoted text.
+    """
     quoted: list[str] = []
     for block in text.split("\n\n"):
         comments, found, fields = f"\n{block}".partition("\nmsgctxt ")

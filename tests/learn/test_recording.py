@@ -27,13 +27,14 @@ EVENTS = (
         result=0, object="uts:hostname", before="host", after="web", source="init.py:9",
     ),
 )  # fmt: skip
-TEXTS = {"reserve-name": {"en": "Claim the name.", "ru": "Занять имя."}}
+ENGLISH = 'msgctxt "reserve-name"\nmsgid ""\n"Claim "\n"the name."\nmsgstr ""\n'
+RUSSIAN = 'msgctxt "reserve-name"\nmsgid "Claim the name."\nmsgstr "Занять имя."\n'
 
 
 def recorded(path: Path, *events: Event) -> Path:
     """Record some events into a file."""
-    with path.open("w", encoding="utf-8") as file:
-        keeper = recorder.Recorder(file, "run true", lambda step: TEXTS.get(step, {}))
+    with path.open("wb") as file:
+        keeper = recorder.Recorder(file, "run true", lambda: {"en": ENGLISH, "ru": RUSSIAN})
         for event in events:
             keeper(event)
         keeper.finish()
@@ -77,10 +78,10 @@ def test_a_recording_that_was_cut_off_is_refused(
         ),
         *(
             (
-                f'{{"recording": 2}}\n{{"end": true, "events": 0, "steps": {steps}}}\n',
+                f'{{"recording": 2}}\n{{"end": true, "events": 0, "catalogs": {catalogs}}}\n',
                 "can't be read",
             )
-            for steps in ("null", "[]", '{"pivot": "text"}', '{"pivot": {"en": 1}}')
+            for catalogs in ("null", "[]", '{"en": 1}', '{"en": "msgctxt x\\nmsgid y"}')
         ),
         ("[" * 100_000, "is not a recording"),
         ('{"recording": 2}\n' + "[" * 100_000, "was cut off"),
