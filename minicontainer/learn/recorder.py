@@ -42,7 +42,7 @@ class Recorder:
     def __init__(self, out: BinaryIO, command: str, catalogs: Callable[[], dict[str, str]]) -> None:
         self._out = out
         self._catalogs = catalogs
-        self._kept: dict[str, str] = {}
+        self._prepared = b""
         self._rest = b""  # of a line that has not come whole
         self._count = 0
         begun = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -68,16 +68,20 @@ class Recorder:
         self._out.write(lines + newline)
 
     def prepare(self) -> None:
-        """Get the catalogs, at a moment when there is nothing else to do."""
-        self._kept = self._kept or self._catalogs()
+        """Make the last line but for its number, at a moment when there is nothing else to do."""
+        self._prepared = self._prepared or _json(self._catalogs())
 
     def finish(self) -> None:
         """Write the last line: without it the recording counts as cut off."""
         self.prepare()
-        self._write({"end": True, "events": self._count, "catalogs": self._kept})
+        end = b'{"end":true,"events":%d,"catalogs":%b}\n' % (self._count, self._prepared)
+        self._out.write(end)
         self._out.flush()
 
     def _write(self, line: dict[str, object]) -> None:
-        text = jsontext.dump(line, ascii=False)
-        # A word of the command need not be UTF-8: what is not stands in the JSON as its escapes.
-        self._out.write(f"{text}\n".encode(errors="backslashreplace"))
+        self._out.write(_json(line) + b"\n")
+
+
+def _json(value: object) -> bytes:
+    # A word of the command need not be UTF-8: what is not stands in the JSON as its escapes.
+    return jsontext.dump(value, ascii=False).encode(errors="backslashreplace")
