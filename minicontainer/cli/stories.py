@@ -75,8 +75,6 @@ def told(asked: Asked, name: str) -> Iterator[None]:
         only_kept = len(listeners) == 1 and hasattr(listeners[0], "keep")
         answer = answer or client.begin("GET", path, {"step": True})
         reader = _Reader(client, path, answer, hear, keep if only_kept else None, stepper)
-        if only_kept:
-            reader.meanwhile = listeners[0].prepare  # type: ignore[attr-defined]  # a Recorder
         stack.callback(reader.finish)
         steps.listen(hear, "client", reader.begun_ns)
         stack.callback(steps.listen, None, "client")
@@ -214,7 +212,6 @@ class _Reader:
         self._path = path
         self._hear = hear
         self._keep = keep
-        self.meanwhile: Callable[[], None] = lambda: None  # called while the last events come
         self._stepper = stepper
         try:
             response = answer()
@@ -236,6 +233,7 @@ class _Reader:
         try:
             with suppress(Lost, EngineError, OSError):  # the command itself says what happened
                 if self._keep:
+                    self._keep(b"")  # the command itself waits for its first answer
                     for block in response.chunks():
                         self._keep(block)
                     return
@@ -277,7 +275,5 @@ class _Reader:
         if self._stepper is not None:
             self._stepper.wake()
         with suppress(EngineError, Lost, OSError):
-            answer = self._client.begin("DELETE", self._path)
-            self.meanwhile()
-            answer()
+            self._client.delete(self._path)
         self._over.acquire(timeout=_PATIENCE_S)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 ALL = "all"
 _MOST = 10_000  # packets of events that wait for a slow reader; then it is let go
 # A packet for each event would slow the start down. A reader whose steps wait wants them sooner.
-_GATHER_S = 0.05
+_GATHER_S = 0.02
 _GATHER_HELD_S = 0.001
 _LIFE_S = 1.0  # between the empty parts by which the server notices a reader that left
 

@@ -60,20 +60,24 @@ class Recorder:
     def keep(self, block: bytes) -> None:
         """Keep events, each a line of JSON; the last one may go on in the next block.
 
+        Args:
+            block: b"" before the first event comes: a moment to prepare the end.
         Raises:
             OSError: the file can't be written.
         """
+        if not block:
+            self._prepare()
         lines, newline, self._rest = (self._rest + block).rpartition(b"\n")
         self._count += lines.count(b"\n") + len(newline)
         self._out.write(lines + newline)
 
-    def prepare(self) -> None:
-        """Make the last line but for its number, at a moment when there is nothing else to do."""
+    def _prepare(self) -> None:
+        """Make the last line but for its number."""
         self._prepared = self._prepared or _json(self._catalogs())
 
     def finish(self) -> None:
         """Write the last line: without it the recording counts as cut off."""
-        self.prepare()
+        self._prepare()
         end = b'{"end":true,"events":%d,"catalogs":%b}\n' % (self._count, self._prepared)
         self._out.write(end)
         self._out.flush()
