@@ -1,8 +1,8 @@
 """What a process does before its task comes, kept for the story of that task.
 
-A monitor and its creator are forked, and take their first steps, before there is a container for
-them: `spawning`. If somebody follows the start of that container, these steps are told first, with
-the times at which they were taken. They lie before the story's beginning, so they are negative.
+A monitor and its creator are forked, and the creator takes its first step, before there is a
+container for them: `spawning`. If somebody follows the start of that container, this is told first,
+with the times at which it was done. They lie before the story's beginning, so they are negative.
 
 See: `minicontainer.steps` for the events.
 """
@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 
     from minicontainer.steps import Event
 
+    Fork = tuple[str, int, Callable[[], int], int, int]  # actor, its pid, step, time, child's pid
+
 
 class Ahead:
     """The steps that a process, and those from which it was forked, have taken ahead."""
 
     def __init__(self) -> None:
         self._begun_ns = time.time_ns()
+        self._forks: list[Fork] = []
         self._events: list[Event] = []
 
     def keep(self, actor: str) -> None:
@@ -41,17 +44,20 @@ class Ahead:
         steps.listen(None, "")
         steps.leave_steps()
 
-    def fork(self, step: Callable[[], int]) -> int:
+    def fork(self, step: Callable[[], int], actor: str) -> int:
         """Take a step that forks, and give the child's pid, or 0 in the child.
 
-        The child inherits what was kept. The result of fork(2), which its parent notes, is its own
-        number.
+        The child keeps it: fork(2) returns the child's number to its parent, and the child knows it
+        too. To make an event of it can wait: a monitor that did so would be larger, as long as its
+        container lives.
+
+        Args:
+            actor: the name of the process that forks.
         """
-        pid = steps.take(step)
-        if pid == 0 and self._events:  # none in a build without notes, which a benchmark makes
-            own = os.getpid()
-            begun = self._events[-1]
-            self._events.append(begun.replace(call="fork", result=own, object=f"process:{own}"))
+        parent = os.getpid()
+        pid = step()
+        if pid == 0:
+            self._forks.append((actor, parent, step, time.time_ns(), os.getpid()))
         return pid
 
     def tell(self, begun_ns: int) -> None:
@@ -60,5 +66,12 @@ class Ahead:
         Args:
             begun_ns: when the story began, by the wall clock in nanoseconds.
         """
+        for actor, parent, step, at_ns, pid in self._forks:
+            begun = steps.Event(
+                actor=actor, pid=parent, step=steps.step_name(step),
+                source=steps.step_source(step), t=at_ns - begun_ns, result=0,
+            )  # fmt: skip
+            steps.deliver(begun)
+            steps.deliver(begun.replace(call="fork", result=pid, object=f"process:{pid}"))
         for event in self._events:
             steps.deliver(event.replace(t=event.t + self._begun_ns - begun_ns))

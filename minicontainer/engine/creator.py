@@ -79,7 +79,7 @@ class Creator:
     def __init__(self, engine: Connection, ahead: Ahead) -> None:
         self._connection, theirs = connections.pair()
         monitor_pid = os.getpid()
-        self._pid = ahead.fork(fork_creator)
+        self._pid = ahead.fork(fork_creator, "monitor")
         if self._pid == 0:
             self._connection.close()
             _be_creator(theirs, engine, monitor_pid, ahead)

@@ -49,11 +49,9 @@ def wait_for_container(engine: Connection, ahead: Ahead) -> int:
     Args:
         ahead: keeps what is done before there is a container.
     """
-    ahead.keep("monitor")
-    steps.take(become_monitor)
+    process.set_name(protocol.WAITING)
     os.chdir("/")
     helper = creator.Creator(engine, ahead)
-    ahead.leave()
     return _reported(engine, lambda: _hold_next(engine, helper, ahead))
 
 
@@ -70,6 +68,7 @@ def _hold_next(engine: Connection, helper: creator.Creator, ahead: Ahead) -> Non
         return
     helper.end()
     creator.follow(asked, engine, "monitor", ahead)
+    steps.take(become_monitor)
     _create_and_hold(asked, engine, descriptors)
 
 
@@ -102,7 +101,7 @@ def become_monitor() -> None:
     started. A process of the container whose parent has ended becomes the monitor's child, so
     that somebody waits for it.
     """
-    process.set_name(protocol.WAITING)
+    process.set_name("minic:monitor")
     process.new_session()
     process.become_subreaper()
 
@@ -110,9 +109,9 @@ def become_monitor() -> None:
 def take_container(
     asked: protocol.StartContainer, descriptors: list[int]
 ) -> tuple[Stdio, list[int]]:
-    """Be the monitor of this container: by name, and with its streams.
+    """Take the program's streams, and the clients.
 
-    The creator has made them, unless the monitor creates the container itself.
+    The creator has made the streams, unless the monitor creates the container itself.
 
     Args:
         descriptors: from the creator those of the streams; then the sockets of the clients.
@@ -121,7 +120,6 @@ def take_container(
     Raises:
         OSError: EMFILE: the kernel has dropped descriptors for which there was no room.
     """
-    process.set_name("minic:monitor")
     count = Stdio.count_held(tty=asked.tty, stdin=asked.open_stdin) if asked.apart else 0
     if len(descriptors) < count + len(asked.attached):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -150,6 +148,7 @@ def _have_created(
     with ExitStack() as undo:
         with ExitStack() as meanwhile:
             meanwhile.callback(helper.abandon, asked)
+            steps.take(become_monitor)
             stdio, clients = steps.take(take_container, asked, descriptors)
             if not asked.hold:  # otherwise the engine waits for the creator's next message alone
                 engine.flush()

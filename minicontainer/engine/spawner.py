@@ -78,11 +78,9 @@ def serve(engine: Connection) -> int:
         message, (descriptor,) = received
         assert isinstance(message, ForkAhead)
         ahead = Ahead()
-        ahead.keep("spawner")
-        if ahead.fork(fork_child) == 0:
+        if ahead.fork(fork_child, "spawner") == 0:
             engine.close()
             _become(message.task, descriptor, ahead)
-        ahead.leave()
         os.close(descriptor)
     return 0
 

@@ -35,11 +35,11 @@ ENGINES_STEPS: tuple[Callable[..., object], ...] = (
     Networks.connect_container,  # without a network; otherwise it waits for init
     Supervisor.hand_to_monitor,
     spawner.fork_child,
-    monitor.become_monitor,
     creator.fork_creator,
     creator.become_creator,
     creator.make_streams,
     creator.give_streams,
+    monitor.become_monitor,
     monitor.take_container,
     creator.watch_memory,
     Networks.disconnect_container,

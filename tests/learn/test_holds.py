@@ -153,8 +153,8 @@ def test_every_step_waits(engine: Engine, order: list[str]) -> None:
     told = engine("run", "--rm", "--net", "none", "--json", "busybox", "true").errors
     begun = [event["step"] for event in map(json.loads, told.splitlines()) if not event.get("call")]
     undo = {"end-init", "end-processes", "remove-cgroup", "disconnect-container"}
-    ahead = {"fork-child", "become-monitor", "fork-creator", "become-creator"}
-    others = {"send-request", "take-container", "discard-directory"}
+    ahead = {"fork-child", "fork-creator", "become-creator"}
+    others = {"send-request", "become-monitor", "take-container", "discard-directory"}
     assert set(order) == set(begun) - undo - ahead - others
     for earlier, later in (
         ("resolve-image", "hand-to-monitor"),

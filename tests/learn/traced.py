@@ -31,7 +31,6 @@ _THREAD = re.compile(r"CLONE_THREAD.* = (\d+)$", re.MULTILINE)
 _CHILD = re.compile(r"(?:clone3?|vfork)\(.*\) += (\d+)$")
 _PIPE_WRITE = re.compile(r'write\(\d+<pipe:\[\d+\]>, ("(?:[^"\\]|\\.)*")')
 _BECAME = re.compile(r"^\S+ execve\(.*\) += ", re.MULTILINE)
-_EXECVE = re.compile(r"^\S+ execve\(.*\n", re.MULTILINE)
 _NAMED = re.compile(r'PR_SET_NAME[^"]*"([^"]+)"')
 _NFT = re.compile(r'^\S+ execve\("[^"]*/nft"', re.MULTILINE)
 # Python asks it where libseccomp is, when a filter is compiled; it changes nothing.
@@ -101,7 +100,9 @@ class Operation:
         self._texts = engine.texts()
         # A monitor and its creator were forked ahead, and the story tells what they did since then.
         # Those that are forked now, for the next story, have no part in this one.
-        ahead = {event.pid for event in self.events if event.t < 0}
+        ahead = {
+            event.pid for event in self.events if event.t < 0 and event.actor in ("creator", "exec")
+        }
         waiting = {
             tid for tid, text in self._texts.items() if _NAMED.findall(text) == [protocol.WAITING]
         }
@@ -111,11 +112,21 @@ class Operation:
             if tid not in waiting
         }
         self._actors = {event.pid for event in self.events} - {0}
-        self._spawners = {event.pid for event in self.events if event.actor == "spawner"}
-        for spawner in self._spawners:  # what it did before its execve(2) belongs to no story
-            self._new[spawner] = _EXECVE.split(self._texts[spawner])[-1]
+        # Of those that forked them, an earlier fork counts, and nothing else that was earlier.
+        self._forkers = {e.pid for e in self.events if e.t < 0 and e.call == "fork"}
+        for pid in self._forkers:
+            self._new[pid] = self._earlier_forks(pid, before) + self._new.get(pid, "")
         self._engine = engine.pid
         self._threads = self._threads_of(engine.pid)
+
+    def _earlier_forks(self, pid: int, before: dict[int, str]) -> str:
+        """Give the lines of the story's forks that strace wrote before the command began."""
+        earlier = self._texts.get(pid, "")[: len(before.get(pid, ""))]
+        return "".join(
+            line
+            for line in earlier.splitlines(keepends=True)
+            if (child := _CHILD.search(line)) and int(child[1]) in self._actors
+        )
 
     def _threads_of(self, pid: int) -> set[int]:
         found, waiting = {pid}, [pid]
@@ -136,11 +147,16 @@ class Operation:
             pid: [
                 call
                 for _, call in sorted(calls, key=lambda timed: timed[0])
-                if pid not in self._spawners or call.result in self._actors
+                if not self._is_for_another(pid, call)
             ]
             for pid, calls in found.items()
             if calls
         }
+
+    def _is_for_another(self, pid: int, call: Call) -> bool:
+        """Say whether a process was forked for another story."""
+        forks = pid in self._forkers and call.name == "fork"
+        return forks and call.result not in self._actors
 
     def _is_nft(self, tid: int) -> bool:
         return bool(_NFT.search(self._texts.get(tid, "")))
