@@ -113,7 +113,8 @@ class Operation:
         }
         self._actors = {event.pid for event in self.events} - {0}
         # Of those that forked them, an earlier fork counts, and nothing else that was earlier.
-        self._forkers = {e.pid for e in self.events if e.t < 0 and e.call == "fork"}
+        forks = ("fork-child", "fork-creator")
+        self._forkers = {e.pid for e in self.events if e.call == "fork" and e.step in forks}
         for pid in self._forkers:
             self._new[pid] = self._earlier_forks(pid, before) + self._new.get(pid, "")
         self._engine = engine.pid
