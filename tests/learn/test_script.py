@@ -10,6 +10,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingUnixStreamServer
@@ -128,10 +129,17 @@ class ByHand:
                         return True
         return False
 
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """Interrupt it; give its exit status."""
+    def _interrupted(self, number: int) -> int | None:
         self.process.send_signal(number)
-        status = self.process.wait(PATIENCE_S)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.process.wait(10)
+        return None
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Interrupt it, as often as a user would who waits for its end; give its exit status."""
+        deadline = time.monotonic() + PATIENCE_S
+        while (status := self._interrupted(number)) is None:
+            assert time.monotonic() < deadline, "it does not end"
         assert self.said() == ""
         shutil.rmtree(self.base)
         return status
