@@ -24,7 +24,7 @@ from minicontainer.learn.words import translated, word
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import BinaryIO, TextIO
+    from typing import Any, BinaryIO, TextIO
 
     from minicontainer.cli.client import Response
     from minicontainer.cli.flags import Asked
@@ -68,13 +68,15 @@ def told(asked: Asked, name: str) -> Iterator[None]:
                 for listener in listeners:
                     listener(event, line)
 
+        # what a recorder does, where nobody else listens
+        keep_block: Any = getattr(listeners[0], "keep", None) if len(listeners) == 1 else None
+
         def keep(block: bytes) -> None:
             with lock:
-                listeners[0].keep(block)  # type: ignore[attr-defined]  # a Recorder
+                keep_block(block)
 
-        only_kept = len(listeners) == 1 and hasattr(listeners[0], "keep")
         answer = answer or client.begin("GET", path, {"step": True})
-        reader = _Reader(client, path, answer, hear, keep if only_kept else None, stepper)
+        reader = _Reader(client, path, answer, hear, keep if keep_block else None, stepper)
         stack.callback(reader.finish)
         steps.listen(hear, "client", reader.begun_ns)
         stack.callback(steps.listen, None, "client")

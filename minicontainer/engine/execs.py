@@ -57,6 +57,10 @@ class Exec:
         self.process: Connection | None = None
         self.lock = threading.Lock()
 
+    def is_of_an_earlier_life(self) -> bool:
+        """Report whether the container has ended since this was asked for."""
+        return self.container.exits > self.life
+
     def let_client_go(self) -> None:
         """Close this process's copy of the client's socket."""
         if self.client >= 0:
@@ -128,15 +132,14 @@ class Execs:
         What goes wrong then is written into the stream, as the status has been sent.
         """
         one = self.find(exec_id)
-        if one.life != one.container.exits and one.exit_code is None:
-            raise NotFound(f"No such exec instance: {exec_id}")  # it was for the start before
-        _check_running(one.container, one.container.id)  # if not now, perhaps later
+        if one.is_of_an_earlier_life() and one.exit_code is None:
+            raise NotFound(f"No such exec instance: {exec_id}")
         with one.lock:
+            _check_running(one.container, one.container.id)  # if not now, perhaps later
             if one.running or one.exit_code is not None:
                 raise Conflict(f"Error: Exec command {exec_id} is already running or has run")
             one.running = True
         try:
-            _check_running(one.container, one.container.id)
             if connection is not None:
                 connection.accept()
                 one.client = os.dup(connection.socket.fileno())
@@ -241,7 +244,7 @@ class Execs:
         one = self.find(exec_id)
         with one.lock:
             try:
-                if one.process is not None and not one.container.exits > one.life:
+                if one.process is not None and not one.is_of_an_earlier_life():
                     one.process.send(protocol.Resize(height=height, width=width))
                     return
             except OSError:

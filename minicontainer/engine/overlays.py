@@ -12,13 +12,11 @@ import tempfile
 import threading
 
 from minicontainer.errors import Error
-from minicontainer.kernel import mounts, namespaces, overlay
+from minicontainer.kernel import mounts, namespaces, overlay, paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_PATH = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def with_overlay(layers: overlay.Overlay, act: Callable[[str], None]) -> None:
@@ -58,7 +56,7 @@ def _run(layers: overlay.Overlay, act: Callable[[str], None]) -> None:
 def _mount_for_this_thread(layers: overlay.Overlay, place: str) -> None:
     namespaces.unshare(namespaces.BY_TYPE["mount"].flag)
     mounts.mount(None, "/", None, mounts.MS_REC | mounts.MS_PRIVATE)
-    fd = os.open(place, _PATH)
+    fd = os.open(place, paths.DIRECTORY)
     try:
         os.close(overlay.mount(layers, fd, where=place))
     finally:

@@ -15,8 +15,6 @@ from minicontainer.kernel import paths
 from minicontainer.kernel.overlay import Overlay
 from minicontainer.runtime.mounts.copyup import copy_tree
 
-_PATH = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-
 
 def fill(volume: str, lowers: tuple[str, ...], target: str) -> None:
     """Copy what the image has at *target* into a volume that is empty.
@@ -40,7 +38,7 @@ def fill(volume: str, lowers: tuple[str, ...], target: str) -> None:
 
 
 def _copy(image: str, target: str, volume: str) -> None:
-    root = os.open(image, _PATH)
+    root = os.open(image, paths.DIRECTORY)
     try:
         source = paths.open_in_root(root, target, os.O_PATH | os.O_DIRECTORY)
     except KernelError:
@@ -48,7 +46,7 @@ def _copy(image: str, target: str, volume: str) -> None:
     finally:
         os.close(root)
     try:
-        into = os.open(volume, _PATH)
+        into = os.open(volume, paths.DIRECTORY)
         try:
             copy_tree(source, into, volume, keep_mode=False)
         finally:

@@ -20,8 +20,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from minicontainer.engine.container import Container
 
-_PATH = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-
 
 def make(container: Container, lowers: tuple[str, ...]) -> None:
     """Make a new container's working directory, if its image has none.
@@ -48,7 +46,7 @@ def make(container: Container, lowers: tuple[str, ...]) -> None:
 
 def _has(layer: str, path: str) -> bool:
     """Say whether a layer has the directory by itself, which is usual."""
-    root = os.open(layer, _PATH)
+    root = os.open(layer, paths.DIRECTORY)
     try:
         os.close(paths.open_in_root(root, path, os.O_PATH | os.O_DIRECTORY))
     except KernelError:
@@ -59,7 +57,7 @@ def _has(layer: str, path: str) -> bool:
 
 
 def _make(tree: str, path: str) -> None:
-    root = os.open(tree, _PATH)
+    root = os.open(tree, paths.DIRECTORY)
     try:
         os.close(paths.make_in_root(root, path, directory=True))
     finally:

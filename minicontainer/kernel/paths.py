@@ -24,6 +24,7 @@ RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
+DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC  # to open one as a place to look from
 
 _MOST_LINKS = 40  # as many as the kernel follows: path_resolution(7)
 _MOST_TRIES = 128

@@ -25,17 +25,17 @@ from minicontainer.learn.script_plan import (
     heading,
     indented,
     quoted,
+    taken,
 )
 from minicontainer.learn.script_words import CANNOT, say
 from minicontainer.runtime.child import init
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from minicontainer.learn.script_plan import Plan
+    from minicontainer.learn.script_plan import Commands, Plan
 
-    Commands = Callable[[Plan], Iterator[str]]
 
 # What differs in the kernel from the engine's container: table and name as in `differences`; why.
 DIFFERENCES = {
@@ -169,7 +169,7 @@ def _first(plan: Plan) -> Iterator[str]:
     yield ""
     yield "first() {"
     if not plan.is_mapped:
-        yield from _taken(plan, "join-cgroups", host.join_cgroups)
+        yield from taken(plan, "join-cgroups", host.join_cgroups)
     yield from comment(say("number", plan.lang), "    ")
     yield "    read -r pid _ </proc/self/stat"
     yield "    export pid"
@@ -254,7 +254,7 @@ def _inside(plan: Plan) -> Iterator[str]:
     for step in steps.chosen(init.RECIPE, plan.spec):
         name = steps.step_name(step)
         if name in INSIDE:
-            yield from _taken(plan, name, INSIDE[name])
+            yield from taken(plan, name, INSIDE[name])
         elif name in CANNOT:
             yield from heading(name, plan.lang)
             yield from cannot(name, plan.lang)
@@ -262,15 +262,6 @@ def _inside(plan: Plan) -> Iterator[str]:
     yield from comment(say("last", plan.lang), "    ")
     yield from indented(process.last_line(plan))
     yield "}"
-
-
-def _taken(plan: Plan, name: str, commands: Commands) -> Iterator[str]:
-    """Write a step: its name, its reason, and its commands, unless `--without` leaves them out."""
-    yield from heading(name, plan.lang)
-    if name in plan.left_out:
-        yield from comment(f"{say('left-out', plan.lang)} {name}", "    ")
-    else:
-        yield from indented(commands(plan))
 
 
 def _pivot(plan: Plan) -> Iterator[str]:
@@ -295,7 +286,7 @@ def _enter(plan: Plan) -> Iterator[str]:
         yield from heading("set-oom-score", plan.lang)
         score = plan.spec.process.oom_score_adj
         yield f'    echo {score} >"/proc/$pid/oom_score_adj"'
-    yield from _taken(plan, "enter-rootfs", _pivot)
+    yield from taken(plan, "enter-rootfs", _pivot)
     yield from heading("start-program", plan.lang)
     yield from comment(say("go", plan.lang), "    ")
     yield '    echo go >"$own/gate"'

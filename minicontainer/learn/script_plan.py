@@ -19,8 +19,10 @@ from minicontainer.runtime.config.spec import Mount, Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
+
+    Commands = Callable[["Plan"], Iterator[str]]
 
 _WIDTH = 80
 _INDENT = 4  # of the commands of a function
@@ -123,6 +125,15 @@ def cannot(key: str, lang: str, indent: str = "    ") -> Iterator[str]:
     """Say that a step is left out, and why."""
     yield f"{indent}#"
     yield from comment(f"{say('cannot', lang)} {say(key, lang)}", indent)
+
+
+def taken(plan: Plan, name: str, commands: Commands) -> Iterator[str]:
+    """Write a step: its name, its reason, and its commands, unless `--without` leaves them out."""
+    yield from heading(name, plan.lang)
+    if name in plan.left_out:
+        yield from comment(f"{say('left-out', plan.lang)} {name}", "    ")
+    else:
+        yield from indented(commands(plan))
 
 
 def indented(lines: Iterable[str]) -> Iterator[str]:

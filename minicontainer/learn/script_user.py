@@ -9,7 +9,7 @@ See: user_namespaces(7) "Capabilities", "User and group ID mappings".
 from __future__ import annotations
 
 from minicontainer.learn import script_host as host
-from minicontainer.learn.script_plan import comment, heading, indented
+from minicontainer.learn.script_plan import comment, heading, taken
 from minicontainer.learn.script_words import say
 
 TYPE_CHECKING = False
@@ -64,15 +64,15 @@ def enter(plan: Plan, joined: Iterable[str], made: str) -> Iterator[str]:
     """
     yield ""
     yield "enter() {"
-    yield from heading("join-cgroups", plan.lang)
-    if "join-cgroups" in plan.steps:
-        yield from comment(say("joined-early", plan.lang), "    ")
-        yield from indented(host.join_cgroups(plan))
-    else:
-        yield from comment(f"{say('left-out', plan.lang)} join-cgroups", "    ")
+    yield from taken(plan, "join-cgroups", _join_early)
     yield from heading("become-root-inside", plan.lang)
     yield from comment(say("entered", plan.lang), "    ")
     yield f"    exec nsenter {' '.join(['--user=/proc/$holder/ns/user', *joined])} \\"
     yield f"        {made} \\"
     yield '        sh "$own/script" first'
     yield "}"
+
+
+def _join_early(plan: Plan) -> Iterator[str]:
+    yield from comment(say("joined-early", plan.lang))
+    yield from host.join_cgroups(plan)

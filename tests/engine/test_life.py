@@ -65,26 +65,6 @@ def test_what_is_removed_leaves_nothing(lab: Lab) -> None:
     lab.run("true", name="gone")
 
 
-@pytest.mark.parametrize(
-    ("host", "config", "told"),
-    [
-        ({"ExtraHosts": ["x"]}, {}, 'bad format for add-host: "x"'),
-        ({"ExtraHosts": ["x:y"]}, {}, 'invalid IP address in add-host: "y"'),
-        ({"Dns": ["x"]}, {}, "bad nameserver address x"),
-        ({"ShmSize": -1}, {}, "SHM size can not be less than 0"),
-        ({}, {"Env": [""]}, "invalid environment variable"),
-        ({}, {"Env": ["=x"]}, "invalid environment variable"),
-    ],
-)
-def test_what_could_only_fail_later_is_refused(
-    lab: Lab, host: dict[str, Any], config: dict[str, Any], told: str
-) -> None:
-    """With Docker's words, before there is a container."""
-    with pytest.raises(InvalidArgument, match=told):
-        lab.create("true", host=host, **config)
-    assert not lab.engine.containers.all()
-
-
 def test_only_fields_that_docker_has_are_shown(lab: Lab) -> None:
     """dockerode sends the parameters of the request in its body, too."""
     made = lab.create("true", Tty=True, platform="linux/amd64")

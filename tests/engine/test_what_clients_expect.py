@@ -29,9 +29,14 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("config", "host", "says"),
     [
+        ({"Env": [""]}, {}, "invalid environment variable"),
+        ({"Env": ["=x"]}, {}, "invalid environment variable"),
         ({"Env": ["A=1", ""]}, {}, "invalid environment variable: "),
         ({"Env": ["=b"]}, {}, "invalid environment variable: expected NAME=VALUE or NAME$"),
         ({}, {"Annotations": {"": "x"}}, "invalid Annotations: the empty string is not permitted"),
+        ({}, {"ExtraHosts": ["x"]}, 'bad format for add-host: "x"'),
+        ({}, {"ExtraHosts": ["x:y"]}, 'invalid IP address in add-host: "y"'),
+        ({}, {"Dns": ["x"]}, "bad nameserver address x"),
         ({}, {"ShmSize": -1}, "SHM size can not be less than 0"),
         ({}, {"CpuShares": -1}, r"invalid CPU shares \(-1\): value must be a positive integer"),
         ({}, {"PidMode": "what"}, "invalid PID mode: what"),
@@ -44,9 +49,10 @@ if TYPE_CHECKING:
 def test_what_makes_no_sense_is_refused(
     lab: Lab, config: dict[str, Any], host: dict[str, Any], says: str
 ) -> None:
-    """When the container is created, in Docker's words."""
+    """When the container is created, in Docker's words; before there is one."""
     with pytest.raises(InvalidArgument, match=says):
         lab.create("true", host=host, **config)
+    assert not lab.engine.containers.all()
 
 
 def test_a_wait_counts_an_end_that_a_restart_follows(lab: Lab) -> None:
