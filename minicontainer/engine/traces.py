@@ -37,9 +37,7 @@ if TYPE_CHECKING:
 
 ALL = "all"
 _MOST = 10_000  # packets of events that wait for a slow reader; then it is let go
-# A packet for each event would slow the start down. A reader whose steps wait wants them sooner.
-_GATHER_S = 0.02
-_GATHER_HELD_S = 0.001
+_GATHER_S = 0.001  # a packet for each event would slow the start down
 _LIFE_S = 1.0  # between the empty parts by which the server notices a reader that left
 
 
@@ -75,8 +73,7 @@ class Story:
                     yield ""
                     continue
                 found = []
-                # meanwhile the start goes on, and more come
-                self._ending.wait(_GATHER_HELD_S if self.hold else _GATHER_S)
+                self._ending.wait(_GATHER_S)  # meanwhile the start goes on, and more come
                 while event is not None:
                     found.append(event)
                     if self._events.empty():

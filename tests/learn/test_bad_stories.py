@@ -40,7 +40,7 @@ def test_the_engine_is_killed_in_mid_story(own_engine: Engine, tmp_path: Path, o
     process = begin(own_engine, *words, ENDS_AT_INTERRUPT)
     pid = own_engine("inspect", "-f", "{{.State.Pid}}", "cut").output.strip()
     monitor = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    time.sleep(0.5)  # the engine gathers events for 20 ms before it passes them on
+    time.sleep(0.5)  # the last events are still on their way
     os.kill(own_engine.pid, signal.SIGKILL)
     own_engine.process.wait(PATIENCE_S)
     # Its output is the monitor's: only what the client asks the engine next finds it gone.
