@@ -4,11 +4,10 @@ A container is made by steps, and a step makes system calls. Each call is noted 
 with the step that it belongs to. A listener turns the notes into an explanation, a trace or a
 lesson. Without a listener, a note costs one `if`.
 
-Most events reach their reader through several processes. The process that makes an event writes it
-as a line of JSON, and the reader parses that; those between them pass the line on as it is.
+A listener gets each event as a value (`listen`), or as a line for another process (`pass_on`).
 
 This is the only module with state of its own, because a trace is about the process itself. Each
-thread has one, which `listen` begins; a forked child calls `listen` for itself. (Only the engine
+thread has one, which these two begin; a forked child calls them for itself. (Only the engine
 has threads, and each of its requests is a story of its own.)
 """
 
@@ -20,7 +19,7 @@ from _thread import _local  # what threading.local is, without what that module 
 
 from minicontainer import jsontext
 from minicontainer.errors import KernelError, shortened
-from minicontainer.record import Record
+from minicontainer.event import Event, rest_written, where_written, written, written_by_child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,81 +30,23 @@ if TYPE_CHECKING:
     R = TypeVar("R")
 
 
-class Event(Record):
-    """One change of the kernel's state; or, without a call, the beginning of a step.
-
-    Args:
-        seq: its place among the events of one start, from 1.
-        t: nanoseconds on CLOCK_MONOTONIC since the listener began.
-        actor: the process that did it: client (the command), engine, spawner, monitor, creator,
-            exec, joiner, init, hook; or program, if init stays beside it.
-        pid: the actor's number in the host's PID namespace; 0 if it is not known there.
-        step: the name of its step, with dashes: mount-rootfs.
-        source: module.py:line of that step.
-        call: the system call, netlink request or `write`; "" when a step begins.
-        args: its arguments, as they were passed.
-        result: its result; None for a call that does not return (execve(2); if it does return, it
-            has failed, and another event reports that).
-        errno: 0, or the kernel's error number.
-        object: the kernel object that it changed: ns:pid:4026532281, mount:/proc, link:eth0.
-        before: that object's value before, if it has one;  after: its value after.
-        shell: a command of util-linux, iproute2 or coreutils with the same effect, if there is one.
-    """
-
-    seq: int = 0
-    t: int = 0
-    actor: str = ""
-    pid: int = 0
-    step: str = ""
-    source: str = ""
-    call: str = ""
-    args: tuple[object, ...] = ()
-    result: int | None = None  # with that default, JSON, which leaves None out, restores it
-    errno: int = 0
-    object: str | None = None
-    before: str | None = None
-    after: str | None = None
-    shell: str | None = None
-
-    # A story has hundreds of events. What Record does for any type takes eight times as long as
-    # these three.
-
-    def replace(self, **changes: Any) -> Event:
-        """Make a copy with some fields changed."""
-        made = Event.__new__(Event)
-        made.__dict__.update(self.__dict__)
-        made.__dict__.update(changes)
-        return made
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the event as JSON holds it; fields that are None are left out."""
-        own = {**_DEFAULTS, **self.__dict__}
-        return {name: value for name, value in own.items() if value is not None}
-
-    @staticmethod
-    def of(fields: dict[str, Any]) -> Event:
-        """Make an event of what `to_json` of another process of this program gave, unchecked."""
-        made = Event.__new__(Event)
-        made.__dict__.update(fields)
-        made.__dict__["args"] = tuple(fields.get("args", ()))
-        return made
-
-
-_DEFAULTS = {name: getattr(Event, name) for name in Event.fields()}
+_NO_STEP = ..., "", "", ""  # no step is known by its name yet
 
 
 class _Trace(_local):
     """What this thread is doing, and who listens."""
 
+    tell: Callable[..., None] | None = None  # makes an event of what `note` gets, for one of these:
     listener: Callable[[Event], None] | None = None
-    pass_on: Callable[[str], None] | None = None
+    put: Callable[[str], None] | None = None
+    opening = ""  # what each line of a child begins with
     actor = ""
     pid = 0
     begun = 0  # on CLOCK_MONOTONIC, in nanoseconds;  begun_wall: the same moment on the wall clock
     begun_wall = 0
     seq = 0
     step: Callable[..., Any] | None = None
-    named: tuple[Callable[..., Any] | None, str, str] = None, "", ""  # a step, its name and source
+    named: tuple[object, str, str, str] = _NO_STEP  # a step, its name and source, `where_written`
     holder: Callable[[Event], None] | None = None
     left_out: tuple[str, ...] = ()
 
@@ -127,24 +68,38 @@ _warnings = _Warnings()
 _faults = _Faults()
 
 
-def listen(
-    listener: Callable[[Event], None] | None,
-    actor: str,
-    begun_wall_ns: int = 0,
-    pass_on: Callable[[str], None] | None = None,
-) -> None:
-    """Pass every event from now on to *listener*; None ends that.
+def listen(listener: Callable[[Event], None] | None, actor: str, begun_wall_ns: int = 0) -> None:
+    """Call *listener* with every event from now on; None ends that.
 
     Args:
-        listener: called with each event, in order, in the process that made it.
+        listener: called in the process that made the event, in order.
         actor: the name of this process in the events.
         begun_wall_ns: when the story began, by the wall clock, if another process began it.
-        pass_on: called with the events of children, as lines that `written` could have returned,
-            several at a time; without it, they are parsed, and *listener* gets them.
     """
-    _trace.listener = listener
-    _trace.pass_on = pass_on
+    _trace.tell = None if listener is None else _tell_listener
+    _trace.listener, _trace.put = listener, None
+    _begin(actor, begun_wall_ns)
+
+
+def pass_on(
+    put: Callable[[str], None], actor: str, begun_wall_ns: int = 0, *, to_parent: bool = False
+) -> None:
+    """Write every event from now on for another process, as `written` does: a start has hundreds.
+
+    Args:
+        put: called with the line of an event, or with those of a child's events.
+        actor, begun_wall_ns: as for `listen`.
+        to_parent: the other process is the parent, which uses `deliver_written`.
+    """
+    _trace.tell, _trace.listener, _trace.put = _put, None, put
+    _begin(actor, begun_wall_ns)
+    # The program knows only its number in the container.
+    _trace.opening = ('{"pid":0,' if actor == "program" else "{") if to_parent else ""
+
+
+def _begin(actor: str, begun_wall_ns: int) -> None:
     _trace.actor = actor
+    _trace.named = _NO_STEP  # `where_written` has the actor too
     _trace.pid = posix.getpid()
     _trace.seq = 0
     # By the wall clock too: a child in another time namespace has another monotonic clock.
@@ -190,7 +145,7 @@ def warn(message: str) -> None:
 
 def listening() -> bool:
     """Report whether there is a listener: checked before work that only an event needs."""
-    return _trace.listener is not None
+    return _trace.tell is not None
 
 
 def note(
@@ -204,14 +159,39 @@ def note(
     after: str | None = None,
     shell: str | None = None,
 ) -> None:
-    """Send the listener an event about one call; the arguments are the fields of `Event`."""
+    """Send who listens an event about one call; the arguments are the fields of `Event`."""
+    if _trace.tell is not None:
+        _trace.tell(call, args, result, errno, object, before, after, shell)
+
+
+def _tell_listener(*fields: Any) -> None:
+    """Make an event of the fields from `call` on, and call the listener with it."""
+    _trace.seq += 1
     if _trace.listener is not None:
+        _trace.listener(_event(_trace.seq, *fields))
+
+
+def _put(*fields: Any) -> None:
+    """Write an event of the fields from `call` on, and put its line, without making the event."""
+    opening = _trace.opening
+    if not opening:
         _trace.seq += 1
-        made = _event(call, args, result, errno, object, before, after, shell, _trace.seq)
-        _trace.listener(made)
+        opening = f'{{"seq":{_trace.seq},"pid":{_trace.pid},'
+    line = rest_written(time.monotonic_ns() - _trace.begun, _named()[3], *fields)
+    if _trace.put is not None:
+        _trace.put(opening + line)
+
+
+def _named() -> tuple[object, str, str, str]:
+    """Give the current step, its name and source, and how an event's line says so."""
+    if _trace.named[0] is not (step := _trace.step):
+        name, source = (step_name(step), step_source(step)) if step else ("", "")
+        _trace.named = step, name, source, where_written(_trace.actor, name, source)
+    return _trace.named
 
 
 def _event(
+    seq: int = 0,
     call: str = "",
     args: tuple[object, ...] = (),
     result: int | None = 0,
@@ -220,11 +200,8 @@ def _event(
     before: str | None = None,
     after: str | None = None,
     shell: str | None = None,
-    seq: int = 0,
 ) -> Event:
-    if (step := _trace.step) is not _trace.named[0]:
-        _trace.named = step, step_name(step) if step else "", step_source(step) if step else ""
-    _, name, source = _trace.named
+    _, name, source, _ = _named()
     made = Event.__new__(Event)  # of fields that are known: no need to check them
     made.__dict__.update(
         seq=seq,
@@ -280,58 +257,27 @@ def noted(
 
 
 def deliver(event: Event) -> None:
-    """Send an event of a child to the listener, with the next number."""
-    if _trace.listener is not None:
-        _trace.seq += 1
+    """Send an event of another process to who listens, with the next number."""
+    if _trace.put is not None and _trace.opening:
+        own = event.actor == _trace.actor != "program"
+        _trace.put(written_by_child(event, own=own))
+        return
+    _trace.seq += 1
+    if _trace.put is not None:
+        _trace.put(written(event.replace(seq=_trace.seq)))
+    elif _trace.listener is not None:
         _trace.listener(event.replace(seq=_trace.seq))
-
-
-def written(event: Event) -> str:
-    """Write an event for another process: a line of JSON."""
-    return f'{{"seq":{event.seq:d},"pid":{event.pid:d},{_rest_of(event)}'
-
-
-def written_by_child(event: Event, *, own: bool) -> str:
-    """Write an event for the parent, which numbers it, and knows the number of its child.
-
-    Args:
-        own: this process has done it, or a thread of it. The number of another process means
-            nothing to the parent, since it may be that of another PID namespace: it becomes 0.
-    """
-    return f"{{{_rest_of(event)}" if own else f'{{"pid":0,{_rest_of(event)}'
-
-
-def _rest_of(event: Event) -> str:
-    """Write all fields but `seq` and `pid`, and the end of the line.
-
-    Init writes most events, and its parent waits for it: `to_json` and a dump would take longer.
-    """
-    text, args = jsontext.escaped, jsontext.dump(event.args) if event.args else "[]"
-    written = f'"t":{event.t},"actor":{text(event.actor)},"step":{text(event.step)},"source":'
-    written += f'{text(event.source)},"call":{text(event.call)},"args":{args}'
-    written += f',"errno":{event.errno:d}'
-    if event.result is not None:
-        written += f',"result":{event.result:d}'
-    if event.object is not None:
-        written += f',"object":{text(event.object)}'
-    if event.before is not None:
-        written += f',"before":{text(event.before)}'
-    if event.after is not None:
-        written += f',"after":{text(event.after)}'
-    if event.shell is not None:
-        written += f',"shell":{text(event.shell)}'
-    return f"{written}}}\n"
 
 
 def deliver_written(lines: str, pid: int) -> None:
     """Send events of a child to who listens, with the next numbers.
 
     Args:
-        lines: as `written_by_child` returned them.
+        lines: as the child's `pass_on` wrote them, and `written_by_child` does.
         pid: the child's number.
     """
     each = lines.split("\n")[:-1]
-    if _trace.pass_on is None:
+    if _trace.put is None or _trace.opening:
         for line in each:
             deliver(Event.of({"pid": pid, **jsontext.parse(line)}))
         return
@@ -340,7 +286,7 @@ def deliver_written(lines: str, pid: int) -> None:
         whose = "" if line.startswith('{"pid":') else f'"pid":{pid},'
         numbered.append(f'{{"seq":{seq},{whose}{line[1:]}\n')
     _trace.seq += len(each)
-    _trace.pass_on("".join(numbered))
+    _trace.put("".join(numbered))
 
 
 def step_name(step: Callable[..., Any]) -> str:

@@ -10,13 +10,12 @@ from minicontainer.cli.exits import Exit
 from minicontainer.cli.flags import FILTER, Asked, Flag, command, toggle
 from minicontainer.cli.inspect import writer
 from minicontainer.errors import InvalidArgument
+from minicontainer.event import Event
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
-
-    from minicontainer.steps import Event
 
 
 @command(
@@ -56,7 +55,6 @@ def _kernel_events(asked: Asked, write: Callable[[Any], str] | None) -> int:
     """
     from minicontainer.learn.calls import Calls  # only who asks for it pays for it
     from minicontainer.learn.explain import folded_call
-    from minicontainer.steps import Event
 
     if extra := asked.given & {"since", "until", "filter"}:
         raise Exit(f"--kernel shows what happens now: leave --{min(extra)} out", prefix=True)

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from minicontainer.cli.flags import Asked
+    from minicontainer.event import Event
     from minicontainer.learn.explain import Explainer
     from minicontainer.learn.predictions import State
-    from minicontainer.steps import Event
 
 EXIT_ABORTED = 130  # as if Ctrl-C had ended it
 _LAST = "run-program"

@@ -18,6 +18,7 @@ from minicontainer.cli.exits import EXIT_ENGINE, EXIT_FAILED, Exit
 from minicontainer.cli.output import say, tell
 from minicontainer.contexts import ExitStack, contextmanager, suppress
 from minicontainer.errors import Error
+from minicontainer.event import Event
 from minicontainer.learn import narration
 from minicontainer.learn.words import translated, word
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from minicontainer.cli.flags import Asked
     from minicontainer.cli.stepping import Stepper
     from minicontainer.learn.explain import Explainer
-    from minicontainer.steps import Event
 
     Listener = Callable[[Event, str], None]  # the event, and its line of JSON or ""
 
@@ -69,14 +69,9 @@ def told(asked: Asked, name: str) -> Iterator[None]:
                     listener(event, line)
 
         # what a recorder does, where nobody else listens
-        keep_block: Any = getattr(listeners[0], "keep", None) if len(listeners) == 1 else None
-
-        def keep(block: bytes) -> None:
-            with lock:
-                keep_block(block)
-
+        keep: Any = getattr(listeners[0], "keep", None) if len(listeners) == 1 else None
         answer = answer or client.begin("GET", path, {"step": True})
-        reader = _Reader(client, path, answer, hear, keep if keep_block else None, stepper)
+        reader = _Reader(client, path, answer, hear, keep, stepper)
         stack.callback(reader.finish)
         steps.listen(hear, "client", reader.begun_ns)
         stack.callback(steps.listen, None, "client")
@@ -235,7 +230,6 @@ class _Reader:
         try:
             with suppress(Lost, EngineError, OSError):  # the command itself says what happened
                 if self._keep:
-                    self._keep(b"")  # the command itself waits for its first answer
                     for block in response.chunks():
                         self._keep(block)
                     return
@@ -251,7 +245,7 @@ class _Reader:
     def _take(self, line: str) -> None:
         message = jsontext.parse(line)
         container, waits = message.pop("container", ""), message.pop("waiting", False)
-        event = steps.Event.of(message)
+        event = Event.of(message)
         if self._stepper is not None and waits:
             begin = self._stepper.decide(event, container)
             self._client.post(f"{self._path}/continue", None, {"Abort": not begin})

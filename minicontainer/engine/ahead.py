@@ -13,12 +13,11 @@ import os
 import time
 
 from minicontainer import steps
+from minicontainer.event import Event
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from minicontainer.steps import Event
 
     Fork = tuple[str, int, Callable[[], int], int, int]  # actor, its pid, step, time, child's pid
 
@@ -67,7 +66,7 @@ class Ahead:
             begun_ns: when the story began, by the wall clock in nanoseconds.
         """
         for actor, parent, step, at_ns, pid in self._forks:
-            begun = steps.Event(
+            begun = Event(
                 actor=actor, pid=parent, step=steps.step_name(step),
                 source=steps.step_source(step), t=at_ns - begun_ns, result=0,
             )  # fmt: skip

@@ -13,11 +13,10 @@ import array
 import os
 import socket
 
-from minicontainer import jsontext, steps
+from minicontainer import jsontext
 from minicontainer.contexts import contextmanager, suppress
 from minicontainer.engine.protocol import TYPES, Happened
 from minicontainer.record import Record
-from minicontainer.steps import Event
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,12 +66,8 @@ class Connection:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)] if descriptors else []
         self.sock.sendmsg([data], rights, socket.MSG_NOSIGNAL)
 
-    def put(self, event: Event) -> None:
-        """Send an event, together with others: a packet for each would slow a start down."""
-        self.put_written(steps.written(event))
-
-    def put_written(self, lines: str) -> None:
-        """Send events that are written already."""
+    def put(self, lines: str) -> None:
+        """Send written events, together with others: a packet for each would slow a start down."""
         self._events.append(lines)
         self._unsent += len(lines)
         if self._unsent > _MOST_UNSENT:

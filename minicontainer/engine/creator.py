@@ -45,6 +45,7 @@ from minicontainer.contexts import ExitStack, suppress
 from minicontainer.engine import bundle_reader, connections, protocol, rehearsal
 from minicontainer.engine.stdio import Stdio
 from minicontainer.errors import Aborted, Error, InitError
+from minicontainer.event import Event
 from minicontainer.kernel import pidfds, process, signals
 from minicontainer.runtime import sync
 from minicontainer.runtime.container import operations
@@ -252,13 +253,13 @@ def follow(asked: StartContainer, engine: Connection, actor: str, ahead: Ahead) 
         ahead: what was done before there was a container: it is told first.
     """
     if asked.explain:
-        steps.listen(engine.put, actor, asked.explain, engine.put_written)
+        steps.pass_on(engine.put, actor, asked.explain)
         ahead.tell(asked.explain)
     if asked.hold:
         steps.hold(lambda event: _wait_for_engine(engine, event))
 
 
-def _wait_for_engine(engine: Connection, event: steps.Event) -> None:
+def _wait_for_engine(engine: Connection, event: Event) -> None:
     """Wait until the engine lets the step begin.
 
     Raises:

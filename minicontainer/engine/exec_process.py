@@ -49,7 +49,7 @@ def wait_for_program(engine: Connection, ahead: Ahead) -> int:
     asked, clients = received
     assert isinstance(asked, protocol.StartExec)
     if asked.explain:
-        steps.listen(engine.put, "exec", asked.explain, engine.put_written)
+        steps.pass_on(engine.put, "exec", asked.explain)
         ahead.tell(asked.explain)
     try:
         _run(asked, engine, clients)

@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from minicontainer.steps import Event
+    from minicontainer.event import Event
 
 
 class Hold:

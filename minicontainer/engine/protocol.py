@@ -56,8 +56,8 @@ from __future__ import annotations
 
 from minicontainer import steps
 from minicontainer.errors import Aborted, Error, InitError, explained
+from minicontainer.event import Event
 from minicontainer.record import Record
-from minicontainer.steps import Event
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ class Failed(Record):
 class Happened(Record):
     """From the monitor or the exec process: events, when they were asked to explain."""
 
-    lines: str  # of `steps.written`; `put` and `flush` send them
+    lines: str  # of `event.written`; `put` and `flush` send them
 
 
 class Hello(Record):

@@ -33,7 +33,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from minicontainer.steps import Event
 
 ALL = "all"
 _MOST = 10_000  # packets of events that wait for a slow reader; then it is let go
@@ -181,7 +180,7 @@ class Traces:
             return
         self._here.name = name
         steps.leave_steps()
-        steps.listen(lambda event: self.tell(name, event), "engine", begun)
+        steps.pass_on(lambda line: self.pass_on(name, line), "engine", begun)
         if hold := self._holds.get(name):
             steps.hold(hold.wait)
         try:
@@ -203,10 +202,6 @@ class Traces:
             name: "" for the one that this thread's request belongs to.
         """
         return self._begun.get(name or self.current, 0) or self._begun.get(ALL, 0)
-
-    def tell(self, name: str, event: Event) -> None:
-        """Hand an event of the engine to the readers of its story, and to those of all."""
-        self.pass_on(name, steps.written(event))
 
     def pass_on(self, name: str, lines: str, container_id: str = "") -> None:
         """Hand events, each a line, to the readers of their story, and to those of all."""

@@ -83,7 +83,7 @@ def call(
     Args:
         name: as in section 2 of the manual.
         args: numbers, strings (encoded as file names are), bytes, structures (by reference), None.
-        object, before, shell: for the event; see `steps.Event`.
+        object, before, shell: for the event; see `event.Event`.
         after: reads the object's new value, once the call is made.
     Raises:
         KernelError: the call returned -1; it has the errno, its text, and the call's arguments.

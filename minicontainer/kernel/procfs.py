@@ -111,7 +111,7 @@ def write(
 
     Args:
         path: below its root: self/oom_score_adj, sys/net/ipv4/ip_forward.
-        object, shell: for the event; see `steps.Event`.
+        object, shell: for the event; see `event.Event`.
     Raises:
         KernelError: ENOENT, EACCES, EINVAL, …; EXDEV if another mount covers it.
     """

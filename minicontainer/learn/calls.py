@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from minicontainer.steps import Event
+    from minicontainer.event import Event
 
 _SHOWN = 100  # characters of an argument; a mount's options or a program's text can be long
 _LONG_ID = 64  # characters of a container's ID;  _SHORT_ID: as Docker prints it

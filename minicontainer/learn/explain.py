@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import TextIO
 
+    from minicontainer.event import Event
     from minicontainer.learn.folding import Act
-    from minicontainer.steps import Event
 
 LEVELS = ("steps", "calls", "full")
 _WIDTH = 80

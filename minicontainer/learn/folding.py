@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from minicontainer.steps import Event
+    from minicontainer.event import Event
 
 # Where a hierarchy of cgroup v1 is mounted, on the host and in the container alike.
 _HIERARCHY = re.compile(r"(/sys/fs/cgroup/)([a-z_,]+)(?=/|$|\s)")

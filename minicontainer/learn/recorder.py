@@ -17,15 +17,17 @@ A file without its last line was cut off, and is refused.
 from __future__ import annotations
 
 import time
+from _thread import allocate_lock
 
-from minicontainer import jsontext, steps
+from minicontainer import jsontext
+from minicontainer.event import written
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
 
-    from minicontainer.steps import Event
+    from minicontainer.event import Event
 
 FORMAT = 2
 
@@ -42,6 +44,7 @@ class Recorder:
     def __init__(self, out: BinaryIO, command: str, catalogs: Callable[[], dict[str, str]]) -> None:
         self._out = out
         self._catalogs = catalogs
+        self._lock = allocate_lock()  # a client tells of its requests in another thread
         self._prepared = b""
         self._rest = b""  # of a line that has not come whole
         self._count = 0
@@ -54,22 +57,21 @@ class Recorder:
         Args:
             line: the event as JSON, if somebody has written it already.
         """
-        self._count += 1
-        self._out.write((line or steps.written(event)).rstrip().encode() + b"\n")
+        with self._lock:
+            self._count += 1
+            self._out.write((line or written(event)).rstrip().encode() + b"\n")
 
     def keep(self, block: bytes) -> None:
         """Keep events, each a line of JSON; the last one may go on in the next block.
 
-        Args:
-            block: b"" before the first event comes: a moment to prepare the end.
         Raises:
             OSError: the file can't be written.
         """
-        if not block:
-            self._prepare()
         lines, newline, self._rest = (self._rest + block).rpartition(b"\n")
-        self._count += lines.count(b"\n") + len(newline)
-        self._out.write(lines + newline)
+        with self._lock:
+            self._count += lines.count(b"\n") + len(newline)
+            self._out.write(lines + newline)
+        self._prepare()  # the engine is at work meanwhile, and the command waits for it
 
     def _prepare(self) -> None:
         """Make the last line but for its number."""

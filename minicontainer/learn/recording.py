@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from minicontainer import jsontext
 from minicontainer.errors import InvalidArgument, NotFound
+from minicontainer.event import Event
 from minicontainer.learn import narration
 from minicontainer.learn.recorder import FORMAT
 from minicontainer.record import Record
-from minicontainer.steps import Event
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -58,10 +58,10 @@ import posix
 from minicontainer import jsontext, steps
 from minicontainer.contexts import suppress
 from minicontainer.errors import Error, InitError, KernelError
+from minicontainer.event import Event
 from minicontainer.kernel import pidfds, signals
 from minicontainer.record import Record
 from minicontainer.runtime.parent import foreground
-from minicontainer.steps import Event
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Forked(Record):
 class Happened(Record):
     """From init or the joiner: events, for who listens in the parent."""
 
-    lines: str  # of `steps.written_by_child`
+    lines: str  # of `event.written_by_child`
 
 
 class Waiting(Record):
@@ -244,16 +244,14 @@ def pass_events_on(channel: Channel, actor: str) -> None:
     """
     if steps.listening():
         channel.gathers = actor == "init"  # a write for each event would slow the start down
-        steps.listen(lambda event: _tell(channel, event, actor), actor)
+        steps.pass_on(lambda line: _tell(channel, line), actor, to_parent=True)
     if steps.held():
         steps.hold(lambda event: _wait_for_go(channel, event))
 
 
-def _tell(channel: Channel, event: Event, actor: str) -> None:
-    # The program writes to init's channel, and init passes on what its hooks did.
-    own = event.actor == actor != "program"
+def _tell(channel: Channel, line: str) -> None:
     try:
-        channel.put(steps.written_by_child(event, own=own))
+        channel.put(line)
     except OSError as error:
         _stay_silent(error)
 

@@ -18,6 +18,7 @@ from minicontainer.cgroups.limits import HugepageLimit, Memory, Pids, Resources
 from minicontainer.cgroups.v1 import V1Cgroup
 from minicontainer.cgroups.v2 import V2Cgroup
 from minicontainer.errors import Conflict, Error, InvalidArgument, NotFound, Unsupported
+from minicontainer.event import Event
 from minicontainer.kernel import libc
 
 from .conftest import Start, leftovers, new_path, said, wait_until
@@ -321,7 +322,7 @@ def test_stats_follow_the_load(group: Cgroup, start: Start) -> None:
 
 def test_every_change_is_an_event() -> None:
     """What the kernel's state owes to a group's life, in order; reading is none."""
-    events: list[steps.Event] = []
+    events: list[Event] = []
     steps.listen(events.append, "client")
     try:
         path = new_path()

@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from minicontainer import steps
+from minicontainer.event import Event
 from minicontainer.kernel import namespaces
 
 # Every system call by which the kernel's state can change, as said above, on any path through the
@@ -307,7 +307,7 @@ _SHAPES: dict[str, Callable[[list[Any]], tuple[Any, ...]]] = {
 # -- events --------------------------------------------------------------------------------------
 
 
-def call_of(event: steps.Event) -> Call:
+def call_of(event: Event) -> Call:
     """Put an event into the same form."""
     args: list[Any] = [_plain(arg) for arg in event.args]
     if event.call == "clone3":

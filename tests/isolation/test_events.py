@@ -20,6 +20,7 @@ import pytest
 
 from minicontainer import steps
 from minicontainer.errors import KernelError
+from minicontainer.event import Event
 from minicontainer.kernel import files, interfaces, namespaces, process
 from tests.conftest import CHECKOUT, PATIENCE_S, command
 from tests.isolation import strace
@@ -86,7 +87,7 @@ class Comparison:
             check=False,
         )  # fmt: skip
         self.events = [
-            steps.Event.from_json(json.loads(line)) for line in self.kept.read_text().splitlines()
+            Event.from_json(json.loads(line)) for line in self.kept.read_text().splitlines()
         ]
         self.traces = {int(path.suffix[1:]): path for path in directory.glob("trace.*")}
         self.client = next(
@@ -331,7 +332,7 @@ def test_a_start_that_fails(
 @pytest.fixture
 def events() -> Any:
     """The events of this process."""
-    kept: list[steps.Event] = []
+    kept: list[Event] = []
     steps.listen(kept.append, "client")
     yield kept
     steps.listen(None, "client")
@@ -346,7 +347,7 @@ def events() -> Any:
     ],
 )
 def test_a_refused_call_is_told_with_its_error(
-    events: list[steps.Event], act: Callable[[], object], call: str, error: int
+    events: list[Event], act: Callable[[], object], call: str, error: int
 ) -> None:
     """The event has the result, the error, and no value that the call did not set."""
     with pytest.raises(KernelError) as raised:
@@ -356,7 +357,7 @@ def test_a_refused_call_is_told_with_its_error(
     assert event.errno == raised.value.errno == error
 
 
-def test_what_was_not_called_is_not_told(events: list[steps.Event]) -> None:
+def test_what_was_not_called_is_not_told(events: list[Event]) -> None:
     """An interface that is not there is found missing by a question, which changes nothing."""
     with pytest.raises(KernelError):
         interfaces.set_up("nonsense0")

@@ -13,6 +13,7 @@ import pytest
 
 from minicontainer import steps
 from minicontainer.errors import KernelError
+from minicontainer.event import Event
 from minicontainer.kernel import seccomp
 from minicontainer.kernel.seccomp import Seccomp, SyscallRule, load
 from minicontainer.kernel.seccomp_compiler import compile_profile
@@ -183,7 +184,7 @@ def test_loading_is_noted(default_program: bytes) -> None:
     """One event, with the process's filter as its object."""
 
     def act() -> int:
-        events: list[steps.Event] = []
+        events: list[Event] = []
         steps.listen(events.append, "init")
         load(default_program, 0)
         return [(event.call, event.object) for event in events] == [("seccomp", "process:seccomp")]

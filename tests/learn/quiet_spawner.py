@@ -5,20 +5,22 @@ from __future__ import annotations
 from minicontainer import steps
 from minicontainer.engine import ahead, spawner
 
-_event = steps.Event
+_MAKERS = {name: getattr(steps, name) for name in ("Event", "rest_written")}
 _keep, _leave = ahead.Ahead.keep, ahead.Ahead.leave
 
 
 def _kept(self: ahead.Ahead, actor: str) -> None:
-    setattr(steps, "Event", _event)  # noqa: B010  # the type says that it is a class
+    for name, maker in _MAKERS.items():
+        setattr(steps, name, maker)
     _keep(self, actor)
 
 
 def _left(self: ahead.Ahead) -> None:
     _leave(self)
-    setattr(steps, "Event", None)  # noqa: B010
+    for name in _MAKERS:
+        setattr(steps, name, None)
 
 
-setattr(ahead.Ahead, "keep", _kept)  # noqa: B010
+setattr(ahead.Ahead, "keep", _kept)  # noqa: B010  # the type says that it is a method
 setattr(ahead.Ahead, "leave", _left)  # noqa: B010
 main = spawner.main

@@ -16,11 +16,11 @@ from minicontainer.engine import bundles, creator, monitor, spawner, spawning
 from minicontainer.engine.engine import Engine
 from minicontainer.engine.networks import Networks
 from minicontainer.engine.supervisor import Supervisor
+from minicontainer.event import Event
 from minicontainer.kernel import mounts
 from minicontainer.learn import calls, explain, folding, narration
 from minicontainer.runtime.child import init
 from minicontainer.runtime.parent import lifecycle
-from minicontainer.steps import Event
 from tests.conftest import Run
 
 TYPE_CHECKING = False

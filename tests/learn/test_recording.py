@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minicontainer.errors import InvalidArgument, NotFound
+from minicontainer.event import Event
 from minicontainer.learn import page, recorder, recording, replay
-from minicontainer.steps import Event
 
 EVENTS = (
     Event(seq=1, t=1_000_000, actor="engine", step="reserve-name", source="lifecycle.py:1"),

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from minicontainer import steps
+from minicontainer.event import Event
 from tests.conftest import CHECKOUT
 from tests.learn.traced import Operation, TracedEngine
 
-Story = Callable[[list[steps.Event]], list[steps.Event]]
+Story = Callable[[list[Event]], list[Event]]
 
 SLEEP = ("busybox", "sleep", "1000")
 
@@ -144,7 +144,7 @@ def test_stop_and_rm_tell_what_is_taken_back(engine: TracedEngine) -> None:
 
 # -- controls ------------------------------------------------------------------------------------
 
-CHANGES: dict[str, Callable[[list[steps.Event], int], list[steps.Event]]] = {
+CHANGES: dict[str, Callable[[list[Event], int], list[Event]]] = {
     "left out": lambda events, i: events[:i] + events[i + 1 :],
     "invented": lambda events, i: events[: i + 1] + events[i:],
     "another error": lambda events, i: [*events[:i], events[i].replace(errno=1), *events[i + 1 :]],

@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from ipaddress import IPv4Interface
 from pathlib import Path
 
-from minicontainer import steps
 from minicontainer.engine import protocol
+from minicontainer.event import Event
 from tests.conftest import wait_until
 from tests.isolation import strace
 from tests.isolation.strace import Call
@@ -90,7 +90,7 @@ class Operation:
         self.done = engine(verb, "--json", *others, status=status)
         lines = self.done.errors.splitlines()
         told = [json.loads(line) for line in lines if line.startswith("{")]
-        self.events = [steps.Event.from_json(event) for event in told if event["actor"] != "client"]
+        self.events = [Event.from_json(event) for event in told if event["actor"] != "client"]
         # execve(2) closes the channel to who waits for it before strace writes how it ended
         became = {event.pid for event in self.events if event.call == "execve" and event.pid}
         wait_until(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from minicontainer import steps
+from minicontainer.event import Event
 from minicontainer.kernel.namespaces import in_network
 from minicontainer.network import networks
 
@@ -54,7 +55,7 @@ def test_events_are_what_strace_sees(host: Host, container: Netns, tmp_path: Pat
 
 def test_the_shell_equivalents_do_the_same(host: Host, container: Netns, netns: Make) -> None:
     """Played by hand on a second host, they make the same links, addresses and routes."""
-    events: list[steps.Event] = []
+    events: list[Event] = []
     with in_network(host.fd):
         steps.listen(events.append, "engine")
         try:

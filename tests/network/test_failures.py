@@ -11,6 +11,7 @@ import pytest
 
 from minicontainer import steps
 from minicontainer.errors import Conflict, KernelError, Unsupported
+from minicontainer.event import Event
 from minicontainer.kernel.namespaces import in_network
 from minicontainer.network import nat, networks
 
@@ -27,7 +28,7 @@ def test_when_a_step_fails_what_was_done_is_undone(
 ) -> None:
     """Interrupted after any change to the kernel, a connect leaves host and container clean."""
 
-    def interrupt(event: steps.Event) -> None:
+    def interrupt(event: Event) -> None:
         nonlocal failing
         failing -= 1
         if failing == 0:
@@ -76,7 +77,7 @@ def _connect_and_die(host: Host, container: Netns, killed_at: int) -> None:
     if child == 0:
         seen = []
 
-        def die(event: steps.Event) -> None:
+        def die(event: Event) -> None:
             seen.append(event)
             if len(seen) == killed_at:
                 os.kill(os.getpid(), signal.SIGKILL)

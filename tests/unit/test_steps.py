@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from minicontainer import jsontext, steps
-from minicontainer.steps import Event
+from minicontainer.event import Event, written, written_by_child
 
 
 @pytest.fixture
@@ -61,7 +61,10 @@ def test_a_childs_events_get_its_number(passed_on: bool) -> None:
     def take(lines: str) -> None:
         found.extend(Event.of(jsontext.parse(line)) for line in lines.splitlines())
 
-    steps.listen(found.append, "monitor", pass_on=take if passed_on else None)
+    if passed_on:
+        steps.pass_on(take, "monitor")
+    else:
+        steps.listen(found.append, "monitor")
     try:
         steps.note("a")
         own = Event(
@@ -70,7 +73,7 @@ def test_a_childs_events_get_its_number(passed_on: bool) -> None:
         )  # fmt: skip
         assert set(vars(own)) == set(Event.fields())
         other = Event(seq=8, pid=2, actor="program", call="c", after="y")
-        lines = [steps.written_by_child(own, own=True), steps.written_by_child(other, own=False)]
+        lines = [written_by_child(own, own=True), written_by_child(other, own=False)]
         steps.deliver_written("".join(lines), 4711)
         steps.note("d")
     finally:
@@ -94,7 +97,43 @@ def test_a_childs_events_get_its_number(passed_on: bool) -> None:
 )  # fmt: skip
 def test_an_event_is_written_as_its_json(event: Event) -> None:
     """By other code, which is faster; it leaves out the same fields."""
-    assert jsontext.parse(steps.written(event)) == jsontext.parse(jsontext.dump(event.to_json()))
+    assert jsontext.parse(written(event)) == jsontext.parse(jsontext.dump(event.to_json()))
+
+
+@pytest.mark.parametrize(
+    ("actor", "to_parent", "without"),
+    [("monitor", False, ()), ("init", True, ("seq", "pid")), ("program", True, ("seq",))],
+)
+def test_what_is_passed_on_is_what_a_listener_gets(
+    actor: str, to_parent: bool, without: tuple[str, ...]
+) -> None:
+    """It is written without the event being made; the parent knows the number of its child."""
+
+    def mount_all() -> None:
+        steps.note(
+            "mount", ("a\n", 1, None), 3, 0, object="o", before="\udcff", after="é", shell='"'
+        )
+        steps.note("umount2", (), -1, 22)
+        steps.note("execve", ("/bin/sh",), None)
+
+    events: list[Event] = []
+    lines: list[str] = []
+    try:
+        steps.listen(events.append, actor)
+        steps.take(mount_all)
+        steps.pass_on(lines.append, actor, to_parent=to_parent)
+        steps.take(mount_all)
+    finally:
+        steps.listen(None, "")
+    assert len(events) == 4
+    for event, line in zip(events, lines, strict=True):
+        told = jsontext.parse(line)
+        wanted = jsontext.parse(jsontext.dump(event.to_json()))
+        assert line.endswith("}\n")
+        assert told.pop("t") >= wanted.pop("t")
+        if actor == "program":
+            wanted["pid"] = 0
+        assert told == {name: value for name, value in wanted.items() if name not in without}
 
 
 def test_events_belong_to_the_step_that_is_taken(heard: list[Event]) -> None:

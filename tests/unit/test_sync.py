@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minicontainer import jsontext, steps
+from minicontainer import jsontext
 from minicontainer.errors import InvalidArgument
+from minicontainer.event import Event, written_by_child
 from minicontainer.record import Record
 from minicontainer.runtime.sync import (
     Channel,
@@ -23,7 +24,6 @@ from minicontainer.runtime.sync import (
     Start,
     channel_pair,
 )
-from minicontainer.steps import Event
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 all_messages = st.one_of(
@@ -62,7 +62,7 @@ def test_events_arrive_as_they_were_written(sent: list[Record]) -> None:
     ours, theirs = channel_pair()
     for one in sent:
         if isinstance(one, Event):
-            theirs.put(steps.written_by_child(one, own=True))
+            theirs.put(written_by_child(one, own=True))
         else:
             theirs.send(one)
     theirs.close()

@@ -22,8 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from minicontainer.event import Event
     from minicontainer.runtime.cli.command_line import Asked
-    from minicontainer.steps import Event
 
 _ROOT = "/run/minicontainer-oci"
 _EXIT_ERROR = 1

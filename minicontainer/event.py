@@ -1,0 +1,142 @@
+"""Events: each change of the kernel's state, as a value and as a line of JSON.
+
+The process that makes an event writes it as a line, and the reader parses that; those between them
+pass the line on as it is.
+"""
+
+from __future__ import annotations
+
+from minicontainer import jsontext
+from minicontainer.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Event(Record):
+    """One change of the kernel's state; or, without a call, the beginning of a step.
+
+    Args:
+        seq: its place among the events of one start, from 1.
+        t: nanoseconds on CLOCK_MONOTONIC since the listener began.
+        actor: the process that did it: client (the command), engine, spawner, monitor, creator,
+            exec, joiner, init, hook; or program, if init stays beside it.
+        pid: the actor's number in the host's PID namespace; 0 if it is not known there.
+        step: the name of its step, with dashes: mount-rootfs.
+        source: module.py:line of that step.
+        call: the system call, netlink request or `write`; "" when a step begins.
+        args: its arguments, as they were passed.
+        result: its result; None for a call that does not return (execve(2); if it does return, it
+            has failed, and another event reports that).
+        errno: 0, or the kernel's error number.
+        object: the kernel object that it changed: ns:pid:4026532281, mount:/proc, link:eth0.
+        before: that object's value before, if it has one;  after: its value after.
+        shell: a command of util-linux, iproute2 or coreutils with the same effect, if there is one.
+    """
+
+    seq: int = 0
+    t: int = 0
+    actor: str = ""
+    pid: int = 0
+    step: str = ""
+    source: str = ""
+    call: str = ""
+    args: tuple[object, ...] = ()
+    result: int | None = None  # with that default, JSON, which leaves None out, restores it
+    errno: int = 0
+    object: str | None = None
+    before: str | None = None
+    after: str | None = None
+    shell: str | None = None
+
+    # A story has hundreds of events. What Record does for any type takes eight times as long as
+    # these three.
+
+    def replace(self, **changes: Any) -> Event:
+        """Make a copy with some fields changed."""
+        made = Event.__new__(Event)
+        made.__dict__.update(self.__dict__)
+        made.__dict__.update(changes)
+        return made
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the event as JSON holds it; fields that are None are left out."""
+        own = {**_DEFAULTS, **self.__dict__}
+        return {name: value for name, value in own.items() if value is not None}
+
+    @staticmethod
+    def of(fields: dict[str, Any]) -> Event:
+        """Make an event of what `to_json` of another process of this program gave, unchecked."""
+        made = Event.__new__(Event)
+        made.__dict__.update(fields)
+        made.__dict__["args"] = tuple(fields.get("args", ()))
+        return made
+
+
+_DEFAULTS = {name: getattr(Event, name) for name in Event.fields()}
+
+
+def written(event: Event) -> str:
+    """Write an event for another process: a line of JSON."""
+    return f'{{"seq":{event.seq:d},"pid":{event.pid:d},{_rest_of(event)}'
+
+
+def written_by_child(event: Event, *, own: bool) -> str:
+    """Write an event for the parent, which numbers it, and knows the number of its child.
+
+    Args:
+        own: this process has done it, or a thread of it. The number of another process means
+            nothing to the parent, since it may be that of another PID namespace: it becomes 0.
+    """
+    return f"{{{_rest_of(event)}" if own else f'{{"pid":0,{_rest_of(event)}'
+
+
+def _rest_of(event: Event) -> str:
+    """Write all fields but `seq` and `pid`, and the end of the line."""
+    where = where_written(event.actor, event.step, event.source)
+    return rest_written(
+        event.t, where, event.call, event.args, event.result, event.errno, event.object,
+        event.before, event.after, event.shell,
+    )  # fmt: skip
+
+
+def where_written(actor: str, step: str, source: str) -> str:
+    """Write the fields that are the same in all events of a step."""
+    text = jsontext.escaped
+    return f'"actor":{text(actor)},"step":{text(step)},"source":{text(source)}'
+
+
+def rest_written(
+    t: int,
+    where: str,
+    call: str,
+    args: tuple[object, ...],
+    result: int | None,
+    errno: int,
+    object: str | None,
+    before: str | None,
+    after: str | None,
+    shell: str | None,
+) -> str:
+    """Write all fields but `seq` and `pid`, and the end of the line.
+
+    Init writes most events, and its parent waits for it: `to_json` and a dump would take longer.
+
+    Args:
+        where: of `where_written`; the other fields are those of `Event`.
+    """
+    text = jsontext.escaped
+    listed = jsontext.dump(args) if args else "[]"
+    line = f'"t":{t},{where},"call":{text(call)},"args":{listed},"errno":{errno:d}'
+    if result is not None:
+        line += f',"result":{result:d}'
+    if object is not None:
+        line += f',"object":{text(object)}'
+    if before is not None:
+        line += f',"before":{text(before)}'
+    if after is not None:
+        line += f',"after":{text(after)}'
+    if shell is not None:
+        line += f',"shell":{text(shell)}'
+    return f"{line}}}\n"
