@@ -33,6 +33,7 @@ ROWS = (
     {
         "contexts",
         "errors",
+        "event",
         "faults",
         "jsontext",
         "modules",
