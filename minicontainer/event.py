@@ -13,6 +13,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    # What an event's line is written of, later: its opening, t, `where_written`, and then the
+    # fields from `call` on.
+    Unwritten = tuple[
+        str, int, str, str, tuple[object, ...], int | None, int,
+        str | None, str | None, str | None, str | None,
+    ]  # fmt: skip
+
+
+_MOST_UNSENT = 24_576  # characters, so that a process that is killed takes few events along
+_USUAL_SIZE = 300  # of a line
+
 
 class Event(Record):
     """One change of the kernel's state; or, without a call, the beginning of a step.
@@ -95,8 +106,8 @@ def written_by_child(event: Event, *, own: bool) -> str:
 def _rest_of(event: Event) -> str:
     """Write all fields but `seq` and `pid`, and the end of the line."""
     where = where_written(event.actor, event.step, event.source)
-    return rest_written(
-        event.t, where, event.call, event.args, event.result, event.errno, event.object,
+    return line_written(
+        "", event.t, where, event.call, event.args, event.result, event.errno, event.object,
         event.before, event.after, event.shell,
     )  # fmt: skip
 
@@ -107,7 +118,8 @@ def where_written(actor: str, step: str, source: str) -> str:
     return f'"actor":{text(actor)},"step":{text(step)},"source":{text(source)}'
 
 
-def rest_written(
+def line_written(
+    opening: str,
     t: int,
     where: str,
     call: str,
@@ -119,16 +131,15 @@ def rest_written(
     after: str | None,
     shell: str | None,
 ) -> str:
-    """Write all fields but `seq` and `pid`, and the end of the line.
-
-    Init writes most events, and its parent waits for it: `to_json` and a dump would take longer.
+    """Write the line of an event: `to_json` and a dump would take longer.
 
     Args:
+        opening: the fields `seq` and `pid`, as far as they are known here.
         where: of `where_written`; the other fields are those of `Event`.
     """
     text = jsontext.escaped
     listed = jsontext.dump(args) if args else "[]"
-    line = f'"t":{t},{where},"call":{text(call)},"args":{listed},"errno":{errno:d}'
+    line = f'{opening}"t":{t},{where},"call":{text(call)},"args":{listed},"errno":{errno:d}'
     if result is not None:
         line += f',"result":{result:d}'
     if object is not None:
@@ -140,3 +151,34 @@ def rest_written(
     if shell is not None:
         line += f',"shell":{text(shell)}'
     return f"{line}}}\n"
+
+
+def lines_of(event: Unwritten | str) -> str:
+    """Write an event, or give the lines of those that are written."""
+    return event if isinstance(event, str) else line_written(*event)
+
+
+class Unsent:
+    """Events that wait to be sent with others.
+
+    Their lines are written when they are sent. Init is as slow as its events are: to write one
+    between two other calls takes it three times as long as to write it right after another one,
+    since the processor has that code and its data at hand then.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[Unwritten | str] = []
+        self._size = 0  # in characters, about
+
+    def add(self, event: Unwritten | str) -> bool:
+        """Add an event, or lines of events; report whether it is time to send them."""
+        self._waiting.append(event)
+        self._size += len(event) if isinstance(event, str) else _USUAL_SIZE
+        return self._size >= _MOST_UNSENT
+
+    def take(self) -> str:
+        """Take the lines of all events that wait."""
+        if not self._waiting:
+            return ""
+        waiting, self._waiting, self._size = self._waiting, [], 0
+        return "".join(map(lines_of, waiting))

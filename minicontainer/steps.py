@@ -19,12 +19,14 @@ from _thread import _local  # what threading.local is, without what that module 
 
 from minicontainer import jsontext
 from minicontainer.errors import KernelError, shortened
-from minicontainer.event import Event, rest_written, where_written, written, written_by_child
+from minicontainer.event import Event, where_written, written, written_by_child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any, ParamSpec, TypeVar
+
+    from minicontainer.event import Unwritten
 
     P = ParamSpec("P")
     R = TypeVar("R")
@@ -38,7 +40,7 @@ class _Trace(_local):
 
     tell: Callable[..., None] | None = None  # makes an event of what `note` gets, for one of these:
     listener: Callable[[Event], None] | None = None
-    put: Callable[[str], None] | None = None
+    put: Callable[[Unwritten | str], object] | None = None
     opening = ""  # what each line of a child begins with
     actor = ""
     pid = 0
@@ -82,12 +84,16 @@ def listen(listener: Callable[[Event], None] | None, actor: str, begun_wall_ns: 
 
 
 def pass_on(
-    put: Callable[[str], None], actor: str, begun_wall_ns: int = 0, *, to_parent: bool = False
+    put: Callable[[Unwritten | str], object],
+    actor: str,
+    begun_wall_ns: int = 0,
+    *,
+    to_parent: bool = False,
 ) -> None:
-    """Write every event from now on for another process, as `written` does: a start has hundreds.
+    """Pass every event from now on to another process: nobody here needs it as a value.
 
     Args:
-        put: called with the line of an event, or with those of a child's events.
+        put: called with what the line of an event is written of, or with lines of a child's events.
         actor, begun_wall_ns: as for `listen`.
         to_parent: the other process is the parent, which uses `deliver_written`.
     """
@@ -172,14 +178,13 @@ def _tell_listener(*fields: Any) -> None:
 
 
 def _put(*fields: Any) -> None:
-    """Write an event of the fields from `call` on, and put its line, without making the event."""
+    """Pass on an event of the fields from `call` on, without making it."""
     opening = _trace.opening
     if not opening:
         _trace.seq += 1
         opening = f'{{"seq":{_trace.seq},"pid":{_trace.pid},'
-    line = rest_written(time.monotonic_ns() - _trace.begun, _named()[3], *fields)
     if _trace.put is not None:
-        _trace.put(opening + line)
+        _trace.put((opening, time.monotonic_ns() - _trace.begun, _named()[3], *fields))
 
 
 def _named() -> tuple[object, str, str, str]:

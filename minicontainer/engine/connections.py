@@ -16,15 +16,17 @@ import socket
 from minicontainer import jsontext
 from minicontainer.contexts import contextmanager, suppress
 from minicontainer.engine.protocol import TYPES, Happened
+from minicontainer.event import Unsent
 from minicontainer.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from minicontainer.event import Unwritten
+
 LARGEST_MESSAGE = 4 << 20  # a program's arguments and variables can be 2 MiB
 _SO_SNDBUFFORCE = 32  # socket(7): above the host's limit, with CAP_NET_ADMIN
-_MOST_UNSENT = 24_576  # characters of events, in a packet of their own
 _MOST_DESCRIPTORS = 253  # SCM_MAX_FD of the kernel: in a packet
 _MORE = b"+"  # a packet with descriptors of the message that follows
 
@@ -41,8 +43,7 @@ class Connection:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.left_unread = False
-        self._events: list[str] = []  # written, and to be sent before the next message
-        self._unsent = 0  # characters of them
+        self._unsent = Unsent()  # events, to be sent before the next message
 
     def fileno(self) -> int:
         """Give the descriptor, for select(2)."""
@@ -66,19 +67,17 @@ class Connection:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)] if descriptors else []
         self.sock.sendmsg([data], rights, socket.MSG_NOSIGNAL)
 
-    def put(self, lines: str) -> None:
-        """Send written events, together with others: a packet for each would slow a start down."""
-        self._events.append(lines)
-        self._unsent += len(lines)
-        if self._unsent > _MOST_UNSENT:
+    def put(self, event: Unwritten | str) -> None:
+        """Send an event, together with others: a packet for each would slow a start down."""
+        if self._unsent.add(event):
             self.flush()
 
     def flush(self) -> None:
         """Send the events that wait for the next message; nobody may be there to hear them."""
-        events, self._events, self._unsent = self._events, [], 0
+        lines = self._unsent.take()
         with suppress(OSError):
-            if events:
-                self.sock.sendmsg(["".join(events).encode()], (), socket.MSG_NOSIGNAL)
+            if lines:
+                self.sock.sendmsg([lines.encode()], (), socket.MSG_NOSIGNAL)
 
     def receive(self) -> tuple[Record, list[int]] | None:
         """Wait for the next message and its descriptors; None when the other side is gone."""

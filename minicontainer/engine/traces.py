@@ -28,6 +28,7 @@ from contextlib import contextmanager, suppress
 from minicontainer import steps
 from minicontainer.engine.holds import Hold
 from minicontainer.errors import Conflict, InvalidArgument, NotFound
+from minicontainer.event import lines_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ class Traces:
             return
         self._here.name = name
         steps.leave_steps()
-        steps.pass_on(lambda line: self.pass_on(name, line), "engine", begun)
+        steps.pass_on(lambda event: self.pass_on(name, lines_of(event)), "engine", begun)
         if hold := self._holds.get(name):
             steps.hold(hold.wait)
         try:

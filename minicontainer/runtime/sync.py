@@ -58,7 +58,7 @@ import posix
 from minicontainer import jsontext, steps
 from minicontainer.contexts import suppress
 from minicontainer.errors import Error, InitError, KernelError
-from minicontainer.event import Event
+from minicontainer.event import Event, Unsent
 from minicontainer.kernel import pidfds, signals
 from minicontainer.record import Record
 from minicontainer.runtime.parent import foreground
@@ -66,6 +66,8 @@ from minicontainer.runtime.parent import foreground
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from minicontainer.event import Unwritten
 
 
 class Go(Record):
@@ -160,9 +162,6 @@ _TYPES: dict[str, type[Record]] = {
 }  # fmt: skip
 
 
-_MOST_UNSENT = 32_768  # characters of events, so that a process that is killed takes few along
-
-
 def _line(message: Record) -> bytes:
     if isinstance(message, Happened):
         return message.lines.encode()
@@ -183,8 +182,7 @@ class Channel:
         self.writes = writes
         self.on_filtering: Callable[[Filtering, int], None] | None = None
         self._rest = b""
-        self._unsent: list[str] = []
-        self._unsent_size = 0
+        self._unsent = Unsent()
         # Whether events wait for the next message. Not once Leaving is sent: the end is execve(2).
         self.gathers = False
 
@@ -194,20 +192,16 @@ class Channel:
         Raises:
             BrokenPipeError: the other side has closed.
         """
-        data = "".join(self._unsent).encode() + _line(message)
-        self._unsent, self._unsent_size = [], 0
+        data = self._unsent.take().encode() + _line(message)
         if isinstance(message, Leaving):
             self.gathers = False
         while data:
             data = data[posix.write(self.writes, data) :]
 
-    def put(self, line: str) -> None:
+    def put(self, event: Unwritten | str) -> None:
         """Send an event; if this end gathers, together with the next message."""
-        if not self.gathers or self._unsent_size > _MOST_UNSENT:
-            self.send(Happened(lines=line))
-        else:
-            self._unsent.append(line)
-            self._unsent_size += len(line)
+        if self._unsent.add(event) or not self.gathers:
+            self.send(Happened(lines=""))
 
     def has_message(self) -> bool:
         """Report whether `receive` would return at once, since it has read a message already."""
@@ -244,14 +238,14 @@ def pass_events_on(channel: Channel, actor: str) -> None:
     """
     if steps.listening():
         channel.gathers = actor == "init"  # a write for each event would slow the start down
-        steps.pass_on(lambda line: _tell(channel, line), actor, to_parent=True)
+        steps.pass_on(lambda event: _tell(channel, event), actor, to_parent=True)
     if steps.held():
         steps.hold(lambda event: _wait_for_go(channel, event))
 
 
-def _tell(channel: Channel, line: str) -> None:
+def _tell(channel: Channel, event: Unwritten | str) -> None:
     try:
-        channel.put(line)
+        channel.put(event)
     except OSError as error:
         _stay_silent(error)
 

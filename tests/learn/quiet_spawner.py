@@ -5,7 +5,7 @@ from __future__ import annotations
 from minicontainer import steps
 from minicontainer.engine import ahead, spawner
 
-_MAKERS = {name: getattr(steps, name) for name in ("Event", "rest_written")}
+_MAKERS = {name: getattr(steps, name) for name in ("Event", "where_written")}
 _keep, _leave = ahead.Ahead.keep, ahead.Ahead.leave
 
 
