@@ -329,6 +329,10 @@ class Client:
         while self._ahead:
             self._ahead.pop().close()
 
+    def lend_to(self, other: Client) -> None:
+        """Let another client of this engine use the connections that are open and idle."""
+        self._idle, other._idle = [], other._idle + self._idle
+
     def connect(self) -> Connection:
         """Open a connection; start the engine first, where it has to be and may be."""
         try:

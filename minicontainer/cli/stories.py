@@ -73,6 +73,7 @@ def told(asked: Asked, name: str) -> Iterator[None]:
         answer = answer or client.begin("GET", path, {"step": True})
         reader = _Reader(client, path, answer, hear, keep, stepper)
         stack.callback(reader.finish)
+        stack.callback(session.client.lend_to, reader.client)
         steps.listen(hear, "client", reader.begun_ns)
         stack.callback(steps.listen, None, "client")
         session.client.headers[HEADER] = path.rpartition("/")[2]
@@ -205,7 +206,7 @@ class _Reader:
         keep: Callable[[bytes], None] | None,
         stepper: Stepper | None,
     ) -> None:
-        self._client = Client(client.address)  # an engine that is gone is not started again
+        self.client = Client(client.address)  # an engine that is gone is not started again
         self._path = path
         self._hear = hear
         self._keep = keep
@@ -248,7 +249,7 @@ class _Reader:
         event = Event.of(message)
         if self._stepper is not None and waits:
             begin = self._stepper.decide(event, container)
-            self._client.post(f"{self._path}/continue", None, {"Abort": not begin})
+            self.client.post(f"{self._path}/continue", None, {"Abort": not begin})
             return
         self._hear(event, line)
         if not event.call:
@@ -271,5 +272,5 @@ class _Reader:
         if self._stepper is not None:
             self._stepper.wake()
         with suppress(EngineError, Lost, OSError):
-            self._client.delete(self._path)
+            self.client.begin("DELETE", self._path)
         self._over.acquire(timeout=_PATIENCE_S)

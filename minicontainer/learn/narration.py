@@ -19,7 +19,7 @@ from minicontainer.learn.words import word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 _CATALOGS = f"{__file__.rpartition('/')[0]}/languages"
 _ENGLISH = f"{_CATALOGS}/steps.pot"
@@ -74,17 +74,17 @@ def summary_of(name: str, lang: str = "en") -> str:
     return " ".join(lines[: lines.index("")] if "" in lines else lines)
 
 
-def sources() -> dict[str, str]:
-    """Give the catalogs as they are, by language: for a reader elsewhere, who uses `texts`."""
-    found = {lang: words.source(f"{_CATALOGS}/{lang}.po") for lang in languages()}
-    return {**found, "en": words.source(_ENGLISH)}
+def sources() -> Iterator[tuple[str, bytes]]:
+    """Give each language and its catalog as it is: for a reader elsewhere, who uses `texts`."""
+    for lang in languages():
+        yield lang, words.source(_ENGLISH if lang == "en" else f"{_CATALOGS}/{lang}.po")
 
 
 def texts(catalogs: Mapping[str, str], names: Iterable[str]) -> dict[str, dict[str, str]]:
     """Give what steps do and why: by name, then by language.
 
     Args:
-        catalogs: as `sources` gave them.
+        catalogs: by language, as `sources` gave them.
     Raises:
         ValueError: one of them is no catalog.
     """

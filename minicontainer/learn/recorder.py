@@ -1,13 +1,14 @@
 """A start kept in a file, to be replayed anywhere.
 
 One JSON object a line. The first line says what this is; then come the events, as the engine wrote
-them; the last line holds the catalogs of what the steps are for (`narration`), in every language
-there is, so that a replay says what was true for the engine that was recorded:
+them. Somewhere between them a line holds the catalogs of what the steps are for (`narration`), in
+every language there is, so that a replay says what was true for the engine that was recorded:
 
-    {"recording": 2, "command": "run --net none IMAGE true", "begun": "2026-01-31T12:00:00Z"}
+    {"recording": 3, "command": "run --net none IMAGE true", "begun": "2026-01-31T12:00:00Z"}
     {"seq": 1, "t": 512345, "actor": "engine", "step": "reserve-name", …}
+    {"catalogs": {"en": "msgctxt \\"reserve-name\\"…", "ru": "…"}}
     {"seq": 2, …, "call": "mkdir", …}
-    {"end": true, "events": 2, "catalogs": {"en": "msgctxt \\"reserve-name\\"…", "ru": "…"}}
+    {"end": true, "events": 2}
 
 Nothing of this is read while it is recorded: a start has hundreds of events, and is to be as fast
 as one that nobody records. An event can have other fields too, such as the ID of its container.
@@ -24,12 +25,13 @@ from minicontainer.event import written
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import BinaryIO
 
     from minicontainer.event import Event
 
-FORMAT = 2
+FORMAT = 3
+_FIRST_OF_START = 2  # block 1 is of the create; a start takes longer, and the command waits for it
 
 
 class Recorder:
@@ -38,14 +40,17 @@ class Recorder:
     Args:
         out: the file.
         command: what the user typed.
-        catalogs: gives the catalogs of what the steps are for, by language.
+        catalogs: gives the catalogs of what the steps are for: each language, and its text.
     """
 
-    def __init__(self, out: BinaryIO, command: str, catalogs: Callable[[], dict[str, str]]) -> None:
+    def __init__(
+        self, out: BinaryIO, command: str, catalogs: Callable[[], Iterable[tuple[str, bytes]]]
+    ) -> None:
         self._out = out
         self._catalogs = catalogs
         self._lock = allocate_lock()  # a client tells of its requests in another thread
-        self._prepared = b""
+        self._blocks = 0
+        self._has_catalogs = False
         self._rest = b""  # of a line that has not come whole
         self._count = 0
         begun = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -71,21 +76,34 @@ class Recorder:
         with self._lock:
             self._count += lines.count(b"\n") + len(newline)
             self._out.write(lines + newline)
-        self._prepare()  # the engine is at work meanwhile, and the command waits for it
+        self._blocks += 1
+        if self._blocks == _FIRST_OF_START:
+            self._keep_catalogs()
 
-    def _prepare(self) -> None:
-        """Make the last line but for its number."""
-        self._prepared = self._prepared or _json(self._catalogs())
+    def _keep_catalogs(self) -> None:
+        self._has_catalogs = True
+        texts = [b'"%b":"%b"' % (lang.encode(), _escaped(text)) for lang, text in self._catalogs()]
+        with self._lock:
+            self._out.write(b'{"catalogs":{%b}}\n' % b",".join(texts))
 
     def finish(self) -> None:
         """Write the last line: without it the recording counts as cut off."""
-        self._prepare()
-        end = b'{"end":true,"events":%d,"catalogs":%b}\n' % (self._count, self._prepared)
-        self._out.write(end)
+        if not self._has_catalogs:
+            self._keep_catalogs()
+        self._write({"end": True, "events": self._count})
         self._out.flush()
 
     def _write(self, line: dict[str, object]) -> None:
         self._out.write(_json(line) + b"\n")
+
+
+def _escaped(text: bytes) -> bytes:
+    """Escape a text for JSON; one with no control characters but the ends of lines.
+
+    The catalogs are long: to decode them, quote them and encode them again takes four times as
+    long, at the expense of the start.
+    """
+    return text.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
 
 
 def _json(value: object) -> bytes:

@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_CATALOGS = '{"catalogs":'  # what their line begins with
+
 
 class Entry(Record):
     """One event of a recording, and the call as a reader sees it ("" for the begin of a step)."""
@@ -75,12 +77,15 @@ def _whole(path: str, head: dict[str, object], lines: list[str]) -> Recording:
         last = jsontext.parse(lines[-1]) if lines else {}
     except (ValueError, RecursionError):
         last = {}
-    if not isinstance(last, dict) or not last.get("end") or last.get("events") != len(lines) - 1:
+    catalogs = [line for line in lines if line.startswith(_CATALOGS)]
+    events = [line for line in lines[:-1] if not line.startswith(_CATALOGS)]
+    if not isinstance(last, dict) or not last.get("end") or last.get("events") != len(events):
         raise InvalidArgument(f"{path} was cut off: its last line is missing: record it again")
-    entries = tuple(_entries(path, lines[:-1]))
+    entries = tuple(_entries(path, events))
     names = dict.fromkeys(entry.event.step for entry in entries)
+    texts = _parsed(catalogs[0], path)["catalogs"] if catalogs else {}
     try:
-        steps = narration.texts(last.get("catalogs", {}), names)
+        steps = narration.texts(texts, names)  # type: ignore[arg-type]  # what is wrong shows here
     except (ValueError, TypeError, AttributeError, RecursionError):  # somebody has edited it
         wrong = f"{path} is not a recording: what its steps do can't be read"
         raise InvalidArgument(wrong) from None

@@ -82,15 +82,15 @@ def read(path: str) -> dict[str, tuple[str, str]]:
     polib, which writes these files, takes 80 ms for one: a story would begin so much later.
     """
     if path not in _loaded:
-        _loaded[path] = parsed(source(path))
+        _loaded[path] = parsed(source(path).decode())
     return _loaded[path]
 
 
-def source(path: str) -> str:
+def source(path: str) -> bytes:
     """Read a catalog as it is; a missing one is empty."""
-    with suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
+    with suppress(FileNotFoundError), open(path, "rb") as file:
         return file.read()
-    return ""
+    return b""
 
 
 def parsed(text: str) -> dict[str, tuple[str, str]]:

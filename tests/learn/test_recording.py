@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minicontainer.errors import InvalidArgument, NotFound
-from minicontainer.event import Event
+from minicontainer.event import Event, written
 from minicontainer.learn import page, recorder, recording, replay
 
 EVENTS = (
@@ -29,16 +29,31 @@ EVENTS = (
 )  # fmt: skip
 ENGLISH = 'msgctxt "reserve-name"\nmsgid ""\n"Claim "\n"the name."\nmsgstr ""\n'
 RUSSIAN = 'msgctxt "reserve-name"\nmsgid "Claim the name."\nmsgstr "Занять имя."\n'
+CATALOGS = {"en": ENGLISH.encode(), "ru": RUSSIAN.encode()}
 
 
 def recorded(path: Path, *events: Event) -> Path:
     """Record some events into a file."""
     with path.open("wb") as file:
-        keeper = recorder.Recorder(file, "run true", lambda: {"en": ENGLISH, "ru": RUSSIAN})
+        keeper = recorder.Recorder(file, "run true", CATALOGS.items)
         for event in events:
             keeper(event)
         keeper.finish()
     return path
+
+
+@pytest.mark.parametrize("size", [40, 400, 4_000])
+def test_events_are_kept_as_they_come(tmp_path: Path, size: int) -> None:
+    """In blocks that end anywhere; the catalogs stand between them, or behind them."""
+    lines = "".join(written(event) for event in EVENTS).encode()
+    with (tmp_path / "r").open("wb") as file:
+        keeper = recorder.Recorder(file, "run true", CATALOGS.items)
+        for start in range(0, len(lines), size):
+            keeper.keep(lines[start : start + size])
+        keeper.finish()
+    found = recording.read(str(tmp_path / "r"))
+    assert [entry.event for entry in found.entries] == list(EVENTS)
+    assert found.steps["reserve-name"] == {"en": "Claim the name.", "ru": "Занять имя."}
 
 
 def test_reading_returns_what_was_recorded(tmp_path: Path) -> None:
@@ -73,18 +88,18 @@ def test_a_recording_that_was_cut_off_is_refused(
         ('{"recording": 99}\n', "is a recording of version 99"),
         ("{}\n", "is not a recording"),
         (
-            '{"recording": 2}\n{"call": "move_mount", "result": 0}\n{"end": true, "events": 1}\n',
+            '{"recording": 3}\n{"call": "move_mount", "result": 0}\n{"end": true, "events": 1}\n',
             "a call in it can't be read",
         ),
         *(
             (
-                f'{{"recording": 2}}\n{{"end": true, "events": 0, "catalogs": {catalogs}}}\n',
+                f'{{"recording": 3}}\n{{"catalogs": {catalogs}}}\n{{"end": true, "events": 0}}\n',
                 "can't be read",
             )
             for catalogs in ("null", "[]", '{"en": 1}', '{"en": "msgctxt x\\nmsgid y"}')
         ),
         ("[" * 100_000, "is not a recording"),
-        ('{"recording": 2}\n' + "[" * 100_000, "was cut off"),
+        ('{"recording": 3}\n' + "[" * 100_000, "was cut off"),
     ],
 )
 def test_what_is_no_recording_is_refused(tmp_path: Path, text: str, says: str) -> None:
