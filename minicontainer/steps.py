@@ -179,12 +179,26 @@ def _tell_listener(*fields: Any) -> None:
 
 def _put(*fields: Any) -> None:
     """Pass on an event of the fields from `call` on, without making it."""
-    opening = _trace.opening
-    if not opening:
-        _trace.seq += 1
-        opening = f'{{"seq":{_trace.seq},"pid":{_trace.pid},'
+    opening = _trace.opening or _numbered(_trace.pid)
     if _trace.put is not None:
         _trace.put((opening, time.monotonic_ns() - _trace.begun, _named()[3], *fields))
+
+
+def _numbered(pid: int) -> str:
+    """Write the next number, and begin the line of an event of a process."""
+    _trace.seq += 1
+    return f'{{"seq":{_trace.seq},"pid":{pid},'
+
+
+def pass_on_kept(pid: int, *rest: Any) -> None:
+    """Pass on an event that this process had kept, with the next number.
+
+    Args:
+        pid: of the process that did it.
+        rest: of an `Unwritten`: what follows its opening.
+    """
+    if _trace.put is not None:
+        _trace.put((_numbered(pid), *rest))
 
 
 def _named() -> tuple[object, str, str, str]:

@@ -13,11 +13,13 @@ import os
 import time
 
 from minicontainer import steps
-from minicontainer.event import Event
+from minicontainer.event import where_written
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from minicontainer.event import Unwritten
 
     Fork = tuple[str, int, Callable[[], int], int, int]  # actor, its pid, step, time, child's pid
 
@@ -28,7 +30,7 @@ class Ahead:
     def __init__(self) -> None:
         self._begun_ns = time.time_ns()
         self._forks: list[Fork] = []
-        self._events: list[Event] = []
+        self._events: list[Unwritten | str] = []
 
     def keep(self, actor: str) -> None:
         """Keep what this process does from now on, until `leave`.
@@ -36,7 +38,7 @@ class Ahead:
         Args:
             actor: its name in the events.
         """
-        steps.listen(self._events.append, actor, self._begun_ns)
+        steps.pass_on(self._events.append, actor, self._begun_ns)
 
     def leave(self) -> None:
         """Keep no more: the task's own steps are told as they are taken."""
@@ -60,17 +62,18 @@ class Ahead:
         return pid
 
     def tell(self, begun_ns: int) -> None:
-        """Send all that was kept to who listens in this process.
+        """Pass on all that was kept.
 
         Args:
             begun_ns: when the story began, by the wall clock in nanoseconds.
         """
         for actor, parent, step, at_ns, pid in self._forks:
-            begun = Event(
-                actor=actor, pid=parent, step=steps.step_name(step),
-                source=steps.step_source(step), t=at_ns - begun_ns, result=0,
-            )  # fmt: skip
-            steps.deliver(begun)
-            steps.deliver(begun.replace(call="fork", result=pid, object=f"process:{pid}"))
+            t = at_ns - begun_ns
+            where = where_written(actor, steps.step_name(step), steps.step_source(step))
+            nothing = None, None, None
+            steps.pass_on_kept(parent, t, where, "", (), 0, 0, None, *nothing)
+            steps.pass_on_kept(parent, t, where, "fork", (), pid, 0, f"process:{pid}", *nothing)
         for event in self._events:
-            steps.deliver(event.replace(t=event.t + self._begun_ns - begun_ns))
+            assert not isinstance(event, str)  # lines come from a child, and there was none yet
+            _, t, *fields = event
+            steps.pass_on_kept(os.getpid(), t + self._begun_ns - begun_ns, *fields)

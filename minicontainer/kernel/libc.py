@@ -70,6 +70,9 @@ _SYSCALL_NUMBERS |= _OLDER_SYSCALL_NUMBERS.get(os.uname().machine, {})
 _libc.syscall.restype = c_long
 
 
+_PLAIN = (int, str)  # what an event shows as it is
+
+
 def call(
     name: str,
     *args: Argument,
@@ -91,7 +94,8 @@ def call(
     result, errno = _make(name, args)
     if steps.listening():
         steps.note(
-            name, tuple(map(_shown, args)), result, errno,
+            name, tuple([arg if arg.__class__ in _PLAIN else _shown(arg) for arg in args]),
+            result, errno,
             object=object, before=before, after=after() if after and not errno else None,
             shell=shell,
         )  # fmt: skip

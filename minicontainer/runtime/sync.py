@@ -201,7 +201,10 @@ class Channel:
     def put(self, event: Unwritten | str) -> None:
         """Send an event; if this end gathers, together with the next message."""
         if self._unsent.add(event) or not self.gathers:
-            self.send(Happened(lines=""))
+            try:
+                self.send(Happened(lines=""))
+            except OSError as error:
+                _stay_silent(error)
 
     def has_message(self) -> bool:
         """Report whether `receive` would return at once, since it has read a message already."""
@@ -238,16 +241,9 @@ def pass_events_on(channel: Channel, actor: str) -> None:
     """
     if steps.listening():
         channel.gathers = actor == "init"  # a write for each event would slow the start down
-        steps.pass_on(lambda event: _tell(channel, event), actor, to_parent=True)
+        steps.pass_on(channel.put, actor, to_parent=True)
     if steps.held():
         steps.hold(lambda event: _wait_for_go(channel, event))
-
-
-def _tell(channel: Channel, event: Unwritten | str) -> None:
-    try:
-        channel.put(event)
-    except OSError as error:
-        _stay_silent(error)
 
 
 def _stay_silent(error: OSError) -> None:
