@@ -146,14 +146,24 @@ def _held() -> str:
     return " ".join(f"{kind}={held[kind]:#x}" for kind in ("effective", "permitted", "inheritable"))
 
 
+_MOST_IN_CLAUSE = 3  # so that a line fits 80 columns
+
+
 def _text(effective: int, permitted: int, inheritable: int) -> str:
-    """Format three sets as cap_from_text(3) reads them: cap_chown,cap_kill+ep."""
+    """Format three sets as cap_from_text(3) reads them: cap_chown,cap_kill+ep.
+
+    A set of more than a few capabilities has several clauses, a line each.
+    """
     clauses: dict[int, str] = {}
     for flag, mask in (("e", effective), ("p", permitted), ("i", inheritable)):
         clauses[mask] = clauses.get(mask, "") + flag
     clauses.pop(0, None)
-    words = (f"{','.join(names_in(m)).lower()}+{flags}" for m, flags in clauses.items())
-    return " ".join(words) or "="
+    lines = [
+        f"{','.join(names[first : first + _MOST_IN_CLAUSE]).lower()}+{flags}"
+        for names, flags in ((names_in(mask), flags) for mask, flags in clauses.items())
+        for first in range(0, len(names), _MOST_IN_CLAUSE)
+    ]
+    return "\n".join(lines) or "="
 
 
 def set_ambient(mask: int) -> None:

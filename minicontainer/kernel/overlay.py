@@ -94,7 +94,7 @@ def mount(overlay: Overlay, place: int, *, where: str, source: str = "overlay") 
     """
     shell = None  # 0.2 ms for many layers
     if steps.listening():
-        shell = f"mount -t overlay {source} -o {','.join(overlay.options())} {where}"
+        shell = f"mount -t overlay -o {' -o '.join(overlay.options())} {source} {where}"
     made = _by_parts(overlay, source)
     if made < 0:
         _by_old_call(overlay, source, place, where, shell)

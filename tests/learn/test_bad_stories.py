@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from minicontainer.errors import InvalidArgument
-from minicontainer.learn import recording
+from minicontainer.learn import recorder, recording
 from tests.conftest import PATIENCE_S, wait_until
 from tests.learn.conftest import Engine
 from tests.learn.test_stories import select_lines
@@ -124,8 +124,8 @@ def test_a_recording_of_another_version(engine: Engine, tmp_path: Path) -> None:
     kept.write_text('{"recording": 7}\n{"end": true, "events": 0, "steps": {}}\n')
     errors = engine("replay", "--lang", "en", str(kept), status=125).errors
     assert errors == (
-        f"minicontainer: {kept} is a recording of version 7, and this program reads version 2: "
-        "record it again\n"
+        f"minicontainer: {kept} is a recording of version 7, and this program reads "
+        f"version {recorder.FORMAT}: record it again\n"
     )
     with pytest.raises(InvalidArgument, match="version 7"):
         recording.read(str(kept))

@@ -122,7 +122,7 @@ def _mount_overlay(path: str, layer: Mount, stack: Sequence[int]) -> int:
         lowers = tuple(stacked.pop() if x == path and stacked else x for x in asked.lowers)
         return overlay.mount(asked.replace(lowers=lowers), stack[-1], where=path, source=source)
     data = ",".join(words)
-    shell = f"mount -t overlay {source} -o {data} {path}"
+    shell = f"mount -t overlay -o {' -o '.join(words)} {source} {path}"
     mounts.mount(source, path, "overlay", 0, data, shell=shell)
     return _open_directory(path)
 
