@@ -8,7 +8,7 @@ import sys
 import time
 
 from minicontainer.cli import client
-from minicontainer.cli.exits import EXIT_FAILED, Exit
+from minicontainer.cli.exits import EXIT_FAILED, Exit, Lost
 from minicontainer.cli.output import say
 from minicontainer.kernel import signals
 
@@ -88,7 +88,7 @@ def _spawn(words: list[str], environ: Mapping[str, str], log: str) -> int:
 def _answers(address: Address) -> bool:
     try:
         client.Client(address).connect().close()
-    except client.Lost:
+    except Lost:
         return False
     return True
 

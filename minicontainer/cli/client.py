@@ -12,7 +12,7 @@ from __future__ import annotations
 import _socket
 
 from minicontainer import jsontext, steps
-from minicontainer.cli.exits import EXIT_FAILED, Exit
+from minicontainer.cli.exits import EXIT_FAILED, Lost
 from minicontainer.errors import Error
 
 TYPE_CHECKING = False
@@ -41,10 +41,6 @@ class EngineError(Error):
         super().__init__(f"Error response from daemon: {message}")
         self.status = status
         self.message = message
-
-
-class Lost(Exit):
-    """The engine can't be reached, or went away in the middle of an answer."""
 
 
 def quoted(text: str) -> str:
@@ -395,34 +391,9 @@ def _connect(address: Address) -> Any:
             plain.close()
             raise
         return plain
-    import socket  # here: a unix socket does without its 5 ms
+    from minicontainer.cli import remote  # a unix socket does without its 20 ms
 
-    try:
-        connected = socket.create_connection((address.host, address.port), timeout=20)
-    except socket.gaierror as error:
-        raise OSError(error.errno, f"no such host: {address.host}") from None
-    connected.settimeout(None)
-    if address.tls is None:
-        return connected
-    return _tls_socket(connected, address)
-
-
-def _tls_socket(connected: Any, address: Address) -> Any:
-    import os
-    import ssl  # 15 ms that only TLS costs
-
-    tls = address.tls
-    assert tls is not None
-    files = (tls.ca, tls.cert, tls.key) if tls.verify else ()
-    if missing := next((path for path in files if path and not os.path.exists(path)), ""):
-        raise Lost(f"can't speak TLS: open {missing}: no such file or directory", EXIT_FAILED, True)
-    context = ssl.create_default_context(cafile=tls.ca if tls.verify and tls.ca else None)
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if os.path.exists(tls.cert):
-        context.load_cert_chain(tls.cert, tls.key)
-    return context.wrap_socket(connected, server_hostname=address.host)
+    return remote.connect(address)
 
 
 def _unreachable(address: Address, error: OSError) -> Lost:

@@ -27,3 +27,7 @@ class Exit(Error):
         super().__init__(message)
         self.status = status
         self.prefix = prefix
+
+
+class Lost(Exit):
+    """The engine can't be reached, or went away in the middle of an answer."""

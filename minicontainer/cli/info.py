@@ -7,8 +7,8 @@ import sys
 
 from minicontainer import startup
 from minicontainer.cli import units
-from minicontainer.cli.client import EngineError, Lost
-from minicontainer.cli.exits import Exit
+from minicontainer.cli.client import EngineError
+from minicontainer.cli.exits import Exit, Lost
 from minicontainer.cli.flags import Asked, Flag, command
 from minicontainer.cli.inspect import writer
 

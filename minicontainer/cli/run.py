@@ -12,7 +12,7 @@ import posix
 import sys
 
 from minicontainer.cli import hijack, interrupts
-from minicontainer.cli.client import UPGRADE, EngineError, Lost
+from minicontainer.cli.client import UPGRADE, EngineError
 from minicontainer.cli.create_body import body_of
 from minicontainer.cli.create_options import CREATE_FLAGS, RUN_FLAGS
 from minicontainer.cli.exits import (
@@ -21,6 +21,7 @@ from minicontainer.cli.exits import (
     EXIT_NOT_EXECUTABLE,
     EXIT_NOT_FOUND,
     Exit,
+    Lost,
 )
 from minicontainer.cli.flags import PROGRAM, Asked, command
 from minicontainer.cli.lifecycle import path_of

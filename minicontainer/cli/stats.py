@@ -12,8 +12,8 @@ import threading
 import time
 
 from minicontainer.cli import filters, units
-from minicontainer.cli.client import EngineError, Lost
-from minicontainer.cli.exits import Exit
+from minicontainer.cli.client import EngineError
+from minicontainer.cli.exits import Exit, Lost
 from minicontainer.cli.flags import FORMAT, NO_TRUNC, Asked, command, toggle
 from minicontainer.cli.lifecycle import path_of
 from minicontainer.cli.output import show_list

@@ -13,8 +13,8 @@ import posix
 import sys
 
 from minicontainer import jsontext, steps
-from minicontainer.cli.client import Client, EngineError, Lost
-from minicontainer.cli.exits import EXIT_ENGINE, EXIT_FAILED, Exit
+from minicontainer.cli.client import Client, EngineError
+from minicontainer.cli.exits import EXIT_ENGINE, EXIT_FAILED, Exit, Lost
 from minicontainer.cli.output import say, tell
 from minicontainer.contexts import ExitStack, contextmanager, suppress
 from minicontainer.errors import Error

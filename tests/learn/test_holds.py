@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from minicontainer.cli import hosts
-from minicontainer.cli.client import Client, EngineError, Lost
+from minicontainer.cli.client import Client, EngineError
+from minicontainer.cli.exits import Lost
 from tests.conftest import PATIENCE_S, wait_until
 from tests.learn.conftest import Engine
 
