@@ -1,7 +1,7 @@
 """Events: each change of the kernel's state, as a value and as a line of JSON.
 
-The process that makes an event writes it as a line, and the reader parses that; those between them
-pass the line on as it is.
+The process that makes an event writes it as a line, and the reader parses that. Those between them
+only add to the line what they alone know: its number, the pid of their child, the container.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ class Event(Record):
     """One change of the kernel's state; or, without a call, the beginning of a step.
 
     Args:
-        seq: its place among the events of one start, from 1.
-        t: nanoseconds on CLOCK_MONOTONIC since the listener began.
+        seq: its place among those that one process sends, its children's included, from 1: the
+            engine numbers those of each request, a creator its own and init's.
+        t: nanoseconds since the story began; less than 0 for what was done ahead.
         actor: the process that did it: client (the command), engine, spawner, monitor, creator,
             exec, joiner, init, hook; or program, if init stays beside it.
         pid: the actor's number in the host's PID namespace; 0 if it is not known there.
@@ -78,7 +79,7 @@ class Event(Record):
 
     @staticmethod
     def of(fields: dict[str, Any]) -> Event:
-        """Make an event of what `to_json` of another process of this program gave, unchecked."""
+        """Make an event of a line that another process of this program wrote, unchecked."""
         made = Event.__new__(Event)
         made.__dict__.update(fields)
         made.__dict__["args"] = tuple(fields.get("args", ()))
@@ -89,25 +90,11 @@ _DEFAULTS = {name: getattr(Event, name) for name in Event.fields()}
 
 
 def written(event: Event) -> str:
-    """Write an event for another process: a line of JSON."""
-    return f'{{"seq":{event.seq:d},"pid":{event.pid:d},{_rest_of(event)}'
-
-
-def written_by_child(event: Event, *, own: bool) -> str:
-    """Write an event for the parent, which numbers it, and knows the number of its child.
-
-    Args:
-        own: this process has done it, or a thread of it. The number of another process means
-            nothing to the parent, since it may be that of another PID namespace: it becomes 0.
-    """
-    return f"{{{_rest_of(event)}" if own else f'{{"pid":0,{_rest_of(event)}'
-
-
-def _rest_of(event: Event) -> str:
-    """Write all fields but `seq` and `pid`, and the end of the line."""
+    """Write an event that a listener got: a line of JSON."""
+    opening = f'{{"seq":{event.seq:d},"pid":{event.pid:d},'
     where = where_written(event.actor, event.step, event.source)
     return line_written(
-        "", event.t, where, event.call, event.args, event.result, event.errno, event.object,
+        opening, event.t, where, event.call, event.args, event.result, event.errno, event.object,
         event.before, event.after, event.shell,
     )  # fmt: skip
 
@@ -134,7 +121,7 @@ def line_written(
     """Write the line of an event: `to_json` and a dump would take longer.
 
     Args:
-        opening: the fields `seq` and `pid`, as far as they are known here.
+        opening: `{`, and the fields `seq` and `pid` as far as they are known here.
         where: of `where_written`; the other fields are those of `Event`.
     """
     text = jsontext.escaped

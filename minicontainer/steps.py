@@ -4,11 +4,12 @@ A container is made by steps, and a step makes system calls. Each call is noted 
 with the step that it belongs to. A listener turns the notes into an explanation, a trace or a
 lesson. Without a listener, a note costs one `if`.
 
-A listener gets each event as a value (`listen`), or as a line for another process (`pass_on`).
+A listener in this process gets each event as a value (`listen`). One in another process gets a
+line, and the value is made there (`pass_on`).
 
-This is the only module with state of its own, because a trace is about the process itself. Each
-thread has one, which these two begin; a forked child calls them for itself. (Only the engine
-has threads, and each of its requests is a story of its own.)
+This module has state, because a trace is about the process itself. Each thread has a trace of its
+own, which `listen` or `pass_on` begins: in the engine, each request is another story. A forked
+child calls one of them for itself.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from _thread import _local  # what threading.local is, without what that module 
 
 from minicontainer import jsontext
 from minicontainer.errors import KernelError, shortened
-from minicontainer.event import Event, where_written, written, written_by_child
+from minicontainer.event import Event, where_written
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,10 +39,10 @@ _NO_STEP = ..., "", "", ""  # no step is known by its name yet
 class _Trace(_local):
     """What this thread is doing, and who listens."""
 
-    tell: Callable[..., None] | None = None  # makes an event of what `note` gets, for one of these:
+    tell: Callable[..., None] | None = None  # gets what `note` gets, for one of the next two
     listener: Callable[[Event], None] | None = None
     put: Callable[[Unwritten | str], object] | None = None
-    opening = ""  # what each line of a child begins with
+    opening = ""  # what each line for the parent begins with; "": they are for no parent
     actor = ""
     pid = 0
     begun = 0  # on CLOCK_MONOTONIC, in nanoseconds;  begun_wall: the same moment on the wall clock
@@ -95,7 +96,7 @@ def pass_on(
     Args:
         put: called with what the line of an event is written of, or with lines of a child's events.
         actor, begun_wall_ns: as for `listen`.
-        to_parent: the other process is the parent, which uses `deliver_written`.
+        to_parent: the other process is the parent, which uses `deliver`.
     """
     _trace.tell, _trace.listener, _trace.put = _put, None, put
     _begin(actor, begun_wall_ns)
@@ -179,13 +180,13 @@ def _tell_listener(*fields: Any) -> None:
 
 def _put(*fields: Any) -> None:
     """Pass on an event of the fields from `call` on, without making it."""
-    opening = _trace.opening or _numbered(_trace.pid)
+    opening = _trace.opening or _next_opening(_trace.pid)
     if _trace.put is not None:
         _trace.put((opening, time.monotonic_ns() - _trace.begun, _named()[3], *fields))
 
 
-def _numbered(pid: int) -> str:
-    """Write the next number, and begin the line of an event of a process."""
+def _next_opening(pid: int) -> str:
+    """Begin the line of a process's event, with the next number."""
     _trace.seq += 1
     return f'{{"seq":{_trace.seq},"pid":{pid},'
 
@@ -198,7 +199,7 @@ def pass_on_kept(pid: int, *rest: Any) -> None:
         rest: of an `Unwritten`: what follows its opening.
     """
     if _trace.put is not None:
-        _trace.put((_numbered(pid), *rest))
+        _trace.put((_next_opening(pid), *rest))
 
 
 def _named() -> tuple[object, str, str, str]:
@@ -256,8 +257,7 @@ def noted(
     Args:
         name, args: the system call.
         act: makes it. If it returns a number, that is the call's result; any other value counts as
-            0.
-            An OSError becomes a KernelError.
+            0. An OSError becomes a KernelError.
         object, before, after, shell: for the event; see `Event`.
     """
     errno, text = 0, ""
@@ -275,37 +275,29 @@ def noted(
         raise KernelError(errno, text, f"{name}({told})")
 
 
-def deliver(event: Event) -> None:
-    """Send an event of another process to who listens, with the next number."""
-    if _trace.put is not None and _trace.opening:
-        own = event.actor == _trace.actor != "program"
-        _trace.put(written_by_child(event, own=own))
-        return
-    _trace.seq += 1
-    if _trace.put is not None:
-        _trace.put(written(event.replace(seq=_trace.seq)))
-    elif _trace.listener is not None:
-        _trace.listener(event.replace(seq=_trace.seq))
-
-
-def deliver_written(lines: str, pid: int) -> None:
+def deliver(lines: str, pid: int) -> None:
     """Send events of a child to who listens, with the next numbers.
 
     Args:
-        lines: as the child's `pass_on` wrote them, and `written_by_child` does.
+        lines: as the child has passed them on, *to_parent*.
         pid: the child's number.
     """
     each = lines.split("\n")[:-1]
-    if _trace.put is None or _trace.opening:
+    if (listener := _trace.listener) is not None:
         for line in each:
-            deliver(Event.of({"pid": pid, **jsontext.parse(line)}))
-        return
-    numbered = []
-    for seq, line in enumerate(each, _trace.seq + 1):
-        whose = "" if line.startswith('{"pid":') else f'"pid":{pid},'
-        numbered.append(f'{{"seq":{seq},{whose}{line[1:]}\n')
-    _trace.seq += len(each)
-    _trace.put("".join(numbered))
+            _trace.seq += 1
+            listener(Event.of({"pid": pid, **jsontext.parse(line), "seq": _trace.seq}))
+    elif _trace.put is not None:
+        # A parent of this process numbers them; in its PID namespace *pid* may mean nothing.
+        to_parent = bool(_trace.opening)
+        known = 0 if to_parent else pid
+        passed_on = []
+        for number, line in enumerate(each, _trace.seq + 1):
+            seq = "" if to_parent else f'"seq":{number},'
+            whose = "" if line.startswith('{"pid":') else f'"pid":{known},'
+            passed_on.append(f"{{{seq}{whose}{line[1:]}\n")
+        _trace.seq += len(each)
+        _trace.put("".join(passed_on))
 
 
 def step_name(step: Callable[..., Any]) -> str:

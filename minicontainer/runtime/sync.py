@@ -83,9 +83,13 @@ class Forked(Record):
 
 
 class Happened(Record):
-    """From init or the joiner: events, for who listens in the parent."""
+    """From init, the joiner, or a hook's process: events, for who listens in the parent.
 
-    lines: str  # of `event.written_by_child`
+    Nobody sends it as a message: `Channel.put` writes the lines of events, and `receive` makes this
+    of them.
+    """
+
+    lines: str
 
 
 class Waiting(Record):
@@ -163,8 +167,6 @@ _TYPES: dict[str, type[Record]] = {
 
 
 def _line(message: Record) -> bytes:
-    if isinstance(message, Happened):
-        return message.lines.encode()
     return (jsontext.dump([type(message).__name__, message.to_json()]) + "\n").encode()
 
 
@@ -192,9 +194,11 @@ class Channel:
         Raises:
             BrokenPipeError: the other side has closed.
         """
-        data = self._unsent.take().encode() + _line(message)
         if isinstance(message, Leaving):
             self.gathers = False
+        self._write(self._unsent.take().encode() + _line(message))
+
+    def _write(self, data: bytes) -> None:
         while data:
             data = data[posix.write(self.writes, data) :]
 
@@ -202,7 +206,7 @@ class Channel:
         """Send an event; if this end gathers, together with the next message."""
         if self._unsent.add(event) or not self.gathers:
             try:
-                self.send(Happened(lines=""))
+                self._write(self._unsent.take().encode())
             except OSError as error:
                 _stay_silent(error)
 
@@ -393,7 +397,7 @@ def _receive(channel: Channel) -> Record | None:
 def _handle(channel: Channel, message: Record, pid: int) -> bool:
     """Handle an event, a failure or a filter; report whether the message is a different one."""
     if isinstance(message, Happened):
-        steps.deliver_written(message.lines, pid)
+        steps.deliver(message.lines, pid)
         return False
     if isinstance(message, Waiting):
         steps.wait_to_begin(_numbered(message.event, pid))

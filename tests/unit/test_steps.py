@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from minicontainer import jsontext, steps
-from minicontainer.event import Event, Unsent, lines_of, written, written_by_child
+from minicontainer.event import Event, Unsent, lines_of, written
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,10 +25,16 @@ def heard() -> Iterator[list[Event]]:
     steps.listen(None, "")
 
 
-def test_without_a_listener_nothing_is_made() -> None:
-    """A note costs one `if`: not even an event is built."""
+def test_without_a_listener_nothing_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A note costs one `if`: neither an event nor its line is made, which both ask for the step."""
+    monkeypatch.setattr(steps, "_named", None)
     assert not steps.listening()
-    steps.note("mount", before=object())  # type: ignore[arg-type]  # nobody looks at it
+    steps.note("mount")
+    for listen in (steps.listen, steps.pass_on):  # the control
+        listen(print, "client")
+        with pytest.raises(TypeError, match="NoneType"):
+            steps.note("mount")
+        steps.listen(None, "")
 
 
 def calls(events: list[Event]) -> list[tuple[str, str]]:
@@ -46,47 +52,59 @@ def test_a_note_is_an_event(heard: list[Event]) -> None:
     assert event.t >= 0
 
 
-def test_events_are_numbered_and_timed_in_order(heard: list[Event]) -> None:
-    """A child's too: it gets its number where it arrives."""
-    steps.note("a")
-    steps.deliver(Event(seq=77, call="b", actor="init"))
-    steps.note("c")
-    first = heard[0].seq
-    assert [event.seq for event in heard] == [first, first + 1, first + 2]
-    assert heard[0].t <= heard[2].t
-    assert heard[1].actor == "init"
+def test_events_are_timed_in_order(heard: list[Event]) -> None:
+    """And numbered from where the listener began."""
+    for call in ("a", "b", "c"):
+        steps.note(call)
+    assert [(event.seq, event.call) for event in heard] == [(1, "a"), (2, "b"), (3, "c")]
+    assert heard[0].t <= heard[1].t <= heard[2].t
 
 
-@pytest.mark.parametrize("passed_on", [True, False])
-def test_a_childs_events_get_its_number(passed_on: bool) -> None:
-    """Whether they are read here or passed on; only those of a process that it knows get none."""
-    found: list[Event] = []
+def lines_of_child(actor: str, call: str) -> str:
+    """Write an event as a child does that passes it on to its parent."""
+    unsent = Unsent()
+    steps.pass_on(unsent.add, actor, to_parent=True)
+    steps.note(call, ("x\n", 1), -1, 2, object="o", before="\udcff", after="é", shell='"')
+    steps.listen(None, "")
+    return unsent.take()
+
+
+OWN = os.getpid()
+
+
+@pytest.mark.parametrize(
+    ("way", "heard"),
+    [
+        ("listens", [(1, OWN, "a"), (2, 4711, "b"), (3, 0, "c"), (4, OWN, "d")]),
+        ("passes on", [(1, OWN, "a"), (2, 4711, "b"), (3, 0, "c"), (4, OWN, "d")]),
+        # who has a parent itself: that one gives the numbers, and the pid of its own child alone
+        ("to its parent", [(None, None, "a"), (None, 0, "b"), (None, 0, "c"), (None, None, "d")]),
+    ],
+)
+def test_a_childs_events_get_their_numbers(
+    way: str, heard: list[tuple[int | None, int | None, str]]
+) -> None:
+    """Where they arrive; the program tells its parent that its pid means nothing there."""
+    found: list[dict[str, object]] = []
 
     def take(event: Unwritten | str) -> None:
-        lines = lines_of(event).splitlines()
-        found.extend(Event.of(jsontext.parse(line)) for line in lines)
+        found.extend(map(jsontext.parse, lines_of(event).splitlines()))
 
-    if passed_on:
-        steps.pass_on(take, "monitor")
+    child = lines_of_child("init", "b") + lines_of_child("program", "c")
+    if way == "listens":
+        steps.listen(lambda event: take(written(event)), "monitor")
     else:
-        steps.listen(found.append, "monitor")
+        steps.pass_on(take, "monitor", to_parent=way == "to its parent")
     try:
         steps.note("a")
-        own = Event(
-            seq=7, t=5, actor="init", pid=1, step="s", source="x.py:1", call="b", args=("x\n", 1),
-            result=-1, errno=2, object="o", before="\udcff", after="é", shell='"',
-        )  # fmt: skip
-        assert set(vars(own)) == set(Event.fields())
-        other = Event(seq=8, pid=2, actor="program", call="c", after="y")
-        lines = [written_by_child(own, own=True), written_by_child(other, own=False)]
-        steps.deliver_written("".join(lines), 4711)
+        steps.deliver(child, 4711)
         steps.note("d")
     finally:
         steps.listen(None, "")
-    assert [(e.seq, e.pid, e.call) for e in found] == [
-        (1, os.getpid(), "a"), (2, 4711, "b"), (3, 0, "c"), (4, os.getpid(), "d"),
-    ]  # fmt: skip
-    assert found[1:3] == [own.replace(seq=2, pid=4711), other.replace(seq=3, pid=0)]
+    assert [(e.get("seq"), e.get("pid"), e["call"]) for e in found] == heard
+    for event, line in zip(found[1:3], child.splitlines(), strict=True):
+        given = {name: event[name] for name in ("seq", "pid") if name in event}
+        assert event == {**jsontext.parse(line), **given}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from minicontainer import jsontext
 from minicontainer.errors import InvalidArgument
-from minicontainer.event import Event, written_by_child
+from minicontainer.event import Event, written
 from minicontainer.record import Record
 from minicontainer.runtime.sync import (
     Channel,
@@ -62,7 +62,7 @@ def test_events_arrive_as_they_were_written(sent: list[Record]) -> None:
     ours, theirs = channel_pair()
     for one in sent:
         if isinstance(one, Event):
-            theirs.put(written_by_child(one, own=True))
+            theirs.put(written(one))
         else:
             theirs.send(one)
     theirs.close()
@@ -70,7 +70,7 @@ def test_events_arrive_as_they_were_written(sent: list[Record]) -> None:
     while (message := ours.receive()) is not None:
         if isinstance(message, Happened):
             lines = message.lines.splitlines()
-            arrived += [Event.of({"pid": 0, **jsontext.parse(line)}) for line in lines]
+            arrived += [Event.of(jsontext.parse(line)) for line in lines]
         else:
             arrived.append(message)
     ours.close()
