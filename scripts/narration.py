@@ -2,12 +2,12 @@
 
     python scripts/narration.py [--check] [LANG…]
 
-There are two kinds of catalogs: of the steps' docstrings, and of what the scripts of
-`explain --script` say beside them (`learn/script_words.py`). Adds an entry for each text that a
-catalog lacks, with an empty translation; marks an entry as fuzzy whose English text has changed,
-and keeps the text that was translated beside it; removes entries of texts that are gone. With
---check nothing is written: what is missing or stale is listed, and the exit status is 1 if there is
-any.
+There are three kinds of catalogs: of the steps' docstrings; of what the scripts of `explain
+--script` say beside them (`learn/script_words.py`); of the words around both (`learn/words.py`).
+Adds an entry for each text that a catalog lacks, with an empty translation; marks an entry as fuzzy
+whose English text has changed, and keeps the text that was translated beside it; removes entries of
+texts that are gone. With --check nothing is written: what is missing or stale is listed, and the
+exit status is 1 if there is any.
 
 See: https://www.gnu.org/software/gettext/manual/ "The Format of PO Files", "Fuzzy Entries".
 """

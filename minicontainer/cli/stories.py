@@ -1,7 +1,7 @@
 """`--explain`, `--step` and `--record`: what a command makes the kernel do, told while it happens.
 
 The command names a story in a header of its requests, and a thread reads the story's events from
-the engine: those of engine, monitor and init. The requests themselves are told by this client.
+the engine: those of the engine's processes and init's. The requests are told by this client.
 
 See: `minicontainer.engine.traces` for the protocol; `minicontainer.learn` for the text.
 """
@@ -139,7 +139,7 @@ def _listeners(asked: Asked, name: str, lang: str, stack: ExitStack) -> Iterator
 
 
 def _explainer(out: TextIO, level: str, lang: str, asked: Asked) -> Explainer:
-    from minicontainer.learn import explain  # 10 ms, which a recording takes at a better moment
+    from minicontainer.learn import explain  # 10 ms, which a recording does without
 
     return explain.Explainer(out, level, lang, asked.plain)
 

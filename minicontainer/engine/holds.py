@@ -1,6 +1,6 @@
 """A story whose steps wait for its reader: `--step`.
 
-    reader                                  engine                        monitor, init
+    reader                                  engine                        creator, init
       │                                       │ ◄──────────── Waiting ──────│ before a step
       │ ◄── the step, with "waiting": true ── │                             │
       │ looks at /proc, thinks                │                             │
@@ -8,8 +8,10 @@
 
 The engine's own steps wait in the same way, in the thread of their request.
 
+Where a monitor creates its container itself, it stands in the creator's place.
+
 See: `traces` for stories; `minicontainer.steps.hold`; `minicontainer.runtime.sync` for the way
-between monitor and init.
+between creator and init.
 """
 
 from __future__ import annotations

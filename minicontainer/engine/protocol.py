@@ -110,7 +110,7 @@ class AttachStreams(Record):
 
 
 class StartContainer(Record):
-    """To a monitor that waits, by its creator: create and hold this container.
+    """To a monitor that waits: create and hold this container. Its creator reads it first.
 
     Each descriptor is the socket of a client in *attached*; from the creator to the monitor, those
     of the streams go first.
@@ -241,9 +241,13 @@ class Failed(Record):
 
 
 class Happened(Record):
-    """From the monitor or the exec process: events, when they were asked to explain."""
+    """From the monitor or the exec process: events, when they were asked to explain.
 
-    lines: str  # of `event.written`; `put` and `flush` send them
+    Nobody sends it as a message: a connection's `put` and `flush` send the lines of events, and
+    `receive` makes this of them.
+    """
+
+    lines: str
 
 
 class Hello(Record):

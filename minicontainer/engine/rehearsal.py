@@ -21,7 +21,7 @@ from minicontainer.runtime.preload import preload
 
 
 def rehearse() -> None:
-    """Do once what every monitor does first: a Record learns to read JSON at its first use."""
+    """Do once what every start does first."""
     spec = default_spec()
     caps = spec.process.capabilities
     profile = default_profile(caps.bounding if caps else ())

@@ -8,8 +8,10 @@ story's events from `GET /minicontainer/traces/NAME`. Each event is one JSON obj
       │ ◄───────────────────────────── 200, at once ─   │
       │ POST /containers/create [Minicontainer-Trace]   │  this request's thread tells its steps
       │ ◄─────────────────────────────── Event … ────   │
-      │ POST /containers/ID/start [Minicontainer-Trace] │  and so do monitor and init
+      │ POST /containers/ID/start [Minicontainer-Trace] │  and so do monitor, creator, init
       │ ◄─────────────────────────────── Event … ────   │
+      │ DELETE /minicontainer/traces/NAME ──────────►   │  waits for containers that are ending
+      │ ◄───────────────────── the end of the answer    │
 
 A reader that asks for it (`?step=1`) also lets each step begin: see `holds`.
 

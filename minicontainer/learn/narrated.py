@@ -1,4 +1,4 @@
-"""The functions whose docstrings are the narration: the steps of engine, monitor and init.
+"""The functions whose docstrings are the narration: the steps of the engine's processes and init's.
 
 Only scripts and tests import this module: it brings the whole engine with it. `narration` reads the
 copy that `scripts/narration.py` makes of the docstrings.

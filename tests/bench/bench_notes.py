@@ -5,7 +5,7 @@
 Two engines start containers in turn: of a copy of this checkout, and of another copy whose source
 has no `steps.note` call any more. For the third row the start is part of a story, whose events are
 written to a file meanwhile. The second table has the whole command as it is installed, which also
-reads each event and writes what a replay needs. What else this machine does hits all rows alike:
+writes the reasons of the steps, for a replay. What else this machine does hits all rows alike:
 the order changes each round, and the lower quartile counts.
 
 The aims: without a listener at most 2 % slower than without notes, recorded at most 15 % slower.

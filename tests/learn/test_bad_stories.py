@@ -121,7 +121,7 @@ def test_a_command_that_is_not_utf_8_is_recorded(engine: Engine, tmp_path: Path)
 def test_a_recording_of_another_version(engine: Engine, tmp_path: Path) -> None:
     """The line names both versions, and what to do."""
     kept = tmp_path / "kept"
-    kept.write_text('{"recording": 7}\n{"end": true, "events": 0, "steps": {}}\n')
+    kept.write_text('{"recording": 7}\n{"end": true, "events": 0}\n')
     errors = engine("replay", "--lang", "en", str(kept), status=125).errors
     assert errors == (
         f"minicontainer: {kept} is a recording of version 7, and this program reads "
