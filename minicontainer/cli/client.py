@@ -325,8 +325,8 @@ class Client:
         while self._ahead:
             self._ahead.pop().close()
 
-    def lend_to(self, other: Client) -> None:
-        """Let another client of this engine use the connections that are open and idle."""
+    def give_idle_to(self, other: Client) -> None:
+        """Give another client of this engine the connections that are open and idle."""
         self._idle, other._idle = [], other._idle + self._idle
 
     def connect(self) -> Connection:

@@ -35,9 +35,10 @@ def explain(asked: Asked) -> int:
     """Show how to make a container by hand, as a shell script."""
     from minicontainer.learn import narration, script
     from minicontainer.learn.script_plan import Plan
+    from minicontainer.learn.words import language
 
     _check(asked, narration.languages())
-    lang = asked.lang or narration.language(asked.session.environ)
+    lang = asked.lang or language(asked.session.environ)
     answer, gone = _planned(asked)
     try:
         text = script.write(Plan(answer, gone, lang), _typed(asked.words))

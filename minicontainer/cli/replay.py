@@ -11,8 +11,6 @@ from minicontainer.errors import Error, InvalidArgument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from minicontainer.learn.recording import Recording
 
 
@@ -41,12 +39,13 @@ def replay(asked: Asked) -> int:
     from minicontainer.learn import replay as player
     from minicontainer.learn.words import language, translated
 
+    own = language(asked.session.environ)
     try:
         found = recording.read(asked.args[0])
-        lang = _language(found, asked.lang, asked.session.environ)
+        lang = _language(found, asked.lang, own)
     except Error as error:
-        own = asked.lang or language(asked.session.environ)
-        raise Exit(translated(str(error), own), EXIT_ENGINE, prefix=True) from None
+        message = translated(str(error), asked.lang or own)
+        raise Exit(message, EXIT_ENGINE, prefix=True) from None
     if asked.html:
         try:
             page.write_page(found, asked.html, lang)
@@ -61,13 +60,14 @@ def replay(asked: Asked) -> int:
     return 0
 
 
-def _language(recording: Recording, asked: str, environ: Mapping[str, str]) -> str:
-    """Choose among the languages of the recording: by option, then by locale, then English."""
+def _language(recording: Recording, asked: str, own: str) -> str:
+    """Choose among the languages of the recording: by option, then by locale, then English.
+
+    Args:
+        asked: by option, or "";  own: by locale.
+    """
     known = {"en", *(lang for texts in recording.steps.values() for lang in texts)}
     if asked and asked not in known:
         message = f"--lang {asked}: the recording has {', '.join(sorted(known))}"
         raise Exit(message, EXIT_ENGINE, prefix=True)
-    from minicontainer.learn.words import language
-
-    own = language(environ)
     return asked or (own if own in known else "en")

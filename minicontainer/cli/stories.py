@@ -20,7 +20,7 @@ from minicontainer.contexts import ExitStack, contextmanager, suppress
 from minicontainer.errors import Error
 from minicontainer.event import Event
 from minicontainer.learn import narration
-from minicontainer.learn.words import translated, word
+from minicontainer.learn.words import language, translated, word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def told(asked: Asked, name: str) -> Iterator[None]:
     if asked.lang and asked.lang not in narration.languages():
         known = ", ".join(narration.languages())
         raise Exit(f"--lang {asked.lang}: there are {known}", EXIT_ENGINE, prefix=True)
-    lang = asked.lang or narration.language(asked.session.environ)
+    lang = asked.lang or language(asked.session.environ)
     with _errors_in(lang), ExitStack() as stack:
         session, stepped = asked.session, getattr(asked, "step", False)
         path = f"/minicontainer/traces/{posix.urandom(8).hex()}"
@@ -73,7 +73,7 @@ def told(asked: Asked, name: str) -> Iterator[None]:
         answer = answer or client.begin("GET", path, {"step": True})
         reader = _Reader(client, path, answer, hear, keep, stepper)
         stack.callback(reader.finish)
-        stack.callback(session.client.lend_to, reader.client)
+        stack.callback(session.client.give_idle_to, reader.client)  # for the reader's last request
         steps.listen(hear, "client", reader.begun_ns)
         stack.callback(steps.listen, None, "client")
         session.client.headers[HEADER] = path.rpartition("/")[2]

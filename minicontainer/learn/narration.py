@@ -38,11 +38,6 @@ def languages() -> tuple[str, ...]:
     return ("en", *sorted(name.removesuffix(".po") for name in found if name.endswith(".po")))
 
 
-def language(environ: Mapping[str, str]) -> str:
-    """Choose the reader's language by the locale; English where there is no catalog for it."""
-    return words.language(environ)
-
-
 def reason_of(name: str, lang: str = "en") -> list[str]:
     """Give the lines that say what a step does and why; [] for no step.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import polib
 import pytest
 
-from minicontainer.learn import narration, words
+from minicontainer.learn import words
 from tests.conftest import CHECKOUT
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def test_the_locale_chooses_the_language() -> None:
         ({"LANG": "xx_XX"}, "en"),
         ({}, "en"),
     ):
-        assert narration.language(environ) == lang
+        assert words.language(environ) == lang
 
 
 def test_a_run_is_told_in_russian(engine: Engine, tmp_path: Path) -> None:
