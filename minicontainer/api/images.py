@@ -144,7 +144,7 @@ def registry_credentials(call: Call) -> dict[str, Any]:
         # The padding is optional; the alphabet is that of URLs, or the other one.
         raw = base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), b"-_")
         value = jsontext.parse(raw.decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"invalid X-Registry-Auth header: {error}") from None
     if not isinstance(value, dict):
         raise InvalidArgument("invalid X-Registry-Auth header: expected an object")

@@ -81,24 +81,6 @@ def from_auth(values: dict[str, Any]) -> Credentials | None:
     return None if made == Credentials() else made
 
 
-def from_header(text: str) -> Credentials | None:
-    """Read the header X-Registry-Auth itself: base64url of JSON.
-
-    Raises:
-        InvalidArgument: it is no such text.
-    """
-    if not text.strip():
-        return None
-    padded = text.strip() + "=" * (-len(text.strip()) % 4)
-    try:
-        values = json.loads(base64.b64decode(padded, altchars=b"-_"))
-    except (ValueError, RecursionError):
-        values = None
-    if not isinstance(values, dict):
-        raise InvalidArgument("invalid X-Registry-Auth header: expected base64url of a JSON object")
-    return from_auth(values)
-
-
 def _decode(auth: str) -> tuple[str, str]:
     try:
         text = base64.b64decode(auth, validate=False).decode()

@@ -73,15 +73,6 @@ class Lookup:
             found = self._load(where, reference.repository, reference.tag or DEFAULT_TAG)
         return found[0] if found else None
 
-    def find_by_manifest(self, digest: str) -> Image | None:
-        """Find an image by the digest of its manifest, or of an index that it was chosen from."""
-        found = self._load(
-            "WHERE manifest=? OR id IN (SELECT image FROM repo_digests WHERE digest=?)",
-            digest,
-            digest,
-        )
-        return found[0] if found else None
-
     def layout_manifest(self, image_id: str) -> tuple[str, int]:
         """Give digest and size of an image's manifest in OCI's form, which index.json points to.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import json
 import os
@@ -44,6 +45,28 @@ def test_a_platform_is_an_object(wire: Wire, text: str, words: str) -> None:
     assert two.message.endswith("multiple platform parameters not supported")
     both = wire.ask("GET", f"/v1.50/images/web/json?platform={good}&manifests=1")
     assert both.message.endswith("manifests and platform options cannot both be set")
+
+
+def test_credentials_come_in_a_header(wire: Wire, engine: FakeEngine) -> None:
+    """Base64 of a JSON object, in either alphabet, with or without padding; empty is nobody."""
+
+    def pull(header: str) -> Reply:
+        head = f"X-Registry-Auth: {header}\r\nConnection: close\r\n\r\n"
+        path = "/images/create?fromImage=web&tag=1"
+        return Reply(wire.send(f"POST {path} HTTP/1.1\r\nHost: x\r\n{head}".encode()))
+
+    values = {"username": "ann", "password": "pass:word???>>>"}
+    text = json.dumps(values).encode()
+    for encoded in (base64.urlsafe_b64encode(text), base64.b64encode(text)):
+        for header in (encoded.decode(), encoded.decode().rstrip("=")):
+            assert pull(header).status == 200
+            assert engine.images.calls[-1][-1] == values
+    assert pull("").status == 200
+    assert engine.images.calls[-1][-1] == {}
+    deep = base64.b64encode(b"[" * 10_000).decode()
+    for wrong in ("x", "W10=", "%%%", deep):
+        reply = pull(wrong)
+        assert (reply.status, "invalid X-Registry-Auth header" in reply.message) == (400, True)
 
 
 def test_a_ping_tells_the_version_in_its_headers(wire: Wire) -> None:
