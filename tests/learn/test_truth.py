@@ -102,7 +102,7 @@ def test_a_run_that_fails(
 
 def test_joined_namespaces(engine: TracedEngine) -> None:
     """A joiner stands between: it enters what is there, and forks init."""
-    engine("run", "-d", "--name", "joined", "--ipc", "shareable", *SLEEP)
+    Operation(engine, "run", "-d", "--name", "joined", "--ipc", "shareable", *SLEEP)
     join = [word for kind in ("net", "pid", "ipc") for word in (f"--{kind}", "container:joined")]
     operation = Operation(engine, "run", "--rm", *join, "busybox", "true")
     assert "joiner" in {event.actor for event in operation.events}
@@ -129,7 +129,7 @@ def test_a_life(engine: TracedEngine) -> None:
 
 def test_stop_and_rm_tell_what_is_taken_back(engine: TracedEngine) -> None:
     """Signals, cgroups, the link's rules, the directory: by monitor and engine."""
-    engine("run", "-d", "--name", "ends", *SLEEP)
+    Operation(engine, "run", "-d", "--name", "ends", *SLEEP)  # strace has written all of it
     stopped = Operation(engine, "stop", "-t", "0", "ends")
     calls = [(event.actor, event.call) for event in stopped.events if event.call]
     assert ("engine", "pidfd_send_signal") in calls
