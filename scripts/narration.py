@@ -50,9 +50,9 @@ def template() -> str:
 
 
 # Where the words stand that `learn.words` translates: arguments of these, and what is raised.
-SOURCES = ("learn/calls.py", "learn/explain.py", "learn/predictions.py", "learn/recording.py",
-           "learn/replay.py", "engine/measures.py", "engine/parts.py", "engine/probes.py",
-           "cli/replay.py", "cli/stepping.py", "cli/stories.py")  # fmt: skip
+SOURCES = ("learn/calls.py", "learn/explain.py", "learn/narration.py", "learn/predictions.py",
+           "learn/recording.py", "learn/replay.py", "engine/measures.py", "engine/parts.py",
+           "engine/probes.py", "cli/replay.py", "cli/stepping.py", "cli/stories.py")  # fmt: skip
 TAKERS = ("word", "some", "_tell", "_refused", "Exit", "NotFound", "InvalidArgument")
 FINDERS = ("engine/measures.py", "engine/probes.py")
 VARIABLES = ("told", "hint", "warning", "message", "question", "wrong", "behind", "ended", "never",

@@ -278,10 +278,15 @@ def changes(event: Event, lang: str = "en") -> Iterator[str]:
     elif event.before and event.after and event.before != event.after:
         yield f"{event.object}: {event.before} → {event.after}"
     elif event.after:
-        told = translated(event.after, lang) if event.object.startswith("image:") else event.after
-        yield f"{event.object}: {told}"
+        yield f"{event.object}: {new_value(event, lang)}"
     elif not _is_told_by(event.object, event):
         yield event.object
+
+
+def new_value(event: Event, lang: str) -> str:
+    """Give what an object has become: of an image in words, which have a language."""
+    after = event.after or ""
+    return translated(after, lang) if (event.object or "").startswith("image:") else after
 
 
 def _is_told_by(name: str, event: Event) -> bool:

@@ -10,7 +10,7 @@ from minicontainer.errors import InvalidArgument, NotFound
 from minicontainer.event import Event
 from minicontainer.learn import narration
 from minicontainer.learn.recorder import FORMAT
-from minicontainer.record import Record
+from minicontainer.record import NO_ENTRIES, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,10 +20,18 @@ _CATALOGS = '{"catalogs":'  # what their line begins with
 
 
 class Entry(Record):
-    """One event of a recording, and the call as a reader sees it ("" for the begin of a step)."""
+    """One event of a recording, as a reader sees it.
+
+    Args:
+        text: the call; "" for the begin of a step.
+        texts, afters: the call, and the object's new value, by the languages in which they read
+            otherwise.
+    """
 
     event: Event
     text: str = ""
+    texts: dict[str, str] = NO_ENTRIES
+    afters: dict[str, str] = NO_ENTRIES
 
 
 class Recording(Record):
@@ -50,15 +58,15 @@ def read(path: str) -> Recording:
         InvalidArgument: it is no recording, one of another version, or it was cut off.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()
+        with open(path, encoding="utf-8", newline="\n") as file:
+            lines = file.read().removesuffix("\n").split("\n")  # a command may hold any other
     except FileNotFoundError:
         raise NotFound(f"no recording at {path}: make one with `run --record {path}`") from None
     except IsADirectoryError:
         raise InvalidArgument(f"{path} is not a recording: it is a directory") from None
     except UnicodeDecodeError:
         raise InvalidArgument(f"{path} is not a recording: it is not text") from None
-    if not lines:
+    if lines == [""]:
         raise InvalidArgument(f"{path} is not a recording: it is empty")
     head = _parsed(lines[0], path)
     version = head.get("recording")
@@ -78,7 +86,11 @@ def _whole(path: str, head: dict[str, object], lines: list[str]) -> Recording:
     except (ValueError, RecursionError):
         last = {}
     catalogs = [line for line in lines if line.startswith(_CATALOGS)]
-    events = [line for line in lines[:-1] if not line.startswith(_CATALOGS)]
+    events = [
+        (number, line)
+        for number, line in enumerate(lines[:-1], 2)
+        if not line.startswith(_CATALOGS)
+    ]
     if not isinstance(last, dict) or not last.get("end") or last.get("events") != len(events):
         raise InvalidArgument(f"{path} was cut off: its last line is missing: record it again")
     entries = tuple(_entries(path, events))
@@ -93,17 +105,30 @@ def _whole(path: str, head: dict[str, object], lines: list[str]) -> Recording:
     return Recording(command=command, begun=begun, entries=entries, steps=steps)
 
 
-def _entries(path: str, lines: list[str]) -> Iterator[Entry]:
-    from minicontainer.learn.calls import Calls  # who records does without
+def _entries(path: str, lines: list[tuple[int, str]]) -> Iterator[Entry]:
+    """Read the events of some lines, which have a number each."""
+    from minicontainer.learn.calls import Calls, new_value  # who records does without
 
-    calls = Calls()
-    for number, line in enumerate(lines, 2):
-        event = Event.from_json(_parsed(line, path), f"line {number}")
+    writers = {lang: Calls(lang) for lang in narration.languages()}
+    for number, line in lines:
+        fields = _parsed(line, path)
         try:
-            yield Entry(event=event, text=calls.text(event) if event.call else "")
+            event = Event.from_json(fields, f"line {number}")
+        except InvalidArgument as error:
+            raise InvalidArgument(f"{path} is not a recording: {error}") from None
+        try:
+            texts = {lang: calls.text(event) for lang, calls in writers.items() if event.call}
+            afters = {lang: new_value(event, lang) for lang in writers}
         except (ValueError, TypeError, IndexError, KeyError):
             message = f"{path} is not a recording: a call in it can't be read"
             raise InvalidArgument(message) from None
+        others, other_afters = _not_english(texts), _not_english(afters)
+        yield Entry(event=event, text=texts.get("en", ""), texts=others, afters=other_afters)
+
+
+def _not_english(texts: dict[str, str]) -> dict[str, str]:
+    """Give the languages in which a text is another one than in English."""
+    return {lang: text for lang, text in texts.items() if text != texts["en"]}
 
 
 def _parsed(line: str, path: str) -> dict[str, object]:

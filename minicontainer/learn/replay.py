@@ -9,6 +9,7 @@ It reads the recording and nothing else: neither root nor Linux is needed.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import textwrap
 import time
@@ -31,6 +32,7 @@ _MOST_CALLS = 14  # of a step, so that it fits a screen
 _NEXT = (" ", "n", "т", "\x1b[C", "\x1b[B", "\r", "\n")
 _BEFORE = ("p", "b", "з", "и", "\x1b[D", "\x1b[A", "\x7f")
 _FIRST, _LAST = ("\x1b[H", "g"), ("\x1b[F", "G")
+_KEY = re.compile(r"\x1b[\[O][\d;]*.|.", re.DOTALL)
 _LEAVE = ("q", "й", "\x03", "\x04", "")
 
 
@@ -83,22 +85,22 @@ def describe(scene: Scene, recording: Recording, lang: str = "en", total: int = 
     reason = texts.get(lang) or texts.get("en", "")
     lines += textwrap.wrap(reason.partition("\n\n")[0], _WIDTH, initial_indent="   ",
                            subsequent_indent="   ", break_on_hyphens=False)  # fmt: skip
-    calls = list(_calls(scene))
+    calls = list(_calls(scene, lang))
     lines += calls[:_MOST_CALLS]
     if len(calls) > _MOST_CALLS:
         lines.append("   " + word("(and {} more lines)", lang, len(calls) - _MOST_CALLS))
     return "\n".join(map(printable, lines)) + "\n"  # the file may be somebody else's
 
 
-def _calls(scene: Scene) -> Iterator[str]:
+def _calls(scene: Scene, lang: str) -> Iterator[str]:
     for entry in scene.entries:
         event = entry.event
         if not event.call:
             continue
-        yield _cut(f"   > {entry.text}")
+        yield _cut(f"   > {entry.texts.get(lang, entry.text)}")
         if event.object and event.after and event.before != event.after:
             before = f"{event.before} → " if event.before else ""
-            yield _cut(f"     {event.object}: {before}{event.after}")
+            yield _cut(f"     {event.object}: {before}{entry.afters.get(lang, event.after)}")
 
 
 def _cut(line: str) -> str:
@@ -151,10 +153,16 @@ def _turned(key: str, place: int, total: int) -> int:
 
 
 def keyboard(fd: int) -> Callable[[], str]:
-    """Give a reader of single keys from a terminal in raw mode: one read gives one key."""
+    """Give a reader of single keys from a terminal in raw mode.
+
+    One read may give several: of a key that is held down, over a slow connection.
+    """
+    typed: list[str] = []
 
     def read_key() -> str:
-        return os.read(fd, 16).decode(errors="replace")
+        if not typed:
+            typed.extend(_KEY.findall(os.read(fd, 1024).decode(errors="replace")))
+        return typed.pop(0) if typed else ""
 
     return read_key
 

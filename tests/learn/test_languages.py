@@ -97,10 +97,16 @@ def test_a_run_is_told_in_russian(engine: Engine, tmp_path: Path) -> None:
     assert sentence in engine(*run, "--explain=full", "--lang", "ru", "busybox", "true").errors
     told = engine(*run, "--explain=calls", "busybox", "true", lang="ru_RU.UTF-8").errors
     assert sentence in told
+    assert re.search(r"\[engine, \w+\.py:\d+, на [\d.]+ мс\]", told)
+    assert re.search(r"\[monitor, \w+\.py:\d+, за [\d.]+ \u0441 до начала\]", told)
+    assert not re.search(r"\[\w+, .*\b(at|ahead|before)\b", told)
     assert max(map(len, told.splitlines())) <= 80
     kept = tmp_path / "kept"
     engine(*run, "--record", str(kept), "busybox", "true")
-    assert sentence in engine("replay", "--lang", "ru", str(kept)).output
+    replayed = engine("replay", "--lang", "ru", str(kept)).output
+    assert sentence in replayed
+    assert "   > поиск busybox\n     image:busybox: здесь: sha256:" in replayed
+    assert "(возвращается, " in replayed
     assert sentence not in engine("replay", str(kept)).output
     errors = engine(*run, "--explain", "--lang", "xx", "busybox", "true", status=125).errors
     assert errors == "minicontainer: --lang xx: there are en, ru\n"
@@ -127,6 +133,19 @@ def test_the_pieces_are_found_in_the_source() -> None:
     catalog = polib.pofile(str(WORDS))
     catalog.remove(next(entry for entry in catalog if entry.msgid == "look yourself"))
     assert the_script().wrong(catalog, found) == ("look yourself: no translation",)
+
+
+def test_no_module_with_pieces_is_forgotten() -> None:
+    """What `word` translates stands in a file that the script reads."""
+    package = CHECKOUT / "minicontainer"
+    pattern = r"from minicontainer\.learn\.words import .*\bword\b"
+    using = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if re.search(pattern, path.read_text())
+    }
+    assert "learn/narration.py" in using
+    assert using <= set(the_script().SOURCES)
 
 
 def test_lines_are_translated_by_their_pieces() -> None:

@@ -103,6 +103,20 @@ def test_the_language_changes(shown: Browser) -> None:
     assert shown.value("document.documentElement.lang") == "en"
 
 
+def test_the_engines_own_words_are_in_the_language(shown: Browser) -> None:
+    """What it looked for, and whether that is here."""
+    shown.press("Home")
+    shown.press("ArrowRight")
+    assert step(shown) == "resolve-image"
+    told = "document.querySelector('main').innerText"
+    assert "look for busybox" in shown.value(told)
+    assert "image:busybox: here: sha256:" in shown.value(told)
+    shown.press("l")
+    assert "поиск busybox" in shown.value(told)
+    assert "image:busybox: здесь: sha256:" in shown.value(told)
+    shown.press("l")
+
+
 def test_objects_appear_and_go(shown: Browser) -> None:
     """Namespaces are there once init is forked, and go with the last process; so do mounts."""
 
@@ -132,6 +146,24 @@ def test_the_title_breaks_between_words(shown: Browser) -> None:
         "[...document.querySelectorAll('#command span')].map((e) => e.getClientRects().length)"
     )
     assert set(shown.value(heights)) == {1}
+
+
+def test_only_a_start_is_called_one(shown: Browser, engine: Engine, tmp_path: Path) -> None:
+    """Other commands are kept, too."""
+    title = "document.querySelector('h1').innerText"
+    assert str(shown.value(title)).startswith("A container's start: run ")
+    kept, made = tmp_path / "update.rec", tmp_path / "update.html"
+    identity = engine("run", "-d", "--net", "none", "busybox", "sleep", "1000").output.strip()
+    engine("update", "--memory", "64m", "--record", str(kept), identity)
+    engine("rm", "-f", identity)
+    engine("replay", "--html", str(made), "--lang", "en", str(kept))
+    program = browser.find()
+    assert program is not None
+    other = Browser(program, made)
+    try:
+        assert str(other.value(title)).startswith("minicontainer update ")
+    finally:
+        other.close()
 
 
 def test_nothing_is_wider_than_the_window(shown: Browser) -> None:

@@ -67,6 +67,18 @@ def test_reading_returns_what_was_recorded(tmp_path: Path) -> None:
     assert found.command == "run true"
 
 
+@pytest.mark.parametrize("text", ["a\u2028b", "a\x85b", "\x1c", "a\rb", "a\nb", "\udcff"])
+def test_a_command_may_hold_any_character(tmp_path: Path, text: str) -> None:
+    """Also those that end a line elsewhere."""
+    with (tmp_path / "r").open("wb") as file:
+        keeper = recorder.Recorder(file, f"run echo {text}", CATALOGS.items)
+        keeper(EVENTS[1].replace(args=(text, 0)))
+        keeper.finish()
+    found = recording.read(str(tmp_path / "r"))
+    assert found.entries[0].event.args == (text, 0)
+    assert found.command == f"run echo {text}"
+
+
 @given(st.integers(min_value=0))
 def test_a_recording_that_was_cut_off_is_refused(
     tmp_path_factory: pytest.TempPathFactory, cut: int
@@ -107,6 +119,18 @@ def test_what_is_no_recording_is_refused(tmp_path: Path, text: str, says: str) -
     (tmp_path / "r").write_text(text)
     with pytest.raises(InvalidArgument, match=says):
         recording.read(str(tmp_path / "r"))
+
+
+def test_a_wrong_line_is_named(tmp_path: Path) -> None:
+    """By the number that an editor shows, whatever stands before it; and the file, too."""
+    path = recorded(tmp_path / "r", *EVENTS)
+    first, *others = path.read_text().splitlines(keepends=True)
+    catalogs = next(line for line in others if line.startswith('{"catalogs"'))
+    events = [line for line in others if line != catalogs]
+    wrong = events[1].replace('"seq":2', '"seq":"x"')
+    path.write_text("".join((first, catalogs, events[0], wrong, *events[2:])))
+    with pytest.raises(InvalidArgument, match=r"r is not a recording: line 4\.seq: expected"):
+        recording.read(str(path))
 
 
 def test_calls_are_read_where_errors_have_other_numbers(tmp_path: Path) -> None:
@@ -171,6 +195,19 @@ def test_keys_turn_the_pages_both_ways(tmp_path: Path) -> None:
     ]
     assert shown == ["1/2", "2/2", "2/2", "1/2", "2/2", "1/2", "1/2"]
     assert next(keys) == "never read"
+
+
+def test_a_read_may_give_several_keys() -> None:
+    """Of one that is held down; each counts. A closed terminal gives none."""
+    reads, writes = os.pipe()
+    try:
+        os.write(writes, "  \x1b[C\x1bOCт\x1b[1~q".encode())
+        os.close(writes)
+        read_key = replay.keyboard(reads)
+        keys = [read_key() for _ in range(8)]
+    finally:
+        os.close(reads)
+    assert keys == [" ", " ", "\x1b[C", "\x1bOC", "т", "\x1b[1~", "q", ""]
 
 
 def test_the_page_holds_the_recording_and_nothing_from_elsewhere(tmp_path: Path) -> None:
