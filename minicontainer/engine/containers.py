@@ -90,6 +90,12 @@ class Containers:
             raise NotFound(f"No such container: {ref}")
         return found
 
+    def _meant(self, ref: str) -> Container:
+        """Find the container that a request is going to change: the request's story is about it."""
+        container = self.find(ref)
+        self._engine.traces.concern(container.id)
+        return container
+
     def _known(self, ref: str) -> Container | None:
         with self._lock:
             found = self._by_id.get(ref) or self._by_id.get(self._ids.get(ref.lstrip("/"), ""))
@@ -153,18 +159,18 @@ class Containers:
 
     def start(self, ref: str, detach_keys: str = "") -> None:
         """Start a container; return when its program runs."""
-        container = self.find(ref)
+        container = self._meant(ref)
         container.restart_delay_s = 0.0
         container.state.restart_count = 0
         self._engine.supervisor.start(container)
 
     def stop(self, ref: str, timeout_s: int | None = None, signal: str = "") -> None:
         """Ask a container to end; kill it after *timeout_s*."""
-        stops.stop(self._engine, self.find(ref), timeout_s, signal)
+        stops.stop(self._engine, self._meant(ref), timeout_s, signal)
 
     def restart(self, ref: str, timeout_s: int | None = None, signal: str = "") -> None:
         """Stop a container, if it runs, and start it."""
-        container = self.find(ref)
+        container = self._meant(ref)
         keeps = container.config.host_config.auto_remove
         container.restarting_by_user = keeps
         try:
@@ -178,18 +184,18 @@ class Containers:
     def kill(self, ref: str, signal: str = "") -> None:
         """Send a signal."""
         try:
-            container = self.find(ref)
+            container = self._meant(ref)
         except NotFound as error:
             raise NotFound(f"cannot kill container: {ref}: {error}") from None
         stops.kill(self._engine, container, signal)
 
     def pause(self, ref: str) -> None:
         """Freeze its processes."""
-        stops.pause(self._engine, self.find(ref))
+        stops.pause(self._engine, self._meant(ref))
 
     def unpause(self, ref: str) -> None:
         """Let them run on."""
-        stops.resume(self._engine, self.find(ref))
+        stops.resume(self._engine, self._meant(ref))
 
     def wait(self, ref: str, condition: str) -> Waiting:
         """Register a wait: not-running, next-exit or removed."""
@@ -231,7 +237,7 @@ class Containers:
         if link:
             link_names.remove(self._engine, ref)
             return
-        removal.remove(self._engine, self.find(ref), force=force, volumes=volumes)
+        removal.remove(self._engine, self._meant(ref), force=force, volumes=volumes)
 
     def forget(self, container: Container) -> None:
         """Find a container no more: it is removed."""
@@ -324,7 +330,7 @@ class Containers:
 
     def update(self, ref: str, body: Json) -> Json:
         """Change limits and restart policy; see `updates`."""
-        return updates.update(self._engine, self.find(ref), body)
+        return updates.update(self._engine, self._meant(ref), body)
 
     # --- files ------------------------------------------------------------------------------
 

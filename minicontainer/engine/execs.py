@@ -166,6 +166,7 @@ class Execs:
         )
         clients = [connection.socket.fileno()] if connection else []
         one.container.story = self._engine.traces.current
+        self._engine.traces.concern(one.container.id)
         process = steps.take(self.hand_to_exec_parent, message, clients)
         with contextlib.ExitStack() as undo:
             undo.callback(process.close)

@@ -337,7 +337,7 @@ class Supervisor:
 
     def _gone(self, container: Container, monitor: Connection) -> None:
         """Do what follows the end of a monitor, which has taken back all that it had made."""
-        with self._engine.traces.telling(container.story):
+        with self._engine.traces.telling(container.story, container.id):
             self._after_end(container, monitor)
 
     def _after_end(self, container: Container, monitor: Connection) -> None:

@@ -176,22 +176,33 @@ class Traces:
             story.finish()
 
     @contextmanager
-    def telling(self, name: str) -> Iterator[None]:
-        """Let what this thread does be part of a story."""
+    def telling(self, name: str, container_id: str = "") -> Iterator[None]:
+        """Let what this thread does be part of a story.
+
+        Args:
+            container_id: the container that it is about, if that is known already: see `concern`.
+        """
         if not (begun := self._begun.get(name) or self._begun.get(ALL, 0)):
             yield
             return
-        self._here.name = name
+        here = self._here
+        here.name, here.container = name, container_id
         steps.leave_steps()
-        steps.pass_on(lambda event: self.pass_on(name, lines_of(event)), "engine", begun)
+        steps.pass_on(
+            lambda event: self.pass_on(name, lines_of(event), here.container), "engine", begun
+        )
         if hold := self._holds.get(name):
-            steps.hold(hold.wait)
+            steps.hold(lambda event: hold.wait(event, here.container))
         try:
             yield
         finally:
             steps.hold(None)
             steps.listen(None, "engine")
             self._here.name = ""
+
+    def concern(self, container_id: str) -> None:
+        """Let what this thread tells from now on be about a container."""
+        self._here.container = container_id
 
     @property
     def current(self) -> str:

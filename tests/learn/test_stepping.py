@@ -67,6 +67,17 @@ def test_enter_takes_step_by_step(at: Open) -> None:
     assert "hello" in terminal.seen
 
 
+def test_the_container_can_be_inspected_once_there_is_one(at: Open, engine: Engine) -> None:
+    """The engine's own steps say which it is, too: the printed command works as it stands."""
+    terminal = at(*RUN, "--rm", "--until", "write-bundle", "busybox", "true")
+    told = terminal.expect("write-bundle> ")
+    (command,) = re.findall(r"# (\S+ .*inspect \w+)\r", told)
+    *_, words = command.partition(" inspect ")
+    assert engine("inspect", "-f", "{{.State.Status}}", words).output == "created\n"
+    terminal.type("q\r")
+    assert terminal.end() == 130
+
+
 def test_the_namespaces_can_be_looked_at_once_there_is_a_process(at: Open) -> None:
     """fork-init makes them, and its commands need the process ID: the next stop shows them."""
     terminal = at(*RUN, "--rm", "--until", "fork-init", "busybox", "true")

@@ -212,6 +212,40 @@ def test_kernel_events_of_every_container(engine: Engine) -> None:
     assert {"engine", "monitor", "creator", "init"} <= {event["actor"] for event in heard}
 
 
+def test_the_engines_own_kernel_events_name_the_container(engine: Engine) -> None:
+    """Of a start, a change, a signal, an exec, an end, a removal; there is none before it is."""
+    watch = subprocess.Popen(
+        engine.words("events", "--kernel", "--format", "json"), stdout=subprocess.PIPE, text=True
+    )
+    heard: list[dict[str, Any]] = []
+    try:
+        wait_until(lambda: bool(engine(*RUN, "busybox", "true")) and select_lines(watch, heard),
+                   "the first event")  # fmt: skip
+        heard.clear()
+        one = engine("run", "-d", "--net", "none", "busybox", "sleep", "1000").output.strip()
+        engine("update", "--memory", "64m", one)
+        engine("exec", one, "true")
+        engine("rm", "-f", one)
+        wait_until(
+            lambda: (
+                select_lines(watch, heard)
+                and any((e["step"], e["actor"]) == ("discard-directory", "engine") for e in heard)
+            ),
+            "the removal",
+        )
+    finally:
+        watch.terminate()
+        watch.communicate(timeout=PATIENCE_S)
+    own = {(e["step"], e.get("container")) for e in heard if e["actor"] == "engine"}
+    assert {(step, of) for step, of in own if of != one} == {
+        ("resolve-image", None), ("make-directory", None)
+    }  # fmt: skip
+    assert {
+        "write-bundle", "hand-to-monitor", "change-limits", "hand-to-exec-parent", "kill",
+        "disconnect-container", "discard-directory",
+    } <= {step for step, of in own if of}  # fmt: skip
+
+
 def select_lines(process: subprocess.Popen[str], into: list[dict[str, Any]]) -> int:
     """Read the lines that are there now; give how many there have been at all."""
     assert process.stdout is not None
