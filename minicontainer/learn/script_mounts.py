@@ -150,6 +150,7 @@ def _bind(plan: Plan, mount: Mount) -> Iterator[str]:
     if tree and whole:
         yield from comment(say("recursive", plan.lang))
         yield 'findmnt -rnRo TARGET "$at" | while read -r below; do'
+        yield '    below=$(env printf %b "$below")'
         yield f'    mount -o {quoted(",".join(["remount", "bind", *tree]))} "$below"'
         yield "done"
 

@@ -80,7 +80,10 @@ WORDS = {
     "fresh": "A new volume is filled with what the image has at that place.",
     "bind": "A bind takes its options in a second call: the first one ignores them.",
     "readonly-later": "It becomes read-only below, once everything is in it.",
-    "recursive": "The mounts below it too, one by one.",
+    "recursive": (
+        "The mounts below it too, one by one. findmnt writes a blank as \\x20, and printf undoes "
+        "that."
+    ),
     "option-left-out": "Left out, no such option here:",
     "last": (
         "From here on the process gives up its rights. The root is still the host's, since "

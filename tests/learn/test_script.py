@@ -40,8 +40,9 @@ SETS = {
              "--security-opt", "no-new-privileges", "--cap-drop", "ALL", "--cap-add", "KILL"),
     "read-only": ("--net", "none", "--read-only", "--tmpfs", "/tmp:size=1m", "--tmpfs", "/run:ro",
                   "-e", "TEXT=it's $HOME", "--hostname", "by-hand", "--shm-size", "2m"),
-    "volumes": ("--net", "none", "-v", "/srv:/srv:ro", "-v", "by-hand-volume:/etc", "-v", "/none",
-                "--device", "/dev/null:/dev/nothing", "--sysctl", "net.ipv4.ip_forward=1"),
+    "volumes": ("--net", "none", "-v", "/srv:/srv:ro", "-v", "/srv:/a place:ro", "-v", "/none",
+                "-v", "by-hand-volume:/etc", "--device", "/dev/null:/dev/nothing",
+                "--sysctl", "net.ipv4.ip_forward=1"),
     "the host's": ("--net", "host", "--pid", "host", "--ipc", "host", "--uts", "host",
                    "--cap-add", "NET_ADMIN"),
     "parts left out": ("--net", "none", "--user", "7", "--ulimit", "nofile=100", *(
