@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _AT_EMPTY_PATH = 0x1000
+_PLAIN = frozenset(  # what no shell reads otherwise
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789%+,-./:=@_"
+)
 
 
 @contextmanager
@@ -99,6 +102,14 @@ def read_file(path: str, *, at: int | None = None) -> str:
     return b"".join(parts).decode(errors="replace")
 
 
+def shell_word(text: str) -> str:
+    """Write a word of an event's command: in quotation marks, if the shell would read it otherwise.
+
+    As shlex.quote does, which brings re with it.
+    """
+    return text if _PLAIN.issuperset(text) else "'" + text.replace("'", "'\\''") + "'"
+
+
 def make_dir(
     path: str,
     mode: int = 0o755,
@@ -117,7 +128,7 @@ def make_dir(
     call, args = ("mkdir", (path, mode)) if at is None else ("mkdirat", (at, path, mode))
     steps.noted(
         call, args, lambda: posix.mkdir(path, mode, dir_fd=at),
-        object=object or f"file:{where or path}", shell=f"mkdir {where or path}",
+        object=object or f"file:{where or path}", shell=f"mkdir {shell_word(where or path)}",
     )  # fmt: skip
 
 

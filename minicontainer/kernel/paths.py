@@ -252,7 +252,8 @@ def _make(parent: int, name: str, where: str, *, directory: bool) -> bool:
             files.make_dir(name, at=parent, where=where)
         else:
             mode = 0o644 | stat.S_IFREG
-            files.make_node(name, mode, at=parent, where=where, shell=f"touch {where}")
+            shell = f"touch {files.shell_word(where)}"
+            files.make_node(name, mode, at=parent, where=where, shell=shell)
     except KernelError as error:
         if error.errno != errno.EEXIST:
             raise

@@ -7,7 +7,7 @@ explains a step by the docstring of the function that takes it. Three levels of 
     calls   each step with its reason, and the calls that changed something: repeated ones are
             counted (`folding`), and everything fits 80 columns
     full    every call, with all its arguments as the manual pages write them; a long one goes on
-            in the next line, and so does a command, after a backslash
+            in the next line, and so does a command, after a backslash: it can still be typed
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _WIDTH = 80
 # A piece of a call: an argument, or one of its flags; a string is one, with its blanks.
 _ARGUMENT = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^\s"|])+\|?|\S')
 _FLAGS = re.compile(r"\w\|$")  # the end of a line of which more flags follow
-_WORD = re.compile(r"""(?:'[^']*'|"[^"]*"|\S)+""")  # of a shell command
+_WORD = re.compile(r"""(?:'[^']*'|"[^"]*"|\\.|\S)+""")  # of a shell command
 _BREAK = "\x1f"  # before a space: a line may end here, and the word goes on without a space
 
 
@@ -52,6 +52,7 @@ class Explainer:
     ) -> None:
         self._plain = plain
         self._out = out
+        self._told = ""  # what is to be printed
         self._lang = lang
         self.level = level  # of what comes
         self.thorough = False  # whether each reason is told whole, whatever the level
@@ -71,13 +72,23 @@ class Explainer:
             self._print_call(event)
         elif event.call:
             self._held.append(event)
-        self._out.flush()
+        self._tell()
 
     def finish(self) -> None:
         """Print what is still held: no event comes any more."""
         if self._current is not None:
             self._end_step(max(event.t for event in (self._current, *self._held)))
             self._current = None
+            self._tell()
+
+    def _write(self, text: str) -> None:
+        self._told += text
+
+    def _tell(self) -> None:
+        """Print what was written, at once: the program may print too, on the same terminal."""
+        told, self._told = self._told, ""
+        if told:
+            self._out.write(told)
             self._out.flush()
 
     def _begin_step(self, event: Event) -> None:
@@ -86,7 +97,7 @@ class Explainer:
             return  # its line comes when it is known how long it took
         if known is not None:
             line = word("(back in {}. {})", self._lang, known, event.step) + "\n"
-            self._out.write(line if self._plain else f"\n{line}")
+            self._write(line if self._plain else f"\n{line}")
             return
         number = self._headings[event.step] = len(self._headings) + 1
         name = event.step or word("between the steps", self._lang)
@@ -94,11 +105,11 @@ class Explainer:
         where = ", ".join(filter(None, (event.actor, event.source, when)))
         if self._plain:
             reason = summary_of(event.step, self._lang)
-            self._out.write(f"{number}. {name} [{where}] {reason}".rstrip() + "\n")
+            self._write(f"{number}. {name} [{where}] {reason}".rstrip() + "\n")
             return
-        self._out.write(f"\n{number}. {name}   [{where}]\n")
+        self._write(f"\n{number}. {name}   [{where}]\n")
         for line in self._reason(event.step):
-            self._out.write(f"   {line}".rstrip() + "\n")
+            self._write(f"   {line}".rstrip() + "\n")
 
     def _reason(self, step: str) -> list[str]:
         if self.level == "full" or self.thorough:
@@ -125,12 +136,12 @@ class Explainer:
         name = event.step or word("between the steps", self._lang)
         if self._plain:
             reason = summary_of(event.step, self._lang)
-            self._out.write(f"{number}. {name} [{event.actor}, {took}] {reason}".rstrip() + "\n")
+            self._write(f"{number}. {name} [{event.actor}, {took}] {reason}".rstrip() + "\n")
             return
         line = f"{number:>3}. {name:<24} "
         room = _WIDTH - len(line) - len(took) - 2
         reason = _cut(summary_of(event.step, self._lang), room, self._lang)
-        self._out.write(f"{line}{reason:<{room}}  {took}\n")
+        self._write(f"{line}{reason:<{room}}  {took}\n")
 
     # -- one act: its command, or the call; what changed; how often ------------------------------
 
@@ -162,10 +173,10 @@ class Explainer:
             words, _WIDTH, initial_indent=lead, subsequent_indent=further,
             break_long_words=False, break_on_hyphens=False,
         ):  # fmt: skip
-            self._out.write(f"{line.replace(_BREAK + ' ', '').replace(_BREAK, '')}\n")
+            self._write(f"{line.replace(_BREAK + ' ', '').replace(_BREAK, '')}\n")
 
     def _write_line(self, *parts: str) -> None:
-        self._out.write("; ".join(" ".join(short_ids(part).split()) for part in parts) + "\n")
+        self._write("; ".join(" ".join(short_ids(part).split()) for part in parts) + "\n")
 
     def _print_call(self, event: Event) -> None:
         if self._plain:
@@ -179,11 +190,11 @@ class Explainer:
             first, *others = short_ids(event.shell).rstrip().splitlines()
             self._write_lines(folded("     $ ", _WORD.findall(first), " \\"))
             for line in others:  # of a file that the command reads
-                self._out.write(f"       {line}\n")
+                self._write(f"       {line}\n")
 
     def _write_lines(self, lines: Iterable[str]) -> None:
         for line in lines:
-            self._out.write(f"{line}\n")
+            self._write(f"{line}\n")
 
 
 def folded_call(lead: str, text: str) -> Iterator[str]:
@@ -196,18 +207,55 @@ def folded(lead: str, words: list[str], end: str = "") -> Iterator[str]:
 
     Args:
         lead: what the first line begins with; the others are indented two columns more.
-        end: of each line but the last.
+        end: of each line but the last, if this is a command.
     """
-    line = lead + words[0]
-    for number, one in enumerate(words[1:], 2):
+    further = " " * (len(lead) + 2)
+    line, joint = lead, ""
+    for number, one in enumerate(words, 1):
         room = _WIDTH - (len(end) if number < len(words) else 0)
-        joint = "" if _FLAGS.search(line) else " "
-        if len(line) + len(joint) + len(one) <= room:
-            line += joint + one
-        else:
-            yield f"{line}{end}"
-            line = " " * (len(lead) + 2) + one
+        if number > 1:
+            joint = "" if _FLAGS.search(line) else " "
+            if len(line) + len(joint) + len(one) > room:
+                yield f"{line}{end}"
+                line, joint = further, ""
+        line += joint + one
+        while len(line) > room:
+            first, line = _parted(line) if end else _parted_call(line, further)
+            yield first
     yield line
+
+
+def _parted(line: str) -> tuple[str, str]:
+    """Break a word of a command, which the shell reads as one: at the next line's first column."""
+    place = _place(line, _WIDTH - 2)
+    quote = _open_quote(line[:place])
+    return f"{line[:place]}{quote}\\", f"{quote}{line[place:]}"
+
+
+def _parted_call(line: str, further: str) -> tuple[str, str]:
+    place = _place(line, _WIDTH)
+    return line[:place], further + line[place:]
+
+
+def _place(line: str, most: int) -> int:
+    """Find where to break a word that is too long for a line: between paths, or parts of one."""
+    for mark in (":", ",", "/"):
+        if (found := line.rfind(mark, _WIDTH // 2, most)) > 0:
+            return found + 1
+    return most
+
+
+def _open_quote(text: str) -> str:
+    """Give the quotation mark that is open at the end of a text, or ""."""
+    mark, escaped = "", False
+    for one in text:
+        if escaped:
+            escaped = False
+        elif one == "\\" and mark != "'":
+            escaped = True
+        elif one in ("'", '"') and mark in ("", one):
+            mark = "" if mark else one
+    return mark
 
 
 def _wrapped(lines: list[str]) -> list[str]:
@@ -266,12 +314,12 @@ def _cut(text: str, width: int, lang: str) -> str:
 def _broken(word: str, width: int) -> str:
     """Let a word that is too long for a line break after commas; cut what is still too long.
 
-    An overlay's lowerdir, upperdir and workdir are one word, and each of them matters.
+    Each of an overlay's lower directories matters, and they are one word, with colons between.
     """
     if len(word) <= width - 2:
         return word
     half = (width - 3) // 2
-    parts = re.findall(r"[^,|]*[,|]|[^,|]+", word)
+    parts = re.findall(r"[^,|:]*[,|:]|[^,|:]+", word)
     return f"{_BREAK} ".join(
         part if len(part) <= width - 2 else f"{part[:half]}…{part[-half:]}" for part in parts
     )

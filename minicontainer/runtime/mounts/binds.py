@@ -158,8 +158,9 @@ def attach(tree: int, place: int, mount: Mount, options: Options) -> None:
     words = ",".join(word for word in mount.options if word not in ("bind", "rbind"))
     mounts.move_mount(
         tree, place, where=mount.destination,
-        shell=f"mount --{'r' if options.bind & mounts.MS_REC else ''}bind {mount.source} "
-        f"{mount.destination}{' -o ' + words if words else ''}",
+        shell=f"mount --{'r' if options.bind & mounts.MS_REC else ''}bind "
+        f"{files.shell_word(mount.source or '')} {files.shell_word(mount.destination)}"
+        f"{' -o ' + words if words else ''}",
     )  # fmt: skip
 
 

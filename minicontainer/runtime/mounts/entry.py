@@ -106,7 +106,8 @@ def new_mount(root: Root, place: int, mount: Mount, options: Options) -> int:
         # every instance is a new one since Linux 4.7
         data = tuple(word for word in data if word != "newinstance")
     words = ",".join(mount.options)
-    shell = f"mount -t {fstype} {source} {mount.destination}{' -o ' if words else ''}{words}"
+    place_word = files.shell_word(mount.destination)
+    shell = f"mount -t {fstype} {source} {place_word}{' -o ' if words else ''}{words}"
     if any("," in word or len(os.fsencode(word)) > mounts.LONGEST_FSCONFIG for word in data):
         return _mount_by_old_call(root, place, mount, options.replace(data=data), shell)
     made = mounts.new_filesystem(fstype, source, options.flags, data, options.attributes.set)
