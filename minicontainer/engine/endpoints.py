@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
     Json = dict[str, Any]
 
+_INTERFACE = "com.docker.network.endpoint.ifname"  # a driver option: the link's name inside
 _MAC = re.compile("[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
+_LINK_NAME = re.compile(r"(?!\.{1,2}$)[^\s/:\0]{1,15}")  # dev_valid_name in net/core/dev.c
 HOSTS = "container cannot be disconnected from host network or connected to host network"
 _NO_LINKS = "can't be used with links. This would result in undefined behavior"
 PRIVATE = (
@@ -117,10 +119,16 @@ def place_of(
 
     Args:
         settings: its EndpointSettings there.
-        interface, default_route, ports: as of `Place`.
+        interface: the name of its link, if the user chose none.
+        default_route, ports: as of `Place`.
+    Raises:
+        InvalidArgument: no link can have the chosen name.
     """
+    chosen = str((settings.get("DriverOpts") or {}).get(_INTERFACE) or "")
+    if chosen and not _LINK_NAME.fullmatch(chosen):
+        raise InvalidArgument(f"invalid interface name {chosen!r}: 1 to 15 characters, none of / :")
     return Place(
-        interface=interface,
+        interface=chosen or interface,
         address=chosen_address(settings),
         mac=settings.get("MacAddress") or config.mac_address,
         default_route=default_route,
@@ -327,10 +335,14 @@ def check_connectable(name: str, config: ContainerConfig, network: Json, known: 
         raise InvalidArgument(PRIVATE)
 
 
-def free_interface(pid: int) -> str:
-    """Name the first ethN that the network namespace of a process does not have."""
+def interfaces_of(pid: int) -> set[str]:
+    """List the links in the network namespace of a process."""
     with open(f"/proc/{pid}/net/dev", encoding="utf-8") as file:
-        there = {line.partition(":")[0].strip() for line in file}
+        return {line.partition(":")[0].strip() for line in file}
+
+
+def free_interface(there: set[str]) -> str:
+    """Name the first ethN that is not there."""
     return next(name for name in map("eth{}".format, range(1 << 16)) if name not in there)
 
 

@@ -219,7 +219,7 @@ class Networks:
         fd = namespaces.open_namespace(f"/proc/{pid}/ns/net", namespaces.BY_TYPE["network"])
         try:
             with self._lock:
-                interface = endpoints.free_interface(pid)
+                interface = endpoints.free_interface(endpoints.interfaces_of(pid))
                 place = endpoints.place_of(container.config, settings, interface, route, requests)
                 network = network_plans.network_of(body)
                 endpoint = self._connected(network, container, fd, place)

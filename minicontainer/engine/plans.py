@@ -78,8 +78,9 @@ def _networks(engine: Engine, container: Container) -> list[NetworkPlan]:
         if bodies[name]["Driver"] != "bridge":
             continue
         network = network_plans.network_of(bodies[name])
+        interface = endpoints.free_interface({one.endpoint.interface for one in found})
         place = endpoints.place_of(
-            container.config, settings, f"eth{len(found)}", name == route,
+            container.config, settings, interface, name == route,
             requests if name == route else (),
         )  # fmt: skip
         endpoint, gateway = networks.planned(network, container.id, known.state_dir, place)

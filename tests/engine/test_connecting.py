@@ -11,6 +11,8 @@ from tests.network.conftest import names
 
 from .network_places import SUBNET, Place
 
+_IFNAME = "com.docker.network.endpoint.ifname"
+
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
@@ -38,6 +40,23 @@ def test_connect_and_disconnect_a_running_container(place: Place) -> None:
     with pytest.raises(NotFound, match="No such container: x"):
         place(place.networks.connect, "back", {"Container": "x"})
     place(place.networks.remove, "back")
+
+
+def test_a_link_has_the_chosen_name(place: Place) -> None:
+    """It is an option of the endpoint's driver, kept over a stop; impossible ones fail."""
+    place.create("back", IPAM=SUBNET)
+    web, netns = place.run("web")
+    body = {"Container": "web", "EndpointConfig": {"DriverOpts": {_IFNAME: "lan"}}}
+    place(place.networks.connect, "back", body)
+    assert names(netns) == {"lo", "eth0", "lan"}
+    place.stop(web)
+    assert names(place.start(web)) == {"lo", "eth0", "lan"}
+    place.create("third")
+    for bad in ("a/b", "a b", "..", "x" * 16):
+        body = {"Container": "web", "EndpointConfig": {"DriverOpts": {_IFNAME: bad}}}
+        with pytest.raises(InvalidArgument, match="invalid interface name"):
+            place(place.networks.connect, "third", body)
+    assert list(web.endpoints) == ["bridge", "back"]
 
 
 def test_hosts_network_is_neither_joined_nor_left(place: Place) -> None:
