@@ -26,7 +26,7 @@ import threading
 import time
 
 from minicontainer.errors import Unauthorized
-from minicontainer.images.registry_errors import Refused
+from minicontainer.images.registry_errors import no_token
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,17 +140,15 @@ class Authorizer:
                 query += [("account", known.username)]
                 headers["Authorization"] = basic(known.username, known.password)
         status, body = self._fetch(method, realm, query, headers)
-        if status in (401, 403) and known:
-            raise Refused(status, "UNAUTHORIZED", "unauthorized: incorrect username or password")
-        token, life_s = _read_token(status, body, realm)
+        if status != 200:
+            raise no_token(realm, status, body, has_password=bool(known))
+        token, life_s = _read_token(body, realm)
         self._tokens[scopes] = (token, time.monotonic() + life_s - _MARGIN_S)
         return f"Bearer {token}"
 
 
-def _read_token(status: int, body: bytes, realm: str) -> tuple[str, float]:
+def _read_token(body: bytes, realm: str) -> tuple[str, float]:
     """Find a token and its seconds of life in a token server's answer."""
-    if status != 200:
-        raise Refused(status, "UNAUTHORIZED", f"unauthorized: {realm} answered with {status}")
     try:
         told = json.loads(body)
         token = told.get("token") or told.get("access_token")
@@ -158,5 +156,7 @@ def _read_token(status: int, body: bytes, realm: str) -> tuple[str, float]:
     except (ValueError, TypeError, AttributeError, RecursionError):
         token, life_s = "", 0.0
     if not isinstance(token, str) or not token or not (token.isascii() and token.isprintable()):
-        raise Unauthorized(f"unauthorized: the answer of {realm} holds no token")
+        raise Unauthorized(
+            f"unauthorized: {realm}: authorization server did not include a token in the response"
+        )
     return token, max(life_s, _SHORTEST_LIFE_S)

@@ -77,6 +77,27 @@ def refused(
     return Refused(status, "", shortened(printable(line), 1024))
 
 
+def no_token(realm: str, status: int, body: bytes, has_password: bool) -> Refused:
+    """Make the error of a token server that gives no token; its own words come first.
+
+    Args:
+        realm: its URL.
+        status: of its answer.
+        body: of its answer.
+        has_password: the request had a password, or a token in its place.
+    """
+    code, message = _first_error(body)
+    line = f"{code.lower().replace('_', ' ')}: {message or 'no reason given'}"
+    if not code:
+        code = "UNAUTHORIZED"
+        line = f"unauthorized: {realm} answered with {status} {_phrase(status)}"
+        if status in (401, 403) and has_password:
+            line = "unauthorized: incorrect username or password"
+        elif status == 401:
+            line = f"unauthorized: {_CODES[401][1]}"
+    return Refused(status, code, shortened(printable(line), 1024))
+
+
 def _phrase(status: int) -> str:
     try:
         return http.HTTPStatus(status).phrase
@@ -92,6 +113,7 @@ def _first_error(body: bytes) -> tuple[str, str]:
             told = told["errors"][0]
         elif isinstance(told, dict) and isinstance(told.get("details"), str):  # a token server
             return "UNAUTHORIZED", told["details"]
+        told = {str(name).lower(): value for name, value in told.items()}  # as Go reads names
         code, message = told["code"], told.get("message", "")
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         return "", ""

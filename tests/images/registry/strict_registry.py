@@ -131,9 +131,11 @@ class TokenServer:
         users: passwords by name.
         private: paths of repositories that nobody without a name may see.
         requests: the query and the Authorization header of each request.
+        refusal: status and body of every answer, where it gives no tokens.
     """
 
     def __init__(self, registry: StrictRegistry) -> None:
+        self.refusal: tuple[int, bytes] | None = None
         self.users: dict[str, str] = {}
         self.private: set[str] = set()
         self.requests: list[tuple[dict[str, list[str]], str]] = []
@@ -197,6 +199,9 @@ class _TokenHandler(_Base):
         query = urllib.parse.parse_qs(urllib.parse.urlparse(self.path).query)
         authorization = self.headers.get("Authorization", "")
         server.requests.append((query, authorization))
+        if server.refusal:
+            self.answer(*server.refusal)
+            return
         scopes = query.get("scope", [])
         if authorization:
             name, _, password = base64.b64decode(authorization.split()[1]).decode().partition(":")

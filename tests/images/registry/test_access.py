@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import json
+import re
 import threading
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -147,6 +148,33 @@ def test_401_and_403_are_told_apart(tokens: TokenServer, host: Host) -> None:
         f"pull access denied for {tokens.registry.host}/x, repository does not exist or may "
         "require 'docker login': denied: requested access to the resource is denied"
     )
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (429, b'{"errors": [{"code": "TOOMANYREQUESTS", "message": "x"}]}', "toomanyrequests: x"),
+        (401, b'{"errors": [{"Code": "UNAUTHORIZED", "message": "y"}]}', "unauthorized: y"),
+        (401, b'{"details": "the token has expired"}', "unauthorized: the token has expired"),
+        (401, b'{"error": "unauthorized"}', "unauthorized: authentication required"),
+        (403, b"no way", r"unauthorized: http://127.0.0.1:\d+/token answered with 403 Forbidden"),
+    ],
+)
+def test_a_token_server_says_why_it_gives_no_token(
+    tokens: TokenServer, host: Host, status: int, body: bytes, words: str
+) -> None:
+    """Its words are the error's, for a pull as for a push."""
+    tokens.refusal = status, body
+    with pytest.raises(Error) as caught:
+        host.pull(f"{tokens.registry.host}/x:1")
+    assert re.search(f"{words}$", str(caught.value))
+    tokens.refusal = None
+    host.pull(f"{tokens.registry.host}/x:1")
+    tokens.refusal = status, body
+    host.store.tag(host.store.list()[0].id, parse(f"{tokens.registry.host}/y:1"))
+    with pytest.raises(Error) as caught:
+        host.push(f"{tokens.registry.host}/y:1")
+    assert re.search(f"{words}$", str(caught.value))
 
 
 @pytest.mark.parametrize(
