@@ -110,6 +110,9 @@ def _errors_in(lang: str) -> Iterator[None]:
 
 
 def _listeners(asked: Asked, name: str, lang: str, stack: ExitStack) -> Iterator[Listener]:
+    if sys.stderr.isatty() and (asked.explain or asked.json or getattr(asked, "without", None)):
+        _end_lines("\r\n")
+        stack.callback(_end_lines, "\n")
     if getattr(asked, "step", False):
         from minicontainer.cli import stepping  # it can do much: 40 ms
 
@@ -136,6 +139,12 @@ def _listeners(asked: Asked, name: str, lang: str, stack: ExitStack) -> Iterator
         recorder = Recorder(file, f"{name} {' '.join(asked.words)}", narration.sources)
         stack.callback(recorder.finish)
         yield recorder
+
+
+def _end_lines(end: str) -> None:
+    """Choose how lines end: while a program with -it has the terminal, each needs a return."""
+    errors: Any = sys.stderr
+    errors.reconfigure(newline=end)
 
 
 def _explainer(out: TextIO, level: str, lang: str, asked: Asked) -> Explainer:

@@ -10,10 +10,13 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from minicontainer import steps
 from minicontainer.learn import recording
 from minicontainer.runtime.child import init
 from tests.conftest import PATIENCE_S, command, wait_until
+from tests.terminal import Terminal
 
 if TYPE_CHECKING:
     from tests.learn.conftest import Engine
@@ -179,6 +182,20 @@ def test_a_command_that_fails_ends_its_story(engine: Engine, tmp_path: Path) -> 
     lines = missing.errors.splitlines()
     story = next(i for i, line in enumerate(lines) if ". send-request   [client" in line)
     assert story < next(i for i, line in enumerate(lines) if "No such container: nobody" in line)
+
+
+@pytest.mark.parametrize("option", ["--explain", "--explain=steps", "--json", "--without=pid"])
+def test_lines_begin_at_the_left_though_the_terminal_is_raw(engine: Engine, option: str) -> None:
+    """With -it it is, while init still tells."""
+    terminal = Terminal(engine.words("run", "--rm", "-it", "--net", "none", option, "busybox",
+                                     "echo", "hello"))  # fmt: skip
+    try:
+        assert terminal.end() == 0
+    finally:
+        terminal.close()
+    assert "hello\r\n" in terminal.seen
+    assert terminal.seen.count("\n") > 5
+    assert not re.findall(r"(?<!\r)\n", terminal.seen)
 
 
 def test_kernel_events_of_every_container(engine: Engine) -> None:
