@@ -53,12 +53,16 @@ class Terminal:
         before, _, self.seen = self.seen.partition(text)
         return before
 
+    def read(self) -> None:
+        """Read what is there now."""
+        while select.select([self.master], [], [], 0)[0]:
+            self.seen += os.read(self.master, 65536).decode(errors="replace")
+
     def end(self) -> int:
         """Wait for the command, reading meanwhile; give its exit status."""
 
         def ended() -> bool:
-            while select.select([self.master], [], [], 0)[0]:
-                self.seen += os.read(self.master, 65536).decode(errors="replace")
+            self.read()
             return self.process.poll() is not None
 
         wait_until(ended, "the command's end")

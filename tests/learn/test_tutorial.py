@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from scripts import pictures
-from tests.conftest import CHECKOUT, PATIENCE_S, command
+from tests.conftest import CHECKOUT, PATIENCE_S, command, wait_until
 from tests.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -51,6 +52,13 @@ def test_both_pages_have_the_same_commands() -> None:
         assert russian == commands("en", kind)
 
 
+def follows(engine: Engine, terminal: Terminal) -> bool:
+    """Start a container, and say whether the terminal shows its first process at work."""
+    engine("run", "--rm", "--net", "none", "busybox", "true")
+    terminal.read()
+    return bool(re.search(r"^[0-9a-f]{12} init +\d+  isolate-mounts ", terminal.seen, re.M))
+
+
 def programs_of(engine: Engine, tmp_path: Path) -> Path:
     """Make a directory of the programs that the pages name, for this engine."""
     programs = tmp_path / "bin"
@@ -69,7 +77,12 @@ def programs_of(engine: Engine, tmp_path: Path) -> Path:
 def test_the_commands_that_wait_at_a_prompt(engine: Engine, tmp_path: Path, lang: str) -> None:
     """What the page tells to type and to look at, with a second terminal; then all is undone."""
     path = f"PATH={programs_of(engine, tmp_path)}:{os.environ['PATH']}"
-    stepped, predicted = commands(lang, "sh terminal")
+    followed, stepped, predicted = commands(lang, "sh terminal")
+    terminal = Terminal(["env", path, "sh", "-c", followed])
+    wait_until(lambda: follows(engine, terminal), "the events of a start")
+    terminal.type("\x03")
+    assert terminal.end() == -signal.SIGINT
+    assert not terminal.close()
     terminal = Terminal(["env", path, "sh", "-c", stepped])
     look = re.findall("# (findmnt .*?)\r", terminal.expect("isolate-mounts> "))[0]
     assert "Created" in engine("ps", "-a").output
