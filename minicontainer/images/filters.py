@@ -132,8 +132,9 @@ def _reference(values: Sequence[str], find: Find) -> Test:
 
 
 def _dangling(values: Sequence[str], find: Find) -> Test:
-    wanted = boolean("dangling", values)
-    return lambda image: is_dangling(image) == wanted
+    if boolean("dangling", values):
+        return lambda image: not image.names  # one that was pulled by its digest, too
+    return lambda image: not is_dangling(image)
 
 
 def is_dangling(image: Image) -> bool:

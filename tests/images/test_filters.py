@@ -51,7 +51,7 @@ def years(store: ImageStore, filters: dict[str, list[str]]) -> str:
         ({"reference": ["redis@sha256:*"]}, "4"),
         ({"reference": ["docker.io/library/mongo"]}, ""),
         ({"reference": ["mong[o-p]:[^0-9]*"]}, "1"),
-        ({"dangling": ["true"]}, "3"),
+        ({"dangling": ["true"]}, "43"),
         ({"dangling": ["0"]}, "4210"),
         ({"label": ["a"]}, "20"),
         ({"label": ["a=2"]}, "2"),
