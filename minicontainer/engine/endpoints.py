@@ -106,18 +106,19 @@ def renamed(known: Json, name: str, container_id: str) -> Json:
     }
 
 
-def chosen_address(settings: Json | None) -> str:
-    """Give the IPv4 address that the user chose; "" for none."""
-    return str(((settings or {}).get("IPAMConfig") or {}).get("IPv4Address") or "")
+def chosen_address(settings: Json | None, version: int = 4) -> str:
+    """Give the address that the user chose, of IPv4 or IPv6; "" for none."""
+    return str(((settings or {}).get("IPAMConfig") or {}).get(f"IPv{version}Address") or "")
 
 
 def place_of(
-    config: ContainerConfig, settings: Json, interface: str, default_route: bool,
+    config: ContainerConfig, network: Json, settings: Json, interface: str, default_route: bool,
     ports: tuple[PortRequest, ...],
 ) -> Place:  # fmt: skip
     """Say what a container gets in one network, as `networks.connect` takes it.
 
     Args:
+        network: as it is kept.
         settings: its EndpointSettings there.
         interface: the name of its link, if the user chose none.
         default_route, ports: as of `Place`.
@@ -127,10 +128,11 @@ def place_of(
     chosen = str((settings.get("DriverOpts") or {}).get(_INTERFACE) or "")
     if chosen and not _LINK_NAME.fullmatch(chosen):
         raise InvalidArgument(f"invalid interface name {chosen!r}: 1 to 15 characters, none of / :")
+    main = _main_network(config) in (network["Name"], network["Id"], network["Id"][:12])
     return Place(
         interface=chosen or interface,
         address=chosen_address(settings),
-        mac=settings.get("MacAddress") or config.mac_address,
+        mac=settings.get("MacAddress") or (config.mac_address if main else ""),
         default_route=default_route,
         ports=ports,
     )
@@ -141,15 +143,19 @@ def requested_networks(config: ContainerConfig) -> dict[str, Json]:
 
     `default` means the default bridge, also as a key of NetworkingConfig.
     """
-    mode = config.host_config.network_mode
-    if mode.startswith(("container:", "ns:")):
+    if config.host_config.network_mode.startswith(("container:", "ns:")):
         return {}
-    first = "bridge" if mode in ("", "default", "private") else mode
+    first = _main_network(config)
     asked = config.networking_config.endpoints_config
     settings = {("bridge" if name == "default" else name): one for name, one in asked.items()}
     found = {first: settings.pop(first, None)}
     found |= settings
     return {name: disconnected(one) | {"MacAddress": _mac(one)} for name, one in found.items()}
+
+
+def _main_network(config: ContainerConfig) -> str:
+    mode = config.host_config.network_mode
+    return "bridge" if mode in ("", "default", "private") else mode
 
 
 def _mac(settings: Json | None) -> str:
@@ -228,11 +234,13 @@ def linked(
             raise InvalidArgument(f"Cannot link to a non running container: /{other.name}")
         if other.config.host_config.network_mode == "host":
             raise InvalidArgument(f"conflicting options: host type networking {_NO_LINKS}")
-        addresses = [end["IPAddress"] for end in other.endpoints.values() if end.get("IPAddress")]
-        lines += [
-            f"{address}\t{alias} {other.config.hostname or other.id[:12]} {other.name}\n"
-            for address in addresses[:1]
-        ]
+        if must_run and "bridge" not in other.endpoints:
+            raise InvalidArgument(
+                f"Cannot link to /{other.name}, as it does not belong to the default network"
+            )
+        if address := other.endpoints.get("bridge", {}).get("IPAddress"):
+            hostname = other.config.hostname or other.id[:12]
+            lines.append(f"{address}\t{alias} {hostname} {other.name}\n")
     return tuple(lines)
 
 
@@ -333,6 +341,23 @@ def check_connectable(name: str, config: ContainerConfig, network: Json, known: 
         raise Forbidden(f"endpoint with name {name} already exists in network {network['Name']}")
     if "none" in known or (network["Driver"] == "null" and known):
         raise InvalidArgument(PRIVATE)
+
+
+def check_disconnectable(container_id: str, network: Json, known: Json) -> None:
+    """Check that a container can leave a network.
+
+    Args:
+        known: the networks that it is connected to.
+    Raises:
+        Forbidden, InvalidArgument: in Docker's words.
+    """
+    if network["Driver"] == "host":
+        raise InvalidArgument(
+            "cannot disconnect container from host network - container was created in host "
+            "network mode"
+        )
+    if network["Name"] not in known:
+        raise Forbidden(f"container {container_id} is not connected to network {network['Name']}")
 
 
 def interfaces_of(pid: int) -> set[str]:

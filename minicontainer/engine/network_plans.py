@@ -6,8 +6,9 @@ See: Docker Engine API, NetworkCreate, IPAM.
 from __future__ import annotations
 
 import time
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, NetmaskValueError
 
+from minicontainer.engine.endpoints import chosen_address
 from minicontainer.engine.filters import has_labels, moment_s
 from minicontainer.errors import Conflict, Forbidden, InvalidArgument, NotFound, Unsupported
 from minicontainer.network import networks
@@ -244,7 +245,13 @@ def _inside(text: object, subnet: IPv4Network, what: str) -> str:
     return str(address)
 
 
-def check_address(text: str, body: Json) -> None:
+def check_addresses(settings: Json, body: Json) -> None:
+    """Check the addresses that a user chose for a container in a network."""
+    for version in (4, 6):
+        check_address(chosen_address(settings, version), body, version)
+
+
+def check_address(text: str, body: Json, version: int = 4) -> None:
     """Check an address that a user chose for a container; "" is no choice.
 
     Raises:
@@ -263,9 +270,9 @@ def check_address(text: str, body: Json) -> None:
             why = f"* {first}\n* {why}"
         raise InvalidArgument(f"{where}{why}")
     try:
-        address = IPv4Address(text)
+        address = (IPv4Address if version == 4 else IPv6Address)(text)
     except AddressValueError:
-        raise InvalidArgument(f"invalid IPv4 address: {text}") from None
+        raise InvalidArgument(f"invalid IPv{version} address: {text}") from None
     subnet = IPv4Network(body["IPAM"]["Config"][0]["Subnet"])
     if address not in subnet or address in (subnet.network_address, subnet.broadcast_address):
         raise InvalidArgument(

@@ -115,7 +115,7 @@ class Networks:
                 raise InvalidArgument(endpoints.PRIVATE)
             if body["Driver"] == "host" and len(wanted) > 1:
                 raise InvalidArgument(endpoints.HOSTS)
-            network_plans.check_address(endpoints.chosen_address(settings), body)
+            network_plans.check_addresses(settings, body)
 
     def requested(self, config: ContainerConfig) -> Json:
         """Give the endpoints of a new container, by the name of each network."""
@@ -181,6 +181,9 @@ class Networks:
             for name in set(container.endpoints) - set(network_plans.PREDEFINED):
                 peer_names.write(name, self._members())
 
+    def _named(self, name: str) -> bool:
+        return any(body["Name"] == name for body in self._bodies.values())
+
     def _found_at_start(self, ref: str) -> Json:
         try:
             return self.find(ref)
@@ -220,7 +223,9 @@ class Networks:
         try:
             with self._lock:
                 interface = endpoints.free_interface(endpoints.interfaces_of(pid))
-                place = endpoints.place_of(container.config, settings, interface, route, requests)
+                place = endpoints.place_of(
+                    container.config, body, settings, interface, route, requests
+                )
                 network = network_plans.network_of(body)
                 endpoint = self._connected(network, container, fd, place)
                 held = self._held.setdefault((container.id, body["Id"]), [])
@@ -355,7 +360,7 @@ class Networks:
         settings = endpoints.disconnected(asked) | {"MacAddress": asked.get("MacAddress") or ""}
         known = dict(container.endpoints)
         endpoints.check_connectable(container.name, container.config, network, known)
-        network_plans.check_address(endpoints.chosen_address(settings), network)
+        network_plans.check_addresses(settings, network)
         container.endpoints = {**known, network["Name"]: settings}
         if container.state.pid and network["Driver"] == "bridge":
             try:
@@ -376,17 +381,14 @@ class Networks:
             Forbidden: it is not connected.
             InvalidArgument: it has the host's network.
         """
-        network, container = self.find(ref), self._container(body.get("Container"))
+        container = self._container(body.get("Container"))
         known = dict(container.endpoints)
-        if network["Driver"] == "host":
-            raise InvalidArgument(
-                "cannot disconnect container from host network - container was created in host "
-                "network mode"
-            )
-        if network["Name"] not in known:
-            raise Forbidden(
-                f"container {container.id} is not connected to network {network['Name']}"
-            )
+        if not container.state.pid and ref in known and not self._named(ref):
+            del container.endpoints[ref]  # the network is gone, and the container could not start
+            self._save(container)
+            return
+        network = self.find(ref)
+        endpoints.check_disconnectable(container.id, network, known)
         settings = known.pop(network["Name"])
         self._leave(container, network, settings)
         container.endpoints = known  # none at all, it may be: then the next start joins none

@@ -80,7 +80,7 @@ def _networks(engine: Engine, container: Container) -> list[NetworkPlan]:
         network = network_plans.network_of(bodies[name])
         interface = endpoints.free_interface({one.endpoint.interface for one in found})
         place = endpoints.place_of(
-            container.config, settings, interface, name == route,
+            container.config, bodies[name], settings, interface, name == route,
             requests if name == route else (),
         )  # fmt: skip
         endpoint, gateway = networks.planned(network, container.id, known.state_dir, place)

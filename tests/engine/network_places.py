@@ -76,7 +76,7 @@ class Place:
             id=os.urandom(32).hex(), name=name, endpoints={}, published={}, netns=None,
             directory=str(more.get("directory", "/nonexistent")), state=SimpleNamespace(pid=0),
             config=SimpleNamespace(
-                mac_address="",
+                mac_address=more.get("mac", ""),
                 exposed_ports=more.get("exposed", {}),
                 networking_config=SimpleNamespace(endpoints_config=more.get("places", {})),
                 host_config=SimpleNamespace(

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from minicontainer.engine import endpoints
 from minicontainer.errors import Forbidden, InvalidArgument, NotFound
 from tests.network.conftest import names
 
@@ -57,6 +58,61 @@ def test_a_link_has_the_chosen_name(place: Place) -> None:
         with pytest.raises(InvalidArgument, match="invalid interface name"):
             place(place.networks.connect, "third", body)
     assert list(web.endpoints) == ["bridge", "back"]
+
+
+def test_a_chosen_hardware_address_is_that_of_the_main_network(place: Place) -> None:
+    """Two links with one address would confuse both networks; the others choose their own."""
+    place.create("back", IPAM=SUBNET)
+    web, _ = place.run("web", mac="02:42:00:00:00:77")
+    place(place.networks.connect, "back", {"Container": "web"})
+    macs = [end["MacAddress"] for end in web.endpoints.values()]
+    assert macs[0] == "02:42:00:00:00:77" != macs[1]
+    place.stop(web)
+    place.start(web)
+    assert [end["MacAddress"] for end in web.endpoints.values()] == macs
+
+
+def test_a_network_that_is_gone_can_be_left(place: Place) -> None:
+    """By a container that does not run: it could not start any more."""
+    place.create("back", IPAM=SUBNET)
+    web, _ = place.run("web")
+    place(place.networks.connect, "back", {"Container": "web"})
+    place.stop(web)
+    place(place.networks.remove, "back")
+    with pytest.raises(NotFound, match="network back not found"):
+        place.start(web)
+    place(place.networks.disconnect, "back", {"Container": "web", "Force": True})
+    assert list(web.endpoints) == ["bridge"]
+    with pytest.raises(NotFound, match="network back not found"):
+        place(place.networks.disconnect, "back", {"Container": "web"})
+    place.start(web)
+
+
+def test_a_link_needs_the_default_network(place: Place) -> None:
+    """The address is that of the other container there, though it has another first."""
+    place.create("back", IPAM=SUBNET)
+    db, _ = place.run("db", "back")
+    db.config.hostname = "host1"
+    host = place.container("web", links=("db:sql",)).config.host_config
+    with pytest.raises(InvalidArgument, match="to /db, as it does not belong to the default netw"):
+        endpoints.linked(host, place.find)
+    place(place.networks.connect, "bridge", {"Container": "db"})
+    address = db.endpoints["bridge"]["IPAddress"]
+    assert endpoints.linked(host, place.find) == (f"{address}\tsql host1 db\n",)
+
+
+def test_an_ipv6_address_is_refused(place: Place) -> None:
+    """No network has one to give: a container without it would surprise."""
+    place.create("back", IPAM=SUBNET)
+    place.create("auto")
+    place.run("web")
+    asked = {"IPAMConfig": {"IPv6Address": "2001:db8::5"}}
+    for network, words in (
+        ("back", "no configured subnet or ip-range contain the IP address 2001:db8::5"),
+        ("auto", "only when connecting to networks with user configured subnets"),
+    ):
+        with pytest.raises(InvalidArgument, match=words):
+            place(place.networks.connect, network, {"Container": "web", "EndpointConfig": asked})
 
 
 def test_hosts_network_is_neither_joined_nor_left(place: Place) -> None:
