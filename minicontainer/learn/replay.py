@@ -15,6 +15,8 @@ import textwrap
 import time
 
 from minicontainer.errors import printable
+from minicontainer.learn.calls import changes, short_ids
+from minicontainer.learn.explain import folded, folded_call
 from minicontainer.learn.narration import moment
 from minicontainer.learn.words import word
 from minicontainer.record import Record
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from minicontainer.learn.recording import Entry, Recording
 
 _WIDTH = 80
-_MOST_CALLS = 14  # of a step, so that it fits a screen
+_MOST_LINES = 14  # about the calls of a step, so that it fits a screen
 # Also the letters on the same keys of a Russian keyboard.
 _NEXT = (" ", "n", "т", "\x1b[C", "\x1b[B", "\r", "\n")
 _BEFORE = ("p", "b", "з", "и", "\x1b[D", "\x1b[A", "\x7f")
@@ -85,22 +87,26 @@ def describe(scene: Scene, recording: Recording, lang: str = "en", total: int = 
     reason = texts.get(lang) or texts.get("en", "")
     lines += textwrap.wrap(reason.partition("\n\n")[0], _WIDTH, initial_indent="   ",
                            subsequent_indent="   ", break_on_hyphens=False)  # fmt: skip
-    calls = list(_calls(scene, lang))
-    lines += calls[:_MOST_CALLS]
-    if len(calls) > _MOST_CALLS:
-        lines.append("   " + word("(and {} more lines)", lang, len(calls) - _MOST_CALLS))
+    calls = list(_calls(scene, lang, whole=True))
+    if len(calls) > _MOST_LINES:  # then rather more of them
+        calls = list(_calls(scene, lang, whole=False))
+    lines += calls[:_MOST_LINES]
+    if len(calls) > _MOST_LINES:
+        lines.append("   " + word("(and {} more lines)", lang, len(calls) - _MOST_LINES))
     return "\n".join(map(printable, lines)) + "\n"  # the file may be somebody else's
 
 
-def _calls(scene: Scene, lang: str) -> Iterator[str]:
+def _calls(scene: Scene, lang: str, *, whole: bool) -> Iterator[str]:
+    """Write the calls of a scene, and what each changed: in as many lines as they need, or cut."""
     for entry in scene.entries:
         event = entry.event
         if not event.call:
             continue
-        yield _cut(f"   > {entry.texts.get(lang, entry.text)}")
-        if event.object and event.after and event.before != event.after:
-            before = f"{event.before} → " if event.before else ""
-            yield _cut(f"     {event.object}: {before}{entry.afters.get(lang, event.after)}")
+        call = entry.texts.get(lang, entry.text)
+        yield from folded_call("   > ", call) if whole else (_cut(f"   > {call}"),)
+        if event.after and event.before != event.after:
+            for line in map(short_ids, changes(event, lang)):
+                yield from folded("     ", line.split()) if whole else (_cut(f"     {line}"),)
 
 
 def _cut(line: str) -> str:

@@ -5,6 +5,7 @@ The page is driven as a reader drives it, by key events and mouse events of the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,6 +116,17 @@ def test_the_engines_own_words_are_in_the_language(shown: Browser) -> None:
     assert "поиск busybox" in shown.value(told)
     assert "image:busybox: здесь: sha256:" in shown.value(told)
     shown.press("l")
+
+
+def test_each_namespace_changes_by_itself(shown: Browser) -> None:
+    """From one number to another: the call that forks init is opened."""
+    shown.press("Home")
+    while step(shown) != "fork-init":
+        shown.press("ArrowRight")
+    shown.click("#calls summary")
+    opened = shown.value("document.querySelector('#calls pre').innerText")
+    for kind in ("ipc", "uts", "net", "pid", "mnt"):
+        assert len(re.findall(rf"changed: ns:{kind} \d+ → \d+\n", opened)) == 1
 
 
 def test_objects_appear_and_go(shown: Browser) -> None:

@@ -175,6 +175,24 @@ def test_it_plays_in_its_order(tmp_path: Path) -> None:
     assert max(map(len, told.splitlines())) <= 80
 
 
+def test_a_scene_that_fits_is_told_whole(tmp_path: Path) -> None:
+    """With each namespace; of one that does not fit, each call has a line."""
+    text = " ".join(f"{kind}:[{{}}]" for kind in ("ipc", "uts", "net"))
+    fork = EVENTS[1].replace(
+        call="clone3", args=("|".join(f"CLONE_NEW{name}" for name in ("IPC", "UTS", "NET") * 3),),
+        object="ns:ipc,uts,net", before=text.format(1, 2, 3), after=text.format(4, 5, 6),
+    )  # fmt: skip
+    told = io.StringIO()
+    replay.play(recording.read(str(recorded(tmp_path / "r", fork))), told, slower=0)
+    assert "…" not in told.getvalue()
+    assert "     ns:uts: 2 → 5\n     ns:net: 3 → 6\n" in told.getvalue()
+    many = io.StringIO()
+    replay.play(recording.read(str(recorded(tmp_path / "r", *[fork] * 9))), many, slower=0)
+    assert len(many.getvalue().splitlines()) < 24
+    assert "CLO…" in many.getvalue() or "…\n" in many.getvalue()
+    assert max(map(len, many.getvalue().splitlines())) <= 80
+
+
 def test_no_control_character_of_a_recording_reaches_the_terminal(tmp_path: Path) -> None:
     """The file may be somebody else's."""
     nasty = EVENTS[1].replace(step="\x1b[31mred", actor="\x9b1m", object="\x1b]0;x\x07")
