@@ -24,9 +24,9 @@ import httpx
 
 from minicontainer.errors import Error
 from minicontainer.images import registry_endpoints as endpoints
-from minicontainer.images.registry_auth import Authorizer
+from minicontainer.images.registry_auth import Authorizer, challenges
 from minicontainer.images.registry_connections import Connections, Patience, Settings, host_of
-from minicontainer.images.registry_errors import Interrupted, Stalled, Unreachable, refused
+from minicontainer.images.registry_errors import Interrupted, Refused, Stalled, Unreachable, refused
 
 __all__ = ("Patience", "Registry", "Settings")
 
@@ -176,6 +176,10 @@ class Registry:
                 if len(body) > _ERROR_LIMIT:
                     break
         request = response.request
+        asked = challenges(response.headers.get("WWW-Authenticate", ""))
+        if response.status_code == 401 and "basic" in asked and not _has_password(request):
+            line = f'{request.method.capitalize()} "{request.url}": no basic auth credentials'
+            return Refused(401, "UNAUTHORIZED", line)  # Docker's words
         has_token = request.headers.get("Authorization", "").startswith("Bearer ")
         return refused(request.method, str(request.url), response.status_code, body, has_token)
 
@@ -317,6 +321,10 @@ class Registry:
             request = client.build_request("GET", place, headers=sent)
         response = client.send(request, auth=None)
         return response.status_code, response.content
+
+
+def _has_password(request: httpx.Request) -> bool:
+    return bool(request.headers.get("Authorization"))
 
 
 def _retry_after_s(header: str) -> float:

@@ -65,18 +65,25 @@ def test_a_password_opens_the_registry(
     assert other_host.pull(name, credentials=ANN).id == image.id
 
 
-@pytest.mark.parametrize("credentials", [None, WRONG], ids=["nobody", "wrong"])
+@pytest.mark.parametrize(
+    ("credentials", "words"),
+    [
+        (None, ": no basic auth credentials$"),
+        (WRONG, "unauthorized: authentication required"),
+    ],
+    ids=["nobody", "wrong"],
+)
 def test_a_wrong_password_is_refused(
-    credentials: Credentials | None, guarded: DebianRegistry, host: Host
+    credentials: Credentials | None, words: str, guarded: DebianRegistry, host: Host
 ) -> None:
     """401 is `unauthorized`, of push, pull and login."""
     name = f"{guarded.host}/x:1"
     add_image(host.store, name)
-    with pytest.raises(Unauthorized, match="unauthorized: authentication required"):
+    with pytest.raises(Unauthorized, match=words):
         host.push(name, credentials=credentials)
-    with pytest.raises(Unauthorized, match="unauthorized: authentication required"):
+    with pytest.raises(Unauthorized, match=words):
         host.pull(f"{guarded.host}/other:1", credentials=credentials)
-    with pytest.raises(Unauthorized, match="unauthorized: authentication required"):
+    with pytest.raises(Unauthorized, match=words):
         logins.check(guarded.host, credentials, host.settings)
 
 
