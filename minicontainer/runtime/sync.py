@@ -205,10 +205,14 @@ class Channel:
     def put(self, event: Unwritten | str) -> None:
         """Send an event; if this end gathers, together with the next message."""
         if self._unsent.add(event) or not self.gathers:
-            try:
-                self._write(self._unsent.take().encode())
-            except OSError as error:
-                _stay_silent(error)
+            self.flush()
+
+    def flush(self) -> None:
+        """Send the events that wait for the next message."""
+        try:
+            self._write(self._unsent.take().encode())
+        except OSError as error:
+            _stay_silent(error)
 
     def has_message(self) -> bool:
         """Report whether `receive` would return at once, since it has read a message already."""

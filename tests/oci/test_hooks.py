@@ -295,3 +295,20 @@ def test_hooks_that_make_no_sense(oci: Oci) -> None:
                 rf"minicontainer-oci: hooks\.{kind}\[0\]{why}\n", oci("create").errors
             )
     assert oci.runtime.containers() == []
+
+
+@pytest.mark.ours("runc, with --debug, tells of nothing in the container's first process")
+def test_a_created_container_tells_nobody_that_has_ended(hooks: Hooks, oci: Oci) -> None:
+    """Who listened was `create --debug`; the events of many hooks do not fit what can wait."""
+    hooks.write({})
+
+    def repeat(spec: Spec) -> None:
+        hook = spec["hooks"]["startContainer"][0]
+        spec["hooks"]["startContainer"] = [hook] * 30
+
+    oci.change(repeat)
+    where = ("--bundle", str(oci.bundle))
+    assert oci.runtime("--debug", "create", *where, oci.name).status == 0
+    oci.runtime.ok("start", oci.name)
+    assert hooks.kinds().count("startContainer") == 30
+    oci("delete", "--force")

@@ -204,6 +204,7 @@ def wait_for_start(init: Init) -> None:
     """
     if init.gate is not None:
         init.channel = init.gate  # the other one closes at execve: a filter may forbid close(2)
+        steps.listen(None, "init")  # who listened was the parent, and that has ended
     if not isinstance(init.channel.receive(), Start):
         os._exit(EXIT_NOT_STARTED)  # the parent is gone, or has given up
 

@@ -92,6 +92,7 @@ def _load_filter(init: Init) -> None:
     if profile is None:
         return
     flags = seccomp.filter_flags(profile)
+    init.channel.flush()  # it may be the last that this process can tell
     if flags & seccomp.SECCOMP_FILTER_FLAG_NEW_LISTENER:
         from minicontainer.runtime.parent import listener  # see `preload`
 
