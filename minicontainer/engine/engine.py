@@ -221,9 +221,13 @@ class Engine:
         """Note what went wrong where no request can be told."""
         steps.warn(message)
 
-    def explain(self, container: Container, events: str) -> None:
-        """Pass on events of a container's start or end, as they were written, to who listens."""
-        self.traces.pass_on(container.story, events, container.id)
+    def explain(self, container: Container, events: str, story: str | None = None) -> None:
+        """Pass on events of a container's start or end, as they were written, to who listens.
+
+        Args:
+            story: that they are part of; None for the container's own.
+        """
+        self.traces.pass_on(container.story if story is None else story, events, container.id)
 
     def end_story(self, name: str) -> None:
         """End a story, when the ends of its containers that are under way have been told."""

@@ -39,6 +39,7 @@ class Exec:
         exit_code: None until it has ended.
         ended_s: when that was, by time.monotonic.
         life: how often its container had ended when this was asked for.
+        story: that its start is part of; "" for none. Its container's end may be part of another.
         client: a copy of the client's socket, until the exit status is known; -1 without one. The
             client asks for the status when its stream ends, and that is when the last copy is
             closed.
@@ -54,6 +55,7 @@ class Exec:
         self.ended_s = 0.0
         self.life = container.exits
         self.client = -1
+        self.story = ""
         self.process: Connection | None = None
         self.lock = threading.Lock()
 
@@ -165,14 +167,16 @@ class Execs:
             explain=self._engine.traces.begun_ns(),
         )
         clients = [connection.socket.fileno()] if connection else []
-        one.container.story = self._engine.traces.current
+        one.story = self._engine.traces.current
         self._engine.traces.concern(one.container.id)
         process = steps.take(self.hand_to_exec_parent, message, clients)
         with contextlib.ExitStack() as undo:
             undo.callback(process.close)
             self._publish(one, f"exec_start: {' '.join(one.program)}")
             who = "the process that starts it"
-            started = self._engine.supervisor.expect(process, protocol.Started, one.container, who)
+            started = self._engine.supervisor.expect(
+                process, protocol.Started, one.container, who, one.story
+            )
             undo.pop_all()
         one.pid = started.pid
         one.process = process
@@ -208,7 +212,7 @@ class Execs:
     def _hear(self, one: Exec, message: object) -> None:
         """Note what the program's parent says; None is its end."""
         if isinstance(message, protocol.Happened):
-            self._engine.explain(one.container, message.lines)
+            self._engine.explain(one.container, message.lines, one.story)
         elif isinstance(message, protocol.Detached):
             one.let_client_go()
             self._publish(one, "exec_detach")

@@ -195,9 +195,12 @@ class Supervisor:
 
     def explain_end(self, container: Container) -> None:
         """Have the monitor tell of the container's end, if the request is part of a story."""
-        begun_ns = self._engine.traces.begun_ns()
+        traces = self._engine.traces
+        if not traces.current and traces.is_read(container.story):
+            return  # it tells that story's reader, and those of all stories too
+        begun_ns = traces.begun_ns()
         if begun_ns and container.monitor is not None:
-            container.story = self._engine.traces.current
+            container.story = traces.current
             with contextlib.suppress(OSError):  # it ends just now
                 container.monitor.send(protocol.Explain(begun_ns=begun_ns))
 
@@ -207,12 +210,14 @@ class Supervisor:
         kind: type[T],
         container: Container,
         who: str = "the container's monitor",
+        story: str | None = None,
     ) -> T:
         """Wait for a message of that kind; pass events on.
 
         Args:
             monitor: the connection to it; or to the parent of an exec's program.
             who: that process, as an error names it.
+            story: that the events are part of; None for the container's own.
         Raises:
             InitError: what the other side says went wrong; or it was killed.
         """
@@ -221,7 +226,7 @@ class Supervisor:
             if isinstance(message, kind):
                 return message
             if isinstance(message, protocol.Happened):
-                self._engine.explain(container, message.lines)
+                self._engine.explain(container, message.lines, story)
             elif isinstance(message, protocol.Waiting):
                 self._hold(container, monitor, message)
             elif isinstance(message, protocol.Failed):

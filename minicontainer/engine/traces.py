@@ -209,6 +209,10 @@ class Traces:
         """The story that this thread's request belongs to, or ""."""
         return getattr(self._here, "name", "")
 
+    def is_read(self, name: str) -> bool:
+        """Report whether somebody listens to a story."""
+        return name in self._readers
+
     def begun_ns(self, name: str = "") -> int:
         """Say when a story began, by the wall clock; 0 if nobody listens.
 
