@@ -72,6 +72,9 @@ class Connection:
         if self.buffer:
             found, self.buffer = self.buffer, b""
             return found
+        return self._more()
+
+    def _more(self) -> bytes:
         try:
             received: bytes = self.socket.recv(_BLOCK)
         except ConnectionResetError:
@@ -81,7 +84,7 @@ class Connection:
     def line(self) -> bytes:
         """Read up to the end of a line; give it without that."""
         while b"\n" not in self.buffer:
-            more = self.socket.recv(_BLOCK)
+            more = self._more()
             if not more:
                 raise Lost("the engine closed the connection in the middle of an answer")
             self.buffer += more
@@ -301,9 +304,17 @@ class Client:
 
     def _sent(self, message: bytes) -> Connection:
         """Send a request on a connection that had none yet."""
-        connection = self._ahead.pop() if self._ahead else self.connect()
-        connection.socket.sendall(message)
-        return connection
+        while True:
+            ahead = bool(self._ahead)
+            connection = self._ahead.pop() if ahead else self.connect()
+            try:
+                connection.socket.sendall(message)
+            except OSError:
+                connection.close()
+                if not ahead:  # those the engine closes when they are idle for long
+                    raise Lost("the engine closed the connection before a request") from None
+            else:
+                return connection
 
     def _answer_or_again(self, connection: Connection, method: str, message: bytes) -> Response:
         """Receive an answer; send the request again if the engine had closed the connection."""

@@ -25,12 +25,13 @@ from minicontainer.learn.words import language, translated, word
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, BinaryIO, TextIO
+    from typing import Any, TextIO
 
     from minicontainer.cli.client import Response
     from minicontainer.cli.flags import Asked
     from minicontainer.cli.stepping import Stepper
     from minicontainer.learn.explain import Explainer
+    from minicontainer.learn.recorder import Recorder
 
     Listener = Callable[[Event, str], None]  # the event, and its line of JSON or ""
 
@@ -133,12 +134,7 @@ def _listeners(asked: Asked, name: str, lang: str, stack: ExitStack) -> Iterator
     if without := getattr(asked, "without", None):
         yield _LeakReport(without, lang)
     if asked.record:
-        from minicontainer.learn.recorder import Recorder
-
-        file = stack.enter_context(_opened(asked.record))
-        recorder = Recorder(file, f"{name} {' '.join(asked.words)}", narration.sources)
-        stack.callback(recorder.finish)
-        yield recorder
+        yield _recorder(asked.record, f"{name} {' '.join(asked.words)}", stack)
 
 
 def _end_lines(end: str) -> None:
@@ -189,11 +185,28 @@ def _print_json(event: Event, line: str) -> None:
     sys.stderr.flush()
 
 
-def _opened(path: str) -> BinaryIO:
+def _recorder(path: str, command: str, stack: ExitStack) -> Recorder:
+    """Make what keeps a recording; a failure on the way is told when the command is over."""
+    from minicontainer.learn.recorder import Recorder
+
+    def unkept(error: OSError) -> Exit:
+        return Exit(f"--record {path}: {error.strerror or error}", EXIT_ENGINE, prefix=True)
+
     try:
-        return open(path, "wb")
+        file = open(path, "wb")  # noqa: SIM115  # the recorder closes it
     except OSError as error:
-        raise Exit(f"--record {path}: {error.strerror}", EXIT_ENGINE, prefix=True) from None
+        raise unkept(error) from None
+    recorder = Recorder(file, command, narration.sources)
+
+    def leave(kind: object, error: BaseException | None, trace: object) -> None:
+        failed = recorder.finish()
+        if failed and error is None:
+            raise unkept(failed)
+        if failed:  # what the command itself complains of comes last
+            say(str(unkept(failed)))
+
+    stack.push(leave)
+    return recorder
 
 
 class _Reader:
@@ -281,5 +294,7 @@ class _Reader:
         if self._stepper is not None:
             self._stepper.wake()
         with suppress(EngineError, Lost, OSError):
-            self.client.begin("DELETE", self._path)
+            answer = self.client.begin("DELETE", self._path)
+            if not self.client.address.path:  # TCP takes a request also after the other side's end:
+                answer()  # only who waits for the answer sees that, and sends it again
         self._over.acquire(timeout=_PATIENCE_S)

@@ -37,8 +37,10 @@ _FIRST_OF_START = 2  # block 1 is of the create; a start takes longer, and the c
 class Recorder:
     """A listener that keeps events in a file.
 
+    A file that can't be written must not disturb the command: `finish` says so.
+
     Args:
-        out: the file.
+        out: the file, which `finish` closes.
         command: what the user typed.
         catalogs: gives the catalogs of what the steps are for: each language, and its text.
     """
@@ -53,8 +55,10 @@ class Recorder:
         self._has_catalogs = False
         self._rest = b""  # of a line that has not come whole
         self._count = 0
+        self._error: OSError | None = None  # after it nothing is written any more
+        self._ended = False
         begun = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self._write({"recording": FORMAT, "command": command, "begun": begun})
+        self._write(_line({"recording": FORMAT, "command": command, "begun": begun}))
 
     def __call__(self, event: Event, line: str = "") -> None:
         """Keep one event.
@@ -62,20 +66,12 @@ class Recorder:
         Args:
             line: the event as JSON, if somebody has written it already.
         """
-        with self._lock:
-            self._count += 1
-            self._out.write((line or written(event)).rstrip().encode() + b"\n")
+        self._write((line or written(event)).rstrip().encode() + b"\n", 1)
 
     def keep(self, block: bytes) -> None:
-        """Keep events, each a line of JSON; the last one may go on in the next block.
-
-        Raises:
-            OSError: the file can't be written.
-        """
+        """Keep events, each a line of JSON; the last one may go on in the next block."""
         lines, newline, self._rest = (self._rest + block).rpartition(b"\n")
-        with self._lock:
-            self._count += lines.count(b"\n") + len(newline)
-            self._out.write(lines + newline)
+        self._write(lines + newline, lines.count(b"\n") + len(newline))
         self._blocks += 1
         if self._blocks == _FIRST_OF_START:
             self._keep_catalogs()
@@ -83,18 +79,34 @@ class Recorder:
     def _keep_catalogs(self) -> None:
         self._has_catalogs = True
         texts = [b'"%b":"%b"' % (lang.encode(), _escaped(text)) for lang, text in self._catalogs()]
-        with self._lock:
-            self._out.write(b'{"catalogs":{%b}}\n' % b",".join(texts))
+        self._write(b'{"catalogs":{%b}}\n' % b",".join(texts))
 
-    def finish(self) -> None:
-        """Write the last line: without it the recording counts as cut off."""
+    def finish(self) -> OSError | None:
+        """Write the last line: without it the recording counts as cut off.
+
+        Returns:
+            Why the file could not be written; None if it was.
+        """
         if not self._has_catalogs:
             self._keep_catalogs()
-        self._write({"end": True, "events": self._count})
-        self._out.flush()
+        self._write(_line({"end": True, "events": self._count}))
+        with self._lock:
+            self._ended = True
+            try:
+                self._out.close()
+            except OSError as error:
+                self._error = self._error or error
+        return self._error
 
-    def _write(self, line: dict[str, object]) -> None:
-        self._out.write(_json(line) + b"\n")
+    def _write(self, lines: bytes, events: int = 0) -> None:
+        with self._lock:
+            if self._error is not None or self._ended:
+                return
+            try:
+                self._out.write(lines)
+            except OSError as error:
+                self._error = error
+            self._count += events
 
 
 def _escaped(text: bytes) -> bytes:
@@ -106,6 +118,6 @@ def _escaped(text: bytes) -> bytes:
     return text.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
 
 
-def _json(value: object) -> bytes:
+def _line(value: object) -> bytes:
     # A word of the command need not be UTF-8: what is not stands in the JSON as its escapes.
-    return jsontext.dump(value, ascii=False).encode(errors="backslashreplace")
+    return jsontext.dump(value, ascii=False).encode(errors="backslashreplace") + b"\n"

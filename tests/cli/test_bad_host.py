@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
+import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -136,3 +138,29 @@ def test_a_file_where_the_state_should_be(elsewhere: tuple[str, ...], nothing_le
     done = plain(*command("minicontainer"), "daemon", *elsewhere)
     assert_one_line(done.errors, elsewhere[3])
     assert done.status == 125
+
+
+def test_an_engine_that_goes_away_between_two_requests(tmp_path: Path) -> None:
+    """The client had connections open for more: one line says what became of them."""
+    path = tmp_path / "api.sock"
+
+    def serve(listener: socket.socket) -> None:
+        first, _ = listener.accept()
+        for _ in range(2):  # `run` opens them while it waits for its container
+            listener.accept()[0].close()
+        listener.close()
+        first.recv(65536)
+        first.sendall(
+            b'HTTP/1.1 201 Created\r\nConnection: close\r\nContent-Length: 13\r\n\r\n{"Id":"0123"}'
+        )
+        first.close()
+
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+    server = threading.Thread(target=serve, args=(listener,))
+    server.start()
+    done = plain(*command("minicontainer"), "--host", f"unix://{path}", "run", "busybox")
+    server.join()
+    assert done.status == 125
+    assert_one_line(done.errors, "Cannot connect to the Docker daemon")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import select
 import signal
 import subprocess
 import time
@@ -17,6 +19,7 @@ from tests.conftest import PATIENCE_S, wait_until
 from tests.learn.conftest import Engine
 from tests.learn.test_stories import select_lines
 
+ENDS_AT_TERM = "trap 'exit 4' TERM; echo ready; while :; do sleep 0.1; done"
 ENDS_AT_INTERRUPT = "trap 'exit 3' INT; echo ready; while :; do sleep 0.1; done"
 
 
@@ -137,3 +140,56 @@ def test_a_place_where_nothing_can_be_recorded(engine: Engine) -> None:
     errors = engine(*words, status=125).errors
     assert errors == "minicontainer: --record /no/where/kept: No such file or directory\n"
     assert engine("ps", "-aq").output == ""
+
+
+def test_a_recording_that_does_not_fit(engine: Engine) -> None:
+    """The command does all its work; then one line says why there is no recording."""
+    words = ("run", "--rm", "--net", "none", "--record", "/dev/full", "busybox", "echo", "hi")
+    result = engine(*words, status=125)
+    assert result.output == "hi\n"
+    assert result.errors == "minicontainer: --record /dev/full: No space left on device\n"
+    missing = engine("start", "--record", "/dev/full", "nobody", status=1).errors
+    assert "No such container: nobody" in missing
+    assert "--record /dev/full" in missing
+    assert engine("ps", "-aq").output == ""
+
+
+def test_another_command_does_not_end_the_story(engine: Engine, tmp_path: Path) -> None:
+    """A program that `exec` starts has no part in the story of its container's run, which goes on.
+
+    A healthcheck is such a program. Nor has a `stop` that is not told, though `events` hears it.
+    """
+    kept = tmp_path / "kept"
+    watch = subprocess.Popen(engine.words("events", "--kernel"), stdout=subprocess.PIPE)
+    assert watch.stdout is not None
+    heard = watch.stdout.fileno()
+    words = ("run", "--rm", "--net", "none", "--name", "told", "--record", str(kept), "busybox")
+    process = begin(engine, *words, "sh", "-c", ENDS_AT_TERM)
+
+    def is_heard() -> bool:
+        engine("exec", "told", "true")
+        return bool(select.select([heard], [], [], 0.1)[0])
+
+    wait_until(is_heard, "the first event")
+    engine("stop", "told")
+    process.communicate(timeout=PATIENCE_S)
+    watch.terminate()
+    watch.communicate(timeout=PATIENCE_S)
+    steps = [(entry.event.actor, entry.event.step) for entry in recording.read(str(kept)).entries]
+    assert ("monitor", "remove-cgroup") in steps
+    assert ("engine", "discard-directory") in steps
+    assert not any(actor == "exec" for actor, _ in steps)
+
+
+def test_a_filter_that_kills_is_the_last_step_told(engine: Engine, tmp_path: Path) -> None:
+    """What came before it is told though init can't: it is killed at its next call of that name."""
+    profile = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["prctl"], "action": "SCMP_ACT_KILL_PROCESS"}],
+    }
+    (tmp_path / "profile").write_text(json.dumps(profile))
+    options = ("--security-opt", f"seccomp={tmp_path}/profile")
+    words = ("run", "--rm", "--net", "none", *options, "--json", "busybox", "true")
+    told = engine(*words, status=125).errors.splitlines()
+    events = [json.loads(line) for line in told if line.startswith("{")]
+    assert [e["step"] for e in events if e["actor"] == "init"][-1] == "filter-if-privileged"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -241,3 +242,16 @@ def test_the_page_holds_the_recording_and_nothing_from_elsewhere(tmp_path: Path)
     held = json.loads(data.partition("</script>")[0])
     assert held["lang"] == "ru"
     assert held["entries"][0]["event"]["args"][0] == "</script><b>"
+
+
+def test_a_file_that_is_full_disturbs_nobody() -> None:
+    """Who records is told at the end; who keeps an event is not, nor does it come late."""
+    full = open("/dev/full", "wb", buffering=100)  # noqa: SIM115  # the recorder closes it
+    keeper = recorder.Recorder(full, "run true", CATALOGS.items)
+    keeper(EVENTS[0])
+    keeper.keep(written(EVENTS[1]).encode())
+    failed = keeper.finish()
+    assert failed is not None
+    assert failed.errno == errno.ENOSPC
+    assert full.closed
+    keeper.keep(written(EVENTS[1]).encode())
