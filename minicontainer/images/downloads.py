@@ -131,13 +131,14 @@ def _complete(
 ) -> None:
     """Fetch what is missing of a blob, over as many connections as it takes."""
     failures = stalls = 0
+    farthest = part.offset  # a blob that is too short comes again and again: that is no progress
     while part.offset < size:
-        before = part.offset
         try:
             _fetch(registry, path, part, size, advance)
         except Interrupted as error:
             stalls += isinstance(error, Stalled)
-            failures = 1 if part.offset > before else failures + 1
+            failures = 1 if part.offset > farthest else failures + 1
+            farthest = max(farthest, part.offset)
             if failures >= _ATTEMPTS or stalls >= _STALLS or registry.stopped.is_set():
                 raise
             registry.pause(failures - 1)
