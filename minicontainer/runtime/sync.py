@@ -52,12 +52,11 @@ also by SIGKILL.
 
 from __future__ import annotations
 
-import errno
 import posix
 
 from minicontainer import jsontext, steps
 from minicontainer.contexts import suppress
-from minicontainer.errors import Error, InitError, KernelError
+from minicontainer.errors import Error, InitError
 from minicontainer.event import Event, Unsent
 from minicontainer.kernel import pidfds, signals
 from minicontainer.record import Record
@@ -154,6 +153,8 @@ class Failed(Record):
         """Return the error that the parent raises."""
         return InitError(self.message, self.step, self.call, self.errno)
 
+
+_LAST_WORDS_S = 1.0  # of processes that end by themselves
 
 # All that a process which is not init's parent can say.
 ENDED = "the container's first process ended before its program ran"
@@ -306,46 +307,6 @@ def channel_pair() -> tuple[Channel, Channel]:
     return Channel(from_init, to_init), Channel(from_parent, to_parent)
 
 
-_GATE = ("start", "started")  # the names of the pipes: to init, and from init
-
-
-def make_gate(directory: str) -> Channel:
-    """Make the gate at which a created container waits; return init's end of it.
-
-    Both pipes are opened for reading and writing. So open(2) never waits for the other side, and a
-    `start` that is killed does not look like the end of the input.
-    """
-    ends = []
-    for name in _GATE:
-        path = f"{directory}/{name}"
-        posix.mkfifo(path, 0o600)
-        ends.append(posix.open(path, posix.O_RDWR | posix.O_CLOEXEC))
-    return Channel(*ends)
-
-
-def open_gate(directory: str) -> Channel | None:
-    """Open the gate from outside; return None if no process waits there (it was started, or has
-    ended).
-
-    The waiting init holds the pipes open, and execve(2) closes them. A pipe without a reader can't
-    be opened for writing, so the kernel itself says whether init waits. No file could be stale.
-    """
-    start, started = (f"{directory}/{name}" for name in _GATE)
-    writes = -1
-    try:
-        writes = posix.open(start, posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
-        # not waiting for a writer: execve(2) may close both pipes at this moment
-        reads = posix.open(started, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
-        posix.set_blocking(reads, True)
-        return Channel(reads, writes)
-    except OSError as error:
-        if writes >= 0:
-            posix.close(writes)
-        if error.errno in (errno.ENXIO, errno.ENOENT):
-            return None
-        raise KernelError(error.errno, error.strerror, f"open {error.filename}") from None
-
-
 def go(channel: Channel) -> None:
     """Send Go: the forked process may begin."""
     with suppress(BrokenPipeError):  # it has died: the next read reports that
@@ -408,11 +369,25 @@ def _handle(channel: Channel, message: Record, pid: int) -> bool:
         go(channel)
         return False
     if isinstance(message, Failed):
+        _hear_out(channel, pid)
         raise message.error()
     if isinstance(message, Filtering) and channel.on_filtering:
         channel.on_filtering(message, pid)
         return False
     return True
+
+
+def _hear_out(channel: Channel, pid: int) -> None:
+    """Hear what is still told of a start that has failed: with --init it is init and the program
+    that tell, and one of them fails.
+    """
+    while steps.listening() and (
+        channel.has_message() or foreground.is_readable(channel.reads, _LAST_WORDS_S)
+    ):
+        if (message := channel.receive()) is None:
+            return
+        if isinstance(message, Happened):
+            steps.deliver(message.lines, pid)
 
 
 def _numbered(event: Event, pid: int) -> Event:

@@ -99,8 +99,9 @@ def read_numbered(lines: list[str], pid: int, *, inside: bool) -> Iterator[tuple
     for i, line in enumerate(lines):
         found = _LINE.match(line)
         if found is None:
-            # signals, the end, and calls that never came back, or began anew after a signal
-            assert line.startswith(("+++", "---")) or re.search(r" = \?( E|$)", line), line
+            # signals, the end, also where another process had killed this one, and calls that never
+            # came back, or began anew after a signal
+            assert line.startswith(("+++", "---", "???(")) or re.search(r" = \?( E|$)", line), line
             continue
         name, text, result, error = found.groups()
         if name in ANSWERS:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minicontainer import jsontext
-from minicontainer.errors import InvalidArgument
+from minicontainer import jsontext, steps
+from minicontainer.errors import InitError, InvalidArgument
 from minicontainer.event import Event, written
 from minicontainer.record import Record
 from minicontainer.runtime.sync import (
@@ -20,9 +20,11 @@ from minicontainer.runtime.sync import (
     Forked,
     Go,
     Happened,
+    Leaving,
     Ready,
     Start,
     channel_pair,
+    wait_for_program,
 )
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
@@ -134,3 +136,30 @@ def test_a_message_of_the_wrong_form_is_named(pair: tuple[Channel, Channel]) -> 
     os.write(theirs.writes, b'["Forked", {"pid": "x"}]\n')
     with pytest.raises(InvalidArgument, match=r"^Forked\.pid: expected a whole number"):
         ours.receive()
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_what_is_told_behind_a_failure_is_heard(listens: bool) -> None:
+    """With --init, the program fails while init still tells what it did."""
+    heard: list[Event] = []
+    if listens:
+        steps.listen(heard.append, "monitor")
+    ours, theirs = channel_pair()
+    last = Event(actor="init", call="prctl")
+
+    def tell() -> None:
+        theirs.put(written(last))
+        theirs.close()
+
+    theirs.send(Leaving())
+    theirs.send(Failed(message="no"))
+    teller = threading.Timer(0.1, tell)
+    teller.start()
+    try:
+        with pytest.raises(InitError, match="no"):
+            wait_for_program(os.getpid(), ours)
+    finally:
+        steps.listen(None, "")
+        teller.join()
+        ours.close()
+    assert [event.call for event in heard] == (["prctl"] if listens else [])

@@ -19,6 +19,7 @@ from minicontainer.errors import Conflict, Error, InitError, KernelError, NotFou
 from minicontainer.kernel import files, pidfds, signals
 from minicontainer.runtime import sync
 from minicontainer.runtime.container.state import State, check_name, default_cgroup, unknown
+from minicontainer.runtime.gate import open_gate
 from minicontainer.runtime.hooks import is_fatal, run_poststart_hooks, run_poststop_hooks
 from minicontainer.runtime.parent import agents
 
@@ -64,7 +65,7 @@ def status(state: State, store: Store) -> str:
         return "stopped"
     if is_frozen(state.freezer):
         return "paused"
-    gate = sync.open_gate(store.directory(state.id))
+    gate = open_gate(store.directory(state.id))
     if gate is None:
         return "running"
     gate.close()
@@ -82,7 +83,7 @@ def start(name: str, store: Store, prepare: Callable[[], object] | None = None) 
     """
     with store.operating(name):
         state = load(store, name)
-        gate = sync.open_gate(store.directory(name))
+        gate = open_gate(store.directory(name))
         now = status(state, store)
         if gate is None or now != "created":
             raise Conflict(f"cannot start a container in the {now} state: {name}")

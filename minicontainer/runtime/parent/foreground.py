@@ -110,6 +110,13 @@ def wait_readable(fd: int) -> None:
         posix.kill(posix.getpid(), interrupt.number)  # blocked again
 
 
+def is_readable(fd: int, timeout_s: float) -> bool:
+    """Wait for a while until there is something to read, or the other side has closed."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(timeout_s * 1000))
+
+
 @contextmanager
 def passing_signals_on(running: Running) -> Iterator[None]:
     """Pass on to the container the signals that this process gets, those blocked before included.

@@ -22,6 +22,7 @@ from minicontainer.runtime.child.attributes import set_oom_score
 from minicontainer.runtime.config.defaults import DENY_ALL_DEVICES, DEVICE_RULES
 from minicontainer.runtime.config.spec import Hooks
 from minicontainer.runtime.container.state import State, default_cgroup
+from minicontainer.runtime.gate import make_gate
 from minicontainer.runtime.hooks import (
     run_poststart_hooks,
     run_poststop_hooks,
@@ -40,7 +41,6 @@ from minicontainer.runtime.sync import (
     channel_pair,
     go,
     let_wait,
-    make_gate,
     next_message,
     start_program,
 )
