@@ -193,3 +193,20 @@ def test_a_filter_that_kills_is_the_last_step_told(engine: Engine, tmp_path: Pat
     told = engine(*words, status=125).errors.splitlines()
     events = [json.loads(line) for line in told if line.startswith("{")]
     assert [e["step"] for e in events if e["actor"] == "init"][-1] == "filter-if-privileged"
+
+
+@pytest.mark.parametrize(
+    ("command", "status"), [("run", 125), ("container run", 125), ("create", 1)]
+)
+def test_without_an_engine_a_told_command_ends_as_an_untold_one(
+    engine: Engine, tmp_path: Path, command: str, status: int
+) -> None:
+    """In Docker's status, and the same words; nothing is recorded."""
+    address = f"unix://{tmp_path}/nobody"
+    untold, told = (
+        engine("--host", address, *command.split(), *told, "busybox", status=status).errors
+        for told in ([], ["--record", str(tmp_path / "kept")])
+    )
+    assert told == untold
+    assert f"Cannot connect to the Docker daemon at {address}" in told
+    assert not (tmp_path / "kept").exists()
