@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from minicontainer import quantities
 from minicontainer.cli import filters
-from minicontainer.cli.exits import EXIT_ENGINE, EXIT_FAILED, Exit
+from minicontainer.cli.exits import EXIT_ENGINE, EXIT_FAILED, Exit, Lost
 from minicontainer.errors import InvalidArgument
 from minicontainer.record import Record
 
@@ -159,6 +159,7 @@ class Command:
         flags: its options.
         least, most: how many arguments; None for no limit.
         options_first: the options end at the first argument.
+        without_engine: the exit status where no engine answers; None for that of the error.
     """
 
     def __init__(
@@ -169,8 +170,10 @@ class Command:
         least: int,
         most: int | None,
         options_first: bool,
+        without_engine: int | None,
     ) -> None:
         self.act = act
+        self.without_engine = without_engine
         self.takes = takes
         self.flags = flags
         self.least = least
@@ -213,12 +216,17 @@ class Command:
         if values.get("plain"):
             values["explain"] = values["explain"] or "calls"
         asked = Asked(values, args, given, session, argv)
-        if tells and any(getattr(asked, name, None) for name in _TELLING):
-            from minicontainer.cli import stories  # only who asks for it pays for it
+        try:
+            if tells and any(getattr(asked, name, None) for name in _TELLING):
+                from minicontainer.cli import stories  # only who asks for it pays for it
 
-            with stories.told(asked, name):
-                return self.act(asked)
-        return self.act(asked)
+                with stories.told(asked, name):
+                    return self.act(asked)
+            return self.act(asked)
+        except Lost as error:
+            if self.without_engine is None:
+                raise
+            raise Exit(str(error), self.without_engine, prefix=True) from None
 
     def _check_number(self, name: str, count: int) -> None:
         if self.least <= count <= (count if self.most is None else self.most):
@@ -237,9 +245,10 @@ def command(
     least: int = 0,
     most: int | None = None,
     options_first: bool = False,
+    without_engine: int | None = None,
 ) -> Callable[[Callable[[Asked], int]], Command]:
     """Make a command of a function: its arguments as the help shows them, and its options."""
-    return lambda act: Command(act, takes, flags, least, most, options_first)
+    return lambda act: Command(act, takes, flags, least, most, options_first, without_engine)
 
 
 class HelpWanted(Exception):

@@ -62,7 +62,7 @@ def create(asked: Asked) -> int:
     return 0
 
 
-@command(_TAKES, *RUN_FLAGS, options_first=True)
+@command(_TAKES, *RUN_FLAGS, options_first=True, without_engine=EXIT_ENGINE)
 def run(asked: Asked) -> int:
     """Create and run a new container from an image."""
     _check_arguments(asked, "run")
@@ -83,8 +83,6 @@ def run(asked: Asked) -> int:
             return _run(asked, body)
     except EngineError as error:
         raise Exit(str(error), status_of(error), prefix=True) from None
-    except Lost as error:
-        raise Exit(str(error), EXIT_ENGINE, prefix=True) from None
 
 
 def _run(asked: Asked, body: dict[str, Any]) -> int:

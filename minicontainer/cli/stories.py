@@ -54,7 +54,7 @@ def told(asked: Asked, name: str) -> Iterator[None]:
         known = ", ".join(narration.languages())
         raise Exit(f"--lang {asked.lang}: there are {known}", EXIT_ENGINE, prefix=True)
     lang = asked.lang or language(asked.session.environ)
-    with _errors_in(lang, name), ExitStack() as stack:
+    with _errors_in(lang), ExitStack() as stack:
         session, stepped = asked.session, getattr(asked, "step", False)
         path = f"/minicontainer/traces/{posix.urandom(8).hex()}"
         client = Client(session.address, session.engine_starter)
@@ -100,17 +100,12 @@ def _stepper_in(listeners: list[Listener]) -> Stepper:
 
 
 @contextmanager
-def _errors_in(lang: str, name: str) -> Iterator[None]:
-    """Translate what a command complains of; what has no translation stays English.
-
-    Without an engine the story can't begin. Then the status is that of the command: see `run`.
-    """
+def _errors_in(lang: str) -> Iterator[None]:
+    """Translate what a command complains of; what has no translation stays English."""
     try:
         yield
     except Exit as end:
-        lost = isinstance(end, Lost) and name.endswith("run")
-        status, prefix = (EXIT_ENGINE, True) if lost else (end.status, end.prefix)
-        raise Exit(translated(end.args[0], lang), status, prefix) from None
+        raise type(end)(translated(end.args[0], lang), end.status, end.prefix) from None
     except EngineError as error:
         raise Exit(translated(str(error), lang), EXIT_FAILED) from None
 

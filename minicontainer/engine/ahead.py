@@ -61,12 +61,14 @@ class Ahead:
             self._forks.append((actor, parent, step, time.time_ns(), os.getpid()))
         return pid
 
-    def tell(self, begun_ns: int) -> None:
-        """Pass on all that was kept.
+    def tell(self, put: Callable[[Unwritten | str], object], actor: str, begun_ns: int) -> None:
+        """Pass on every event from now on, and before them all that was kept.
 
         Args:
+            put, actor: as for `steps.pass_on`.
             begun_ns: when the story began, by the wall clock in nanoseconds.
         """
+        steps.pass_on(put, actor, begun_ns)
         for actor, parent, step, at_ns, pid in self._forks:
             t = at_ns - begun_ns
             where = where_written(actor, steps.step_name(step), steps.step_source(step))

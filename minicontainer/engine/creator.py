@@ -253,8 +253,7 @@ def follow(asked: StartContainer, engine: Connection, actor: str, ahead: Ahead) 
         ahead: what was done before there was a container: it is told first.
     """
     if asked.explain:
-        steps.pass_on(engine.put, actor, asked.explain)
-        ahead.tell(asked.explain)
+        ahead.tell(engine.put, actor, asked.explain)
     if asked.hold:
         steps.hold(lambda event: _wait_for_engine(engine, event))
 

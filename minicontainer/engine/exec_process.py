@@ -49,8 +49,7 @@ def wait_for_program(engine: Connection, ahead: Ahead) -> int:
     asked, clients = received
     assert isinstance(asked, protocol.StartExec)
     if asked.explain:
-        steps.pass_on(engine.put, "exec", asked.explain)
-        ahead.tell(asked.explain)
+        ahead.tell(engine.put, "exec", asked.explain)
     try:
         _run(asked, engine, clients)
     except Exception as error:  # this process ends here

@@ -93,7 +93,7 @@ class Networks:
         kept = [] if table is None else table.all()
         self._bodies: dict[str, Json] = {identifier: body for identifier, _, body in kept}
         for name in network_plans.PREDEFINED:
-            if not any(body["Name"] == name for body in self._bodies.values()):
+            if not self._is_named(name):
                 self._keep(network_plans.predefined(name, os.urandom(32).hex()))
 
     # ---- containers
@@ -181,7 +181,7 @@ class Networks:
             for name in set(container.endpoints) - set(network_plans.PREDEFINED):
                 peer_names.write(name, self._members())
 
-    def _named(self, name: str) -> bool:
+    def _is_named(self, name: object) -> bool:
         return any(body["Name"] == name for body in self._bodies.values())
 
     def _found_at_start(self, ref: str) -> Json:
@@ -311,8 +311,7 @@ class Networks:
         name = body.get("Name")
         identifier = os.urandom(32).hex()
         with self._lock:
-            taken = any(one["Name"] == name for one in self._bodies.values())
-            if taken and name not in network_plans.PREDEFINED:
+            if self._is_named(name) and name not in network_plans.PREDEFINED:
                 raise Conflict(f"network with name {name} already exists")
             others = [
                 IPv4Network(config["Subnet"])
@@ -383,7 +382,7 @@ class Networks:
         """
         container = self._container(body.get("Container"))
         known = dict(container.endpoints)
-        if not container.state.pid and ref in known and not self._named(ref):
+        if not container.state.pid and ref in known and not self._is_named(ref):
             del container.endpoints[ref]  # the network is gone, and the container could not start
             self._save(container)
             return
