@@ -159,6 +159,7 @@ def test_stop_ends_connections_that_wait(wire: Wire, server: Server) -> None:
     """An idle client and a stream do not hold the server up."""
     with wire.connect() as idle, wire.connect() as stream:
         idle.sendall(PING)
+        receive_until(idle, b"\r\n\r\n")  # an unread request would reset the connection
         stream.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
         wait_until(lambda: server.idle_s() == 0, "the stream")
         server.stop(grace_s=0.1)
